@@ -1,0 +1,3 @@
+//! Text to settings. Every complaint of a configuration is found in one run; nothing here touches a control.
+
+pub mod settings;

@@ -1,0 +1,67 @@
+//! Undo as data: what was there before, what we wrote, and in which life of the target. Deciding whether to put a value
+//! back is a pure function of these and of what is there now, so it can be tested without any server.
+
+use serde::{Deserialize, Serialize};
+
+/// Everything needed to put one mitigation back.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Undo {
+    /// Changes when the target restarts or reloads and so forgets what we set. Unique across reboots of the node.
+    pub epoch: String,
+    pub changes: Vec<Change>,
+}
+
+/// One value of the target.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Change {
+    /// What the control calls it: `server be/s1 maxconn`, `maxmemory`.
+    pub key: String,
+    /// As the target reported it, verbatim.
+    pub prior: String,
+    /// Every value that we wrote or were about to write, as the target reports it; the last is the newest.
+    pub ours: Vec<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Restore {
+    /// The live value is ours: put the prior one back.
+    Write,
+    /// The prior value is there already.
+    Done,
+    /// Somebody else set something: it is theirs.
+    Leave,
+}
+
+impl Change {
+    /// What to do about this value, given what is there now.
+    #[must_use]
+    pub fn restore(&self, live: &str) -> Restore {
+        if live == self.prior {
+            Restore::Done
+        } else if self.ours.iter().any(|ours| ours == live) {
+            Restore::Write
+        } else {
+            Restore::Leave
+        }
+    }
+
+    /// The value that we want to be there.
+    #[must_use]
+    pub fn wanted(&self) -> &str {
+        self.ours.last().map_or(&self.prior, String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_still_ours_is_put_back() {
+        let change = Change { key: "maxconn".into(), prior: "100".into(), ours: vec!["50".into(), "20".into()] };
+        assert_eq!(change.restore("20"), Restore::Write);
+        assert_eq!(change.restore("50"), Restore::Write);
+        assert_eq!(change.restore("100"), Restore::Done);
+        assert_eq!(change.restore("70"), Restore::Leave);
+    }
+}

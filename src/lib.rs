@@ -1,0 +1,18 @@
+//! node-guardian keeps one Linux node usable while something on it runs away.
+//!
+//! The modules in the order that data flows:
+//! - [`config`]: what the operator wants: text to settings, with every complaint at once.
+//! - [`host`]: the kernel's files to a sample.
+//! - [`policy`]: what should be done, given settings, samples and outcomes; pure.
+//! - [`control`]: doing it and undoing it, at services' own control sockets.
+//! - [`journal`]: what is in force, written ahead.
+//! - [`inbox`]: how other threads reach the loop.
+//! - [`status`]: the snapshot that everyone else reads.
+
+pub mod config;
+pub mod control;
+pub mod host;
+pub mod inbox;
+pub mod journal;
+pub mod policy;
+pub mod status;

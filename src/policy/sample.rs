@@ -1,0 +1,241 @@
+//! One reading of every metric at one moment. What could not be read is missing, which is neither zero nor the last
+//! value. A sample is filled in place, tick after tick, so the steady state allocates nothing.
+
+use super::metric::{Family, Metric, Worse};
+use super::moment::Moment;
+
+#[derive(Clone, Debug)]
+pub struct Sample {
+    pub at: Moment,
+    node: Vec<f64>,
+    disk: Table,
+    network: Table,
+    port: Table,
+}
+
+/// Rows are instances (mounts, interfaces, ports); columns are the family's metrics.
+#[derive(Clone, Debug)]
+struct Table {
+    width: usize,
+    names: Vec<String>,
+    cells: Vec<f64>,
+    /// Grows whenever a row is added, removed or renamed, so that resolved selectors know when to look again.
+    generation: u64,
+}
+
+/// The worst reading over the instances of a family.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Extreme {
+    /// `None` where nothing is known at all.
+    pub value: Option<f64>,
+    /// Some instance could not be read, so that something worse may exist.
+    pub incomplete: bool,
+}
+
+impl Default for Sample {
+    fn default() -> Self {
+        Self::new(Moment::ORIGIN)
+    }
+}
+
+impl Sample {
+    /// Everything missing.
+    #[must_use]
+    pub fn new(at: Moment) -> Self {
+        Self {
+            at,
+            node: vec![f64::NAN; Metric::width(Family::Node)],
+            disk: Table::new(Family::Disk),
+            network: Table::new(Family::Network),
+            port: Table::new(Family::Port),
+        }
+    }
+
+    /// A node metric, or the worst instance of the others.
+    #[must_use]
+    pub fn get(&self, metric: Metric) -> Option<f64> {
+        self.worst(metric).value
+    }
+
+    #[must_use]
+    pub fn worst(&self, metric: Metric) -> Extreme {
+        match self.table(metric.family()) {
+            None => {
+                let value = present(self.node[metric.column()]);
+                Extreme { value, incomplete: value.is_none() }
+            }
+            Some(table) => table.worst(metric.column(), metric.describe().worse),
+        }
+    }
+
+    #[must_use]
+    pub fn instance(&self, metric: Metric, row: usize) -> Option<f64> {
+        let table = self.table(metric.family())?;
+        present(*table.cells.get(row * table.width + metric.column())?)
+    }
+
+    /// Names of the instances, in the order of their rows.
+    #[must_use]
+    pub fn instances(&self, family: Family) -> &[String] {
+        self.table(family).map_or(&[], |table| &table.names)
+    }
+
+    #[must_use]
+    pub fn row(&self, family: Family, name: &str) -> Option<usize> {
+        self.instances(family).iter().position(|known| known == name)
+    }
+
+    /// Changes whenever the instances of a family do.
+    #[must_use]
+    pub fn generation(&self, family: Family) -> u64 {
+        self.table(family).map_or(0, |table| table.generation)
+    }
+
+    /// Sets a node metric; `None` and values that are not finite become missing.
+    pub fn set(&mut self, metric: Metric, value: Option<f64>) {
+        debug_assert_eq!(metric.family(), Family::Node);
+        self.node[metric.column()] = stored(value);
+    }
+
+    pub fn set_instance(&mut self, metric: Metric, row: usize, value: Option<f64>) {
+        if let Some(table) = self.table_mut(metric.family()) {
+            let cell = row * table.width + metric.column();
+            if let Some(cell) = table.cells.get_mut(cell) {
+                *cell = stored(value);
+            }
+        }
+    }
+
+    /// Makes the family's rows exactly these, keeping the readings of the names that stay; new rows are missing.
+    pub fn set_instances<S: AsRef<str>>(&mut self, family: Family, names: &[S]) {
+        if let Some(table) = self.table_mut(family) {
+            table.set_names(names);
+        }
+    }
+
+    /// Forgets every reading and keeps the instances.
+    pub fn clear(&mut self) {
+        self.node.fill(f64::NAN);
+        for table in [&mut self.disk, &mut self.network, &mut self.port] {
+            table.cells.fill(f64::NAN);
+        }
+    }
+
+    /// Copies another sample into this one without allocating, where the instances are the same.
+    pub fn copy_from(&mut self, other: &Sample) {
+        self.at = other.at;
+        self.node.clone_from(&other.node);
+        for (mine, theirs) in
+            [(&mut self.disk, &other.disk), (&mut self.network, &other.network), (&mut self.port, &other.port)]
+        {
+            if mine.generation != theirs.generation || mine.names.len() != theirs.names.len() {
+                mine.names.clone_from(&theirs.names);
+                mine.generation = theirs.generation;
+            }
+            mine.cells.clone_from(&theirs.cells);
+        }
+    }
+
+    fn table(&self, family: Family) -> Option<&Table> {
+        match family {
+            Family::Node => None,
+            Family::Disk => Some(&self.disk),
+            Family::Network => Some(&self.network),
+            Family::Port => Some(&self.port),
+        }
+    }
+
+    fn table_mut(&mut self, family: Family) -> Option<&mut Table> {
+        match family {
+            Family::Node => None,
+            Family::Disk => Some(&mut self.disk),
+            Family::Network => Some(&mut self.network),
+            Family::Port => Some(&mut self.port),
+        }
+    }
+}
+
+impl Table {
+    fn new(family: Family) -> Self {
+        Self { width: Metric::width(family), names: Vec::new(), cells: Vec::new(), generation: 0 }
+    }
+
+    fn worst(&self, column: usize, worse: Worse) -> Extreme {
+        let mut value: Option<f64> = None;
+        let mut incomplete = self.names.is_empty();
+        for cell in self.cells.iter().skip(column).step_by(self.width) {
+            match present(*cell) {
+                None => incomplete = true,
+                Some(cell) => {
+                    value = Some(match (value, worse) {
+                        (None, _) => cell,
+                        (Some(known), Worse::High) => known.max(cell),
+                        (Some(known), Worse::Low) => known.min(cell),
+                    });
+                }
+            }
+        }
+        Extreme { value, incomplete }
+    }
+
+    fn set_names<S: AsRef<str>>(&mut self, names: &[S]) {
+        let same = self.names.len() == names.len() && self.names.iter().zip(names).all(|(a, b)| a == b.as_ref());
+        if same {
+            return;
+        }
+        let mut cells = vec![f64::NAN; names.len() * self.width];
+        for (row, name) in names.iter().enumerate() {
+            if let Some(old) = self.names.iter().position(|known| known == name.as_ref()) {
+                let from = old * self.width..(old + 1) * self.width;
+                cells[row * self.width..(row + 1) * self.width].copy_from_slice(&self.cells[from]);
+            }
+        }
+        self.names = names.iter().map(|name| name.as_ref().to_owned()).collect();
+        self.cells = cells;
+        self.generation += 1;
+    }
+}
+
+fn present(cell: f64) -> Option<f64> {
+    (!cell.is_nan()).then_some(cell)
+}
+
+fn stored(value: Option<f64>) -> f64 {
+    value.filter(|value| value.is_finite()).unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_instance_counts_and_a_missing_one_shows() {
+        let mut sample = Sample::default();
+        sample.set_instances(Family::Disk, &["/", "/var"]);
+        sample.set_instance(Metric::DiskUsedPercent, 0, Some(40.0));
+        assert_eq!(sample.worst(Metric::DiskUsedPercent), Extreme { value: Some(40.0), incomplete: true });
+        sample.set_instance(Metric::DiskUsedPercent, 1, Some(91.0));
+        sample.set_instance(Metric::DiskFreeBytes, 0, Some(7.0));
+        sample.set_instance(Metric::DiskFreeBytes, 1, Some(9.0));
+        assert_eq!(sample.worst(Metric::DiskUsedPercent), Extreme { value: Some(91.0), incomplete: false });
+        assert_eq!(sample.get(Metric::DiskFreeBytes), Some(7.0));
+    }
+
+    #[test]
+    fn readings_follow_their_instance_when_rows_move() {
+        let mut sample = Sample::default();
+        sample.set_instances(Family::Network, &["eth0", "eth1"]);
+        sample.set_instance(Metric::NetworkReceiveRate, 1, Some(5.0));
+        let before = sample.generation(Family::Network);
+        sample.set_instances(Family::Network, &["eth1"]);
+        assert_eq!(sample.instance(Metric::NetworkReceiveRate, 0), Some(5.0));
+        assert!(sample.generation(Family::Network) > before);
+    }
+
+    #[test]
+    fn what_is_not_finite_is_missing() {
+        let mut sample = Sample::default();
+        sample.set(Metric::CpuUsedPercent, Some(f64::INFINITY));
+        assert_eq!(sample.get(Metric::CpuUsedPercent), None);
+    }
+}

@@ -1,0 +1,145 @@
+//! What the policy can be asked about itself: plain data that is copied out after every tick, without allocating where
+//! nothing changed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::condition::Operand;
+use super::event::{Mode, Skip};
+use super::mitigation::{ActionId, Mitigation, Outcome};
+use super::moment::Moment;
+
+/// Three-valued: what could not be read is neither true nor false.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Verdict {
+    True,
+    False,
+    #[default]
+    Unknown,
+}
+
+impl Verdict {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Verdict::True => "true",
+            Verdict::False => "false",
+            Verdict::Unknown => "unknown",
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum State {
+    #[default]
+    Quiet,
+    Pending,
+    Firing,
+    Releasing,
+    Cooling,
+    Blind,
+}
+
+impl State {
+    pub const ALL: [State; 6] =
+        [State::Quiet, State::Pending, State::Firing, State::Releasing, State::Cooling, State::Blind];
+
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            State::Quiet => "quiet",
+            State::Pending => "pending",
+            State::Firing => "firing",
+            State::Releasing => "releasing",
+            State::Cooling => "cooling",
+            State::Blind => "blind",
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct RuleView {
+    pub state: State,
+    /// When the rule entered its state.
+    pub since: Moment,
+    /// When it leaves its state if nothing changes: pending fires, cooling is over, firing clears, a step is judged.
+    pub until: Option<Moment>,
+    pub when: Verdict,
+    pub clear: Verdict,
+    /// Steps taken so far in this firing.
+    pub taken: usize,
+    pub fired: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct StepView {
+    pub outcome: Option<Outcome>,
+    pub skipped: Option<Skip>,
+    /// Share of the gap that the step closed, last time it was judged.
+    pub effect: Option<f64>,
+    pub breaker_until: Option<Moment>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    Applying,
+    InForce,
+    Releasing,
+    /// A revert failed and is tried again at `next_try`.
+    Owed,
+    /// An answer never came; it is being read back.
+    InDoubt,
+    /// Decided under dry run; nothing was changed.
+    DryRun,
+}
+
+impl Phase {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Phase::Applying => "applying",
+            Phase::InForce => "in_force",
+            Phase::Releasing => "releasing",
+            Phase::Owed => "owed",
+            Phase::InDoubt => "in_doubt",
+            Phase::DryRun => "dry_run",
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct ActionView {
+    pub id: ActionId,
+    pub mitigation: Mitigation,
+    /// The rule that put it there, or keeps it there.
+    pub rule: Arc<str>,
+    pub phase: Phase,
+    pub since: Moment,
+    pub detail: Arc<str>,
+    pub next_try: Option<Moment>,
+}
+
+/// An operand with what it reads now.
+#[derive(Clone, PartialEq, Debug)]
+pub struct OperandView {
+    pub operand: Arc<Operand>,
+    pub value: Option<f64>,
+}
+
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct View {
+    pub mode: Mode,
+    pub mode_since: Moment,
+    /// While in emergency: not left before this.
+    pub hold_until: Option<Moment>,
+    /// The hold that the next emergency would have.
+    pub hold: Duration,
+    /// In the order of the policy's rules.
+    pub rules: Vec<RuleView>,
+    /// The steps of all rules, one rule after the other.
+    pub steps: Vec<StepView>,
+    /// Oldest first.
+    pub actions: Vec<ActionView>,
+    /// What the conditions' operands read, by slot.
+    pub slots: Vec<Option<f64>>,
+}

@@ -1,0 +1,72 @@
+//! The snapshot that everyone else reads: the loop copies it out after each tick, HTTP renders it. The loop never waits
+//! for a reader: if one is just copying, this tick is published with the next one.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::policy::moment::Moment;
+use crate::policy::plan::Plan;
+use crate::policy::sample::Sample;
+use crate::policy::view::View;
+
+/// What the node is and has; read once a minute at most.
+pub use crate::host::facts::Facts;
+
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Ticks since start; 0 before the first one.
+    pub tick: u64,
+    pub at: Moment,
+    pub unix_ms: u64,
+    pub started: Moment,
+    /// The pace now: how long until the next tick if nothing wakes the loop.
+    pub pace: Duration,
+    pub sample: Sample,
+    pub view: View,
+    pub plan: Arc<Plan>,
+    pub facts: Arc<Facts>,
+    pub blind_spots: Arc<Vec<BlindSpot>>,
+    pub controls: Arc<Vec<ControlView>>,
+}
+
+/// Something that this kernel, container or privilege does not let us see or do.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+pub struct BlindSpot {
+    /// `/proc/pressure/memory`
+    pub what: String,
+    /// The reason, and what to do about it.
+    pub why: String,
+}
+
+/// What is known about a control since it was last asked.
+#[derive(Clone, PartialEq, Debug, serde::Serialize)]
+pub struct ControlView {
+    pub name: Arc<str>,
+    pub kind: &'static str,
+    /// `applied` where the last probe or command succeeded, or how it failed.
+    pub state: &'static str,
+    pub detail: Arc<str>,
+    pub checked_unix_ms: u64,
+}
+
+#[derive(Debug)]
+pub struct Board(Mutex<Snapshot>);
+
+impl Board {
+    #[must_use]
+    pub fn new(first: Snapshot) -> Self {
+        Self(Mutex::new(first))
+    }
+
+    /// Updates the snapshot in place unless a reader holds it this very moment.
+    pub fn publish(&self, update: impl FnOnce(&mut Snapshot)) {
+        if let Ok(mut snapshot) = self.0.try_lock() {
+            update(&mut snapshot);
+        }
+    }
+
+    /// Keep it short: copy out what is needed and render afterwards.
+    pub fn read<R>(&self, look: impl FnOnce(&Snapshot) -> R) -> R {
+        look(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
