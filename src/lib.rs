@@ -14,5 +14,6 @@ pub mod control;
 pub mod host;
 pub mod inbox;
 pub mod journal;
+pub mod pace;
 pub mod policy;
 pub mod status;

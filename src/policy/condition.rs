@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::metric::Metric;
+use super::unit::{Shown, Unit};
 
 /// The text as written and what it means.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,6 +84,30 @@ impl Relation {
             Relation::Equal => value == threshold,
             Relation::NotEqual => value != threshold,
         }
+    }
+}
+
+impl Operand {
+    /// The unit of what it reads: a rate is per second, a forecast is a duration.
+    #[must_use]
+    pub fn unit(&self) -> Unit {
+        match (self.function, self.metric.unit()) {
+            (Some(Function::TimeTo(_)), _) => Unit::Seconds,
+            (Some(Function::Rate), Unit::Bytes) => Unit::BytesPerSecond,
+            (Some(Function::Rate), _) => Unit::PerSecond,
+            (_, unit) => unit,
+        }
+    }
+
+    #[must_use]
+    pub fn show(&self, value: f64) -> Shown {
+        self.unit().show(value)
+    }
+}
+
+impl fmt::Display for Operand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.metric.name())
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::mitigation::{ActionId, Level, Mitigation, Outcome, Verb};
+use super::mitigation::{ActionId, Level, Mitigation, Outcome};
 use super::rule::Severity;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -177,10 +177,6 @@ pub enum Skip {
     Breaker,
     /// Somebody else changed the value; it is theirs until the rule is quiet again.
     Drifted,
-    /// The control answered that it cannot or will not.
-    Failed(Outcome),
-    /// Already done since the rule fired, and not due again.
-    Unsupported(Verb),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

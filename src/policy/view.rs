@@ -89,8 +89,6 @@ pub enum Phase {
     Owed,
     /// An answer never came; it is being read back.
     InDoubt,
-    /// Decided under dry run; nothing was changed.
-    DryRun,
 }
 
 impl Phase {
@@ -102,7 +100,6 @@ impl Phase {
             Phase::Releasing => "releasing",
             Phase::Owed => "owed",
             Phase::InDoubt => "in_doubt",
-            Phase::DryRun => "dry_run",
         }
     }
 }
