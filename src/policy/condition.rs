@@ -6,6 +6,17 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::metric::Metric;
+use super::unit::Unit;
+
+mod lexer;
+mod meaning;
+mod names;
+mod parser;
+mod show;
+#[cfg(test)]
+mod tests;
+
+pub use parser::parse;
 
 /// The text as written and what it means.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +47,21 @@ pub struct Operand {
     pub metric: Metric,
     pub selector: Option<String>,
     pub function: Option<Function>,
+}
+
+impl Operand {
+    /// What its readings are measured in: those of the metric, of its change per second, or of time.
+    #[must_use]
+    pub fn unit(&self) -> Unit {
+        match self.function {
+            None
+            | Some(Function::Average(_) | Function::Maximum(_) | Function::Minimum(_) | Function::Percentile95(_)) => {
+                self.metric.unit()
+            }
+            Some(Function::Rate) => self.metric.unit().per_second(),
+            Some(Function::TimeTo(_)) => Unit::Seconds,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]

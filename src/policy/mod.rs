@@ -7,6 +7,7 @@ pub mod explain;
 pub mod metric;
 pub mod mitigation;
 pub mod moment;
+pub mod nearest;
 pub mod plan;
 pub mod rule;
 pub mod sample;
