@@ -8,6 +8,16 @@ use std::time::Duration;
 use super::metric::Metric;
 use super::unit::{Shown, Unit};
 
+mod lexer;
+mod meaning;
+mod names;
+mod parser;
+mod show;
+#[cfg(test)]
+mod tests;
+
+pub use parser::parse;
+
 /// The text as written and what it means.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Condition {
@@ -37,6 +47,26 @@ pub struct Operand {
     pub metric: Metric,
     pub selector: Option<String>,
     pub function: Option<Function>,
+}
+
+impl Operand {
+    /// What its readings are measured in: those of the metric, of its change per second, or of time.
+    #[must_use]
+    pub fn unit(&self) -> Unit {
+        match self.function {
+            None
+            | Some(Function::Average(_) | Function::Maximum(_) | Function::Minimum(_) | Function::Percentile95(_)) => {
+                self.metric.unit()
+            }
+            Some(Function::Rate) => self.metric.unit().per_second(),
+            Some(Function::TimeTo(_)) => Unit::Seconds,
+        }
+    }
+
+    #[must_use]
+    pub fn show(&self, value: f64) -> Shown {
+        self.unit().show(value)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -84,30 +114,6 @@ impl Relation {
             Relation::Equal => value == threshold,
             Relation::NotEqual => value != threshold,
         }
-    }
-}
-
-impl Operand {
-    /// The unit of what it reads: a rate is per second, a forecast is a duration.
-    #[must_use]
-    pub fn unit(&self) -> Unit {
-        match (self.function, self.metric.unit()) {
-            (Some(Function::TimeTo(_)), _) => Unit::Seconds,
-            (Some(Function::Rate), Unit::Bytes) => Unit::BytesPerSecond,
-            (Some(Function::Rate), _) => Unit::PerSecond,
-            (_, unit) => unit,
-        }
-    }
-
-    #[must_use]
-    pub fn show(&self, value: f64) -> Shown {
-        self.unit().show(value)
-    }
-}
-
-impl fmt::Display for Operand {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.metric.name())
     }
 }
 

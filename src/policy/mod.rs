@@ -11,6 +11,7 @@ pub mod metric;
 pub mod mitigation;
 pub mod mode;
 pub mod moment;
+pub mod nearest;
 pub mod plan;
 pub mod program;
 pub mod rule;
