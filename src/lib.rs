@@ -16,4 +16,5 @@ pub mod inbox;
 pub mod journal;
 pub mod pace;
 pub mod policy;
+pub mod replay;
 pub mod status;

@@ -16,7 +16,7 @@ mod show;
 #[cfg(test)]
 mod tests;
 
-pub use parser::parse;
+pub use parser::{operand, parse};
 
 /// The text as written and what it means.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use super::event::Skip;
 use super::mitigation::Outcome;
 use super::moment::Moment;
 use super::plan::Plan;
@@ -149,7 +148,7 @@ fn steps(plan: &Plan, view: &View, index: usize) -> Vec<StepExplanation> {
         });
         let (state, detail) = match (action, memory.skipped, memory.outcome) {
             (Some(action), _, _) if step < life.taken => (action.phase.name(), action.detail.to_string()),
-            (_, Some(skip), _) => ("skipped", skip_reason(skip)),
+            (_, Some(skip), _) => ("skipped", skip.to_string()),
             (_, None, Some(outcome)) if step < life.taken => done(outcome),
             _ if step == life.taken && life.state == State::Firing => ("next", breaker(memory)),
             _ if step < life.taken => ("done", "dry run: decided and not done".to_owned()),
@@ -171,15 +170,5 @@ fn breaker(memory: &StepView) -> String {
     match memory.breaker_until {
         Some(until) => format!("left out until {until} after boot: it did nothing several times running"),
         None => String::new(),
-    }
-}
-
-/// Why a step was left out, in words.
-#[must_use]
-pub fn skip_reason(skip: Skip) -> String {
-    match skip {
-        Skip::Level { needed } => format!("needs level {needed}"),
-        Skip::Breaker => "it did nothing several times running and is left out for a while".to_owned(),
-        Skip::Drifted => "somebody else changed the value; it stays theirs until the rule is quiet".to_owned(),
     }
 }

@@ -39,6 +39,22 @@ pub fn parse(text: &str) -> Result<Condition, Vec<Mistake>> {
     }
 }
 
+/// Reads one operand alone, as a trace names the metric that it has a reading of.
+///
+/// # Errors
+/// At least one mistake.
+pub fn operand(text: &str) -> Result<Operand, Vec<Mistake>> {
+    let mut mistakes = Vec::new();
+    let tokens = tokens(text, &mut mistakes);
+    let mut parser = Parser { tokens, at: 0, depth: 0, gave_up: false, mistakes };
+    let operand = parser.operand().ok().flatten();
+    if parser.mistakes.is_empty() && parser.kind() != Kind::End {
+        let span = parser.span();
+        parser.complain(span, format!("`{text}` is more than the name of a metric"), "write METRIC=VALUE");
+    }
+    operand.filter(|_| parser.mistakes.is_empty()).ok_or(parser.mistakes)
+}
+
 /// The grammar is broken here and the mistake is recorded; reading goes on behind it.
 struct Broken;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::event::Release;
 use super::super::life::Life;
-use super::super::mitigation::{ActionId, Class};
+use super::super::mitigation::{ActionId, Class, Level};
 use super::super::moment::Moment;
 use super::super::plan::Plan;
 use super::super::slots::Slots;
@@ -58,7 +58,7 @@ impl Guardian {
         let mut moved = vec![None; older.rules().len()];
         for (old, rule) in older.rules().iter().enumerate() {
             let Some(new) = plan.rule_named(&rule.name) else { continue };
-            if plan.rules()[new] != *rule {
+            if plan.rules()[new] != *rule || plan.policy.level == Level::Disabled {
                 lives[new].fired = self.lives[old].fired;
                 continue;
             }

@@ -2,11 +2,18 @@
 
 use std::sync::Arc;
 
+use super::super::event::Mode;
+use super::super::mitigation::{ActionId, Mitigation};
 use super::super::view::{ActionView, RuleView, View};
 use super::Guardian;
-use crate::policy::event::Mode;
 
 impl Guardian {
+    /// What an action is about, while the ledger holds it.
+    #[must_use]
+    pub fn mitigation_of(&self, id: ActionId) -> Option<&Mitigation> {
+        self.ledger.all().iter().find(|action| action.id == id).map(|action| &action.mitigation)
+    }
+
     pub fn show(&self, view: &mut View) {
         view.mode = self.mode.mode;
         view.mode_since = self.mode.since;
