@@ -65,6 +65,13 @@ impl Board {
         }
     }
 
+    /// Waits for a reader, because this must not be missed; the views are emptied, since they are of the old plan.
+    pub fn replace_plan(&self, plan: Arc<Plan>) {
+        let mut snapshot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        snapshot.plan = plan;
+        snapshot.view = View::default();
+    }
+
     /// Keep it short: copy out what is needed and render afterwards.
     pub fn read<R>(&self, look: impl FnOnce(&Snapshot) -> R) -> R {
         look(&self.0.lock().unwrap_or_else(PoisonError::into_inner))

@@ -14,7 +14,7 @@ use super::event::{Event, Mode, Release};
 use super::ledger::{Action, Ledger};
 use super::life::{Life, Turn};
 use super::metric::Metric;
-use super::mitigation::{ActionId, Command, Level, Mitigation, Report};
+use super::mitigation::{ActionId, Command, Lasting, Level, Mitigation, Report};
 use super::mode::{NodeMode, Relapse};
 use super::moment::Moment;
 use super::plan::Plan;
@@ -164,6 +164,13 @@ impl Guardian {
     #[must_use]
     pub fn owes_nothing(&self) -> bool {
         self.ledger.is_empty()
+    }
+
+    /// How many lasting mitigations are in force, on their way or in doubt.
+    #[must_use]
+    pub fn in_force(&self) -> usize {
+        let lasting = |action: &&Action| action.mitigation.verb.lasting() == Lasting::InForce;
+        self.ledger.all().iter().filter(lasting).count()
     }
 
     /// Some rule is about to fire, or something is under way that should be followed closely.
