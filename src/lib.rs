@@ -8,13 +8,23 @@
 //! - [`journal`]: what is in force, written ahead.
 //! - [`inbox`]: how other threads reach the loop.
 //! - [`status`]: the snapshot that everyone else reads.
+//! - [`clock`]: what time it is, and being woken in time.
+//! - [`signals`]: signals to messages for the loop.
+//! - [`notify`]: what the service manager hears of us.
+//! - [`privilege`]: staying alive and on time when everything else is not.
+//! - [`logging`]: where log lines go.
 
+pub mod clock;
 pub mod config;
 pub mod control;
 pub mod host;
 pub mod inbox;
 pub mod journal;
+pub mod logging;
+pub mod notify;
 pub mod pace;
 pub mod policy;
+pub mod privilege;
 pub mod replay;
+pub mod signals;
 pub mod status;
