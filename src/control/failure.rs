@@ -33,10 +33,6 @@ impl Failure {
         Self { outcome: Outcome::TimedOut, detail: detail.into() }
     }
 
-    pub fn no_effect(detail: impl Into<String>) -> Self {
-        Self { outcome: Outcome::NoEffect, detail: detail.into() }
-    }
-
     pub fn drifted(detail: impl Into<String>) -> Self {
         Self { outcome: Outcome::Drifted, detail: detail.into() }
     }

@@ -161,24 +161,25 @@ impl Control {
         Ok(standing::judge(undo, &self.read(undo).await?))
     }
 
-    /// The same, and renews what lapses by itself.
+    /// The same, and renews what lapses by itself or what an adjustment in doubt did not reach.
     ///
     /// # Errors
     /// When it cannot be read or renewed.
     pub async fn verify(&mut self, undo: &Undo) -> Result<Standing, Failure> {
         let live = self.read(undo).await?;
         let standing = standing::judge(undo, &live);
-        let leases: Vec<_> = undo
-            .changes
-            .iter()
-            .zip(&live.values)
-            .filter(|(change, value)| self.is_lease(&change.key) && is_ours_to_change(change, value))
-            .map(|(change, _)| Order { key: &change.key, value: change.wanted() })
-            .collect();
-        if leases.is_empty() || !matches!(standing, Standing::Ours | Standing::Prior) {
+        if !matches!(standing, Standing::Ours | Standing::Prior) {
             return Ok(standing);
         }
-        self.write(&undo.epoch, &leases).await?;
+        let due = undo.changes.iter().zip(&live.values).filter(|(change, value)| {
+            let renewable = self.is_lease(&change.key) && is_ours_to_change(change, value);
+            renewable || (change.wanted() != *value && change.restore(value) == Restore::Write)
+        });
+        let orders: Vec<_> = due.map(|(change, _)| Order { key: &change.key, value: change.wanted() }).collect();
+        if orders.is_empty() {
+            return Ok(standing);
+        }
+        self.write(&undo.epoch, &orders).await?;
         Ok(Standing::Ours)
     }
 

@@ -68,7 +68,7 @@ impl Haproxy {
                 let kept = survey::kept_percent(mitigation.amount)?;
                 let servers = stat_servers(&mut session).await?;
                 let chosen: Vec<_> = servers.into_iter().filter(|row| self.chooses(&row.proxy)).collect();
-                survey::throttle(&chosen, &info.maxconn, kept)?
+                survey::throttle(&chosen, &info.maxconn, kept)
             }
             Verb::Drain => {
                 let mut servers = answer::admin_states(&session.ask("show servers state").await?);

@@ -16,7 +16,8 @@ pub fn scaled(prior: &str, kept_percent: f64) -> Option<String> {
 
 /// The limits of those servers that have one; where none has, the process's own limit. A server without a limit has
 /// nothing that a share could be taken of.
-pub fn throttle(servers: &[Server], global: &str, kept_percent: f64) -> Result<Vec<Change>, Failure> {
+#[must_use]
+pub fn throttle(servers: &[Server], global: &str, kept_percent: f64) -> Vec<Change> {
     let limited: Vec<_> = servers.iter().filter(|row| !row.limit.is_empty() && row.limit != "0").collect();
     let mut changes = Vec::with_capacity(limited.len().max(1));
     for row in &limited {
@@ -26,10 +27,7 @@ pub fn throttle(servers: &[Server], global: &str, kept_percent: f64) -> Result<V
     if limited.is_empty() {
         changes.extend(change(&Knob::GlobalLimit, global, scaled(global, kept_percent)));
     }
-    if changes.is_empty() && kept_percent < 100.0 {
-        return Err(Failure::no_effect("every limit at HAProxy is 1 already: there is nothing left to throttle"));
-    }
-    Ok(changes)
+    changes
 }
 
 /// Only servers that are in service: who is in maintenance stays there.
@@ -67,7 +65,6 @@ pub fn change(knob: &Knob, prior: &str, ours: Option<String>) -> Option<Change> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::mitigation::Outcome;
 
     fn server(name: &str, limit: &str) -> Server {
         Server { proxy: "be".into(), server: name.into(), limit: limit.into() }
@@ -79,17 +76,17 @@ mod tests {
 
     #[test]
     fn limits_of_servers_come_before_the_limit_of_the_process() {
-        let changes = throttle(&[server("s1", "100"), server("s2", ""), server("s3", "3")], "2000", 50.0).unwrap();
+        let changes = throttle(&[server("s1", "100"), server("s2", ""), server("s3", "3")], "2000", 50.0);
         assert_eq!(told(&changes), ["server be/s1 maxconn 100>50", "server be/s3 maxconn 3>2"]);
-        let changes = throttle(&[server("s2", "")], "2000", 10.0).unwrap();
+        let changes = throttle(&[server("s2", "")], "2000", 10.0);
         assert_eq!(told(&changes), ["global maxconn 2000>200"]);
     }
 
     #[test]
     fn a_limit_never_becomes_zero() {
         assert_eq!(scaled("3", 0.0).unwrap(), "1");
-        assert_eq!(throttle(&[server("s1", "1")], "9", 20.0).unwrap_err().outcome, Outcome::NoEffect);
-        assert_eq!(throttle(&[server("s1", "100")], "9", 100.0).unwrap(), []);
+        assert_eq!(throttle(&[server("s1", "1")], "9", 20.0), []);
+        assert_eq!(throttle(&[server("s1", "100")], "9", 100.0), []);
     }
 
     #[test]

@@ -26,6 +26,9 @@ use task::Task;
 /// Deep enough for a debug build; only touched pages count.
 const STACK_BYTES: usize = 512 << 10;
 
+/// What there is to say about an action that the journal does not know (any more).
+const NOTHING: &str = "nothing of it is in force";
+
 /// What the workers need of the journal.
 pub trait Record {
     /// # Errors
@@ -187,14 +190,13 @@ impl Crew {
     fn run(&mut self, command: Command) -> bool {
         let Some(name) = self.shared.route(&command) else {
             // Nothing of it was ever written to a target, or it is verified gone.
-            let (answered, outcome) = match command {
-                Command::Apply { .. } => (Answered::Apply, Outcome::Unsupported),
-                Command::Verify { .. } => (Answered::Verify, Outcome::EpochChanged),
-                Command::Revert { .. } => (Answered::Revert, Outcome::Already),
+            let answered = match command {
+                Command::Apply { .. } => Answered::Apply,
+                Command::Verify { .. } => Answered::Verify,
+                Command::Revert { .. } => Answered::Revert,
             };
-            let detail = "nothing of it is in force".into();
-            let report =
-                Report { id: command.id(), answered, outcome, detail, took: Duration::ZERO, freed_bytes: None };
+            let (id, outcome, detail) = (command.id(), Outcome::Already, NOTHING.into());
+            let report = Report { id, answered, outcome, detail, took: Duration::ZERO, freed_bytes: None };
             return self.shared.door.tell(Message::Report(report));
         };
         self.give(&name, Job::Run(command));

@@ -1,6 +1,5 @@
 //! All that is done to one control, one thing after the other, in the order that keeps the journal true.
 
-use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout};
 
-use super::{Job, Shared};
+use super::{Job, NOTHING, Shared};
 use crate::control::failure::Failure;
 use crate::control::standing::Standing;
 use crate::control::target::Target;
@@ -28,8 +27,6 @@ pub struct Task {
     shared: Rc<Shared>,
     /// As configured now. An entry of the journal may have another.
     configured: Option<(Target, Control)>,
-    /// The last apply got no answer: whether it took is unknown.
-    doubtful: HashSet<ActionId>,
     told: Option<(Outcome, String)>,
 }
 
@@ -55,7 +52,7 @@ enum Held {
 
 impl Task {
     pub fn new(name: Arc<str>, shared: Rc<Shared>) -> Self {
-        Self { name, shared, configured: None, doubtful: HashSet::new(), told: None }
+        Self { name, shared, configured: None, told: None }
     }
 
     pub async fn work(mut self, mut jobs: UnboundedReceiver<Job>) {
@@ -133,7 +130,6 @@ impl Task {
         };
         if self.shared.entry(id).is_none() {
             self.shared.routes.borrow_mut().remove(&id);
-            self.doubtful.remove(&id);
         }
         let reached = self.note_reach(&answer);
         let report = Report {
@@ -191,7 +187,7 @@ impl Task {
             return refused;
         }
         let undo = match control.capture(&wish.mitigation).await {
-            Ok(undo) if undo.changes.is_empty() => return Answer::already(),
+            Ok(undo) if undo.changes.is_empty() => return Answer::already("it is so already"),
             Ok(undo) => undo,
             Err(failure) => return Answer::failed(failure),
         };
@@ -218,6 +214,10 @@ impl Task {
             Err(failure) if failure.outcome == Outcome::Drifted => {
                 return self.closed(entry.id, Answer::failed(failure));
             }
+            // What was in force before still is, so this is not a matter of doubt.
+            Err(failure) if failure.outcome == Outcome::TimedOut => {
+                return Answer::failed(Failure::unreachable(failure.detail));
+            }
             Err(failure) => return Answer::failed(failure),
         };
         let adjusted = Entry { mitigation: wish.mitigation.clone(), rule: Arc::clone(&wish.rule), undo, ..entry };
@@ -232,10 +232,7 @@ impl Task {
             )));
         }
         match control.apply(&entry.undo).await {
-            Ok(done) => {
-                self.doubtful.remove(&entry.id);
-                Answer::done(done)
-            }
+            Ok(done) => Answer::done(done),
             Err(failure) => self.clear_up(control, &entry, held, failure).await,
         }
     }
@@ -249,10 +246,7 @@ impl Task {
         };
         match (standing, held) {
             (Ok(Standing::Prior), _) => self.closed(entry.id, Answer::failed(why)),
-            (Ok(Standing::EpochChanged), _) => {
-                let detail = format!("{}; apply again", why.detail);
-                self.closed(entry.id, Answer::failed(Failure::unreachable(detail)))
-            }
+            (Ok(Standing::EpochChanged), _) => self.closed(entry.id, Answer::restarted(&entry.target)),
             (Ok(Standing::Foreign(found)), _) => {
                 self.closed(entry.id, Answer::failed(Failure::drifted(format!("left alone: {found}"))))
             }
@@ -260,25 +254,18 @@ impl Task {
             (Ok(Standing::Ours), Held::Before) => Answer::failed(why),
             (Ok(Standing::Ours), Held::Nothing) => match control.revert(&entry.undo).await {
                 Ok(_) => self.closed(entry.id, Answer::failed(why)),
-                Err(failure) => self.doubt(entry.id, failure),
+                Err(failure) => Answer::doubtful(failure),
             },
-            (Err(failure), _) => self.doubt(entry.id, failure),
+            (Err(failure), _) => Answer::doubtful(failure),
         }
     }
 
     async fn verify(&mut self, id: ActionId) -> Answer {
-        let Some(entry) = self.shared.entry(id) else { return Answer::gone() };
-        let doubtful = self.doubtful.contains(&id);
+        let Some(entry) = self.shared.entry(id) else { return Answer::already(NOTHING) };
         let mut control = self.take(&entry.target);
         let answer = match control.verify(&entry.undo).await {
-            Ok(Standing::Ours | Standing::Prior) if doubtful => {
-                self.carry_out(&mut control, entry.clone(), Held::Before).await
-            }
             Ok(Standing::Ours) => Answer::applied("still in force"),
-            Ok(Standing::Prior) => {
-                let detail = "somebody has put the prior values back; nothing is in force";
-                self.closed(id, Answer::failed(Failure::drifted(detail)))
-            }
+            Ok(Standing::Prior) => self.closed(id, Answer::already("the prior values are back; nothing is in force")),
             Ok(Standing::Foreign(found)) => self.closed(id, Answer::failed(Failure::drifted(found))),
             Ok(Standing::EpochChanged) => self.closed(id, Answer::restarted(&entry.target)),
             Err(failure) => Answer::failed(failure),
@@ -288,7 +275,7 @@ impl Task {
     }
 
     async fn revert(&mut self, id: ActionId) -> Answer {
-        let Some(entry) = self.shared.entry(id) else { return Answer::already() };
+        let Some(entry) = self.shared.entry(id) else { return Answer::already(NOTHING) };
         let mut control = self.take(&entry.target);
         let answer = match control.revert(&entry.undo).await {
             Ok(done) => self.closed(id, Answer::done(done)),
@@ -329,11 +316,6 @@ impl Task {
         Some(Answer::failed(Failure::refused(detail)))
     }
 
-    fn doubt(&mut self, id: ActionId, failure: Failure) -> Answer {
-        self.doubtful.insert(id);
-        Answer::failed(Failure::timed_out(failure.detail))
-    }
-
     fn close(&self, id: ActionId) -> Result<(), Failure> {
         let closed = self.shared.record.borrow_mut().close(id);
         closed.map_err(|JournalError(why)| Failure::refused(format!("its end could not be recorded: {why}")))
@@ -365,12 +347,13 @@ impl Answer {
         Self { outcome: Outcome::Applied, detail: detail.to_owned(), freed_bytes: None }
     }
 
-    fn already() -> Self {
-        Self { outcome: Outcome::Already, detail: "it is so already".to_owned(), freed_bytes: None }
+    fn already(detail: &str) -> Self {
+        Self { outcome: Outcome::Already, detail: detail.to_owned(), freed_bytes: None }
     }
 
-    fn gone() -> Self {
-        Self { outcome: Outcome::EpochChanged, detail: "nothing of it is in force".to_owned(), freed_bytes: None }
+    /// Something may have been changed; nobody can tell now.
+    fn doubtful(failure: Failure) -> Self {
+        Self::failed(Failure::timed_out(failure.detail))
     }
 
     fn restarted(target: &Target) -> Self {
