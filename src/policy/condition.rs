@@ -33,6 +33,26 @@ pub enum Expression {
     Not(Box<Expression>),
 }
 
+impl Expression {
+    /// In the order in which they are written.
+    #[must_use]
+    pub fn comparisons(&self) -> Vec<&Comparison> {
+        match self {
+            Expression::Compare(comparison) => vec![comparison],
+            Expression::Not(inner) => inner.comparisons(),
+            Expression::And(left, right) | Expression::Or(left, right) => {
+                let mut both = left.comparisons();
+                both.extend(right.comparisons());
+                both
+            }
+        }
+    }
+
+    pub fn metrics(&self) -> impl Iterator<Item = Metric> {
+        self.comparisons().into_iter().map(|comparison| comparison.operand.metric)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Comparison {
     pub operand: Operand,

@@ -87,6 +87,15 @@ impl Trace {
         if mistakes.is_empty() { Ok(trace) } else { Err(mistakes) }
     }
 
+    /// Every metric that it ever has a reading of, or says cannot be read.
+    pub fn metrics(&self) -> impl Iterator<Item = Metric> + '_ {
+        let readings = self.lines.iter().filter_map(|line| match &line.happening {
+            Happening::Readings(readings) => Some(readings),
+            Happening::Answer(_) | Happening::Release | Happening::Stop => None,
+        });
+        readings.flatten().map(|reading| reading.metric)
+    }
+
     fn read(&mut self, line: &str) -> Result<(), String> {
         let (first, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         if first == "every" {

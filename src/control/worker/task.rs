@@ -13,7 +13,7 @@ use crate::control::standing::Standing;
 use crate::control::target::Target;
 use crate::control::{Control, Done};
 use crate::inbox::Message;
-use crate::journal::{Entry, JournalError};
+use crate::journal::Entry;
 use crate::policy::mitigation::{ActionId, Answered, Command, Lasting, Mitigation, Outcome, Report};
 use crate::status::ControlView;
 
@@ -226,7 +226,7 @@ impl Task {
 
     /// The undo is durable before the first byte that changes anything.
     async fn carry_out(&mut self, control: &mut Control, entry: Entry, held: Held) -> Answer {
-        if let Err(JournalError(why)) = self.shared.record.borrow_mut().write(&entry) {
+        if let Err(why) = self.shared.record.borrow_mut().write(&entry) {
             return Answer::failed(Failure::refused(format!(
                 "nothing was sent, because its undo could not be recorded: {why}"
             )));
@@ -318,7 +318,7 @@ impl Task {
 
     fn close(&self, id: ActionId) -> Result<(), Failure> {
         let closed = self.shared.record.borrow_mut().close(id);
-        closed.map_err(|JournalError(why)| Failure::refused(format!("its end could not be recorded: {why}")))
+        closed.map_err(|why| Failure::refused(format!("its end could not be recorded: {why}")))
     }
 
     /// An entry that could not be closed is found out to be gone at the next start.
