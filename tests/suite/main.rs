@@ -1,0 +1,3 @@
+//! The one integration binary; its data lies beside it.
+
+mod config;
