@@ -1,3 +1,4 @@
 //! The integration tests, one binary: each module is an area, its data lies beside it.
 
+mod config;
 mod policy;
