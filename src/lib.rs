@@ -2,7 +2,7 @@
 //!
 //! The modules in the order that data flows:
 //! - [`config`]: what the operator wants: text to settings, with every complaint at once.
-//! - [`host`]: the kernel's files to a sample.
+//! - [`host`]: the kernel's files to a sample, without ever making the loop wait.
 //! - [`policy`]: what should be done, given settings, samples and outcomes; pure.
 //! - [`control`]: doing it and undoing it, at services' own control sockets.
 //! - [`journal`]: what is in force, written ahead.
