@@ -8,11 +8,21 @@
 //! - [`journal`]: what is in force, written ahead.
 //! - [`inbox`]: how other threads reach the loop.
 //! - [`status`]: the snapshot that everyone else reads.
+//! - [`clock`]: the time, for the edges only.
+//! - [`events`]: the audit trail: one enum, one `emit` that counts, keeps and logs.
+//! - [`telemetry`]: counters and histograms behind the `metrics` facade.
+//! - [`http`]: the snapshot and the trail over HTTP, on a thread of its own.
+//! - [`cli`]: one subcommand, one exit code.
 
+pub mod clock;
 pub mod config;
 pub mod control;
+pub mod events;
 pub mod host;
+pub mod http;
+
 pub mod inbox;
 pub mod journal;
 pub mod policy;
 pub mod status;
+pub mod telemetry;

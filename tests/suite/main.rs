@@ -1,0 +1,3 @@
+//! The one integration binary: the crate from outside, one module per area.
+
+mod http;
