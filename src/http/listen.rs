@@ -72,7 +72,7 @@ pub fn admin(path: &Path, group: Option<Gid>) -> Result<Admin, String> {
     if beside.as_os_str().len() > LONGEST_PATH {
         return Err(format!("the path {shown} is too long for a socket (at most 100 bytes); set http.socket"));
     }
-    fs::remove_file(&beside).or_else(|error| missing_is_fine(error)).map_err(advice)?;
+    fs::remove_file(&beside).or_else(missing_is_fine).map_err(advice)?;
     let listener = UnixListener::bind(&beside).map_err(advice)?;
     let finish = || -> IoResult<u64> {
         listener.set_nonblocking(true)?;
