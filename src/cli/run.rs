@@ -11,7 +11,8 @@ use nix::unistd::geteuid;
 use super::code;
 use crate::agent::{Agent, Parts, Waker};
 use crate::clock;
-use crate::config::{self, Settings, Source};
+use crate::config::settings::Settings;
+use crate::config::{self, Source};
 use crate::control::worker::{Record, Workers};
 use crate::events::{Daemon, Event, Events, Log};
 use crate::host::facts::Facts;
@@ -94,11 +95,14 @@ fn guard(settings: Settings, source: Source) -> Result<(), String> {
     logging::install(filter.as_deref()).map_err(|error| error.to_string())?;
     let proc_root = settings.sampling.proc_root.clone();
     let mut blind_spots: Vec<BlindSpot> =
-        [privilege::protect_from_oom_killer(&proc_root), privilege::lock_memory(&proc_root)].into_iter().flatten().collect();
+        [privilege::protect_from_oom_killer(&proc_root), privilege::lock_memory(&proc_root)]
+            .into_iter()
+            .flatten()
+            .collect();
     let telemetry = Telemetry::install()?;
     let (door, inbox) = inbox::open().map_err(|errno| format!("cannot make the loop's inbox: {errno}"))?;
     signals::install(&door).map_err(|error| format!("cannot handle signals: {error}"))?;
-    let mut events = Events::start(Arc::new(Log::default())).map_err(|error| format!("cannot start logging: {error}"))?;
+    let mut events = Events::new(Arc::new(Log::default()));
     let started = clock::now().map_err(|errno| format!("cannot read the clock: {errno}"))?;
     tell_start(&mut events, &settings);
 
@@ -147,11 +151,7 @@ struct Opened {
 }
 
 /// Without a journal nothing is changed, but everything is still seen and told.
-fn open_journal(
-    settings: &Settings,
-    events: &mut Events,
-    blind_spots: &mut Vec<BlindSpot>,
-) -> Result<Opened, String> {
+fn open_journal(settings: &Settings, events: &mut Events, blind_spots: &mut Vec<BlindSpot>) -> Result<Opened, String> {
     match Journal::open(&settings.state_directory) {
         Ok(opened) => {
             if let Some(what) = opened.damage {
@@ -176,11 +176,7 @@ fn open_journal(
     }
 }
 
-fn start_workers(
-    journal: Result<Journal, JournalError>,
-    settings: &Settings,
-    door: &Door,
-) -> Result<Workers, String> {
+fn start_workers(journal: Result<Journal, JournalError>, settings: &Settings, door: &Door) -> Result<Workers, String> {
     let controls = settings.controls.clone();
     let started = match journal {
         Ok(journal) => Workers::start(journal, controls, door.clone()),

@@ -1,4 +1,6 @@
 //! The integration tests, one binary: each module is an area, its data lies beside it.
 
 mod config;
+mod http;
 mod policy;
+mod scenarios;
