@@ -209,7 +209,7 @@ command line: error: `max` is no level
   |         ^^^
   = help: did you mean `maximum`?
 
-2 mistakes and 1 warning in 3 files; nothing was changed";
+2 mistakes and 1 warning in 3 places; nothing was changed";
     assert_eq!(text, expected);
 }
 
@@ -298,10 +298,9 @@ fn keys_below(text: &str, table: &str) -> BTreeSet<String> {
                 }
             }
             current.truncate(named);
-        } else if let Some((key, _)) = line.split_once(" = ").filter(|(key, _)| !key.starts_with([' ', '#'])) {
-            if current.join(".") == table {
-                keys.insert(key.to_owned());
-            }
+        } else if current.join(".") == table {
+            let key = line.split_once(" = ").map(|(key, _)| key).filter(|key| !key.starts_with([' ', '#']));
+            keys.extend(key.map(str::to_owned));
         }
     }
     keys
