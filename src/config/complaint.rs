@@ -30,6 +30,8 @@ pub struct Complaint {
 pub enum About {
     /// The text is no TOML here.
     Syntax,
+    /// The heading of a table is no TOML, so nobody knows where the keys below it belong.
+    Heading,
     /// The whole file; there is no line to show.
     File,
     /// Something that should be there is not.
@@ -95,7 +97,12 @@ impl Complaints {
 
     /// In reading order; where the text is no TOML, what that did to its meaning is not worth telling.
     pub(super) fn settle(&mut self) {
-        let broken: BTreeSet<(usize, usize)> = self.lines_of(|complaint| complaint.about == About::Syntax);
+        let broken = self.lines_of(|complaint| matches!(complaint.about, About::Syntax | About::Heading));
+        let headless: BTreeSet<(usize, usize)> = self
+            .lines_of(|complaint| complaint.about == About::Heading)
+            .into_iter()
+            .flat_map(|line| self.below(line))
+            .collect();
         let files: BTreeSet<usize> = broken.iter().map(|(origin, _)| *origin).collect();
         let lines: Vec<(usize, usize)> = self.list.iter().map(|complaint| self.line(complaint)).collect();
         let mut lines = lines.into_iter();
@@ -103,10 +110,10 @@ impl Complaints {
         self.list.retain(|complaint| {
             let Some(line) = lines.next() else { return true };
             match complaint.about {
-                About::Syntax => told.insert(line),
+                About::Syntax | About::Heading => told.insert(line),
                 About::File => true,
                 About::Absence => !files.contains(&complaint.place.origin),
-                About::Meaning => !broken.contains(&line),
+                About::Meaning => !broken.contains(&line) && !headless.contains(&line),
             }
         });
         self.list
@@ -116,6 +123,20 @@ impl Complaints {
 
     fn lines_of(&self, wanted: impl Fn(&Complaint) -> bool) -> BTreeSet<(usize, usize)> {
         self.list.iter().filter(|complaint| wanted(complaint)).map(|complaint| self.line(complaint)).collect()
+    }
+
+    /// The lines from a broken heading to the next heading.
+    fn below(&self, (origin, heading): (usize, usize)) -> Vec<(usize, usize)> {
+        let text = self.origins.get(origin).and_then(|origin| origin.text.get(heading..)).unwrap_or_default();
+        let mut start = heading;
+        let lines = text.split_inclusive('\n').enumerate();
+        lines
+            .take_while(|(index, line)| *index == 0 || !line.trim_start().starts_with('['))
+            .map(|(_, line)| {
+                start += line.len();
+                (origin, start - line.len())
+            })
+            .collect()
     }
 
     /// A line is named by the byte at which it starts: counting lines would take the square of a file's length.
@@ -150,8 +171,10 @@ impl Complaints {
         }
     }
 
-    fn files(&self) -> usize {
-        self.list.iter().map(|complaint| complaint.place.origin).collect::<BTreeSet<_>>().len()
+    fn places(&self) -> Counted {
+        let places: BTreeSet<usize> = self.list.iter().map(|complaint| complaint.place.origin).collect();
+        let all_files = places.iter().filter_map(|at| self.origins.get(*at)).all(|origin| origin.kind == Kind::File);
+        Counted(places.len(), if all_files { "file" } else { "place" })
     }
 }
 
@@ -165,7 +188,7 @@ impl fmt::Display for Complaints {
             writeln!(f, "… and {} more\n", self.list.len() - MOST_SHOWN)?;
         }
         let (errors, warnings) = (self.errors(), self.warnings());
-        let place = Counted(self.files(), "file");
+        let place = self.places();
         match (errors, warnings) {
             (0, 0) => write!(f, "nothing to complain about"),
             (0, _) => write!(f, "{} in {place}; no mistakes", Counted(warnings, "warning")),

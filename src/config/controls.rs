@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::document::{Entry, Node};
+use super::document::{Entry, Node, Value};
 use super::origin::{Place, printable};
 use super::section::{Findings, Read, Section, proposal, refuse};
 use super::value;
@@ -50,6 +50,9 @@ pub fn read(root: Section<'_>, findings: &mut Findings<'_>) -> Vec<Declared> {
         let title = format!("[control.{}]", printable(kind));
         if !KINDS.contains(&kind.as_str()) {
             unknown_kind(kind, entry, findings);
+            if !matches!(entry.node.value, Value::Table(_)) {
+                continue;
+            }
         }
         if let Some(names) = Section::named(&title, &entry.key, &entry.node, findings) {
             for (name, entry) in names.table {
@@ -66,7 +69,7 @@ fn unknown_kind(kind: &str, entry: &Entry, findings: &mut Findings<'_>) {
         let help = format!("this version knows {}", KINDS.join(" and "));
         return findings.error(&entry.key, format!("controls of kind `{shown}` are not in this version"), help);
     }
-    let help = format!("{}; a control is written [control.KIND.NAME]", proposal(kind, KINDS));
+    let help = format!("{} (a control is written [control.KIND.NAME])", proposal(kind, KINDS));
     findings.error(&entry.key, format!("unknown kind of control `{shown}`"), help);
 }
 

@@ -95,6 +95,9 @@ fn node(source: Spanned<DeValue<'_>>, origin: usize) -> Node {
     Node::new(value, place)
 }
 
+/// What the parser says where a key or a table comes twice.
+const DUPLICATE: &str = "duplicate key";
+
 fn syntax(text: &str, origin: usize, error: &toml::de::Error) -> Complaint {
     let span = error.span().unwrap_or(text.len()..text.len());
     let (what, expected) = error.message().split_once(", expected ").unwrap_or((error.message(), ""));
@@ -106,14 +109,17 @@ fn syntax(text: &str, origin: usize, error: &toml::de::Error) -> Complaint {
             let word = text.get(span.clone()).unwrap_or_default();
             ("strings go in quotes".to_owned(), format!("write \"{}\"", super::origin::printable(word)))
         }
-        "duplicate key" => {
+        DUPLICATE => {
             ("this key is set twice".to_owned(), "keep one of the two; a table is opened once per file".to_owned())
         }
         what if expected.is_empty() => (what.to_owned(), "see https://toml.io for the syntax".to_owned()),
         what => (what.to_owned(), format!("expected {expected}")),
     };
-    let place = Place { origin, span };
-    Complaint { gravity: Gravity::Error, place, message, help: Some(help), about: About::Syntax }
+    let before = text.get(..span.start).unwrap_or_default();
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    let heading = line.trim_start().starts_with('[') && what != DUPLICATE;
+    let about = if heading { About::Heading } else { About::Syntax };
+    Complaint { gravity: Gravity::Error, place: Place { origin, span }, message, help: Some(help), about }
 }
 
 /// Lays `over` on `base`: tables key by key, everything else as a whole.

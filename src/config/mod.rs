@@ -15,7 +15,7 @@ mod steps;
 mod value;
 mod vocabulary;
 
-pub use check::{Checked, check};
+pub use check::{Checked, CheckedJson, check};
 pub use compile::{Compiled, compile};
 pub use complaint::{Complaints, Gravity, Located};
 pub use source::{BUILT_IN, Source, USUAL_FILE, environment};

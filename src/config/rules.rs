@@ -74,19 +74,17 @@ fn rule(
     let when = section.get("when", findings, condition);
     let clear = section.get("clear", findings, condition);
     let ladder = section.get("steps", findings, |_, node| ladder(node, controls)).unwrap_or_default();
-    let rule = Rule {
-        name: Arc::from(name),
-        when: when?,
-        hold_for: section.get("for", findings, time).unwrap_or(Duration::ZERO),
-        clear,
-        clear_for: section.get("clear_for", findings, time).unwrap_or(CLEAR_FOR),
-        severity: section.get("severity", findings, severity).unwrap_or(Severity::Warning),
-        priority: section.get("priority", findings, |key, node| value::integer(key, node, PRIORITIES)).unwrap_or(0),
-        cooldown: section.get("cooldown", findings, time).unwrap_or(COOLDOWN),
-        steps: ladder.iter().map(|(step, _)| step.clone()).collect(),
-        dry_run: section.get("dry_run", findings, value::boolean).unwrap_or(false),
-        hints: section.get("hint", findings, hints).unwrap_or_default(),
-    };
+    let hold_for = section.get("for", findings, time).unwrap_or(Duration::ZERO);
+    let clear_for = section.get("clear_for", findings, time).unwrap_or(CLEAR_FOR);
+    let severity = section.get("severity", findings, severity).unwrap_or(Severity::Warning);
+    let priority = section.get("priority", findings, |key, node| value::integer(key, node, PRIORITIES)).unwrap_or(0);
+    let cooldown = section.get("cooldown", findings, time).unwrap_or(COOLDOWN);
+    let dry_run = section.get("dry_run", findings, value::boolean).unwrap_or(false);
+    let hints = section.get("hint", findings, hints).unwrap_or_default();
+    let (name, steps) = (Arc::from(name), ladder.iter().map(|(step, _)| step.clone()).collect());
+    // Only now, so that the other mistakes of a rule without a condition are found too.
+    let when = when?;
+    let rule = Rule { name, when, hold_for, clear, clear_for, severity, priority, cooldown, steps, dry_run, hints };
     if !enabled {
         return None;
     }

@@ -225,8 +225,12 @@ fn overriding(name: &str, text: String) -> Origin {
     Origin { kind: Kind::Override, name: name.to_owned(), text }
 }
 
-/// One byte more than is allowed, at most, so that the caller can tell.
+/// One byte more than is allowed, at most, so that the caller can tell. Anything but a regular file could keep a reload
+/// waiting for ever.
 fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
     let mut bytes = Vec::new();
     File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
     Ok(bytes)

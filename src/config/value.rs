@@ -16,9 +16,7 @@ const LONGEST_SOCKET: usize = 108;
 pub fn text<'n>(key: &str, node: &'n Node, example: &str) -> Read<&'n str> {
     match &node.value {
         Value::Text(text) => Ok(text),
-        other => {
-            refuse(format!("`{key}` is a string, not {}", other.described()), format!("such as {key} = \"{example}\""))
-        }
+        other => refuse(format!("`{key}` is a string, not {}", other.described()), format!("such as \"{example}\"")),
     }
 }
 
@@ -48,7 +46,10 @@ pub fn duration(key: &str, node: &Node, range: RangeInclusive<Duration>) -> Read
     let written = match &node.value {
         Value::Text(text) => text,
         Value::Integer(Some(number)) => {
-            return refuse(format!("`{key}` is a duration with its unit"), format!("write {key} = \"{number}s\""));
+            return refuse(
+                format!("`{key}` is a duration with its unit"),
+                format!("write \"{number}s\" for seconds, \"{number}ms\" for milliseconds"),
+            );
         }
         other => {
             let help = format!("write it in quotes with a unit: {key} = \"{least}\"");
@@ -82,13 +83,13 @@ pub fn quantity(key: &str, node: &Node, example: &str) -> Read<Quantity> {
         Some(quantity) => Ok(quantity),
         None => {
             let message = format!("`{}` is not a number with a unit", printable(written));
-            refuse(message, format!("such as {key} = \"{example}\""))
+            refuse(message, format!("such as \"{example}\""))
         }
     }
 }
 
 pub fn path(key: &str, node: &Node) -> Read<PathBuf> {
-    let written = text(key, node, "/etc/node-guardian/…")?;
+    let written = text(key, node, "/var/lib")?;
     if written.contains('\0') {
         return refuse(format!("`{key}` contains a zero byte"), "use a plain path");
     }
@@ -125,7 +126,10 @@ pub fn listen(key: &str, node: &Node) -> Read<Option<SocketAddr>> {
 /// One of a closed set, by name.
 pub fn choice<T: Copy>(key: &str, node: &Node, choices: &[T], name: fn(T) -> &'static str) -> Read<T> {
     let names: Vec<&'static str> = choices.iter().map(|choice| name(*choice)).collect();
-    let written = text(key, node, names.first().copied().unwrap_or_default())?;
+    let Value::Text(written) = &node.value else {
+        let message = format!("`{key}` is a string, not {}", node.value.described());
+        return refuse(message, format!("one of {}, in quotes", names.join(", ")));
+    };
     match choices.iter().find(|choice| name(**choice) == written) {
         Some(choice) => Ok(*choice),
         None => refuse(format!("`{}` is no {key}", printable(written)), proposal(written, &names)),
@@ -138,10 +142,11 @@ pub fn list<T>(key: &str, node: &Node, read: impl Fn(&str, &Node) -> Read<T>) ->
         let message = format!("`{key}` is an array, not {}", node.value.described());
         return refuse(message, format!("write it in brackets: {key} = [\"…\"]"));
     };
+    let element = format!("{key}[]");
     let mut values = Vec::new();
     let mut faults = Vec::new();
     for node in nodes {
-        match read(key, node) {
+        match read(&element, node) {
             Ok(value) => values.push(value),
             Err(found) => faults.extend(found.into_iter().map(|fault| fault.at(&node.place))),
         }

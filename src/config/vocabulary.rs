@@ -67,3 +67,29 @@ pub fn metrics_table() -> String {
     );
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::condition::parse;
+
+    #[test]
+    fn the_table_is_aligned_and_lists_every_metric_once() {
+        let table = metrics_table();
+        let lines: Vec<&str> = table.lines().take_while(|line| !line.is_empty()).collect();
+        assert_eq!(lines.len(), Metric::ALL.len() + 1);
+        let column = lines[0].find("MEANING").unwrap();
+        assert!(lines.iter().all(|line| line.as_bytes()[column - 1] == b' ' && line.as_bytes()[column] != b' '));
+        assert!(table.contains("\nconnections[port].established"));
+    }
+
+    #[test]
+    fn every_example_value_fits_its_metric() {
+        for metric in Metric::ALL {
+            let example = metric.unit().example().rsplit(' ').next().unwrap_or_default();
+            let relation = if example == "false" { "==" } else { ">" };
+            let text = format!("{} {relation} {example}", metric.name());
+            assert!(parse(&text).is_ok(), "{text}: {:?}", parse(&text));
+        }
+    }
+}

@@ -209,7 +209,7 @@ command line: error: `max` is no level
   |         ^^^
   = help: did you mean `maximum`?
 
-2 mistakes and 1 warning in 3 files; nothing was changed";
+2 mistakes and 1 warning in 3 places; nothing was changed";
     assert_eq!(text, expected);
 }
 
@@ -220,7 +220,7 @@ fn a_named_file_must_be_there_and_the_usual_one_need_not() {
     let text = config::load(&Source::file(&missing)).unwrap_err().to_string();
     assert!(text.starts_with(&format!("{}: error: cannot be read: No such file", missing.display())), "{text}");
     assert!(load(&etc.source()).sources.is_empty());
-    assert!(config::load(&Source::file(etc.0.path())).unwrap_err().to_string().contains("directory"));
+    assert!(config::load(&Source::file(etc.0.path())).unwrap_err().to_string().contains("not a regular file"));
 }
 
 #[test]
@@ -298,13 +298,21 @@ fn keys_below(text: &str, table: &str) -> BTreeSet<String> {
                 }
             }
             current.truncate(named);
-        } else if let Some((key, _)) = line.split_once(" = ").filter(|(key, _)| !key.starts_with([' ', '#'])) {
-            if current.join(".") == table {
-                keys.insert(key.to_owned());
-            }
+        } else if current.join(".") == table {
+            let key = line.split_once(" = ").map(|(key, _)| key).filter(|key| !key.starts_with([' ', '#']));
+            keys.extend(key.map(str::to_owned));
         }
     }
     keys
+}
+
+#[test]
+fn a_pipe_in_place_of_a_file_keeps_nobody_waiting() {
+    let etc = Etc::new();
+    fs::create_dir(etc.0.path().join("conf.d")).unwrap();
+    let pipe = etc.0.path().join("conf.d/pipe.toml");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert!(config::load(&etc.source()).unwrap_err().to_string().contains("not a regular file"));
 }
 
 #[test]
