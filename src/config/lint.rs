@@ -1,10 +1,10 @@
 //! What is allowed and will surprise: rules that can never fire or never clear, conditions that contradict each other,
 //! steps that the level forbids. Warnings only; and only where it is certain.
 
+use super::controls::Declared;
 use super::origin::Place;
 use super::section::{Findings, Section};
 use super::source::BUILT_IN_ORIGIN;
-use super::controls::Declared;
 use super::steps::{Placed, is_undeclared_flush};
 use crate::policy::condition::{Comparison, Expression, Function, Operand};
 use crate::policy::metric::Metric;

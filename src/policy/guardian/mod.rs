@@ -140,13 +140,14 @@ impl Guardian {
         match input {
             Input::Sampled(sample) => self.look(now, sample, out),
             Input::Reported(report) => self.answer(now, report, out),
-            Input::Release(ids) => self.release(now, ids),
+            Input::Release(ids) => self.release(now, ids, out),
             Input::Stopping => self.stop(),
         }
         if !self.is_calm() {
+            self.leave_emergency(now, out);
             self.recover(now, out);
             self.reconcile(now, out);
-            self.update_mode(now, out);
+            self.leave_recovery(now, out);
         }
     }
 
@@ -247,25 +248,28 @@ impl Guardian {
         let plan = Arc::clone(&self.plan);
         let rule = Arc::clone(&plan.rules()[index].name);
         let programs = &plan.programs()[index];
-        let reasons = |wanted: &str| plan.reasons(&programs.when, self.slots.readings(), |verdict| verdict == wanted);
+        let reasons = |wanted| plan.reasons(&programs.when, self.slots.readings(), wanted);
         out.events.push(match turn {
             Turn::None => return,
-            Turn::Pending => Event::Pending { rule, hold_for: plan.rules()[index].hold_for, because: reasons("true") },
+            Turn::Pending => {
+                Event::Pending { rule, hold_for: plan.rules()[index].hold_for, because: reasons(Verdict::True) }
+            }
             Turn::Relented => Event::Relented { rule },
-            Turn::Fired => Event::Fired { rule, severity: plan.rules()[index].severity, because: reasons("true") },
+            Turn::Fired => {
+                Event::Fired { rule, severity: plan.rules()[index].severity, because: reasons(Verdict::True) }
+            }
             Turn::Relapsed => {
-                Event::Relapsed { rule, severity: plan.rules()[index].severity, because: reasons("true") }
+                Event::Relapsed { rule, severity: plan.rules()[index].severity, because: reasons(Verdict::True) }
             }
             Turn::Cleared => Event::Cleared {
                 rule,
-                because: plan.reasons(
-                    programs.clear.as_ref().unwrap_or(&programs.when),
-                    self.slots.readings(),
-                    |verdict| (verdict == "true") == programs.clear.is_some(),
-                ),
+                because: match &programs.clear {
+                    Some(clear) => plan.reasons(clear, self.slots.readings(), Verdict::True),
+                    None => format!("no longer {}", reasons(Verdict::False)),
+                },
             },
             Turn::Quiet => Event::Quiet { rule },
-            Turn::Blind => Event::Blind { rule, missing: reasons("unknown") },
+            Turn::Blind => Event::Blind { rule, missing: plan.missing(&programs.when, self.slots.readings()) },
             Turn::Sees => Event::Sees { rule },
         });
         match turn {
