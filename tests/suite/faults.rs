@@ -199,6 +199,52 @@ fn redis_is_interrupted_at_every_message_of_a_shrink_and_its_undo() {
 }
 
 #[test]
+fn haproxy_is_interrupted_at_every_message_of_a_throttle_its_adjustment_and_its_undo() {
+    const MOST: usize = 120;
+    let server = Haproxy::start();
+    let before = server.face();
+    let mut reached_the_end = false;
+    for nth in 0..MOST {
+        let front = server.path(&format!("front{nth}.sock"));
+        let seen = Arc::new(AtomicBool::new(false));
+        let hit = Arc::clone(&seen);
+        proxy::start(&front, &server.path("admin.sock"), Protocol::Haproxy, move |passing| {
+            hit.fetch_or(passing.number == nth, Ordering::SeqCst);
+            if passing.number == nth { Verdict::Cut } else { Verdict::Pass }
+        });
+        let target = target::Haproxy { socket: front, ..server.target() };
+        let mut desk = Desk::new(&[("edge", Target::Haproxy(target))]);
+        desk.apply(1, "edge", Verb::Throttle, HALF);
+        desk.apply(1, "edge", Verb::Throttle, Amount::Keep(25.0));
+        eventually("the undo", || {
+            let report = desk.revert(1);
+            matches!(report.outcome, Outcome::Applied | Outcome::Already).then_some(())
+        });
+        assert_eq!(server.face(), before, "cut at message {nth}");
+        assert!(desk.journaled().is_empty(), "cut at message {nth}");
+        if !seen.load(Ordering::SeqCst) {
+            reached_the_end = true;
+            break;
+        }
+    }
+    assert!(reached_the_end, "over {MOST} messages");
+}
+
+#[test]
+fn when_all_its_command_slots_are_taken_haproxy_is_said_to_be_silent() {
+    let server = Haproxy::start();
+    let mut desk = Desk::new(&[("edge", Target::Haproxy(server.target()))]);
+    desk.view("edge", "applied");
+    // HAProxy has 10 by default.
+    let taken: Vec<_> = (0..10).map(|_| UnixStream::connect(server.path("admin.sock")).unwrap()).collect();
+    let report = desk.apply(1, "edge", Verb::Throttle, HALF);
+    assert_eq!((report.outcome, desk.journaled().len()), (Outcome::TimedOut, 0));
+    assert!(within_the_deadline(report.took) && report.detail.contains("CLI slots"), "{}", report.detail);
+    drop(taken);
+    assert_eq!(desk.apply(2, "edge", Verb::Throttle, HALF).outcome, Outcome::Applied);
+}
+
+#[test]
 fn nothing_is_sent_when_its_undo_cannot_be_recorded() {
     let server = Haproxy::start();
     let mut desk = Desk::new(&[("edge", Target::Haproxy(server.target()))]);

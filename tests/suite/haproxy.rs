@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use node_guardian::control::target::{self, Target};
+use node_guardian::journal::Journal;
 use node_guardian::policy::mitigation::{Amount, Outcome, Verb};
 
 use super::support::desk::Desk;
@@ -227,6 +228,22 @@ fn after_a_crash_the_journal_alone_is_enough_even_for_a_control_that_is_gone() {
     assert_eq!(desk.verify(1).outcome, Outcome::Applied);
     assert_eq!(desk.revert(1).outcome, Outcome::Applied);
     assert_eq!(server.face(), before);
+}
+
+#[test]
+fn the_journal_on_disk_carries_an_undo_over_a_restart_of_ours() {
+    let (server, state) = (Haproxy::start(), tempfile::tempdir().unwrap());
+    let before = server.face();
+    let controls = [("edge", Target::Haproxy(server.target()))];
+    let mut desk = Desk::on_disk(state.path(), &controls);
+    assert_eq!(desk.apply(1, "edge", Verb::Throttle, HALF).outcome, Outcome::Applied);
+    assert_eq!(desk.apply(1, "edge", Verb::Throttle, Amount::Keep(25.0)).outcome, Outcome::Applied);
+    drop(desk);
+    assert_eq!(Journal::peek(state.path()).unwrap()[0].undo.changes[0].ours, ["4", "2"]);
+    let mut desk = Desk::on_disk(state.path(), &controls);
+    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    drop(desk);
+    assert_eq!((server.face(), Journal::peek(state.path()).unwrap()), (before, vec![]));
 }
 
 #[test]

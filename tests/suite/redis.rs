@@ -22,17 +22,13 @@ fn rebuildable(server: &Redis) -> Desk {
 #[test]
 fn release_gives_free_memory_back_and_measures_it() {
     let server = Redis::start();
-    server.fill("cache:", 60_000, 1_500);
-    assert_eq!(server.ask(&["FLUSHALL", "SYNC"]), "+OK");
+    server.fill("cache:", 30_000, 3_000);
+    server.empty("cache:", 30_000);
     let mut desk = desk(&server);
     let report = desk.apply(1, "cache", Verb::Release, Amount::Whole);
     println!("{}", report.detail);
-    let freed = report.freed_bytes.unwrap();
-    if report.outcome == Outcome::Applied {
-        assert!(freed > MIB && report.detail.contains("MEMORY PURGE: resident"), "{}", report.detail);
-    } else {
-        assert_eq!(report.outcome, Outcome::NoEffect, "the allocator may have given it back by itself");
-    }
+    assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
+    assert!(report.freed_bytes.unwrap() > 20 * MIB && report.detail.contains("MEMORY PURGE: resident"));
     let report = desk.apply(2, "cache", Verb::Release, Amount::Whole);
     assert_eq!(report.outcome, Outcome::NoEffect, "there is nothing left to give: {}", report.detail);
     assert!(desk.journaled().is_empty());

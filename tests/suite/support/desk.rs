@@ -1,5 +1,6 @@
 //! Gives commands to the workers and waits for their reports, as the loop does.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use node_guardian::config::settings::Control;
 use node_guardian::control::target::Target;
 use node_guardian::control::worker::{Record, Workers};
 use node_guardian::inbox::{self, Inbox, Message};
-use node_guardian::journal::{Entry, JournalError};
+use node_guardian::journal::{Entry, Journal, JournalError};
 use node_guardian::policy::mitigation::{ActionId, Amount, Answered, Command, Mitigation, Report, Verb};
 use node_guardian::status::ControlView;
 
@@ -45,6 +46,14 @@ impl Desk {
         let record = Notebook { own, ledger: ledger.clone() };
         let workers = Workers::start(record, settings(controls), door).unwrap();
         Self { workers: Some(workers), inbox, ledger, views: Vec::new(), waiting: Vec::new() }
+    }
+
+    /// With the journal that the daemon uses; its ledger stays empty.
+    pub fn on_disk(folder: &Path, controls: &[(&str, Target)]) -> Self {
+        let (door, inbox) = inbox::open().unwrap();
+        let journal = Journal::open(folder).unwrap().journal;
+        let workers = Workers::start(journal, settings(controls), door).unwrap();
+        Self { workers: Some(workers), inbox, ledger: Ledger::default(), views: Vec::new(), waiting: Vec::new() }
     }
 
     pub fn reconfigure(&self, controls: &[(&str, Target)]) {

@@ -89,7 +89,7 @@ impl Redis {
         value.trim().parse().unwrap()
     }
 
-    /// Values of so many bytes, under `cache:0`, `cache:1`, ….
+    /// Values of so many bytes, under `cache:0`, `cache:1`, …; returns when Redis itself has noticed their weight.
     pub fn fill(&self, prefix: &str, keys: usize, bytes: usize) {
         let mut connection = self.connect();
         let value = "x".repeat(bytes);
@@ -100,6 +100,15 @@ impl Redis {
             }
         }
         (0..keys % 100).for_each(|_| assert_eq!(connection.answer(), "+OK"));
+        eventually("the weight shows", || (self.info("used_memory_rss") > (keys * bytes) as u64).then_some(()));
+    }
+
+    /// Deletes them one by one, so that their memory stays with the allocator.
+    pub fn empty(&self, prefix: &str, keys: usize) {
+        let mut connection = self.connect();
+        for key in 0..keys {
+            assert_eq!(connection.ask(&["DEL", &format!("{prefix}{key}")]), ":1");
+        }
     }
 
     fn wait(&self) {
