@@ -1,7 +1,10 @@
 //! The integration tests, one binary: each module is an area, its data lies beside it.
 
+mod config;
 mod faults;
 mod haproxy;
+mod http;
 mod policy;
 mod redis;
+mod scenarios;
 mod support;

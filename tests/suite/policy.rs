@@ -62,10 +62,7 @@ fn policy() -> Policy {
                 "cpu.used_percent > 90%",
                 Severity::Warning,
                 10,
-                vec![
-                    step(Verb::Throttle, "edge", Amount::Keep(75.0)),
-                    step(Verb::Shed, "edge", Amount::Keep(30.0)),
-                ],
+                vec![step(Verb::Throttle, "edge", Amount::Keep(75.0)), step(Verb::Shed, "edge", Amount::Keep(30.0))],
             ),
         ],
     }
@@ -95,10 +92,8 @@ impl World {
             }
             Command::Verify { .. } => Answered::Verify,
             Command::Revert { id } => {
-                let ends = matches!(
-                    outcome,
-                    Outcome::Applied | Outcome::Already | Outcome::EpochChanged | Outcome::Drifted
-                );
+                let ends =
+                    matches!(outcome, Outcome::Applied | Outcome::Already | Outcome::EpochChanged | Outcome::Drifted);
                 if ends {
                     self.in_force.retain(|_, (owner, _)| owner != id);
                 }
@@ -115,9 +110,7 @@ impl World {
         let id = command.id();
         let there = self.in_force.values().any(|(owner, _)| *owner == id);
         match (command, outcome) {
-            (Command::Apply { mitigation, .. }, Outcome::NoEffect)
-                if mitigation.verb.lasting() == Lasting::InForce =>
-            {
+            (Command::Apply { mitigation, .. }, Outcome::NoEffect) if mitigation.verb.lasting() == Lasting::InForce => {
                 Outcome::Refused
             }
             (Command::Apply { .. } | Command::Verify { .. }, Outcome::EpochChanged | Outcome::Drifted) => {
