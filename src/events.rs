@@ -1,15 +1,12 @@
 //! The audit trail: one enum of everything worth telling, and one `emit` that counts it, keeps it for `/events` and
 //! logs it. Nothing else in the daemon logs a decision.
 //!
-//! The loop emits; a thread of its own does the logging, because journald and a terminal both block their writers when
-//! the node is in trouble, which is when the loop must not. If that thread falls behind, lines are dropped and counted;
-//! the trail itself stays whole.
+//! The loop emits, so nothing here may wait: logging drops what the journal or a terminal does not take at once
+//! (`logging`), the trail itself stays whole.
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 
 use serde::Serialize;
 
@@ -20,12 +17,6 @@ mod tally;
 
 /// How many records `/events` can look back on: about 300 kB when full of long sentences, several hours of a bad day.
 pub const KEPT: usize = 1000;
-
-/// Lines that may wait for a blocked journald.
-const WAITING_LINES: usize = 256;
-
-/// Deep enough for tracing's formatting; a thread of this size costs its touched pages only.
-const STACK_BYTES: usize = 128 * 1024;
 
 #[derive(Clone, PartialEq, Debug)]
 pub enum Event {
@@ -180,39 +171,21 @@ impl Log {
     }
 }
 
-/// Held by the loop. Dropping it ends the logging thread after the lines that it still has.
+/// Held by the loop.
 #[derive(Debug)]
-pub struct Events {
-    log: Arc<Log>,
-    lines: Option<SyncSender<Arc<Record>>>,
-    teller: Option<thread::JoinHandle<()>>,
-}
+pub struct Events(Arc<Log>);
 
 impl Events {
-    /// # Errors
-    /// When the kernel gives no thread.
-    pub fn start(log: Arc<Log>) -> std::io::Result<Self> {
-        let (lines, waiting) = sync_channel(WAITING_LINES);
-        let teller = thread::Builder::new().name("log".into()).stack_size(STACK_BYTES).spawn(move || tell(waiting))?;
-        Ok(Self { log, lines: Some(lines), teller: Some(teller) })
+    #[must_use]
+    pub const fn new(log: Arc<Log>) -> Self {
+        Self(log)
     }
 
     pub fn emit(&mut self, unix_ms: u64, event: Event) {
         tally::count(&event);
-        let (level, name) = (event.level(), event.name());
-        let record = self.log.append(|seq| Record {
-            seq,
-            unix_ms,
-            level,
-            name,
-            text: event.to_string(),
-            fields: event.fields(),
-        });
-        if let Some(lines) = &self.lines
-            && lines.try_send(record).is_err()
-        {
-            tally::line_dropped();
-        }
+        let (level, name, text) = (event.level(), event.name(), event.to_string());
+        let fields = event.fields();
+        write_line(&self.0.append(|seq| Record { seq, unix_ms, level, name, text, fields }));
     }
 
     /// Makes the counters of these rules visible at zero, so that their first increase shows in a rate.
@@ -221,23 +194,8 @@ impl Events {
     }
 
     #[must_use]
-    pub fn log(&self) -> &Arc<Log> {
-        &self.log
-    }
-}
-
-impl Drop for Events {
-    fn drop(&mut self) {
-        self.lines = None;
-        if let Some(teller) = self.teller.take() {
-            teller.join().ok();
-        }
-    }
-}
-
-fn tell(waiting: Receiver<Arc<Record>>) {
-    for record in waiting {
-        write_line(&record);
+    pub const fn log(&self) -> &Arc<Log> {
+        &self.0
     }
 }
 
@@ -306,7 +264,7 @@ mod tests {
 
     #[test]
     fn the_trail_is_bounded_and_numbered_without_gaps() {
-        let mut events = Events::start(Arc::default()).unwrap();
+        let mut events = Events::new(Arc::default());
         for n in 0..KEPT as u64 + 5 {
             events.emit(n, lost("/proc/stat"));
         }
@@ -319,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_record_carries_its_fields_by_name() {
-        let mut events = Events::start(Arc::default()).unwrap();
+        let mut events = Events::new(Arc::default());
         let to = policy::event::Mode::Emergency;
         let event = policy::event::Event::Mode { from: Default::default(), to, why: "rule x".into() };
         events.emit(1, Event::Policy(event));

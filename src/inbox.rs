@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -23,23 +24,59 @@ pub enum Message {
     Describe,
 }
 
+/// What may come from a signal handler: bits, since a handler may neither allocate nor lock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Urgent {
+    Stop,
+    Reload,
+    Describe,
+}
+
+impl Urgent {
+    /// In the order in which they are taken.
+    const ALL: [Urgent; 3] = [Urgent::Stop, Urgent::Reload, Urgent::Describe];
+
+    const fn bit(self) -> u8 {
+        match self {
+            Urgent::Stop => 1,
+            Urgent::Reload => 2,
+            Urgent::Describe => 4,
+        }
+    }
+
+    const fn message(self) -> Message {
+        match self {
+            Urgent::Stop => Message::Stop,
+            Urgent::Reload => Message::Reload,
+            Urgent::Describe => Message::Describe,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Bell {
+    wake: EventFd,
+    urgent: AtomicU8,
+}
+
 /// Cloned by whoever has something to tell the loop.
 #[derive(Clone, Debug)]
 pub struct Door {
     queue: mpsc::Sender<Message>,
-    bell: Arc<EventFd>,
+    bell: Arc<Bell>,
 }
 
 #[derive(Debug)]
 pub struct Inbox {
     queue: mpsc::Receiver<Message>,
-    bell: Arc<EventFd>,
+    bell: Arc<Bell>,
 }
 
 /// # Errors
 /// When the kernel gives no descriptor.
 pub fn open() -> nix::Result<(Door, Inbox)> {
-    let bell = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
+    let wake = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
+    let bell = Arc::new(Bell { wake, urgent: AtomicU8::new(0) });
     let (sender, receiver) = mpsc::channel();
     Ok((Door { queue: sender, bell: Arc::clone(&bell) }, Inbox { queue: receiver, bell }))
 }
@@ -48,24 +85,74 @@ impl Door {
     /// False when the loop has ended.
     #[must_use]
     pub fn tell(&self, message: Message) -> bool {
-        self.queue.send(message).is_ok() && self.bell.write(1).is_ok()
+        self.queue.send(message).is_ok() && self.bell.wake.write(1).is_ok()
+    }
+
+    /// For signal handlers: one atomic operation and one system call. Said twice before it is heard, it counts once.
+    pub fn raise(&self, urgent: Urgent) {
+        self.bell.urgent.fetch_or(urgent.bit(), Ordering::SeqCst);
+        // A counter that is full has been rung.
+        self.bell.wake.write(1).ok();
     }
 }
 
 impl Inbox {
     #[must_use]
     pub fn bell(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+        self.bell.wake.as_fd()
     }
 
     /// Silences the bell; call it before taking the messages.
     pub fn hush(&self) {
         // An empty counter answers EAGAIN, which is just as silent.
-        self.bell.read().ok();
+        self.bell.wake.read().ok();
     }
 
+    /// What is urgent comes first.
     #[must_use]
     pub fn take(&self) -> Option<Message> {
-        self.queue.try_recv().ok()
+        self.urgent().map(Urgent::message).or_else(|| self.queue.try_recv().ok())
+    }
+
+    fn urgent(&self) -> Option<Urgent> {
+        let raised = self.bell.urgent.load(Ordering::SeqCst);
+        let first = Urgent::ALL.into_iter().find(|urgent| raised & urgent.bit() != 0)?;
+        self.bell.urgent.fetch_and(!first.bit(), Ordering::SeqCst);
+        Some(first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    use super::*;
+
+    fn rings(inbox: &Inbox) -> bool {
+        poll(&mut [PollFd::new(inbox.bell(), PollFlags::POLLIN)], PollTimeout::ZERO).unwrap() == 1
+    }
+
+    #[test]
+    fn what_is_urgent_comes_first_and_once() {
+        let (door, inbox) = open().unwrap();
+        assert!(!rings(&inbox));
+        assert!(door.tell(Message::Release(Vec::new())));
+        door.raise(Urgent::Describe);
+        door.raise(Urgent::Stop);
+        door.raise(Urgent::Stop);
+        assert!(rings(&inbox));
+        inbox.hush();
+        assert!(!rings(&inbox));
+        assert!(matches!(inbox.take(), Some(Message::Stop)));
+        assert!(matches!(inbox.take(), Some(Message::Describe)));
+        assert!(matches!(inbox.take(), Some(Message::Release(_))));
+        assert!(inbox.take().is_none());
+    }
+
+    #[test]
+    fn a_door_to_nobody_says_so() {
+        let (door, inbox) = open().unwrap();
+        drop(inbox);
+        assert!(!door.tell(Message::Stop));
     }
 }

@@ -8,11 +8,15 @@
 //! - [`journal`]: what is in force, written ahead.
 //! - [`inbox`]: how other threads reach the loop.
 //! - [`status`]: the snapshot that everyone else reads.
-//! - [`clock`]: the time, for the edges only.
 //! - [`events`]: the audit trail: one enum, one `emit` that counts, keeps and logs.
 //! - [`telemetry`]: counters and histograms behind the `metrics` facade.
 //! - [`http`]: the snapshot and the trail over HTTP, on a thread of its own.
 //! - [`cli`]: one subcommand, one exit code.
+//! - [`clock`]: what time it is, and being woken in time.
+//! - [`signals`]: signals to messages for the loop.
+//! - [`notify`]: what the service manager hears of us.
+//! - [`privilege`]: staying alive and on time when everything else is not.
+//! - [`logging`]: where log lines go.
 
 pub mod clock;
 pub mod config;
@@ -20,9 +24,14 @@ pub mod control;
 pub mod events;
 pub mod host;
 pub mod http;
-
 pub mod inbox;
 pub mod journal;
+pub mod logging;
+pub mod notify;
+pub mod pace;
 pub mod policy;
+pub mod privilege;
+pub mod replay;
+pub mod signals;
 pub mod status;
 pub mod telemetry;

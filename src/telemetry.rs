@@ -25,7 +25,6 @@ pub mod name {
     pub const MODE_CHANGES: &str = "node_guardian_mode_changes_total";
     pub const EVENTS: &str = "node_guardian_events_total";
     pub const RELOADS: &str = "node_guardian_reloads_total";
-    pub const LOG_LINES_DROPPED: &str = "node_guardian_log_lines_dropped_total";
     pub const SAMPLE_SECONDS: &str = "node_guardian_sample_seconds";
     pub const TICK_LAG_SECONDS: &str = "node_guardian_tick_lag_seconds";
     pub const DETECTION_SECONDS: &str = "node_guardian_detection_seconds";
@@ -53,7 +52,6 @@ const KNOWN: &[(&str, &str, Option<&[f64]>)] = &[
     (name::MODE_CHANGES, "Times the node entered a mode.", None),
     (name::EVENTS, "Events of the audit trail, by what an operator should do about them.", None),
     (name::RELOADS, "Reloads of the configuration.", None),
-    (name::LOG_LINES_DROPPED, "Log lines given up because the journal or the terminal blocked.", None),
     (name::SAMPLE_SECONDS, "Time to read one sample.", Some(SAMPLE_BUCKETS)),
     (name::TICK_LAG_SECONDS, "How late a tick began.", Some(LAG_BUCKETS)),
     (name::DETECTION_SECONDS, "Time from the crossing of a threshold to the decision.", Some(DETECTION_BUCKETS)),

@@ -15,15 +15,6 @@ pub(super) fn expect(policy: &Policy) {
     for rule in &policy.rules {
         counter!(name::RULE_FIRED, "rule" => Arc::clone(&rule.name)).increment(0);
     }
-    line_count().increment(0);
-}
-
-pub(super) fn line_dropped() {
-    line_count().increment(1);
-}
-
-fn line_count() -> metrics::Counter {
-    counter!(name::LOG_LINES_DROPPED)
 }
 
 pub(super) fn count(event: &Event) {

@@ -53,15 +53,6 @@ pub fn resource(metric: Metric) -> &'static str {
     }
 }
 
-/// Whether a condition looks at this metric, under whatever function.
-pub fn mentions(expression: &Expression, metric: Metric) -> bool {
-    match expression {
-        Expression::Compare(comparison) => comparison.operand.metric == metric,
-        Expression::And(left, right) | Expression::Or(left, right) => mentions(left, metric) || mentions(right, metric),
-        Expression::Not(inner) => mentions(inner, metric),
-    }
-}
-
 struct Threshold<'a> {
     rule: &'a str,
     severity: &'static str,

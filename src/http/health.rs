@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use hyper::StatusCode;
 use serde::Serialize;
 
-use super::headroom::{headroom, mentions};
+use super::headroom::headroom;
 use super::shape::Headroom;
 use super::site::Pulse;
 use super::summary::rfc3339;
@@ -125,7 +125,8 @@ fn verdict(snapshot: &Snapshot, line: &Headroom) -> (Status, String) {
     let metric = Metric::ALL.iter().copied().find(|metric| metric.name() == line.metric);
     let rules = snapshot.plan.policy.rules.iter().zip(&snapshot.view.rules);
     let concerned = rules.filter(|(rule, view)| {
-        view.state == State::Firing && metric.is_some_and(|metric| mentions(&rule.when.expression, metric))
+        view.state == State::Firing
+            && metric.is_some_and(|metric| rule.when.expression.metrics().any(|known| known == metric))
     });
     match concerned.map(|(rule, _)| rule).max_by_key(|rule| rule.severity) {
         Some(rule) if line.state == "beyond" => match rule.severity {

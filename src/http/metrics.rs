@@ -8,7 +8,7 @@ use crate::policy::event::Mode;
 use crate::policy::metric::{Family as Instances, Metric};
 use crate::policy::mitigation::Lasting;
 use crate::policy::unit::Unit;
-use crate::policy::view::{Phase, State};
+use crate::policy::view::State;
 use crate::status::Snapshot;
 use crate::telemetry::text::{Exposition, Family, Kind, Labels};
 
@@ -117,7 +117,7 @@ fn write_in_force(snapshot: &Snapshot, out: &mut Exposition) {
     for mitigation in mitigations.filter(|mitigation| mitigation.verb.lasting() == Lasting::InForce) {
         knobs.entry((&mitigation.control, mitigation.verb.name())).or_default();
     }
-    for action in snapshot.view.actions.iter().filter(|action| action.phase != Phase::DryRun) {
+    for action in &snapshot.view.actions {
         *knobs.entry((&action.mitigation.control, action.mitigation.verb.name())).or_default() = 1.0;
     }
     let name = "node_guardian_in_force";

@@ -24,6 +24,7 @@ use crate::inbox::Message;
 use crate::policy::event::Mode;
 use crate::policy::explain::explain;
 use crate::policy::mitigation::ActionId;
+use crate::status::Snapshot;
 use crate::telemetry::text::{Exposition, Format};
 
 type Answer = Result<Response, Problem>;
@@ -116,24 +117,26 @@ async fn health(State(site): Shared) -> Response {
 }
 
 async fn status(State(site): Shared, headers: HeaderMap) -> Answer {
-    let snapshot = site.snapshot();
-    answer::json(&headers, version(&snapshot), &summary::status(&snapshot))
+    let published = site.published();
+    answer::json(&headers, published.version(), &summary::status(&published.snapshot))
 }
 
 async fn rules(State(site): Shared, headers: HeaderMap) -> Answer {
-    let snapshot = site.snapshot();
-    let explained = explain(&snapshot.plan, &snapshot.view, snapshot.at);
-    answer::json(&headers, version(&snapshot), &json!({ "rules": explained }))
+    let published = site.published();
+    let Snapshot { plan, view, at, .. } = &*published.snapshot;
+    let explained = explain(plan, view, *at);
+    answer::json(&headers, published.version(), &json!({ "rules": explained }))
 }
 
 async fn rule(State(site): Shared, headers: HeaderMap, name: Result<Path<String>, PathRejection>) -> Answer {
     let Path(name) = name.map_err(|rejection| Problem::new(StatusCode::BAD_REQUEST, rejection.body_text()))?;
-    let snapshot = site.snapshot();
-    let explained = explain(&snapshot.plan, &snapshot.view, snapshot.at);
+    let published = site.published();
+    let Snapshot { plan, view, at, .. } = &*published.snapshot;
+    let explained = explain(plan, view, *at);
     match explained.iter().find(|rule| rule.name == name) {
-        Some(rule) => answer::json(&headers, version(&snapshot), rule),
+        Some(rule) => answer::json(&headers, published.version(), rule),
         None => {
-            let rules = &snapshot.plan.policy.rules;
+            let rules = &plan.policy.rules;
             let near = near(&name, rules.iter().map(|rule| &*rule.name));
             let detail = format!("there is no rule {name:?}{}", did_you_mean(&near));
             Err(Problem::new(StatusCode::NOT_FOUND, detail).member("near", json!(near)))
@@ -142,12 +145,12 @@ async fn rule(State(site): Shared, headers: HeaderMap, name: Result<Path<String>
 }
 
 async fn actions(State(site): Shared, headers: HeaderMap) -> Answer {
-    let snapshot = site.snapshot();
+    let published = site.published();
     let about_action = |record: &crate::events::Record| record.field("action_id").is_some();
     let recent = site.log.newest(RECENT_ACTIONS, about_action);
     let recent = recent.iter().map(|record| shape::Record::from(&**record)).collect();
-    let body = shape::Actions { in_force: summary::actions(&snapshot), recent };
-    answer::json(&headers, Version(snapshot.tick, site.log.last()), &body)
+    let body = shape::Actions { in_force: summary::actions(&published.snapshot), recent };
+    answer::json(&headers, Version(published.revision, site.log.last()), &body)
 }
 
 #[derive(Deserialize)]
@@ -276,11 +279,6 @@ async fn wrong_method(method: Method, uri: Uri) -> Response {
     let allow = if known == "GET" { "GET, HEAD" } else { "POST" };
     let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} takes {allow}, not {method}", uri.path()));
     problem.at(uri.path()).with(hyper::header::ALLOW, HeaderValue::from_static(allow)).into_response()
-}
-
-fn version(snapshot: &crate::status::Snapshot) -> Version {
-    let at = u64::try_from(snapshot.at.since_origin().as_millis()).unwrap_or_default();
-    Version(at, snapshot.tick)
 }
 
 fn accepts(headers: &HeaderMap, media: &str) -> bool {

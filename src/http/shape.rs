@@ -49,7 +49,7 @@ pub struct Action {
     /// Percent that remains, where it is a share.
     pub kept_percent: Option<f64>,
     pub rule: String,
-    /// `applying`, `in_force`, `releasing`, `owed`, `in_doubt`, `dry_run`.
+    /// `applying`, `in_force`, `releasing`, `owed`, `in_doubt`.
     pub phase: String,
     pub seconds: f64,
     pub detail: String,

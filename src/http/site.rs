@@ -7,12 +7,12 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use metrics::Counter;
 
+use super::answer::Version;
 use super::gate::Via;
 use super::health;
 use crate::clock;
 use crate::events::Log;
 use crate::inbox::Door;
-use crate::policy::moment::Moment;
 use crate::status::{Board, Snapshot};
 use crate::telemetry::{Telemetry, name};
 
@@ -26,16 +26,29 @@ pub struct Site {
     pub telemetry: Arc<Telemetry>,
     pub door: Door,
     pub tallies: Tallies,
-    snapshot: Mutex<Option<Arc<Snapshot>>>,
+    published: Mutex<Option<Published>>,
     health: Mutex<Option<Health>>,
 }
 
-/// Which publication something was rendered from.
-pub type Stamp = (u64, Moment);
+/// What the loop published last, copied once however many ask.
+#[derive(Clone, Debug)]
+pub struct Published {
+    pub revision: u64,
+    pub snapshot: Arc<Snapshot>,
+}
+
+impl Published {
+    /// A restart of the daemon starts its revisions anew, so the tag says when it started too.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        let started = self.snapshot.started.since_origin().as_millis();
+        Version(u64::try_from(started).unwrap_or_default(), self.revision)
+    }
+}
 
 #[derive(Clone, Debug)]
 pub struct Health {
-    stamp: Stamp,
+    revision: u64,
     pub status: StatusCode,
     pub body: Bytes,
 }
@@ -43,12 +56,17 @@ pub struct Health {
 /// How the loop does, as seen from outside.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Pulse {
-    pub stamp: Stamp,
     pub age: Duration,
     pub limit: Duration,
 }
 
 impl Pulse {
+    /// Where no clock can be read, nothing is late.
+    fn of(snapshot: &Snapshot) -> Self {
+        let age = clock::now().map_or(Duration::ZERO, |now| now.since(snapshot.at));
+        Self { age, limit: LATE_AFTER.max(snapshot.pace.saturating_mul(3)) }
+    }
+
     #[must_use]
     pub fn late(&self) -> bool {
         self.age > self.limit
@@ -59,48 +77,48 @@ impl Site {
     #[must_use]
     pub fn new(board: Arc<Board>, log: Arc<Log>, telemetry: Arc<Telemetry>, door: Door) -> Self {
         let tallies = Tallies::register(&telemetry);
-        Self { board, log, telemetry, door, tallies, snapshot: Mutex::default(), health: Mutex::default() }
+        Self { board, log, telemetry, door, tallies, published: Mutex::default(), health: Mutex::default() }
+    }
+
+    /// Takes the board's lock only where there is something new.
+    #[must_use]
+    pub fn published(&self) -> Published {
+        let mut kept = lock(&self.published);
+        match &*kept {
+            Some(known) if known.revision == self.board.revision() => known.clone(),
+            Some(_) | None => {
+                let copy = |snapshot: &Snapshot| (self.board.revision(), Arc::new(snapshot.clone()));
+                let (revision, snapshot) = self.board.read(copy);
+                kept.insert(Published { revision, snapshot }).clone()
+            }
+        }
+    }
+
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.published().snapshot
     }
 
     #[must_use]
     pub fn pulse(&self) -> Pulse {
-        let (stamp, pace) = self.board.read(|snapshot| ((snapshot.tick, snapshot.at), snapshot.pace));
-        Pulse { stamp, age: clock::now().since(stamp.1), limit: LATE_AFTER.max(pace.saturating_mul(3)) }
-    }
-
-    /// Copied once per publication, however many ask.
-    #[must_use]
-    pub fn snapshot(&self) -> Arc<Snapshot> {
-        let mut kept = lock(&self.snapshot);
-        let fresh = self.board.read(|board| match &*kept {
-            Some(known) if (known.tick, known.at) == (board.tick, board.at) => None,
-            Some(_) | None => Some(board.clone()),
-        });
-        match (fresh, &*kept) {
-            (None, Some(known)) => Arc::clone(known),
-            (fresh, _) => {
-                let fresh = Arc::new(fresh.unwrap_or_else(|| self.board.read(Snapshot::clone)));
-                *kept = Some(Arc::clone(&fresh));
-                fresh
-            }
-        }
+        Pulse::of(&self.snapshot())
     }
 
     /// Rendered once per publication; a late loop is told afresh each time.
     #[must_use]
     pub fn health(&self) -> Health {
-        let pulse = self.pulse();
+        let Published { revision, snapshot } = self.published();
+        let pulse = Pulse::of(&snapshot);
         let mut kept = lock(&self.health);
-        if let Some(known) = &*kept
-            && known.stamp == pulse.stamp
-            && !pulse.late()
-        {
-            return known.clone();
+        match &*kept {
+            Some(known) if known.revision == revision && !pulse.late() => known.clone(),
+            Some(_) | None => {
+                let (status, body) = health::render(&snapshot, &pulse);
+                let health = Health { revision, status, body: body.into() };
+                *kept = (!pulse.late()).then(|| health.clone());
+                health
+            }
         }
-        let (status, body) = health::render(&self.snapshot(), &pulse);
-        let health = Health { stamp: pulse.stamp, status, body: body.into() };
-        *kept = (!pulse.late()).then(|| health.clone());
-        health
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::mitigation::{ActionId, Level, Mitigation, Outcome, Verb};
+use super::mitigation::{ActionId, Level, Mitigation, Outcome};
 use super::rule::Severity;
 use super::unit::{Shown, Unit};
 
@@ -178,10 +178,6 @@ pub enum Skip {
     Breaker,
     /// Somebody else changed the value; it is theirs until the rule is quiet again.
     Drifted,
-    /// The control answered that it cannot or will not.
-    Failed(Outcome),
-    /// Already done since the rule fired, and not due again.
-    Unsupported(Verb),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -205,8 +201,6 @@ impl Skip {
             Skip::Level { .. } => "level",
             Skip::Breaker => "breaker",
             Skip::Drifted => "drifted",
-            Skip::Failed(_) => "failed",
-            Skip::Unsupported(_) => "unsupported",
         }
     }
 }
@@ -217,8 +211,6 @@ impl fmt::Display for Skip {
             Skip::Level { needed } => write!(f, "needs level {needed}"),
             Skip::Breaker => f.write_str("did nothing several times running"),
             Skip::Drifted => f.write_str("somebody else changed the value"),
-            Skip::Failed(outcome) => write!(f, "the control answered {outcome}"),
-            Skip::Unsupported(verb) => write!(f, "the control cannot {verb}"),
         }
     }
 }
@@ -355,7 +347,7 @@ fn write_detail(f: &mut fmt::Formatter<'_>, detail: &str) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::mitigation::Amount;
+    use crate::policy::mitigation::{Amount, Verb};
 
     fn throttle() -> Mitigation {
         Mitigation { control: "edge".into(), verb: Verb::Throttle, amount: Amount::Keep(50.0) }

@@ -90,8 +90,6 @@ pub enum Phase {
     Owed,
     /// An answer never came; it is being read back.
     InDoubt,
-    /// Decided under dry run; nothing was changed.
-    DryRun,
 }
 
 impl Phase {
@@ -103,7 +101,6 @@ impl Phase {
             Phase::Releasing => "releasing",
             Phase::Owed => "owed",
             Phase::InDoubt => "in_doubt",
-            Phase::DryRun => "dry_run",
         }
     }
 }

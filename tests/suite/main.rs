@@ -1,3 +1,4 @@
-//! The one integration binary: the crate from outside, one module per area.
+//! The integration tests, one binary: each module is an area, its data lies beside it.
 
 mod http;
+mod policy;

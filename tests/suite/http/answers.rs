@@ -50,7 +50,7 @@ fn liveness_readiness_and_health_tell_three_different_things() {
     assert_eq!(house.get("/readyz").status, 200);
     assert_eq!(house.get("/health").json()["status"], "pass");
 
-    house.publish(|snapshot| snapshot.at = clock::now() - Duration::from_secs(6));
+    house.publish(|snapshot| snapshot.at = clock::now().unwrap() - Duration::from_secs(6));
     assert!(house.get("/livez").problem(503).contains("6.0 s ago"));
     assert!(house.get("/readyz").problem(503).contains("ago"));
     let stuck = house.get("/health");

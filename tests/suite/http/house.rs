@@ -48,7 +48,7 @@ impl House {
         std::fs::write(&token_file, "open-sesame\n").unwrap();
         let board = Arc::new(Board::new(node()));
         let log: Arc<Log> = Arc::default();
-        let events = Events::start(Arc::clone(&log)).unwrap();
+        let events = Events::new(Arc::clone(&log));
         let telemetry = Arc::new(Telemetry::default());
         let (door, inbox) = inbox::open().unwrap();
         let settings = settings::Http {
@@ -78,7 +78,7 @@ impl House {
     pub fn publish(&self, change: impl FnOnce(&mut Snapshot)) {
         self.board.publish(|snapshot| {
             snapshot.tick += 1;
-            snapshot.at = clock::now();
+            snapshot.at = clock::now().unwrap();
             snapshot.unix_ms = clock::unix_ms();
             change(snapshot);
         });
@@ -137,7 +137,7 @@ pub fn exchange(mut stream: impl Read + Write, request: &[u8]) -> Reply {
 
 /// A node in an emergency: memory is short, HAProxy is throttled.
 pub fn node() -> Snapshot {
-    let now = clock::now();
+    let now = clock::now().unwrap();
     let throttle = Mitigation { control: "edge".into(), verb: Verb::Throttle, amount: Amount::Keep(50.0) };
     let since = now - Duration::from_secs(42);
     let view = View {
@@ -166,7 +166,7 @@ pub fn node() -> Snapshot {
         pace: Duration::from_millis(20),
         sample: sample(),
         view,
-        plan: Arc::new(Plan { policy: policy(throttle) }),
+        plan: Arc::new(Plan::new(policy(throttle))),
         facts: Arc::new(Facts { host: "web-3".into(), ..Facts::default() }),
         blind_spots: Arc::default(),
         controls: Arc::default(),

@@ -1,0 +1,229 @@
+//! What is in force, written ahead: nothing is changed before its undo is durable here, and nothing is forgotten before
+//! it is verified gone. A torn or corrupt tail loses at most the record being written.
+//!
+//! Two files of fixed size take turns. Records are appended to one until it is full; then what is still in force is
+//! written to the other, which is sealed when all of it is durable. Space is taken once, when the directory is made.
+
+mod error;
+mod lock;
+mod record;
+mod recover;
+mod slot;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use self::lock::{Lock, Sharing};
+use self::record::Frame;
+use self::recover::{Tail, recover};
+use self::slot::{BODY, SLOT_BYTES, Slot};
+use self::state::{Change, State};
+use crate::control::target::Target;
+use crate::control::undo::Undo;
+use crate::policy::mitigation::{ActionId, Mitigation};
+
+pub use self::error::JournalError;
+
+const FILES: [&str; 2] = ["journal.a", "journal.b"];
+
+/// One mitigation that is in force or may be.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Entry {
+    pub id: ActionId,
+    pub mitigation: Mitigation,
+    pub rule: Arc<str>,
+    pub target: Target,
+    pub undo: Undo,
+    pub since_unix_ms: u64,
+}
+
+/// Holds the lock on the directory: one guardian per journal.
+#[derive(Debug)]
+pub struct Journal {
+    directory: PathBuf,
+    _lock: Lock,
+    slots: [Slot; 2],
+    state: State,
+    generation: u32,
+    /// `None`: what lies on the disk is in doubt, so the next record goes to the spare slot, with all the others.
+    tail: Option<Tail>,
+    spare: usize,
+}
+
+#[derive(Debug)]
+pub struct Opened {
+    pub journal: Journal,
+    /// What a crash cost, if anything: told once to the operator.
+    pub damage: Option<String>,
+}
+
+impl Journal {
+    /// Creates the directory and preallocates the files, so that a full disk later stops nothing.
+    ///
+    /// # Errors
+    /// When the directory cannot be written, or another guardian holds it.
+    pub fn open(directory: &Path) -> Result<Opened, JournalError> {
+        prepare(directory).map_err(|error| JournalError::io("prepare", directory, error))?;
+        let lock = Lock::take(directory, Sharing::Alone)?;
+        let bytes = [slot::read(&directory.join(FILES[0]))?, slot::read(&directory.join(FILES[1]))?];
+        let recovered = recover([&bytes[0], &bytes[1]]);
+        let slots = [Slot::open(directory.join(FILES[0]))?, Slot::open(directory.join(FILES[1]))?];
+        sync_names(directory).map_err(|error| JournalError::io("write", directory, error))?;
+        let mut journal = Journal {
+            directory: directory.to_owned(),
+            _lock: lock,
+            slots,
+            state: recovered.state,
+            generation: recovered.generation,
+            tail: recovered.tail,
+            spare: recovered.spare,
+        };
+        if journal.tail.is_none() {
+            journal.rewrite(&journal.state.clone(), ActionId(0))?;
+        }
+        Ok(Opened { journal, damage: recovered.damage })
+    }
+
+    /// What is in force according to a journal that nobody holds; nothing where there is none. Changes nothing.
+    ///
+    /// # Errors
+    /// When a guardian holds it (ask that one), or it cannot be read.
+    pub fn peek(directory: &Path) -> Result<Vec<Entry>, JournalError> {
+        if matches!(directory.try_exists(), Ok(false)) {
+            return Ok(Vec::new());
+        }
+        let _lock = Lock::take(directory, Sharing::Together)?;
+        let bytes = [slot::read(&directory.join(FILES[0]))?, slot::read(&directory.join(FILES[1]))?];
+        Ok(recover([&bytes[0], &bytes[1]]).state.entries)
+    }
+
+    /// Records an intent, or replaces the entry of the same id. Durable when it returns.
+    ///
+    /// # Errors
+    /// When it could not be made durable: then the change must not be made.
+    pub fn write(&mut self, entry: &Entry) -> Result<(), JournalError> {
+        let payload = readable(entry)?;
+        self.record(&payload, self.state.with(entry), entry.id)
+    }
+
+    /// The mitigation is verified gone. Durable when it returns.
+    ///
+    /// # Errors
+    /// When it could not be made durable: the entry stays.
+    pub fn close(&mut self, id: ActionId) -> Result<(), JournalError> {
+        let after = self.state.without(id);
+        if after == self.state {
+            return Ok(());
+        }
+        let payload = serde_json::to_vec(&Change::Close(id)).map_err(|error| unwritable(id, &error))?;
+        self.record(&payload, after, id)
+    }
+
+    /// Oldest first.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.state.entries
+    }
+
+    /// Greater than every id that was ever written.
+    #[must_use]
+    pub fn next_id(&self) -> ActionId {
+        self.state.next_id
+    }
+
+    fn record(&mut self, payload: &[u8], after: State, id: ActionId) -> Result<(), JournalError> {
+        match self.tail.take() {
+            Some(tail) if tail.end + Frame::size(payload.len()) <= SLOT_BYTES => {
+                match self.append(tail, payload, after.next_id) {
+                    Ok(next) => self.tail = Some(next),
+                    // One bad spot must not cost the record: the other file may be sound.
+                    Err(failure) => self.rewrite(&after, id).map_err(|_| failure)?,
+                }
+            }
+            full @ Some(_) => {
+                if let Err(failure) = self.rewrite(&after, id) {
+                    if matches!(failure, JournalError::Full { .. }) {
+                        self.tail = full;
+                    }
+                    return Err(failure);
+                }
+            }
+            None => self.rewrite(&after, id)?,
+        }
+        self.state = after;
+        Ok(())
+    }
+
+    fn append(&self, tail: Tail, payload: &[u8], next_id: ActionId) -> Result<Tail, JournalError> {
+        let mut bytes = Vec::new();
+        let frame = Frame { generation: self.generation, sequence: tail.next_sequence, next_id, payload };
+        frame.append_to(&mut bytes);
+        self.slots[tail.slot].append(tail.end, &bytes)?;
+        Ok(Tail { slot: tail.slot, end: tail.end + bytes.len(), next_sequence: tail.next_sequence + 1 })
+    }
+
+    /// Writes all of this state to the spare slot and goes on there.
+    fn rewrite(&mut self, state: &State, id: ActionId) -> Result<(), JournalError> {
+        // A generation is used once, even if it fails: a half-written one must never look like a later one.
+        let generation = self.generation.saturating_add(1);
+        let (body, records) = body(state, generation).map_err(|error| unwritable(id, &error))?;
+        if BODY + body.len() > SLOT_BYTES {
+            let in_force = self.state.entries.len();
+            return Err(JournalError::Full { directory: self.directory.clone(), id, in_force });
+        }
+        self.generation = generation;
+        let mut seal = Vec::new();
+        Frame { generation, sequence: 0, next_id: state.next_id, payload: &[] }.append_to(&mut seal);
+        self.slots[self.spare].rewrite(&body, &seal)?;
+        self.tail = Some(Tail { slot: self.spare, end: BODY + body.len(), next_sequence: records + 1 });
+        self.spare = 1 - self.spare;
+        Ok(())
+    }
+}
+
+fn prepare(directory: &Path) -> io::Result<()> {
+    if !directory.try_exists()? {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
+    if fs::metadata(directory)?.permissions().mode() & 0o077 != 0 {
+        fs::set_permissions(directory, Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
+/// A file is not safe before its name is.
+fn sync_names(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// All records of a slot's new life, and how many they are.
+fn body(state: &State, generation: u32) -> Result<(Vec<u8>, u32), serde_json::Error> {
+    let mut bytes = Vec::new();
+    let mut sequence = 0;
+    for payload in state.payloads()? {
+        sequence += 1;
+        Frame { generation, sequence, next_id: state.next_id, payload: &payload }.append_to(&mut bytes);
+    }
+    Ok((bytes, sequence))
+}
+
+/// An undo that cannot be read again is none: a NaN, say, is written as `null`.
+fn readable(entry: &Entry) -> Result<Vec<u8>, JournalError> {
+    let payload = serde_json::to_vec(&Change::Write(entry)).map_err(|error| unwritable(entry.id, &error))?;
+    state::check(&payload).map_err(|error| unwritable(entry.id, &error))?;
+    Ok(payload)
+}
+
+fn unwritable(id: ActionId, why: &serde_json::Error) -> JournalError {
+    JournalError::Unwritable { id, why: why.to_string() }
+}

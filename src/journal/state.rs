@@ -1,0 +1,115 @@
+//! What the records come to: the entries in force and the next free id. Pure; forgets nothing that it cannot read.
+
+use serde::{Deserialize, Serialize};
+
+use super::Entry;
+use super::record::Frame;
+use crate::policy::mitigation::ActionId;
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change<'a> {
+    Write(&'a Entry),
+    Close(ActionId),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Record {
+    Write(Box<Entry>),
+    Close(ActionId),
+}
+
+/// As much of an entry as any version has.
+#[derive(Deserialize)]
+struct Foreign {
+    write: Identified,
+}
+
+#[derive(Deserialize)]
+struct Identified {
+    id: ActionId,
+}
+
+/// # Errors
+/// When this payload would not be understood.
+pub fn check(payload: &[u8]) -> Result<(), serde_json::Error> {
+    serde_json::from_slice::<Record>(payload).map(drop)
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct State {
+    /// Oldest first.
+    pub entries: Vec<Entry>,
+    /// Entries that another version wrote: kept verbatim, for that version to undo.
+    pub foreign: Vec<(ActionId, Vec<u8>)>,
+    pub next_id: ActionId,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { entries: Vec::new(), foreign: Vec::new(), next_id: ActionId(1) }
+    }
+}
+
+impl State {
+    #[must_use]
+    pub fn with(&self, entry: &Entry) -> State {
+        let mut state = self.clone();
+        state.write(entry.clone());
+        state
+    }
+
+    #[must_use]
+    pub fn without(&self, id: ActionId) -> State {
+        let mut state = self.clone();
+        state.close(id);
+        state
+    }
+
+    fn write(&mut self, entry: Entry) {
+        self.raise(entry.id);
+        self.foreign.retain(|(id, _)| *id != entry.id);
+        match self.entries.iter_mut().find(|known| known.id == entry.id) {
+            Some(known) => *known = entry,
+            None => self.entries.push(entry),
+        }
+    }
+
+    fn close(&mut self, id: ActionId) {
+        self.entries.retain(|entry| entry.id != id);
+        self.foreign.retain(|(foreign, _)| *foreign != id);
+    }
+
+    fn raise(&mut self, used: ActionId) {
+        self.next_id = self.next_id.max(ActionId(used.0.saturating_add(1)));
+    }
+
+    /// False where nothing at all could be made of the record.
+    pub fn replay(&mut self, frame: &Frame) -> bool {
+        self.next_id = self.next_id.max(frame.next_id);
+        match serde_json::from_slice(frame.payload) {
+            Ok(Record::Write(entry)) => self.write(*entry),
+            Ok(Record::Close(id)) => self.close(id),
+            Err(_) => return self.keep(frame.payload),
+        }
+        true
+    }
+
+    fn keep(&mut self, payload: &[u8]) -> bool {
+        let Ok(Foreign { write: Identified { id } }) = serde_json::from_slice(payload) else { return false };
+        self.close(id);
+        self.raise(id);
+        self.foreign.push((id, payload.to_vec()));
+        true
+    }
+
+    /// Everything that must survive, as payloads of records.
+    ///
+    /// # Errors
+    /// When an entry has no representation.
+    pub fn payloads(&self) -> Result<Vec<Vec<u8>>, serde_json::Error> {
+        let foreign = self.foreign.iter().map(|(_, payload)| Ok(payload.clone()));
+        foreign.chain(self.entries.iter().map(|entry| serde_json::to_vec(&Change::Write(entry)))).collect()
+    }
+}
