@@ -18,6 +18,7 @@
 //! - [`privilege`]: staying alive and on time when everything else is not.
 //! - [`logging`]: where log lines go.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
