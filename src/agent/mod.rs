@@ -240,7 +240,8 @@ impl Agent {
     }
 
     fn take(&mut self, now: Moment, settings: Settings) {
-        if settings.http != self.parts.settings.http || settings.state_directory != self.parts.settings.state_directory {
+        if settings.http != self.parts.settings.http || settings.state_directory != self.parts.settings.state_directory
+        {
             let what = "[http] and state_directory".to_owned();
             let why = "they are taken at start; restart node-guardian to change them".to_owned();
             self.parts.events.emit(clock::unix_ms(), Event::Daemon(Daemon::Degraded { what, why }));

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use super::{NOT_WELL, Reach, UNREACHABLE};
+use super::{Reach, code};
 
 const DEFAULT_SOCKET: &str = "/run/node-guardian/admin.sock";
 const DEFAULT_URL: &str = "http://127.0.0.1:9977";
@@ -37,8 +37,8 @@ impl Failure {
     /// Tells it and gives the exit code.
     pub fn complain(&self) -> u8 {
         match self {
-            Failure::Unreachable(sentence) => super::complain(sentence, UNREACHABLE),
-            Failure::Refused(sentence) => super::complain(sentence, NOT_WELL),
+            Failure::Unreachable(sentence) => super::complain(sentence, code::UNREACHABLE),
+            Failure::Refused(sentence) => super::complain(sentence, code::NOT_WELL),
         }
     }
 }

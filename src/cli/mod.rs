@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::policy::mitigation::Level;
@@ -17,16 +18,21 @@ mod explain;
 mod metrics;
 mod paint;
 mod release;
+pub mod replay;
+pub mod run;
 mod status;
 
-/// Emergency or recovering; something still owed; `--expect` differs.
-pub const NOT_WELL: u8 = 1;
-/// `EX_UNAVAILABLE` of sysexits.h: nobody answers.
-pub const UNREACHABLE: u8 = 69;
-/// `EX_SOFTWARE`
-pub const INTERNAL: u8 = 70;
-/// `EX_CONFIG`
-pub const BAD_CONFIGURATION: u8 = 78;
+/// What the process leaves behind for scripts; the numbers are those of sysexits.h where it has one.
+pub mod code {
+    /// Emergency or recovering; something still owed; `--expect` differs.
+    pub const NOT_WELL: u8 = 1;
+    /// `EX_UNAVAILABLE`: nobody answers.
+    pub const UNREACHABLE: u8 = 69;
+    /// `EX_SOFTWARE`
+    pub const INTERNAL: u8 = 70;
+    /// `EX_CONFIG`
+    pub const BAD_CONFIGURATION: u8 = 78;
+}
 
 /// Keeps this Linux node usable while something on it runs away.
 #[derive(Debug, Parser)]
@@ -62,9 +68,15 @@ pub struct RunArgs {
     /// Decide and tell, change nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// How far it may go: disabled, minimal, standard, aggressive or maximum
-    #[arg(long, value_parser = read_level)]
-    pub level: Option<Level>,
+    /// How far it may go
+    #[arg(long, value_parser = PossibleValuesParser::new(Level::ALL.map(Level::name)))]
+    pub level: Option<String>,
+}
+
+impl RunArgs {
+    fn options(&self) -> run::Options {
+        run::Options { config: self.config.clone(), dry_run: self.dry_run, level: self.level.clone() }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -152,15 +164,12 @@ impl Cli {
             Command::Explain(args) => explain::run(args),
             Command::Metrics(args) => metrics::run(args),
             Command::Release(args) => release::run(args),
-            Command::Run(_) | Command::Check(_) | Command::Replay(_) => complain("not wired here", INTERNAL),
+            Command::Run(args) => run::run(&args.options()),
+            Command::Replay(args) => replay::run(&args.config, &args.trace, args.expect.as_deref()),
+            Command::Check(_) => complain("check is not wired here", code::INTERNAL),
         };
         ExitCode::from(code)
     }
-}
-
-fn read_level(text: &str) -> Result<Level, String> {
-    let names = Level::ALL.map(Level::name).join(", ");
-    Level::ALL.into_iter().find(|level| level.name() == text).ok_or_else(|| format!("choose one of {names}"))
 }
 
 fn read_duration(text: &str) -> Result<Duration, String> {
@@ -189,9 +198,9 @@ mod tests {
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
         let cli = Cli::try_parse_from(["node-guardian", "run", "--level", "minimal", "--dry-run"]).unwrap();
-        assert!(matches!(cli.command, Command::Run(RunArgs { level: Some(Level::Minimal), dry_run: true, .. })));
+        assert!(matches!(cli.command, Command::Run(RunArgs { level: Some(_), dry_run: true, .. })));
         let wrong = Cli::try_parse_from(["node-guardian", "run", "--level", "max"]).unwrap_err().to_string();
-        assert!(wrong.contains("disabled, minimal, standard"), "{wrong}");
+        assert!(wrong.contains("[possible values: disabled, minimal, standard, aggressive, maximum]"), "{wrong}");
         let wrong = Cli::try_parse_from(["node-guardian", "release", "--wait", "5"]).unwrap_err().to_string();
         assert!(wrong.contains("such as 30s"), "{wrong}");
     }

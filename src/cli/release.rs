@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::client::{Client, Failure};
-use super::{NOT_WELL, ReleaseArgs, complain, print};
+use super::{ReleaseArgs, code, complain, print};
 use crate::http::shape::{Action, Actions, Events, Record, Released};
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -57,7 +57,7 @@ fn owed(left: &[Action]) -> u8 {
     let list: Vec<String> =
         left.iter().map(|one| format!("#{} {} ({})", one.id, one.text, one.phase.replace('_', " "))).collect();
     let advice = "node-guardian goes on trying; see node-guardian status";
-    complain(&format!("still not undone: {}; {advice}", list.join(", ")), NOT_WELL)
+    complain(&format!("still not undone: {}; {advice}", list.join(", ")), code::NOT_WELL)
 }
 
 /// What the trail says about these actions, each line once.

@@ -25,8 +25,7 @@ pub fn decide(config: &Path, trace: &Path) -> Result<String, String> {
         .map_err(|error| format!("cannot read {}: {error}; name a file of samples", trace.display()))?;
     let trace_file = trace;
     let trace = Trace::parse(&text).map_err(|mistakes| {
-        let lines: Vec<String> =
-            mistakes.iter().map(|mistake| format!("{}:{mistake}", trace_file.display())).collect();
+        let lines: Vec<String> = mistakes.iter().map(|mistake| format!("{}:{mistake}", trace_file.display())).collect();
         lines.join("\n")
     })?;
     let (policy, left_out) = concerned(settings.policy, &trace);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::client::{Client, Failure};
 use super::paint::{Paint, Tone, duration, wrapped};
-use super::{NOT_WELL, StatusArgs, print};
+use super::{StatusArgs, code, print};
 use crate::clock;
 use crate::http::shape::{Action, Headroom, Rule, Status};
 
@@ -46,11 +46,11 @@ enum Reader {
 fn show(client: &Client, args: &StatusArgs) -> Result<(u8, Reader), Failure> {
     let (code, mut text) = if args.json {
         let status: serde_json::Value = client.get("/status")?;
-        (code(status["mode"].as_str().unwrap_or_default()), format!("{status}\n"))
+        (exit_code(status["mode"].as_str().unwrap_or_default()), format!("{status}\n"))
     } else {
         let status: Status = client.get("/status")?;
         let age = clock::unix_ms().saturating_sub(status.sampled_unix_ms);
-        (code(&status.mode), render(&status, Duration::from_millis(age), Paint::of_stdout()))
+        (exit_code(&status.mode), render(&status, Duration::from_millis(age), Paint::of_stdout()))
     };
     if args.watch && !args.json && std::io::stdout().is_terminal() {
         text.insert_str(0, HOME);
@@ -58,8 +58,8 @@ fn show(client: &Client, args: &StatusArgs) -> Result<(u8, Reader), Failure> {
     Ok((code, if print(&text) { Reader::Listens } else { Reader::Gone }))
 }
 
-fn code(mode: &str) -> u8 {
-    if mode == "normal" { 0 } else { NOT_WELL }
+fn exit_code(mode: &str) -> u8 {
+    if mode == "normal" { 0 } else { code::NOT_WELL }
 }
 
 fn render(status: &Status, age: Duration, paint: Paint) -> String {

@@ -90,7 +90,11 @@ impl Parser<'_> {
             return None;
         };
         if value < 0.0 && !rate {
-            self.complain(written.span, format!("`{operand}` is never negative"), unit.example());
+            self.complain(
+                written.span,
+                format!("`{operand}` is never negative"),
+                format!("compare it with {}", unit.example()),
+            );
             return None;
         }
         if unit == Unit::Percent && value > 100.0 {
