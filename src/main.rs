@@ -1,8 +1,10 @@
-//! temporary
-fn main() -> std::process::ExitCode {
-    let config = std::env::args().nth(1).map(Into::into);
-    std::process::ExitCode::from(node_guardian::cli::run::run(&node_guardian::cli::run::Options {
-        config,
-        ..Default::default()
-    }))
+//! Reads the command line; everything else is in the library.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use node_guardian::cli::Cli;
+
+fn main() -> ExitCode {
+    Cli::parse().execute()
 }

@@ -1,5 +1,6 @@
 //! The integration tests, one binary: each module is an area, its data lies beside it.
 
+mod cli;
 mod config;
 mod faults;
 mod haproxy;

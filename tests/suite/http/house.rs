@@ -75,13 +75,19 @@ impl House {
         exchange(UnixStream::connect(&self.socket).unwrap(), request.as_bytes())
     }
 
+    /// Insists, where the loop would leave it to the next tick.
     pub fn publish(&self, change: impl FnOnce(&mut Snapshot)) {
-        self.board.publish(|snapshot| {
-            snapshot.tick += 1;
-            snapshot.at = clock::now().unwrap();
-            snapshot.unix_ms = clock::unix_ms();
-            change(snapshot);
-        });
+        let mut change = Some(change);
+        while change.is_some() {
+            self.board.publish(|snapshot| {
+                snapshot.tick += 1;
+                snapshot.at = clock::now().unwrap();
+                snapshot.unix_ms = clock::unix_ms();
+                if let Some(change) = change.take() {
+                    change(snapshot);
+                }
+            });
+        }
     }
 }
 

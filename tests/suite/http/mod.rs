@@ -3,5 +3,5 @@
 mod abuse;
 mod access;
 mod answers;
-mod house;
+pub mod house;
 mod prometheus;
