@@ -9,6 +9,7 @@ mod recovery;
 mod show;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::event::{Event, Mode, Release};
 use super::ledger::{Action, Ledger};
@@ -18,10 +19,13 @@ use super::mitigation::{ActionId, Command, Lasting, Level, Mitigation, Report};
 use super::mode::{NodeMode, Relapse};
 use super::moment::Moment;
 use super::plan::Plan;
-use super::rule::Severity;
+use super::rule::{Rule, Severity};
 use super::sample::Sample;
 use super::slots::{Reading, Slots};
 use super::view::{Phase, State, StepView, Verdict};
+
+/// A pending rule that has longer to go than this is timed well enough by the calm pace.
+const SOON: Duration = Duration::from_secs(5);
 
 /// What happened.
 #[derive(Debug)]
@@ -174,14 +178,17 @@ impl Guardian {
         self.ledger.all().iter().filter(lasting).count()
     }
 
-    /// Some rule is about to fire, or something is under way that should be followed closely.
+    /// Some rule is about to fire, or something is under way that should be followed closely. A rule that has minutes to
+    /// go is not urgent.
     #[must_use]
     pub fn is_alert(&self) -> bool {
+        let urgent = |(life, rule): (&Life, &Rule)| {
+            life.settles.is_some()
+                || life.state == State::Pending && rule.severity > Severity::Info && rule.hold_for <= SOON
+        };
         self.mode.mode == Mode::Emergency
             || self.ledger.all().iter().any(|action| action.waiting)
-            || self.lives.iter().zip(self.plan.rules()).any(|(life, rule)| {
-                rule.severity > Severity::Info && matches!(life.state, State::Pending) || life.settles.is_some()
-            })
+            || self.lives.iter().zip(self.plan.rules()).any(urgent)
     }
 
     pub(super) fn readings(&self) -> &[Reading] {
