@@ -88,6 +88,12 @@ impl Slow {
         &self.post.shared
     }
 
+    /// Milliseconds of the clock by which this thread dates what it finds out.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        self.post.now_ms()
+    }
+
     /// False where the thread could not be started; it is tried again by [`Slow::attend`].
     #[must_use]
     pub fn is_running(&self) -> bool {
@@ -168,7 +174,8 @@ impl Post {
         Some(watch.office)
     }
 
-    fn now_ms(&self) -> u64 {
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
     }
 }
