@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -174,6 +175,7 @@ impl Worker {
             }
             match self.post.ask(self.office, &mount.point)? {
                 Ok(space) => {
+                    mount.answered_ms.store(self.post.now_ms(), Ordering::Relaxed);
                     space::publish(&mount, &space);
                     self.blind.clear(&spot(&mount));
                 }

@@ -38,7 +38,7 @@ fn digest(before: &[u8], now: &[u8]) {
     std::hint::black_box((paging::parse(now), process::parse_files(now), guardian::parse(now)));
     std::hint::black_box((sockets::parse_sockstat(now), sockets::parse_snmp(now)));
     std::hint::black_box((sockets::parse_netstat(now), sockets::parse_softnet(now)));
-    std::hint::black_box((diag::parse(now, 1, |_| ()), mounts::choose(&mounts::parse(now))));
+    std::hint::black_box((diag::parse(now, 1, |_| ()).ok(), mounts::choose(&mounts::parse(now))));
     for number in numbers.into_iter().flatten() {
         assert!(number.is_finite() && number >= 0.0, "{number}");
     }
@@ -110,6 +110,20 @@ proptest! {
     #[test]
     fn arbitrary_bytes(before in prop::collection::vec(any::<u8>(), 0..400), now in prop::collection::vec(any::<u8>(), 0..400)) {
         digest(&before, &now);
+    }
+
+    /// Netlink messages whose header says anything.
+    #[test]
+    fn socket_answers(messages in prop::collection::vec((0u32..200, 0u16..22, prop::collection::vec(any::<u8>(), 0..120)), 0..5)) {
+        let mut datagram = Vec::new();
+        for (length, kind, body) in messages {
+            datagram.extend(length.to_ne_bytes());
+            datagram.extend(kind.to_ne_bytes());
+            datagram.extend([0, 0]);
+            datagram.extend(1u32.to_ne_bytes());
+            datagram.extend(body);
+        }
+        std::hint::black_box(diag::parse(&datagram, 1, |_| ()).ok());
     }
 
     #[test]

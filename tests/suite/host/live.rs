@@ -1,9 +1,12 @@
 //! This machine: what is sampled agrees with what sysinfo, statvfs and the kernel's own tools' sources say.
 
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use node_guardian::host::guardian;
+use node_guardian::host::kept::{Kept, Reader, Shape};
 use node_guardian::host::sampler::{Sampler, Scope};
 use node_guardian::host::space;
 use node_guardian::policy::metric::{Family, Metric};
@@ -117,4 +120,16 @@ fn the_list_of_blind_spots_is_the_same_one_until_it_changes() {
     }
     assert!(std::sync::Arc::ptr_eq(&before, sampler.blind_spots()), "{:?}", sampler.blind_spots());
     assert_eq!(sample.get(Metric::MemoryUsedPercent), None);
+}
+
+#[test]
+fn a_descriptor_that_went_bad_is_opened_again_and_then_told() {
+    let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+    let path = PathBuf::from(format!("/proc/{}/statm", child.id()));
+    let (mut reader, mut kept) = (Reader::default(), Kept::new(path, Shape::Whole, "its memory is unknown"));
+    assert!(reader.take(&mut kept, at(1), guardian::parse).is_some());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(reader.take(&mut kept, at(2), guardian::parse), None);
+    assert_eq!(reader.blind.spots()[0].why, "No such file or directory: its memory is unknown");
 }
