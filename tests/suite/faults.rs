@@ -145,10 +145,11 @@ fn a_server_that_restarts_in_the_middle_of_an_action_is_noticed() {
         let server = server.lock().unwrap();
         (server.path("front.sock"), server.path("admin.sock"), server.target())
     };
-    let (shared, once) = (Arc::clone(&server), AtomicBool::new(true));
+    // The go-between outlives the test, the server must not.
+    let (shared, once) = (Arc::downgrade(&server), AtomicBool::new(true));
     proxy::start(&front, &back, Protocol::Haproxy, move |passing| {
         if passing.way == Way::Request && passing.says("set maxconn") && once.swap(false, Ordering::SeqCst) {
-            shared.lock().unwrap().restart();
+            shared.upgrade().unwrap().lock().unwrap().restart();
         }
         Verdict::Pass
     });

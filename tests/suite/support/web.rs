@@ -86,6 +86,9 @@ impl Traffic {
 
     /// Percent of the next requests that are refused with 503.
     pub fn refused_percent_over(&self, requests: usize) -> f64 {
+        // What was on its way before a change may still be answered as before it.
+        let on_their_way = self.answered() + 40;
+        super::eventually("requests are answered", || (self.answered() >= on_their_way).then_some(()));
         let before = (self.counts.served.load(Ordering::SeqCst), self.counts.refused.load(Ordering::SeqCst));
         super::eventually("requests are answered", || {
             (self.answered() - before.0 - before.1 >= requests).then_some(())
