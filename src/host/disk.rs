@@ -86,7 +86,7 @@ impl Disks {
     pub fn sample_rates(&mut self, now: Moment, reader: &mut Reader, sample: &mut Sample) {
         let rows = &mut self.rows;
         rows.iter_mut().for_each(|row| row.read = None);
-        reader.take(&mut self.stats, now, |bytes| {
+        let read = reader.take(&mut self.stats, now, |bytes| {
             parse(bytes, |device, raw| {
                 for row in rows.iter_mut().filter(|row| row.device == Some(device)) {
                     row.read = Some(raw);
@@ -94,6 +94,11 @@ impl Disks {
             })
         });
         for (at, row) in self.rows.iter_mut().enumerate() {
+            if read.is_some() && row.read.is_none() {
+                // Nothing below this mount is counted as a device, as with overlay and zfs.
+                RATES.iter().for_each(|metric| sample.set_inapplicable(*metric, at));
+                continue;
+            }
             let rates = row.last.step(now, row.read, derive).unwrap_or_default();
             sample.set_instance(Metric::DiskReadRate, at, rates.read);
             sample.set_instance(Metric::DiskWriteRate, at, rates.write);
@@ -113,6 +118,8 @@ impl Disks {
         self.rows = rows;
     }
 }
+
+const RATES: [Metric; 4] = [Metric::DiskReadRate, Metric::DiskWriteRate, Metric::DiskBusyPercent, Metric::DiskAwait];
 
 /// Shows each device, by major and minor number, to `visit`. `None` where there are lines and none can be understood.
 pub fn parse(bytes: &[u8], mut visit: impl FnMut((u32, u32), Raw)) -> Option<()> {

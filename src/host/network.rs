@@ -96,7 +96,10 @@ impl Network {
             sample.set_instance(Metric::NetworkTransmitRate, at, row.rates.transmitted_bytes);
             sample.set_instance(Metric::NetworkErrorsRate, at, row.rates.errors);
             sample.set_instance(Metric::NetworkDropsRate, at, row.rates.drops);
-            sample.set_instance(Metric::NetworkLinkUsedPercent, at, link_used(&row.rates, row.speed_bits));
+            match row.speed_bits {
+                Some(speed) => sample.set_instance(Metric::NetworkLinkUsedPercent, at, link_used(&row.rates, speed)),
+                None => sample.set_inapplicable(Metric::NetworkLinkUsedPercent, at),
+            }
         }
     }
 
@@ -172,9 +175,9 @@ pub fn derive(before: &Raw, now: &Raw, elapsed: Duration) -> Rates {
     }
 }
 
-fn link_used(rates: &Rates, speed_bits: Option<u64>) -> Option<f64> {
+fn link_used(rates: &Rates, speed_bits: u64) -> Option<f64> {
     let busier = rates.received_bytes?.max(rates.transmitted_bytes?);
-    percent(busier * 8.0, speed_bits? as f64)
+    percent(busier * 8.0, speed_bits as f64)
 }
 
 #[cfg(test)]
@@ -204,8 +207,7 @@ mod tests {
     #[test]
     fn a_link_is_as_full_as_its_busier_direction() {
         let rates = Rates { received_bytes: Some(25.0), transmitted_bytes: Some(100.0), ..Rates::default() };
-        assert_eq!(link_used(&rates, Some(1600)), Some(50.0));
-        assert_eq!(link_used(&rates, None), None);
+        assert_eq!(link_used(&rates, 1600), Some(50.0));
     }
 
     #[test]
