@@ -123,7 +123,7 @@ fn guard(settings: Settings, source: Source) -> Result<(), String> {
 
     let waker = Waker::new(&inbox, triggers).map_err(|errno| format!("cannot wait for events: {errno}"))?;
     // Last, so that no other thread has it.
-    blind_spots.extend(privilege::schedule_in_real_time());
+    blind_spots.extend(privilege::schedule_in_real_time(privilege::Urgency::Loop));
     let agent = Agent::new(Parts {
         settings,
         reload: Box::new(move || config::load(&source).map_err(|complaints| complaints.to_string())),

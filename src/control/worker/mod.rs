@@ -21,6 +21,7 @@ use crate::config::settings;
 use crate::inbox::{Door, Message};
 use crate::journal::{Entry, Journal, JournalError};
 use crate::policy::mitigation::{ActionId, Answered, Command, Outcome, Report};
+use crate::privilege;
 use task::Task;
 
 /// Deep enough for a debug build; only touched pages count.
@@ -81,6 +82,8 @@ impl Workers {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread =
             std::thread::Builder::new().name("controls".to_owned()).stack_size(STACK_BYTES).spawn(move || {
+                // Else it waits for its turn behind what it should relieve. Where refused, the loop tells it.
+                let _refused = privilege::schedule_in_real_time(privilege::Urgency::Acting);
                 let crew = Crew { shared: Rc::new(Shared::new(record, door)), tasks: HashMap::new() };
                 LocalSet::new().block_on(&runtime, crew.lead(controls, queue));
             })?;
