@@ -13,6 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::policy::mitigation::Level;
 use crate::policy::unit::Quantity;
 
+mod check;
 mod client;
 mod explain;
 mod metrics;
@@ -87,6 +88,8 @@ pub struct CheckArgs {
     /// Also ask every control whether it can be reached and used; changes nothing
     #[arg(long)]
     pub live: bool,
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -166,7 +169,7 @@ impl Cli {
             Command::Release(args) => release::run(args),
             Command::Run(args) => run::run(&args.options()),
             Command::Replay(args) => replay::run(&args.config, &args.trace, args.expect.as_deref()),
-            Command::Check(_) => complain("check is not wired here", code::INTERNAL),
+            Command::Check(args) => check::run(args),
         };
         ExitCode::from(code)
     }

@@ -1,10 +1,11 @@
 //! What is allowed and will surprise: rules that can never fire or never clear, conditions that contradict each other,
 //! steps that the level forbids. Warnings only; and only where it is certain.
 
+use super::controls::Declared;
 use super::origin::Place;
 use super::section::{Findings, Section};
 use super::source::BUILT_IN_ORIGIN;
-use super::steps::Placed;
+use super::steps::{Placed, is_undeclared_flush};
 use crate::policy::condition::{Comparison, Expression, Function, Operand};
 use crate::policy::metric::Metric;
 use crate::policy::mitigation::Level;
@@ -76,6 +77,19 @@ pub fn ladder(ladder: &[Placed], level: Level, findings: &mut Findings<'_>) {
                 message,
                 format!("set level = \"{}\", or remove the step", Level::needed_for(class)),
             );
+        }
+    }
+}
+
+/// Steps that their control will refuse, as it is declared.
+pub fn declarations(ladder: &[Placed], controls: &[Declared], findings: &mut Findings<'_>) {
+    for (step, place) in ladder {
+        let on = |declared: &&Declared| declared.name == step.mitigation.control;
+        let target = controls.iter().find(on).and_then(|declared| declared.target.as_ref());
+        if target.is_some_and(|target| is_undeclared_flush(target, step.mitigation.verb)) {
+            let message = "nothing in this Redis is declared to be a cache, so this step is refused";
+            let help = "declare cache_only = true at the control, or flush_pattern = \"cache:*\"";
+            findings.warning(place, message, help);
         }
     }
 }

@@ -90,6 +90,7 @@ fn rule(
     }
     lint::rule(&rule, section, findings);
     lint::ladder(&ladder, level, findings);
+    lint::declarations(&ladder, controls, findings);
     Some(rule)
 }
 

@@ -152,7 +152,11 @@ fn one_or_all(verb: Verb, node: &Node, controls: &[Declared]) -> Read<Vec<std::s
         }
         name => return one(verb, name, controls),
     };
-    let fits = |target: &Target| wanted_kind.is_none_or(|kind| target.kind() == kind) && can(target, verb).is_ok();
+    let fits = |target: &Target| {
+        wanted_kind.is_none_or(|kind| target.kind() == kind)
+            && can(target, verb).is_ok()
+            && !is_undeclared_flush(target, verb)
+    };
     let able = |declared: &&Declared| declared.target.as_ref().is_some_and(fits);
     Ok(controls.iter().filter(able).map(|declared| declared.name.clone()).collect())
 }
@@ -177,18 +181,20 @@ fn one(verb: Verb, name: &str, controls: &[Declared]) -> Read<Vec<std::sync::Arc
     }
 }
 
-/// Whether a control of this kind, configured like this, can do it at all.
+/// Whether a control of this kind can do it at all.
 fn can(target: &Target, verb: Verb) -> Result<(), Fault> {
-    if !target.verbs().contains(&verb) {
-        let verbs: Vec<&str> = target.verbs().iter().map(|verb| verb.name()).collect();
-        let message = format!("a {} control cannot `{verb}`", target.kind());
-        return Err(Fault::new(message, format!("it can {}", verbs.join(", "))));
+    if target.verbs().contains(&verb) {
+        return Ok(());
     }
+    let verbs: Vec<&str> = target.verbs().iter().map(|verb| verb.name()).collect();
+    let message = format!("a {} control cannot `{verb}`", target.kind());
+    Err(Fault::new(message, format!("it can {}", verbs.join(", "))))
+}
+
+/// Whether a step would be refused as the control is declared: nothing is flushed that nobody called a cache.
+pub fn is_undeclared_flush(target: &Target, verb: Verb) -> bool {
     match target {
-        Target::Redis(redis) if verb == Verb::Flush && !redis.cache_only && redis.flush_pattern.is_none() => {
-            let help = "declare cache_only = true at the control, or flush_pattern = \"cache:*\"";
-            Err(Fault::new("nothing in this Redis is declared to be a cache, so nothing is flushed", help))
-        }
-        Target::Redis(_) | Target::Haproxy(_) => Ok(()),
+        Target::Redis(redis) => verb == Verb::Flush && !redis.cache_only && redis.flush_pattern.is_none(),
+        Target::Haproxy(_) => false,
     }
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::counter::{Last, rate};
 use super::kept::{Kept, Reader, Shape};
 use super::scan::{fields, lines};
-use super::shared::{Mount, Shared, View};
+use super::shared::{Mount, View};
+use super::slow::Slow;
 use crate::policy::metric::{Family, Metric};
 use crate::policy::moment::Moment;
 use crate::policy::sample::Sample;
@@ -67,16 +68,17 @@ impl Disks {
     }
 
     /// Follows mounts that came and went, and copies what the slow thread knows of them.
-    pub fn sample_space(&mut self, shared: &Shared, sample: &mut Sample) {
-        if self.mounts.refresh(&shared.mounts) {
+    pub fn sample_space(&mut self, slow: &Slow, sample: &mut Sample) {
+        if self.mounts.refresh(&slow.shared().mounts) {
             self.follow();
         }
         sample.set_instances(Family::Disk, &self.names);
+        let now_ms = slow.now_ms();
         for (row, mount) in self.mounts.value.iter().enumerate() {
-            sample.set_instance(Metric::DiskUsedPercent, row, mount.used_percent.get());
-            sample.set_instance(Metric::DiskFreeBytes, row, mount.free_bytes.get());
-            sample.set_instance(Metric::DiskInodesUsedPercent, row, mount.inodes_used_percent.get());
-            sample.set_instance(Metric::DiskReadOnly, row, mount.read_only.get());
+            sample.set_instance(Metric::DiskUsedPercent, row, mount.recent(&mount.used_percent, now_ms));
+            sample.set_instance(Metric::DiskFreeBytes, row, mount.recent(&mount.free_bytes, now_ms));
+            sample.set_instance(Metric::DiskInodesUsedPercent, row, mount.recent(&mount.inodes_used_percent, now_ms));
+            sample.set_instance(Metric::DiskReadOnly, row, mount.recent(&mount.read_only, now_ms));
         }
     }
 

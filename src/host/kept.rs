@@ -8,6 +8,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::errno::Errno;
+
 use super::blind::Blind;
 use crate::policy::moment::Moment;
 
@@ -134,7 +136,7 @@ impl Kept {
             State::Fine => blind.clear(&what),
             State::Garbled => blind.note(&what, &format!("its content is not understood: {without}")),
             State::Failing(Some(code)) => {
-                blind.note(&what, &format!("{}: {without}", io::Error::from_raw_os_error(code)));
+                blind.note(&what, &format!("{}: {without}", Errno::from_raw(code).desc()));
             }
             State::Failing(None) => blind.note(&what, &format!("it cannot be read: {without}")),
         }

@@ -57,7 +57,7 @@ impl Memory {
     pub fn sample(&mut self, now: Moment, reader: &mut Reader, sample: &mut Sample) {
         let raw = reader.take(&mut self.meminfo, now, parse);
         if let Some(raw) = raw {
-            self.tell_of_swap(raw.swap_total == Some(0), reader);
+            self.tell_of_swap(raw.swap_total.unwrap_or(0) == 0, reader);
         }
         let derived = raw.map(|raw| derive(&raw, self.low_watermark_bytes)).unwrap_or_default();
         sample.set(Metric::MemoryAvailablePercent, derived.available_percent);

@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -174,6 +175,7 @@ impl Worker {
             }
             match self.post.ask(self.office, &mount.point)? {
                 Ok(space) => {
+                    mount.answered_ms.store(self.post.now_ms(), Ordering::Relaxed);
                     space::publish(&mount, &space);
                     self.blind.clear(&spot(&mount));
                 }
@@ -191,6 +193,10 @@ impl Worker {
         let limit = |name: &str| read_number(&root.join("sys/kernel").join(name));
         let tasks = [limit("pid_max"), limit("threads-max")].into_iter().flatten().min();
         shared.task_limit.set(tasks.map(|tasks| tasks as f64));
+        match tasks {
+            Some(_) => self.blind.clear("processes.used_percent"),
+            None => self.blind.note("processes.used_percent", "neither pid_max nor threads-max can be read"),
+        }
         let conntrack = read_number(&root.join("sys/net/netfilter/nf_conntrack_max"));
         shared.conntrack_limit.set(conntrack.map(|limit| limit as f64));
         let count = count_processes(root);

@@ -141,7 +141,7 @@ impl Sampler {
             self.reader.blind.note(SLOW, "no thread can be started: space, ports and processes.count are unknown");
         }
         let shared = self.slow.shared();
-        self.disks.sample_space(shared, sample);
+        self.disks.sample_space(&self.slow, sample);
         self.sockets.sample_ports(shared, sample);
         Processes::sample_table(shared, sample);
         self.facts.refresh(&shared.facts);

@@ -101,6 +101,8 @@ pub struct Mount {
     pub inodes_used_percent: Reading,
     pub read_only: Reading,
     pub size_bytes: AtomicU64,
+    /// When it last answered, by the slow thread's clock.
+    pub answered_ms: AtomicU64,
 }
 
 impl PartialEq for Mount {
@@ -114,7 +116,17 @@ impl PartialEq for Mount {
     }
 }
 
+/// Space is asked for every second; what is older than this is not what is there now.
+const STALE_MS: u64 = 15_000;
+
 impl Mount {
+    /// The reading, unless it is too old to go by.
+    #[must_use]
+    pub fn recent(&self, reading: &Reading, now_ms: u64) -> Option<f64> {
+        let age_ms = now_ms.saturating_sub(self.answered_ms.load(Ordering::Relaxed));
+        reading.get().filter(|_| age_ms < STALE_MS)
+    }
+
     pub fn forget(&self) {
         for reading in [&self.used_percent, &self.free_bytes, &self.inodes_used_percent, &self.read_only] {
             reading.set(None);
@@ -195,6 +207,16 @@ mod tests {
         assert!(!view.refresh(&slot));
         drop(held);
         assert!(view.refresh(&slot), "nothing is lost by that");
+    }
+
+    #[test]
+    fn an_old_reading_is_missing() {
+        let mount = Mount::default();
+        mount.used_percent.set(Some(50.0));
+        mount.answered_ms.store(1000, Ordering::Relaxed);
+        assert_eq!(mount.recent(&mount.used_percent, 900), Some(50.0));
+        assert_eq!(mount.recent(&mount.used_percent, 15_999), Some(50.0));
+        assert_eq!(mount.recent(&mount.used_percent, 16_000), None);
     }
 
     #[test]

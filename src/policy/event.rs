@@ -178,6 +178,8 @@ pub enum Skip {
     Breaker,
     /// Somebody else changed the value; it is theirs until the rule is quiet again.
     Drifted,
+    /// The control refused or could not be reached a moment ago; it is tried again later.
+    Unavailable,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -201,6 +203,7 @@ impl Skip {
             Skip::Level { .. } => "level",
             Skip::Breaker => "breaker",
             Skip::Drifted => "drifted",
+            Skip::Unavailable => "unavailable",
         }
     }
 }
@@ -211,6 +214,7 @@ impl fmt::Display for Skip {
             Skip::Level { needed } => write!(f, "needs level {needed}"),
             Skip::Breaker => f.write_str("did nothing several times running"),
             Skip::Drifted => f.write_str("somebody else changed the value"),
+            Skip::Unavailable => f.write_str("the control failed a moment ago and is tried again later"),
         }
     }
 }
@@ -285,7 +289,12 @@ impl Event {
                 write!(f, "{mitigation} skipped ({}): {why}", Rung(rule, *step))
             }
             Event::Judged { rule, step, mitigation, effect: Some(effect) } => {
-                write!(f, "{mitigation} closed {:.0}% of the gap ({})", effect * 100.0, Rung(rule, *step))
+                write!(
+                    f,
+                    "{mitigation} closed {:.0}% of the gap ({})",
+                    (effect * 100.0).round() + 0.0,
+                    Rung(rule, *step)
+                )
             }
             Event::Judged { rule, step, mitigation, effect: None } => {
                 write!(f, "{mitigation} cannot be judged ({})", Rung(rule, *step))

@@ -87,10 +87,10 @@ impl Life {
     pub fn advance(&mut self, now: Moment, rule: &Rule, patience: Duration) -> Turn {
         self.stretch(now);
         match self.state {
-            State::Quiet | State::Blind => self.from_quiet(now, rule, patience),
-            State::Pending => self.from_pending(now, rule, patience),
-            State::Firing => self.from_firing(now, rule),
-            State::Releasing => self.from_releasing(now, rule),
+            State::Quiet | State::Blind => self.while_quiet(now, rule, patience),
+            State::Pending => self.while_pending(now, rule, patience),
+            State::Firing => self.while_firing(now, rule),
+            State::Releasing => self.while_releasing(now, rule),
             State::Cooling => {
                 if now >= self.cooling_until {
                     self.enter(State::Quiet, now);
@@ -124,7 +124,7 @@ impl Life {
         }
     }
 
-    fn from_quiet(&mut self, now: Moment, rule: &Rule, patience: Duration) -> Turn {
+    fn while_quiet(&mut self, now: Moment, rule: &Rule, patience: Duration) -> Turn {
         match self.when {
             Verdict::True => {
                 self.holds_since = Some(now);
@@ -141,7 +141,7 @@ impl Life {
         }
     }
 
-    fn from_pending(&mut self, now: Moment, rule: &Rule, patience: Duration) -> Turn {
+    fn while_pending(&mut self, now: Moment, rule: &Rule, patience: Duration) -> Turn {
         match self.when {
             Verdict::True if self.holds_since.is_some_and(|since| now.since(since) >= rule.hold_for) => self.fire(now),
             Verdict::True => Turn::None,
@@ -153,7 +153,7 @@ impl Life {
         }
     }
 
-    fn from_firing(&mut self, now: Moment, rule: &Rule) -> Turn {
+    fn while_firing(&mut self, now: Moment, rule: &Rule) -> Turn {
         match self.clear {
             Verdict::True => {
                 let since = *self.clears_since.get_or_insert(now);
@@ -171,7 +171,7 @@ impl Life {
         }
     }
 
-    fn from_releasing(&mut self, now: Moment, rule: &Rule) -> Turn {
+    fn while_releasing(&mut self, now: Moment, rule: &Rule) -> Turn {
         match self.when {
             Verdict::True => {
                 let since = *self.holds_since.get_or_insert(now);

@@ -8,6 +8,7 @@ use super::condition::{Comparison, Expression, Function, Operand};
 use super::program::Program;
 use super::rule::{Policy, Rule};
 use super::slots::Reading;
+use super::view::Verdict;
 
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
@@ -81,10 +82,10 @@ impl Plan {
 
     /// The comparisons of a program with what they read, in words: `memory.available_percent 7.1% < 8.0%`.
     #[must_use]
-    pub fn reasons(&self, program: &Program, readings: &[Reading], wanted: impl Fn(&str) -> bool) -> String {
+    pub fn reasons(&self, program: &Program, readings: &[Reading], wanted: Verdict) -> String {
         let mut text = String::new();
         for compare in program.comparisons() {
-            if !wanted(compare.evaluate(readings).name()) {
+            if compare.evaluate(readings) != wanted {
                 continue;
             }
             if !text.is_empty() {
@@ -96,6 +97,19 @@ impl Plan {
             text.push_str(&format!(" {} {}", compare.relation.symbol(), operand.show(compare.threshold)));
         }
         text
+    }
+
+    /// The operands that a program needs and that cannot be read, by name.
+    #[must_use]
+    pub fn missing(&self, program: &Program, readings: &[Reading]) -> String {
+        let mut names = Vec::new();
+        for compare in program.comparisons().filter(|compare| compare.evaluate(readings) == Verdict::Unknown) {
+            let name = self.operands[compare.slot].to_string();
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names.join(", ")
     }
 
     fn reason(&self, operand: &Operand, value: Option<f64>) -> String {

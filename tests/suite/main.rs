@@ -2,6 +2,11 @@
 
 mod cli;
 mod config;
+mod faults;
+mod haproxy;
+mod host;
 mod http;
 mod policy;
+mod redis;
 mod scenarios;
+mod support;

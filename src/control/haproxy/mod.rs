@@ -3,6 +3,9 @@
 //!
 //! `frontends` of the configuration choose what is shed; `backends` choose what is throttled and drained, because the
 //! socket does not tell which backends a frontend uses.
+//!
+//! A lease that is gone has lapsed or was cleared by hand: HAProxy does not tell which, so it is renewed while it is
+//! wanted. To end one for good, release it here.
 
 mod answer;
 mod knob;

@@ -86,25 +86,17 @@ impl Client {
     }
 
     async fn connect(&mut self) -> Result<(), Failure> {
+        let login = login(&self.target)?;
         let connected = timeout_at(self.deadline, dial(&self.target.address)).await;
         self.stream = Some(match connected {
             Ok(stream) => stream?,
             Err(_) => return Err(self.failed(&Broken::Silent)),
         });
-        self.authenticate().await
-    }
-
-    async fn authenticate(&mut self) -> Result<(), Failure> {
-        let password = match &self.target.password_file {
-            Some(file) => read_password(file)?,
-            None => Vec::new(),
-        };
-        let user = self.target.username.clone();
-        let answer = match &user {
-            Some(user) => self.ask(&[b"AUTH", user.as_bytes(), &password]).await,
-            None if self.target.password_file.is_some() => self.ask(&[b"AUTH", &password]).await,
-            None => return Ok(()),
-        };
+        if login.is_empty() {
+            return Ok(());
+        }
+        let words: Vec<&[u8]> = login.iter().map(Vec::as_slice).collect();
+        let answer = self.ask(&words).await;
         if answer.is_err() {
             self.stream = None;
         }
@@ -183,6 +175,17 @@ async fn talk(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), words: &[&[u8]
             Err(resp::Malformed) => return Err(Broken::Garbage),
         }
     }
+}
+
+/// The words of AUTH; none where neither user nor password is configured.
+fn login(target: &Redis) -> Result<Vec<Vec<u8>>, Failure> {
+    let password = target.password_file.as_deref().map(read_password).transpose()?;
+    let user = target.username.as_ref().map(|user| user.clone().into_bytes());
+    Ok(match (user, password) {
+        (None, None) => Vec::new(),
+        (None, Some(password)) => vec![b"AUTH".to_vec(), password],
+        (Some(user), password) => vec![b"AUTH".to_vec(), user, password.unwrap_or_default()],
+    })
 }
 
 fn read_password(file: &Path) -> Result<Vec<u8>, Failure> {

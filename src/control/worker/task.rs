@@ -149,7 +149,9 @@ impl Task {
             Outcome::Applied | Outcome::Already | Outcome::NoEffect | Outcome::EpochChanged | Outcome::Drifted => {
                 Outcome::Applied
             }
-            failed @ (Outcome::Refused | Outcome::Unreachable | Outcome::TimedOut | Outcome::Unsupported) => failed,
+            failed @ (Outcome::Refused | Outcome::Unreachable | Outcome::TimedOut) => failed,
+            // The wish was wrong, not the control.
+            Outcome::Unsupported => return true,
         };
         if matches!(&self.told, Some((told, _)) if *told == state) {
             return true;

@@ -162,6 +162,7 @@ impl Guardian {
     fn note_outcome(&mut self, now: Moment, step: Option<usize>, outcome: Outcome, out: &mut Decisions) {
         let Some(flat) = step else { return };
         self.steps[flat].view.outcome = Some(outcome);
+        self.steps[flat].view.skipped = None;
         let (index, step) = self.owner_of(flat);
         let settle = self.plan.rules()[index].steps[step].settle;
         let worked = matches!(outcome, Outcome::Applied | Outcome::Already);

@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use super::super::event::Release;
+use super::super::event::{Event, Release};
 use super::super::life::Life;
 use super::super::mitigation::{ActionId, Class, Level};
 use super::super::moment::Moment;
 use super::super::plan::Plan;
 use super::super::slots::Slots;
 use super::super::view::State;
-use super::{Guardian, StepMemory};
+use super::{Decisions, Guardian, StepMemory};
 
 impl Guardian {
     /// The rules behind what is released go to their cooldown, or they would put it back with the next tick.
-    pub(super) fn release(&mut self, now: Moment, ids: &[ActionId]) {
+    pub(super) fn release(&mut self, now: Moment, ids: &[ActionId], out: &mut Decisions) {
         let all = ids.is_empty();
         for at in 0..self.ledger.all().len() {
             let action = &mut self.ledger.all_mut()[at];
@@ -25,7 +25,7 @@ impl Guardian {
             let knob = action.mitigation.clone();
             for rule in 0..self.lives.len() {
                 if self.claims.iter().any(|claim| claim.rule == Some(rule) && claim.mitigation.same_knob(&knob)) {
-                    self.let_go(now, rule);
+                    self.let_go(now, rule, out);
                 }
             }
             self.claims.retain(|claim| !claim.mitigation.same_knob(&knob));
@@ -35,7 +35,7 @@ impl Guardian {
             self.mode.hold_until = now;
             for rule in 0..self.lives.len() {
                 if matches!(self.lives[rule].state, State::Firing | State::Releasing) {
-                    self.let_go(now, rule);
+                    self.let_go(now, rule, out);
                 }
             }
         }
@@ -95,8 +95,10 @@ impl Guardian {
         }
     }
 
-    fn let_go(&mut self, now: Moment, rule: usize) {
+    fn let_go(&mut self, now: Moment, rule: usize, out: &mut Decisions) {
         let cooldown = self.plan.rules()[rule].cooldown;
+        let name = Arc::clone(&self.plan.rules()[rule].name);
+        out.events.push(Event::Cooling { rule: name, cooldown });
         self.lives[rule].cool(now, cooldown);
         for claim in &mut self.claims {
             if claim.rule == Some(rule) {

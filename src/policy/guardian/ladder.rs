@@ -63,9 +63,13 @@ impl Guardian {
         let mitigation = &rule.steps[step].mitigation;
         let flat = plan.flat_step(index, step);
         self.lives[index].taken += 1;
-        self.steps[flat].view = StepView { effect: self.steps[flat].view.effect, ..StepView::default() };
+        let StepView { effect, breaker_until, .. } = self.steps[flat].view;
+        self.steps[flat].view = StepView { effect, breaker_until, ..StepView::default() };
         if let Some(why) = self.reason_to_skip(now, flat, mitigation) {
             self.steps[flat].view.skipped = Some(why);
+            if why == Skip::Unavailable {
+                self.claim(index, flat, mitigation);
+            }
             let rule = Arc::clone(&rule.name);
             out.events.push(Event::Skipped { rule, step, mitigation: mitigation.clone(), why });
             return;
@@ -101,8 +105,12 @@ impl Guardian {
         if self.steps[flat].view.breaker_until.is_some_and(|until| now < until) {
             return Some(Skip::Breaker);
         }
-        let theirs = self.blocks.iter().any(|block| block.theirs && block.knob.same_knob(mitigation));
-        theirs.then_some(Skip::Drifted)
+        let dry_run = self.plan.policy.dry_run || self.plan.rules()[self.owner_of(flat).0].dry_run;
+        match self.blocks.iter().find(|block| block.knob.same_knob(mitigation)) {
+            Some(block) if block.theirs => Some(Skip::Drifted),
+            Some(block) if now < block.until && !dry_run => Some(Skip::Unavailable),
+            Some(_) | None => None,
+        }
     }
 
     /// Wants a lasting step; `Shared` where that changes nothing.
@@ -122,7 +130,7 @@ impl Guardian {
         for (step, taken) in rule.steps.iter().enumerate().take(self.lives[index].taken) {
             let flat = plan.flat_step(index, step);
             let lasts = taken.mitigation.verb.lasting() == Lasting::InForce;
-            if lasts && !dry_run && self.steps[flat].view.skipped.is_none() {
+            if lasts && !dry_run && matches!(self.steps[flat].view.skipped, None | Some(Skip::Unavailable)) {
                 self.claims.push(Claim { rule: Some(index), step: Some(flat), mitigation: taken.mitigation.clone() });
                 self.lives[index].settles = Some(now + taken.settle);
             }
@@ -234,7 +242,8 @@ impl Baseline {
         let projected = self.value + self.slope * now.since(self.at).as_secs_f64();
         let least_gap = (self.threshold.abs() * 0.01).max(f64::EPSILON);
         let gap = (self.sign * (projected - self.threshold)).max(least_gap);
-        (self.sign * (projected - actual) / gap).clamp(-1.0, 1.0)
+        // Adding zero makes nothing of a negative zero.
+        (self.sign * (projected - actual) / gap).clamp(-1.0, 1.0) + 0.0
     }
 }
 

@@ -9,6 +9,7 @@ mod recovery;
 mod show;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::event::{Event, Mode, Release};
 use super::ledger::{Action, Ledger};
@@ -18,10 +19,13 @@ use super::mitigation::{ActionId, Command, Lasting, Level, Mitigation, Report};
 use super::mode::{NodeMode, Relapse};
 use super::moment::Moment;
 use super::plan::Plan;
-use super::rule::Severity;
+use super::rule::{Rule, Severity};
 use super::sample::Sample;
 use super::slots::{Reading, Slots};
 use super::view::{Phase, State, StepView, Verdict};
+
+/// A pending rule that has longer to go than this is timed well enough by the calm pace.
+const SOON: Duration = Duration::from_secs(5);
 
 /// What happened.
 #[derive(Debug)]
@@ -140,13 +144,14 @@ impl Guardian {
         match input {
             Input::Sampled(sample) => self.look(now, sample, out),
             Input::Reported(report) => self.answer(now, report, out),
-            Input::Release(ids) => self.release(now, ids),
+            Input::Release(ids) => self.release(now, ids, out),
             Input::Stopping => self.stop(),
         }
         if !self.is_calm() {
+            self.leave_emergency(now, out);
             self.recover(now, out);
             self.reconcile(now, out);
-            self.update_mode(now, out);
+            self.leave_recovery(now, out);
         }
     }
 
@@ -173,14 +178,17 @@ impl Guardian {
         self.ledger.all().iter().filter(lasting).count()
     }
 
-    /// Some rule is about to fire, or something is under way that should be followed closely.
+    /// Some rule is about to fire, or something is under way that should be followed closely. A rule that has minutes to
+    /// go is not urgent.
     #[must_use]
     pub fn is_alert(&self) -> bool {
+        let urgent = |(life, rule): (&Life, &Rule)| {
+            life.settles.is_some()
+                || life.state == State::Pending && rule.severity > Severity::Info && rule.hold_for <= SOON
+        };
         self.mode.mode == Mode::Emergency
             || self.ledger.all().iter().any(|action| action.waiting)
-            || self.lives.iter().zip(self.plan.rules()).any(|(life, rule)| {
-                rule.severity > Severity::Info && matches!(life.state, State::Pending) || life.settles.is_some()
-            })
+            || self.lives.iter().zip(self.plan.rules()).any(urgent)
     }
 
     pub(super) fn readings(&self) -> &[Reading] {
@@ -247,25 +255,28 @@ impl Guardian {
         let plan = Arc::clone(&self.plan);
         let rule = Arc::clone(&plan.rules()[index].name);
         let programs = &plan.programs()[index];
-        let reasons = |wanted: &str| plan.reasons(&programs.when, self.slots.readings(), |verdict| verdict == wanted);
+        let reasons = |wanted| plan.reasons(&programs.when, self.slots.readings(), wanted);
         out.events.push(match turn {
             Turn::None => return,
-            Turn::Pending => Event::Pending { rule, hold_for: plan.rules()[index].hold_for, because: reasons("true") },
+            Turn::Pending => {
+                Event::Pending { rule, hold_for: plan.rules()[index].hold_for, because: reasons(Verdict::True) }
+            }
             Turn::Relented => Event::Relented { rule },
-            Turn::Fired => Event::Fired { rule, severity: plan.rules()[index].severity, because: reasons("true") },
+            Turn::Fired => {
+                Event::Fired { rule, severity: plan.rules()[index].severity, because: reasons(Verdict::True) }
+            }
             Turn::Relapsed => {
-                Event::Relapsed { rule, severity: plan.rules()[index].severity, because: reasons("true") }
+                Event::Relapsed { rule, severity: plan.rules()[index].severity, because: reasons(Verdict::True) }
             }
             Turn::Cleared => Event::Cleared {
                 rule,
-                because: plan.reasons(
-                    programs.clear.as_ref().unwrap_or(&programs.when),
-                    self.slots.readings(),
-                    |verdict| (verdict == "true") == programs.clear.is_some(),
-                ),
+                because: match &programs.clear {
+                    Some(clear) => plan.reasons(clear, self.slots.readings(), Verdict::True),
+                    None => format!("no longer {}", reasons(Verdict::False)),
+                },
             },
             Turn::Quiet => Event::Quiet { rule },
-            Turn::Blind => Event::Blind { rule, missing: reasons("unknown") },
+            Turn::Blind => Event::Blind { rule, missing: plan.missing(&programs.when, self.slots.readings()) },
             Turn::Sees => Event::Sees { rule },
         });
         match turn {

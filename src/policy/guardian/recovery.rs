@@ -22,7 +22,8 @@ impl Guardian {
         self.cool_rules(now, out);
     }
 
-    pub(super) fn update_mode(&mut self, now: Moment, out: &mut Decisions) {
+    /// Emergency ends when nothing alarms any more and the hold is over.
+    pub(super) fn leave_emergency(&mut self, now: Moment, out: &mut Decisions) {
         let alarmed =
             self.lives.iter().zip(self.plan.rules()).any(|(life, rule)| {
                 life.state == State::Firing && rule.severity == Severity::Emergency && !rule.dry_run
@@ -30,6 +31,9 @@ impl Guardian {
         if self.mode.mode == Mode::Emergency && !alarmed && !self.mode.holds(now) {
             self.turn_mode(Mode::Recovering, now, "no emergency rule fires any more", out);
         }
+    }
+
+    pub(super) fn leave_recovery(&mut self, now: Moment, out: &mut Decisions) {
         // A revert that a target will not take is owed, alarmed and tried again, but the node is not recovering by it.
         let settled = self.ledger.all().iter().all(|action| action.phase == Phase::Owed);
         let released = self.lives.iter().all(|life| life.state != State::Releasing);
