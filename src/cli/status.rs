@@ -10,7 +10,7 @@ use super::client::{Client, Failure};
 use super::paint::{Paint, Tone, duration, wrapped};
 use super::{StatusArgs, code, print};
 use crate::clock;
-use crate::http::shape::{Action, Headroom, Rule, Status};
+use crate::http::shape::{Action, Headroom, Nearest, Rule, Status};
 
 const WIDTH: usize = 80;
 const AGAIN: Duration = Duration::from_secs(1);
@@ -82,6 +82,7 @@ impl Page {
     fn line(&mut self, line: std::fmt::Arguments<'_>) {
         // Writing to a string cannot fail.
         self.text.write_fmt(line).ok();
+        self.text.truncate(self.text.trim_end_matches(' ').len());
         self.text.push('\n');
     }
 
@@ -165,11 +166,7 @@ impl Page {
             Some(instance) => line.metric.replacen('.', &format!("[{}].", tail(instance, 12)), 1),
             None => line.metric.clone(),
         };
-        let room = match &line.nearest {
-            None => String::new(),
-            Some(nearest) if line.state == "beyond" => format!("beyond {} {}", nearest.text, nearest.rule),
-            Some(nearest) => format!("{} to {} ({})", nearest.room_shown, nearest.rule, nearest.text),
-        };
+        let room = line.nearest.as_ref().map_or_else(String::new, |nearest| room(nearest, &line.state));
         let room = head(&room, WIDTH - 47);
         let (mark, tone) = match line.state.as_str() {
             "beyond" => ("!", Tone::Bad),
@@ -232,6 +229,15 @@ impl Page {
     }
 }
 
+/// `69.0% below 90.0% disk-high`, `beyond 95.0% avg 10s cpu-emergency`.
+fn room(nearest: &Nearest, state: &str) -> String {
+    let (relation, limit) = nearest.text.split_once(' ').unwrap_or(("", &nearest.text));
+    let side = if relation.starts_with('<') { "above" } else { "below" };
+    let room = if state == "beyond" { "beyond".to_owned() } else { format!("{} {side}", nearest.room_shown) };
+    let over = nearest.over.as_ref().map(|over| format!(" {over}")).unwrap_or_default();
+    format!("{room} {limit}{over} {}", nearest.rule)
+}
+
 fn head(text: &str, most: usize) -> String {
     if text.chars().count() <= most { text.to_owned() } else { text.chars().take(most - 1).chain(['~']).collect() }
 }
@@ -249,7 +255,7 @@ fn tail(text: &str, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::shape::{BlindSpot, Control, Nearest};
+    use crate::http::shape::{BlindSpot, Control};
     use crate::policy::unit::Unit;
 
     fn troubled() -> Status {
@@ -329,7 +335,7 @@ mod tests {
         assert!(page.starts_with("web-3: EMERGENCY for 42s\n  because of memory-critical\n"), "{page}");
         for line in [
             "  #7 throttle edge to 50% (owed) for 31s",
-            "! memory.available_percent              7.1%  beyond < 8.0% memory-critical",
+            "! memory.available_percent              7.1%  beyond 8.0% memory-critical",
             "  memory runs out in 1m 35s if it goes on like this",
             "  scale hint: more memory",
             "  memory-critical                  firing         42s  step 1/3",

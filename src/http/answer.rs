@@ -9,14 +9,19 @@ use serde::Serialize;
 
 use super::problem::Problem;
 
-/// What the answer was rendered from: the tick, or the last event.
+/// What the answer was rendered from; whatever it does not depend on is 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Version(pub u64, pub u64);
+pub struct Version {
+    /// When the daemon started: the other two begin anew then.
+    pub started: u64,
+    pub revision: u64,
+    pub event: u64,
+}
 
 impl Version {
     /// Weak: the same publication may be written in different bytes.
     fn tag(self) -> String {
-        format!("W/\"{:x}-{:x}\"", self.0, self.1)
+        format!("W/\"{:x}-{:x}-{:x}\"", self.started, self.revision, self.event)
     }
 
     fn is_known_to(self, request: &Headers) -> bool {

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,8 +50,21 @@ const MOST_HEADERS: usize = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 pub struct Listeners {
-    pub tcp: Option<std::net::TcpListener>,
-    pub admin: Admin,
+    tcp: Option<TcpListener>,
+    admin: UnixListener,
+    /// Keeps the socket's file for as long as it is served.
+    file: Admin,
+}
+
+impl Listeners {
+    /// To be called inside the runtime that will serve them.
+    ///
+    /// # Errors
+    /// When the kernel will not watch them.
+    pub fn new(tcp: Option<std::net::TcpListener>, admin: Admin) -> io::Result<Self> {
+        let listener = UnixListener::from_std(admin.listener.try_clone()?)?;
+        Ok(Self { tcp: tcp.map(TcpListener::from_std).transpose()?, admin: listener, file: admin })
+    }
 }
 
 pub async fn serve(listeners: Listeners, site: Arc<Site>, gate: Arc<Gate>, stopped: oneshot::Receiver<()>) {
@@ -60,16 +74,13 @@ pub async fn serve(listeners: Listeners, site: Arc<Site>, gate: Arc<Gate>, stopp
         site: Arc::clone(&site),
         gate: Arc::clone(&gate),
     };
-    let Listeners { tcp, admin } = listeners;
-    let admin_listener = admin.listener.try_clone().and_then(UnixListener::from_std);
-    let tcp = tcp.map(TcpListener::from_std).transpose();
-    let (Ok(admin_listener), Ok(tcp)) = (admin_listener, tcp) else { return };
+    let Listeners { tcp, admin, file } = listeners;
     tokio::select! {
-        () = entry(ADMIN_SEATS).admin(admin_listener) => {}
+        () = entry(ADMIN_SEATS).admin(admin) => {}
         () = entry(TCP_SEATS).tcp(tcp) => {}
         _ = stopped => {}
     }
-    drop(admin);
+    drop(file);
 }
 
 struct Entry {

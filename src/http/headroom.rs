@@ -2,11 +2,12 @@
 //! with the nearest threshold of any rule in the direction that is worse. Pure.
 
 use super::shape::{Headroom, Nearest};
-use crate::policy::condition::{Comparison, Expression, Function, Relation};
+use crate::policy::condition::{Comparison, Expression, Function, Operand, Relation};
 use crate::policy::metric::{Family, Metric, Worse};
 use crate::policy::rule::Policy;
 use crate::policy::sample::Sample;
 use crate::policy::unit::Unit;
+use crate::status::Snapshot;
 
 /// What is shown even where no rule asks, in the order in which people read.
 pub const HEADLINES: [Metric; 11] = [
@@ -26,8 +27,14 @@ pub const HEADLINES: [Metric; 11] = [
 /// Within a tenth of the scale (of the threshold, where there is no scale) is near.
 const NEAR: f64 = 0.1;
 
-pub fn headroom(policy: &Policy, sample: &Sample) -> Vec<Headroom> {
-    let thresholds = Threshold::all(policy);
+pub fn headroom(snapshot: &Snapshot) -> Vec<Headroom> {
+    let Snapshot { plan, view, sample, .. } = snapshot;
+    let slot = |operand: &Operand| plan.operands().iter().position(|known| **known == *operand);
+    lines(&plan.policy, sample, |operand| *view.slots.get(slot(operand)?)?)
+}
+
+fn lines(policy: &Policy, sample: &Sample, windowed: impl Fn(&Operand) -> Option<f64>) -> Vec<Headroom> {
+    let thresholds = Threshold::all(policy, windowed);
     let others = Metric::ALL.iter().filter(|metric| !HEADLINES.contains(metric));
     let asked =
         others.filter(|metric| thresholds.iter().any(|threshold| threshold.comparison.operand.metric == **metric));
@@ -57,14 +64,29 @@ struct Threshold<'a> {
     rule: &'a str,
     severity: &'static str,
     comparison: &'a Comparison,
+    seen: Seen,
+}
+
+/// What a comparison looks at.
+#[derive(Clone, Copy)]
+enum Seen {
+    Reading,
+    /// A function of the last while, which the policy has computed.
+    Window(f64),
 }
 
 impl<'a> Threshold<'a> {
-    fn all(policy: &'a Policy) -> Vec<Self> {
+    /// Without those whose window has not filled yet.
+    fn all(policy: &'a Policy, windowed: impl Fn(&Operand) -> Option<f64>) -> Vec<Self> {
         let mut found = Vec::new();
         for rule in &policy.rules {
             collect(&rule.when.expression, &mut |comparison| {
-                found.push(Threshold { rule: &rule.name, severity: rule.severity.name(), comparison });
+                let seen = match comparison.operand.function {
+                    None => Some(Seen::Reading),
+                    Some(_) => windowed(&comparison.operand).map(Seen::Window),
+                };
+                let (rule, severity) = (&*rule.name, rule.severity.name());
+                found.extend(seen.map(|seen| Threshold { rule, severity, comparison, seen }));
             });
         }
         found
@@ -76,12 +98,34 @@ impl<'a> Threshold<'a> {
         operand.metric == metric && selected
     }
 
-    /// What is left until the comparison holds.
-    fn room(&self, value: f64) -> f64 {
-        match self.comparison.operand.metric.describe().worse {
-            Worse::High => self.comparison.threshold - value,
-            Worse::Low => value - self.comparison.threshold,
+    fn value(&self, reading: f64) -> f64 {
+        match self.seen {
+            Seen::Reading => reading,
+            Seen::Window(value) => value,
         }
+    }
+
+    fn is_crossed(&self, reading: f64) -> bool {
+        self.comparison.relation.holds(self.value(reading), self.comparison.threshold)
+    }
+
+    /// What is left until the comparison holds.
+    fn room(&self, reading: f64) -> f64 {
+        match self.comparison.operand.metric.describe().worse {
+            Worse::High => self.comparison.threshold - self.value(reading),
+            Worse::Low => self.value(reading) - self.comparison.threshold,
+        }
+    }
+
+    fn over(&self) -> Option<String> {
+        let (name, window) = match self.comparison.operand.function? {
+            Function::Average(window) => ("avg", window),
+            Function::Maximum(window) => ("max", window),
+            Function::Minimum(window) => ("min", window),
+            Function::Percentile95(window) => ("p95", window),
+            Function::Rate | Function::TimeTo(_) => return None,
+        };
+        Some(format!("{name} {}s", window.as_secs_f64()))
     }
 }
 
@@ -115,12 +159,12 @@ fn is_limit(comparison: &Comparison) -> bool {
 
 fn line(metric: Metric, instance: Option<&str>, value: Option<f64>, thresholds: &[Threshold<'_>]) -> Headroom {
     let unit = metric.unit();
-    let nearest = value.and_then(|value| nearest(metric, instance, value, thresholds));
-    let state = match (value, &nearest) {
-        (None, _) => "unknown",
-        (Some(_), Some(nearest)) if is_crossed(nearest) => "beyond",
-        (Some(_), Some(nearest)) if nearest.room <= NEAR * scale(unit, nearest.threshold) => "near",
-        (Some(_), Some(_) | None) => "ok",
+    let nearest = value.and_then(|value| nearest(metric, instance, value, thresholds).map(|found| (found, value)));
+    let state = match &nearest {
+        _ if value.is_none() => "unknown",
+        Some((found, value)) if found.is_crossed(*value) => "beyond",
+        Some((found, value)) if found.room(*value) <= NEAR * scale(unit, found.comparison.threshold) => "near",
+        Some(_) | None => "ok",
     };
     Headroom {
         resource: resource(metric).to_owned(),
@@ -130,34 +174,35 @@ fn line(metric: Metric, instance: Option<&str>, value: Option<f64>, thresholds: 
         value,
         shown: value.map_or_else(|| "unknown".to_owned(), |value| unit.show(value).to_string()),
         state: state.to_owned(),
-        nearest,
+        nearest: nearest.map(|(found, value)| describe(found, value)),
     }
 }
 
-/// The threshold that is crossed next; where all are crossed, the one that was crossed last.
-fn nearest(metric: Metric, instance: Option<&str>, value: f64, thresholds: &[Threshold<'_>]) -> Option<Nearest> {
+/// The threshold that is crossed next; where some are crossed, the one that was crossed last.
+fn nearest<'a>(
+    metric: Metric,
+    instance: Option<&str>,
+    value: f64,
+    thresholds: &'a [Threshold<'a>],
+) -> Option<&'a Threshold<'a>> {
     let concerning = || thresholds.iter().filter(|threshold| threshold.concerns(metric, instance));
-    let crossed =
-        |threshold: &&Threshold<'_>| threshold.comparison.relation.holds(value, threshold.comparison.threshold);
     let by_room = |a: &&Threshold<'_>, b: &&Threshold<'_>| a.room(value).total_cmp(&b.room(value));
-    let last_crossed = concerning().filter(crossed).max_by(by_room);
-    let threshold = last_crossed.or_else(|| concerning().min_by(by_room))?;
-    let unit = metric.unit();
-    let Comparison { relation, threshold: limit, .. } = *threshold.comparison;
-    let room = threshold.room(value);
-    Some(Nearest {
-        rule: threshold.rule.to_owned(),
-        severity: threshold.severity.to_owned(),
-        threshold: limit,
-        text: format!("{} {}", relation.symbol(), unit.show(limit)),
-        room,
-        room_shown: unit.show(room).to_string(),
-    })
+    let last_crossed = concerning().filter(|threshold| threshold.is_crossed(value)).max_by(by_room);
+    last_crossed.or_else(|| concerning().min_by(by_room))
 }
 
-/// On the threshold itself, only `<=` and `>=` count as crossed.
-fn is_crossed(nearest: &Nearest) -> bool {
-    nearest.room < 0.0 || (nearest.room == 0.0 && nearest.text.contains('='))
+fn describe(found: &Threshold<'_>, value: f64) -> Nearest {
+    let Comparison { relation, threshold, .. } = *found.comparison;
+    let (unit, room) = (found.comparison.operand.metric.unit(), found.room(value));
+    Nearest {
+        rule: found.rule.to_owned(),
+        severity: found.severity.to_owned(),
+        threshold,
+        text: format!("{} {}", relation.symbol(), unit.show(threshold)),
+        over: found.over(),
+        room,
+        room_shown: unit.show(room).to_string(),
+    }
 }
 
 fn scale(unit: Unit, threshold: f64) -> f64 {
@@ -176,7 +221,7 @@ fn scale(unit: Unit, threshold: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::condition::{Condition, Operand};
+    use crate::policy::condition::Condition;
     use crate::policy::rule::{Rule, Severity};
     use std::time::Duration;
 
@@ -210,7 +255,7 @@ mod tests {
         };
         let mut sample = Sample::default();
         sample.set(available, Some(percent));
-        headroom(&policy, &sample).into_iter().find(|line| line.metric == available.name()).unwrap()
+        lines(&policy, &sample, |_| Some(90.0)).into_iter().find(|line| line.metric == available.name()).unwrap()
     }
 
     #[test]
@@ -222,8 +267,24 @@ mod tests {
             (7.0, "beyond", "critical", -1.0),
         ] {
             let line = memory_at(percent);
+            assert_eq!(line.nearest.as_ref().unwrap().over, None);
             let nearest = line.nearest.unwrap();
             assert_eq!((line.state.as_str(), nearest.rule.as_str(), nearest.room), (state, rule, room), "{percent}");
         }
+    }
+
+    #[test]
+    fn an_average_is_compared_as_an_average() {
+        let mut high = rule("cpu-high", Metric::CpuUsedPercent, Relation::Greater, 95.0);
+        let Expression::Compare(comparison) = &mut high.when.expression else { unreachable!() };
+        comparison.operand.function = Some(Function::Average(Duration::from_secs(10)));
+        let policy = Policy { rules: vec![high], ..Policy::default() };
+        let mut sample = Sample::default();
+        sample.set(Metric::CpuUsedPercent, Some(100.0));
+        let cpu = |windowed: Option<f64>| lines(&policy, &sample, |_| windowed).swap_remove(0);
+        assert_eq!((cpu(Some(60.0)).state.as_str(), cpu(Some(96.0)).state.as_str()), ("ok", "beyond"));
+        let nearest = cpu(Some(60.0)).nearest.unwrap();
+        assert_eq!((nearest.over.as_deref(), nearest.room), (Some("avg 10s"), 35.0));
+        assert_eq!(cpu(None).nearest, None);
     }
 }

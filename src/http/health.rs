@@ -101,7 +101,7 @@ fn firing(snapshot: &Snapshot) -> Vec<(&str, Severity)> {
 fn checks(snapshot: &Snapshot) -> BTreeMap<String, Vec<Check>> {
     let time = rfc3339(snapshot.unix_ms);
     let mut checks: BTreeMap<String, Vec<Check>> = BTreeMap::new();
-    for line in headroom(&snapshot.plan.policy, &snapshot.sample) {
+    for line in headroom(snapshot) {
         if line.value.is_none() {
             continue;
         }

@@ -72,18 +72,21 @@ pub fn serve(
     telemetry: Arc<Telemetry>,
     door: Door,
 ) -> Result<Handle, String> {
-    let group = listen::admin_group();
-    let admin = listen::admin(&settings.socket, group)?;
-    let tcp = settings.listen.map(listen::tcp).transpose()?;
-    let address = tcp.as_ref().map(std::net::TcpListener::local_addr).transpose().map_err(|e| e.to_string())?;
-    let gate = gate::Gate::new(settings, group);
-    let site = site::Site::new(board, log, telemetry, door);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("cannot start the HTTP runtime: {error}"))?;
+    let group = listen::admin_group();
+    let admin = listen::admin(&settings.socket, group)?;
+    let tcp = settings.listen.map(listen::tcp).transpose()?;
+    let address = tcp.as_ref().map(std::net::TcpListener::local_addr).transpose().map_err(|e| e.to_string())?;
+    let listeners = {
+        let _inside = runtime.enter();
+        connection::Listeners::new(tcp, admin).map_err(|error| format!("cannot wait for connections: {error}"))?
+    };
+    let gate = gate::Gate::new(settings, group);
+    let site = site::Site::new(board, log, telemetry, door);
     let (stop, stopped) = oneshot::channel();
-    let listeners = connection::Listeners { tcp, admin };
     let thread = std::thread::Builder::new()
         .name("http".into())
         .stack_size(STACK_BYTES)

@@ -150,7 +150,7 @@ async fn actions(State(site): Shared, headers: HeaderMap) -> Answer {
     let recent = site.log.newest(RECENT_ACTIONS, about_action);
     let recent = recent.iter().map(|record| shape::Record::from(&**record)).collect();
     let body = shape::Actions { in_force: summary::actions(&published.snapshot), recent };
-    answer::json(&headers, Version(published.revision, site.log.last()), &body)
+    answer::json(&headers, Version { event: site.log.last(), ..published.version() }, &body)
 }
 
 #[derive(Deserialize)]
@@ -175,7 +175,11 @@ async fn events(State(site): Shared, headers: HeaderMap, range: Result<Query<Ran
     let next = records.last().map_or(range.since.unwrap_or(last), |record| record.seq);
     let events = records.iter().map(|record| shape::Record::from(&**record)).collect();
     // The range is part of the address, so the trail's end is all that a tag needs.
-    answer::json(&headers, Version(0, last), &shape::Events { events, next })
+    answer::json(
+        &headers,
+        Version { revision: 0, event: last, ..site.published().version() },
+        &shape::Events { events, next },
+    )
 }
 
 fn follow(site: &Site, since: Option<u64>) -> Answer {

@@ -83,6 +83,8 @@ pub struct Nearest {
     pub threshold: f64,
     /// `< 8.0%`
     pub text: String,
+    /// `avg 10s` where the rule does not look at the reading itself; `room` is of the same.
+    pub over: Option<String>,
     /// What is left, in the metric's unit; negative beyond the threshold.
     pub room: f64,
     pub room_shown: String,

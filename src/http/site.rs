@@ -38,11 +38,10 @@ pub struct Published {
 }
 
 impl Published {
-    /// A restart of the daemon starts its revisions anew, so the tag says when it started too.
     #[must_use]
     pub fn version(&self) -> Version {
         let started = self.snapshot.started.since_origin().as_millis();
-        Version(u64::try_from(started).unwrap_or_default(), self.revision)
+        Version { started: u64::try_from(started).unwrap_or_default(), revision: self.revision, event: 0 }
     }
 }
 

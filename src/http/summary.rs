@@ -29,7 +29,7 @@ pub fn status(snapshot: &Snapshot) -> shape::Status {
         uptime_seconds: since(snapshot.started),
         pace_seconds: snapshot.pace.as_secs_f64(),
         in_force: actions(snapshot),
-        headroom: headroom(&plan.policy, &snapshot.sample),
+        headroom: headroom(snapshot),
         rules: rules(snapshot),
         controls: controls(snapshot),
         blind_spots: blind_spots(snapshot),

@@ -82,7 +82,7 @@ fn garbage_never_ends_the_server() {
             bytes
         });
     let input = prop_oneof![proptest::collection::vec(any::<u8>(), 0..600), nearly];
-    proptest!(ProptestConfig::with_cases(256), |(bytes in input)| {
+    proptest!(ProptestConfig::with_cases(2000), |(bytes in input)| {
         let mut stream = TcpStream::connect(house.tcp).unwrap();
         stream.write_all(&bytes).ok();
         stream.shutdown(Shutdown::Write).ok();
