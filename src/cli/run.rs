@@ -12,7 +12,7 @@ use super::code;
 use crate::agent::{Agent, Parts, Waker};
 use crate::clock;
 use crate::config::settings::Settings;
-use crate::config::{self, Source};
+use crate::config::{self, Complaints, Source};
 use crate::control::worker::{Record, Workers};
 use crate::events::{Daemon, Event, Events, Log};
 use crate::host::facts::Facts;
@@ -46,14 +46,12 @@ pub struct Options {
 #[must_use]
 pub fn run(options: &Options) -> u8 {
     let source = source(options);
-    let settings = match config::load(&source) {
-        Ok(settings) => settings,
-        Err(complaints) => {
-            eprintln!("{complaints}");
-            return code::BAD_CONFIGURATION;
-        }
+    let config::Checked { settings, complaints } = config::check(&source);
+    let Some(settings) = settings else {
+        eprintln!("{complaints}");
+        return code::BAD_CONFIGURATION;
     };
-    match guard(settings, source) {
+    match guard(settings, &complaints, source) {
         Ok(()) => 0,
         Err(why) => {
             eprintln!("node-guardian: {why}");
@@ -90,7 +88,7 @@ fn user_directories(variable: impl Fn(&str) -> Option<PathBuf>) -> [(&'static st
     ]
 }
 
-fn guard(settings: Settings, source: Source) -> Result<(), String> {
+fn guard(settings: Settings, warnings: &Complaints, source: Source) -> Result<(), String> {
     let filter = env::var("NODE_GUARDIAN_LOG").ok();
     logging::install(filter.as_deref()).map_err(|error| error.to_string())?;
     let proc_root = settings.sampling.proc_root.clone();
@@ -104,7 +102,7 @@ fn guard(settings: Settings, source: Source) -> Result<(), String> {
     signals::install(&door).map_err(|error| format!("cannot handle signals: {error}"))?;
     let mut events = Events::new(Arc::new(Log::default()));
     let started = clock::now().map_err(|errno| format!("cannot read the clock: {errno}"))?;
-    tell_start(&mut events, &settings);
+    tell_start(&mut events, &settings, warnings);
 
     let plan = Arc::new(Plan::new(settings.policy.clone()));
     events.expect(&settings.policy);
@@ -220,10 +218,15 @@ fn first_snapshot(started: Moment, plan: Arc<Plan>) -> Snapshot {
     }
 }
 
-fn tell_start(events: &mut Events, settings: &Settings) {
+fn tell_start(events: &mut Events, settings: &Settings, warnings: &Complaints) {
     let names: Vec<String> = settings.sources.iter().map(|path| path.display().to_string()).collect();
     let sources = if names.is_empty() { "built-in defaults".to_owned() } else { names.join(", ") };
     events.emit(clock::unix_ms(), Event::Daemon(Daemon::Started { version: env!("CARGO_PKG_VERSION"), sources }));
+    for warning in warnings.located() {
+        let what = warning.line.map_or_else(|| warning.file.clone(), |line| format!("{}:{line}", warning.file));
+        let why = warning.help.map_or_else(|| warning.message.clone(), |help| format!("{}; {help}", warning.message));
+        events.emit(clock::unix_ms(), Event::Daemon(Daemon::Degraded { what, why }));
+    }
 }
 
 /// A person who starts it by hand is told where to look.
