@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use super::super::condition::Function;
 use super::super::event::Mode;
+use super::super::metric::Metric;
 use super::super::mitigation::{ActionId, Mitigation};
+use super::super::rule::Resource;
 use super::super::view::{ActionView, RuleView, View};
 use super::Guardian;
 
@@ -33,6 +36,7 @@ impl Guardian {
         view.steps.extend(self.steps.iter().map(|memory| memory.view));
         view.slots.clear();
         view.slots.extend(self.slots.readings().iter().map(|reading| reading.known()));
+        self.show_exhaustion(view);
         view.actions.clear();
         view.actions.extend(self.ledger.all().iter().map(|action| ActionView {
             id: action.id,
@@ -44,4 +48,23 @@ impl Guardian {
             next_try: (!action.waiting).then_some(action.due),
         }));
     }
+
+    /// The soonest believable forecast of each resource, from the rules that ask for one.
+    fn show_exhaustion(&self, view: &mut View) {
+        view.exhaustion.clear();
+        for (operand, reading) in self.plan.operands().iter().zip(self.slots.readings()) {
+            let forecast = matches!(operand.function, Some(Function::TimeTo(_)));
+            let seconds = reading.known().filter(|seconds| forecast && seconds.is_finite());
+            let (Some(resource), Some(seconds)) = (resource(operand.metric), seconds) else { continue };
+            match view.exhaustion.iter_mut().find(|(known, _)| *known == resource) {
+                Some((_, soonest)) => *soonest = soonest.min(seconds),
+                None => view.exhaustion.push((resource, seconds)),
+            }
+        }
+    }
+}
+
+fn resource(metric: Metric) -> Option<Resource> {
+    let prefix = metric.name().split('.').next()?;
+    Resource::ALL.into_iter().find(|resource| resource.name() == prefix)
 }
