@@ -11,6 +11,7 @@ use crate::config::settings::Settings;
 use crate::control::worker::Workers;
 use crate::events::{Daemon, Event, Events};
 use crate::host::sampler::{Sampler, Scope};
+use crate::host::trigger::Stall;
 use crate::inbox::{Inbox, Message};
 use crate::notify::Notifier;
 use crate::pace::{Pace, Watch};
@@ -30,8 +31,9 @@ use wait::Woken;
 /// Well within systemd's default `TimeoutStopSec=` of 90 s.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
-/// After the kernel told of a stall, everything is watched closely for this long.
-const ALERT_AFTER_TRIGGER: Duration = Duration::from_secs(3);
+/// After the kernel told that tasks wait for memory, everything is watched closely for this long. Waiting for a disk or a
+/// CPU is a busy node's daily life: it is worth one early look.
+const ALERT_AFTER_STALL: Duration = Duration::from_secs(3);
 
 /// Everything the loop is made of, put together by `cli::run`.
 pub struct Parts {
@@ -105,10 +107,13 @@ impl Agent {
             let woken = self.parts.waker.wait()?;
             let now = clock::now()?;
             self.read_messages(now);
-            if woken == Woken::Pressure {
-                self.alert_until = now + ALERT_AFTER_TRIGGER;
+            if woken == Woken::Stalled(Stall::Memory) {
+                self.alert_until = now + ALERT_AFTER_STALL;
             }
-            if now >= due || woken == Woken::Pressure {
+            if matches!(woken, Woken::Stalled(_)) {
+                self.everything_at = None;
+            }
+            if now >= due || matches!(woken, Woken::Stalled(_)) {
                 if woken == Woken::Timer {
                     self.timings.tick_lag.record(now.since(due).as_secs_f64());
                 }

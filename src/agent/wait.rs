@@ -1,12 +1,10 @@
 //! Waiting for whatever comes first: the timer, the bell of the inbox, or the kernel's word that something stalls.
 
-use std::os::fd::AsFd;
-
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::clock::Timer;
-use crate::host::trigger::Triggers;
+use crate::host::trigger::{Stall, Triggers};
 use crate::inbox::Inbox;
 use crate::policy::moment::Moment;
 
@@ -18,7 +16,7 @@ const FIRST_TRIGGER: u64 = 2;
 pub enum Woken {
     Timer,
     Bell,
-    Pressure,
+    Stalled(Stall),
 }
 
 pub struct Waker {
@@ -58,25 +56,41 @@ impl Waker {
         };
         let mut woken = Woken::Bell;
         for event in &events[..count] {
-            match event.data() {
+            woken = match event.data() {
                 TIMER => {
                     self.timer.expired()?;
-                    woken = if woken == Woken::Pressure { woken } else { Woken::Timer };
+                    woken.or(Woken::Timer)
                 }
-                BELL => {}
-                trigger if event.events().contains(EpollFlags::EPOLLERR) => self.forget(trigger)?,
-                _ => woken = Woken::Pressure,
-            }
+                BELL => woken,
+                trigger => self.stalled(trigger, event.events())?.map_or(woken, |stall| woken.or(stall)),
+            };
         }
         Ok(woken)
     }
 
     /// A trigger that is no more would wake us for ever.
-    fn forget(&self, trigger: u64) -> nix::Result<()> {
-        let index = usize::try_from(trigger - FIRST_TRIGGER).unwrap_or(usize::MAX);
-        match self.triggers.fds().nth(index) {
-            Some(fd) => self.epoll.delete(fd.as_fd()),
-            None => Ok(()),
+    fn stalled(&self, trigger: u64, events: EpollFlags) -> nix::Result<Option<Woken>> {
+        let place = usize::try_from(trigger - FIRST_TRIGGER).unwrap_or(usize::MAX);
+        if !events.contains(EpollFlags::EPOLLERR) {
+            return Ok(self.triggers.stall(place).map(Woken::Stalled));
+        }
+        self.triggers.fds().nth(place).map_or(Ok(()), |fd| self.epoll.delete(fd))?;
+        Ok(None)
+    }
+}
+
+impl Woken {
+    /// The more urgent of two reasons: memory, any other stall, the timer, the bell.
+    fn or(self, other: Woken) -> Woken {
+        if other.urgency() > self.urgency() { other } else { self }
+    }
+
+    const fn urgency(self) -> u8 {
+        match self {
+            Woken::Bell => 0,
+            Woken::Timer => 1,
+            Woken::Stalled(Stall::Io | Stall::Cpu) => 2,
+            Woken::Stalled(Stall::Memory) => 3,
         }
     }
 }

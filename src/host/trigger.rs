@@ -19,11 +19,20 @@ const WINDOWS_US: [u32; 2] = [500_000, 2_000_000];
 
 /// What to watch, and the share of the window in percent in which some task must have stalled. Memory is to wake early;
 /// a disk and a CPU that tasks wait for now and then are at work.
-const WATCHED: [(&str, u32); 3] = [("memory", 10), ("io", 20), ("cpu", 50)];
+const WATCHED: [(Stall, &str, u32); 3] =
+    [(Stall::Memory, "memory", 10), (Stall::Io, "io", 20), (Stall::Cpu, "cpu", 50)];
+
+/// What tasks wait for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stall {
+    Memory,
+    Io,
+    Cpu,
+}
 
 #[derive(Debug, Default)]
 pub struct Triggers {
-    armed: Vec<File>,
+    armed: Vec<(Stall, File)>,
     blind_spots: Vec<BlindSpot>,
 }
 
@@ -33,12 +42,12 @@ impl Triggers {
     pub fn arm(proc_root: &Path) -> Self {
         let mut triggers = Self::default();
         let mut shortest = true;
-        for (resource, share) in WATCHED {
+        for (stall, resource, share) in WATCHED {
             let path = proc_root.join("pressure").join(resource);
             match arm_one(&path, share) {
                 Ok((file, window_us)) => {
                     shortest &= window_us == WINDOWS_US[0];
-                    triggers.armed.push(file);
+                    triggers.armed.push((stall, file));
                 }
                 Err(error) => triggers.tell(&format!("trigger on {}", path.display()), &not_armed(resource, &error)),
             }
@@ -56,7 +65,13 @@ impl Triggers {
 
     /// To be polled with POLLPRI. POLLERR means that the trigger is no more.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.armed.iter().map(AsFd::as_fd)
+        self.armed.iter().map(|(_, file)| file.as_fd())
+    }
+
+    /// What the trigger at this place among the descriptors is about.
+    #[must_use]
+    pub fn stall(&self, place: usize) -> Option<Stall> {
+        self.armed.get(place).map(|(stall, _)| *stall)
     }
 
     #[must_use]
