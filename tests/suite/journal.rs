@@ -145,7 +145,7 @@ fn write_on_a_full_disk(mount_point: &Path) {
     for _ in 0..500 {
         let id = journal.next_id();
         journal.write(&entry(id, 2000)).unwrap();
-        if id.0 % 10 != 0 {
+        if !id.0.is_multiple_of(10) {
             journal.close(id).unwrap();
         }
     }
