@@ -2,27 +2,41 @@
 //!
 //! The modules in the order that data flows:
 //! - [`config`]: what the operator wants: text to settings, with every complaint at once.
-//! - [`host`]: the kernel's files to a sample.
+//! - [`host`]: the kernel's files to a sample, without ever making the loop wait.
 //! - [`policy`]: what should be done, given settings, samples and outcomes; pure.
 //! - [`control`]: doing it and undoing it, at services' own control sockets.
 //! - [`journal`]: what is in force, written ahead.
+//! - [`agent`]: the loop: wait, sample, step, send, publish.
+//! - [`pace`]: how long until the next tick.
 //! - [`inbox`]: how other threads reach the loop.
+//! - [`replay`]: scenarios through the real policy, offline.
 //! - [`status`]: the snapshot that everyone else reads.
 //! - [`clock`]: what time it is, and being woken in time.
 //! - [`signals`]: signals to messages for the loop.
 //! - [`notify`]: what the service manager hears of us.
 //! - [`privilege`]: staying alive and on time when everything else is not.
 //! - [`logging`]: where log lines go.
+//! - [`events`]: the audit trail: one enum, one `emit` that counts, keeps and logs.
+//! - [`telemetry`]: counters and histograms behind the `metrics` facade.
+//! - [`http`]: the snapshot and the trail over HTTP, on a thread of its own.
+//! - [`cli`]: one subcommand, one exit code.
 
+pub mod agent;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod events;
 pub mod host;
+pub mod http;
 pub mod inbox;
 pub mod journal;
 pub mod logging;
 pub mod notify;
+pub mod pace;
 pub mod policy;
 pub mod privilege;
+pub mod replay;
 pub mod signals;
 pub mod status;
+pub mod telemetry;

@@ -11,8 +11,15 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 
 use crate::status::BlindSpot;
 
-/// Low among real-time priorities: above all normal work, below the kernel's own threads (50) and watchdogs (99).
-static PRIORITY: libc::c_int = 10;
+/// Who is scheduled in real time, and how: low among real-time priorities, so above all normal work and below the kernel's
+/// own threads (50) and watchdogs (99). Acting never holds up the loop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(i32)]
+pub enum Urgency {
+    Acting = 9,
+    Loop = 10,
+}
+
 /// As systemd-oomd protects itself; -1000 would hide a leak of ours from the kernel for ever.
 const OOM_SCORE: i32 = -900;
 /// Bit of `CAP_IPC_LOCK` in `CapEff`.
@@ -20,14 +27,15 @@ const IPC_LOCK: u32 = 14;
 
 /// For the calling thread alone: what it spawns later is scheduled as usual.
 #[must_use]
-pub fn schedule_in_real_time() -> Option<BlindSpot> {
+pub fn schedule_in_real_time(urgency: Urgency) -> Option<BlindSpot> {
+    let priority = urgency as libc::c_int;
     let policy = libc::SCHED_RR | libc::SCHED_RESET_ON_FORK;
     // SAFETY: the kernel's `sched_param` is one int, which it reads. musl's own wrapper only says ENOSYS.
-    let answer = unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const PRIORITY) };
+    let answer = unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const priority) };
     Errno::result(answer).err().map(|errno| BlindSpot {
         what: "real-time scheduling".to_owned(),
         why: format!(
-            "refused ({}): ticks come late while all cores are busy; grant CAP_SYS_NICE, or LimitRTPRIO={PRIORITY} and \
+            "refused ({}): ticks come late while all cores are busy; grant CAP_SYS_NICE, or LimitRTPRIO={priority} and \
              CPUSchedulingPolicy=rr in the unit",
             errno.desc()
         ),
@@ -105,7 +113,9 @@ mod tests {
 
     #[test]
     fn real_time_is_for_the_calling_thread_alone_or_says_why_not() {
-        let outcome = thread::spawn(|| (schedule_in_real_time(), policy_of_this_thread(), thread_spawned_from_here()));
+        let outcome = thread::spawn(|| {
+            (schedule_in_real_time(Urgency::Loop), policy_of_this_thread(), thread_spawned_from_here())
+        });
         let (refused, here, spawned) = outcome.join().unwrap();
         match refused {
             None => assert_eq!(here & 0xff, i64::from(libc::SCHED_RR)),

@@ -1,6 +1,7 @@
 //! The snapshot that everyone else reads: the loop copies it out after each tick, HTTP renders it. The loop never waits
 //! for a reader: if one is just copying, this tick is published with the next one.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -50,23 +51,41 @@ pub struct ControlView {
 }
 
 #[derive(Debug)]
-pub struct Board(Mutex<Snapshot>);
+pub struct Board {
+    snapshot: Mutex<Snapshot>,
+    revision: AtomicU64,
+}
 
 impl Board {
     #[must_use]
     pub fn new(first: Snapshot) -> Self {
-        Self(Mutex::new(first))
+        Self { snapshot: Mutex::new(first), revision: AtomicU64::new(0) }
     }
 
     /// Updates the snapshot in place unless a reader holds it this very moment.
     pub fn publish(&self, update: impl FnOnce(&mut Snapshot)) {
-        if let Ok(mut snapshot) = self.0.try_lock() {
+        if let Ok(mut snapshot) = self.snapshot.try_lock() {
             update(&mut snapshot);
+            self.revision.fetch_add(1, Ordering::Release);
         }
+    }
+
+    /// Waits for a reader, because this must not be missed; the views are emptied, since they are of the old plan.
+    pub fn replace_plan(&self, plan: Arc<Plan>) {
+        let mut snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
+        snapshot.plan = plan;
+        snapshot.view = View::default();
+        self.revision.fetch_add(1, Ordering::Release);
+    }
+
+    /// Changes with every publication, so that whoever has rendered the last one need not look again.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
     }
 
     /// Keep it short: copy out what is needed and render afterwards.
     pub fn read<R>(&self, look: impl FnOnce(&Snapshot) -> R) -> R {
-        look(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        look(&self.snapshot.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

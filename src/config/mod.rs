@@ -1,3 +1,62 @@
 //! Text to settings. Every complaint of a configuration is found in one run; nothing here touches a control.
 
+mod check;
+mod compile;
+mod complaint;
+mod controls;
+mod document;
+mod lint;
+mod origin;
+mod rules;
+mod section;
 pub mod settings;
+mod source;
+mod steps;
+mod value;
+mod vocabulary;
+
+pub use check::{Checked, CheckedJson, check};
+pub use compile::{Compiled, compile};
+pub use complaint::{Complaints, Gravity, Located};
+pub use source::{BUILT_IN, Source, USUAL_FILE, environment};
+pub use vocabulary::{MetricLine, metrics, metrics_table};
+
+use settings::Settings;
+
+/// Reads a whole configuration: files, drop-ins, environment, command line.
+///
+/// # Errors
+/// Everything that is wrong with it, warnings included.
+pub fn load(source: &Source) -> Result<Settings, Complaints> {
+    let Compiled { settings, complaints } = compile(source);
+    if complaints.errors() == 0 { Ok(settings) } else { Err(complaints) }
+}
+
+/// The built-in rules and defaults, without any file or variable.
+impl Default for Settings {
+    fn default() -> Self {
+        let nowhere = std::path::PathBuf::from("/nonexistent/node-guardian/config.toml");
+        compile(&Source { usual: nowhere, ..Source::default() }).settings
+    }
+}
+
+/// A configuration that documents every key and, as it stands, changes nothing.
+#[must_use]
+pub const fn example() -> &'static str {
+    include_str!("../../config.example.toml")
+}
+
+/// Every table with the keys that it may have; the example must show each of them.
+#[must_use]
+pub fn schema() -> Vec<(&'static str, Vec<&'static str>)> {
+    vec![
+        ("", compile::TOP.to_vec()),
+        ("sampling", compile::SAMPLING.to_vec()),
+        ("http", compile::HTTP.to_vec()),
+        ("emergency", compile::EMERGENCY.to_vec()),
+        ("control", controls::KINDS.to_vec()),
+        ("control.haproxy", controls::HAPROXY.to_vec()),
+        ("control.redis", controls::REDIS.to_vec()),
+        ("rule", rules::RULE.to_vec()),
+    ]
+}

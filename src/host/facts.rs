@@ -1,6 +1,15 @@
 //! What the node is and has: the inventory, by sysinfo, at a slow pace and never on the hot path.
+//!
+//! Disks are those that are watched, from the mount table: sysinfo's own list asks all mounts in one go, and one that
+//! hangs would hang all.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use serde::Serialize;
+use sysinfo::{MemoryRefreshKind, Networks, RefreshKind, System};
+
+use super::shared::{Mount, Speed};
 
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
 pub struct Facts {
@@ -28,4 +37,57 @@ pub struct Interface {
     pub name: String,
     /// Bits per second, where the driver says.
     pub speed_bits: Option<u64>,
+}
+
+/// Asks sysinfo about this machine; what it cannot tell stays empty.
+#[must_use]
+pub fn take_inventory(mounts: &[Arc<Mount>], speeds: &[Speed]) -> Facts {
+    let kind = RefreshKind::nothing().with_memory(MemoryRefreshKind::everything());
+    let memory = System::new_with_specifics(kind).ok();
+    Facts {
+        host: System::host_name().unwrap_or_default(),
+        kernel: System::kernel_version().unwrap_or_default(),
+        os: System::long_os_version().unwrap_or_default(),
+        boot_unix_seconds: System::boot_time().unwrap_or_default(),
+        cpus: std::thread::available_parallelism().map_or(0, Into::into),
+        memory_bytes: memory.as_ref().map_or(0, System::total_memory),
+        swap_bytes: memory.as_ref().map_or(0, System::total_swap),
+        disks: mounts.iter().map(|mount| disk(mount)).collect(),
+        interfaces: interfaces(speeds),
+    }
+}
+
+fn disk(mount: &Mount) -> Disk {
+    Disk {
+        mount: mount.name.clone(),
+        device: mount.source.clone(),
+        file_system: mount.file_system.clone(),
+        size_bytes: mount.size_bytes.load(Ordering::Relaxed),
+    }
+}
+
+fn interfaces(speeds: &[Speed]) -> Vec<Interface> {
+    let Ok(networks) = Networks::new_with_refreshed_list() else { return Vec::new() };
+    let speed = |name: &str| speeds.iter().find(|speed| speed.interface == name).map(|speed| speed.bits);
+    let mut interfaces: Vec<_> = networks
+        .keys()
+        .map(|name| name.to_string_lossy())
+        .map(|name| Interface { speed_bits: speed(&name), name: name.into_owned() })
+        .collect();
+    interfaces.sort_by(|a, b| a.name.cmp(&b.name));
+    interfaces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_is_described() {
+        let mount = Arc::new(Mount { name: "/".into(), source: "/dev/vda".into(), ..Mount::default() });
+        let facts = take_inventory(&[mount], &[Speed { interface: "lo".into(), bits: 7 }]);
+        assert!(!facts.kernel.is_empty() && facts.cpus > 0 && facts.memory_bytes > 0 && facts.boot_unix_seconds > 0);
+        assert_eq!(facts.disks[0].device, "/dev/vda");
+        assert!(facts.interfaces.contains(&Interface { name: "lo".into(), speed_bits: Some(7) }), "{facts:?}");
+    }
 }

@@ -19,6 +19,8 @@ pub enum JournalError {
     Full { directory: PathBuf, id: ActionId, in_force: usize },
     /// The entry could not be read back from what would be written.
     Unwritable { id: ActionId, why: String },
+    /// It could not be opened at start.
+    Absent { why: String },
 }
 
 impl JournalError {
@@ -46,6 +48,7 @@ impl fmt::Display for JournalError {
                  with `node-guardian release`",
                 directory.display()
             ),
+            Self::Absent { why } => write!(f, "there is no journal: {why}"),
             Self::Unwritable { id, why } => {
                 write!(f, "action {id} cannot be written so that it can be read again: {why}; this is a bug, report it")
             }
@@ -57,7 +60,7 @@ impl Error for JournalError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Io { source, .. } => Some(source),
-            Self::Held { .. } | Self::Full { .. } | Self::Unwritable { .. } => None,
+            Self::Held { .. } | Self::Full { .. } | Self::Unwritable { .. } | Self::Absent { .. } => None,
         }
     }
 }

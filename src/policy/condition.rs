@@ -6,6 +6,17 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::metric::Metric;
+use super::unit::{Shown, Unit};
+
+mod lexer;
+mod meaning;
+mod names;
+mod parser;
+mod show;
+#[cfg(test)]
+mod tests;
+
+pub use parser::{operand, parse};
 
 /// The text as written and what it means.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +33,26 @@ pub enum Expression {
     Not(Box<Expression>),
 }
 
+impl Expression {
+    /// In the order in which they are written.
+    #[must_use]
+    pub fn comparisons(&self) -> Vec<&Comparison> {
+        match self {
+            Expression::Compare(comparison) => vec![comparison],
+            Expression::Not(inner) => inner.comparisons(),
+            Expression::And(left, right) | Expression::Or(left, right) => {
+                let mut both = left.comparisons();
+                both.extend(right.comparisons());
+                both
+            }
+        }
+    }
+
+    pub fn metrics(&self) -> impl Iterator<Item = Metric> {
+        self.comparisons().into_iter().map(|comparison| comparison.operand.metric)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Comparison {
     pub operand: Operand,
@@ -36,6 +67,26 @@ pub struct Operand {
     pub metric: Metric,
     pub selector: Option<String>,
     pub function: Option<Function>,
+}
+
+impl Operand {
+    /// What its readings are measured in: those of the metric, of its change per second, or of time.
+    #[must_use]
+    pub fn unit(&self) -> Unit {
+        match self.function {
+            None
+            | Some(Function::Average(_) | Function::Maximum(_) | Function::Minimum(_) | Function::Percentile95(_)) => {
+                self.metric.unit()
+            }
+            Some(Function::Rate) => self.metric.unit().per_second(),
+            Some(Function::TimeTo(_)) => Unit::Seconds,
+        }
+    }
+
+    #[must_use]
+    pub fn show(&self, value: f64) -> Shown {
+        self.unit().show(value)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]

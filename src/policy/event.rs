@@ -5,8 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::mitigation::{ActionId, Level, Mitigation, Outcome, Verb};
+use super::mitigation::{ActionId, Level, Mitigation, Outcome};
 use super::rule::Severity;
+use super::unit::{Shown, Unit};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Mode {
@@ -177,10 +178,8 @@ pub enum Skip {
     Breaker,
     /// Somebody else changed the value; it is theirs until the rule is quiet again.
     Drifted,
-    /// The control answered that it cannot or will not.
-    Failed(Outcome),
-    /// Already done since the rule fired, and not due again.
-    Unsupported(Verb),
+    /// The control refused or could not be reached a moment ago; it is tried again later.
+    Unavailable,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -195,4 +194,198 @@ pub enum Release {
     Orphaned,
     /// The level no longer allows it.
     Level,
+}
+
+impl Skip {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Skip::Level { .. } => "level",
+            Skip::Breaker => "breaker",
+            Skip::Drifted => "drifted",
+            Skip::Unavailable => "unavailable",
+        }
+    }
+}
+
+impl fmt::Display for Skip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Skip::Level { needed } => write!(f, "needs level {needed}"),
+            Skip::Breaker => f.write_str("did nothing several times running"),
+            Skip::Drifted => f.write_str("somebody else changed the value"),
+            Skip::Unavailable => f.write_str("the control failed a moment ago and is tried again later"),
+        }
+    }
+}
+
+impl Release {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Release::Recovered => "recovered",
+            Release::Operator => "operator",
+            Release::Stopping => "stopping",
+            Release::Orphaned => "orphaned",
+            Release::Level => "level",
+        }
+    }
+}
+
+impl fmt::Display for Release {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Release::Recovered => "no rule wants it any more",
+            Release::Operator => "an operator asked for it",
+            Release::Stopping => "the guardian is stopping",
+            Release::Orphaned => "its rule is gone",
+            Release::Level => "the level no longer allows it",
+        })
+    }
+}
+
+/// One plain sentence each; `replay`, the logs and `/events` print exactly this. Steps are counted from 1 for people.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::Pending { rule, hold_for, because } => {
+                write!(f, "rule {rule} pending: {because}; fires in {} if that holds", seconds(*hold_for))
+            }
+            Event::Relented { rule } => write!(f, "rule {rule} relented before it fired"),
+            Event::Fired { rule, severity, because } => write!(f, "rule {rule} fires ({severity}): {because}"),
+            Event::Relapsed { rule, severity, because } => {
+                write!(f, "rule {rule} relapses ({severity}): {because}")
+            }
+            Event::Cleared { rule, because } => write!(f, "rule {rule} clears: {because}"),
+            Event::Cooling { rule, cooldown } => write!(f, "rule {rule} cools down for {}", seconds(*cooldown)),
+            Event::Quiet { rule } => write!(f, "rule {rule} is quiet"),
+            Event::Blind { rule, missing } => write!(f, "rule {rule} is blind: cannot read {missing}"),
+            Event::Sees { rule } => write!(f, "rule {rule} sees again"),
+            Event::Step { .. }
+            | Event::Skipped { .. }
+            | Event::Judged { .. }
+            | Event::BreakerOpen { .. }
+            | Event::Exhausted { .. } => self.write_ladder(f),
+            Event::Acted { .. }
+            | Event::Releasing { .. }
+            | Event::Released { .. }
+            | Event::Owed { .. }
+            | Event::Lost { .. }
+            | Event::Inherited { .. } => self.write_action(f),
+            Event::Mode { from, to, why } => write!(f, "mode {from} -> {to}: {why}"),
+        }
+    }
+}
+
+impl Event {
+    fn write_ladder(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::Step { rule, step, mitigation, kind, .. } => match kind {
+                StepKind::Act => write!(f, "{mitigation} ({})", Rung(rule, *step)),
+                StepKind::DryRun => write!(f, "would {mitigation} ({}, dry run)", Rung(rule, *step)),
+                StepKind::Shared => write!(f, "{mitigation} is in force already ({})", Rung(rule, *step)),
+            },
+            Event::Skipped { rule, step, mitigation, why } => {
+                write!(f, "{mitigation} skipped ({}): {why}", Rung(rule, *step))
+            }
+            Event::Judged { rule, step, mitigation, effect: Some(effect) } => {
+                write!(
+                    f,
+                    "{mitigation} closed {:.0}% of the gap ({})",
+                    (effect * 100.0).round() + 0.0,
+                    Rung(rule, *step)
+                )
+            }
+            Event::Judged { rule, step, mitigation, effect: None } => {
+                write!(f, "{mitigation} cannot be judged ({})", Rung(rule, *step))
+            }
+            Event::BreakerOpen { rule, step, mitigation, retry_in } => {
+                let (rung, retry) = (Rung(rule, *step), seconds(*retry_in));
+                write!(f, "{mitigation} did nothing several times running ({rung}): left out for {retry}")
+            }
+            Event::Exhausted { rule } => write!(f, "rule {rule} has no further step"),
+            _ => Ok(()),
+        }
+    }
+
+    fn write_action(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::Acted { id, mitigation, outcome, detail, took, freed_bytes, .. } => {
+                write!(f, "action {id} {mitigation}: {outcome} in {}", seconds(*took))?;
+                write_detail(f, detail)?;
+                match freed_bytes {
+                    Some(bytes) => write!(f, "; freed {}", Unit::Bytes.show(*bytes as f64)),
+                    None => Ok(()),
+                }
+            }
+            Event::Releasing { id, mitigation, why } => write!(f, "action {id} {mitigation}: releasing, {why}"),
+            Event::Released { id, mitigation, outcome, detail, took } => {
+                write!(f, "action {id} {mitigation}: released, {outcome} in {}", seconds(*took))?;
+                write_detail(f, detail)
+            }
+            Event::Owed { id, mitigation, outcome, detail, retry_in } => {
+                write!(f, "action {id} {mitigation}: still owed, {outcome}; next try in {}", seconds(*retry_in))?;
+                write_detail(f, detail)
+            }
+            Event::Lost { id, mitigation, outcome, detail } => {
+                write!(f, "action {id} {mitigation}: no longer ours, {outcome}")?;
+                write_detail(f, detail)
+            }
+            Event::Inherited { id, mitigation } => write!(f, "action {id} {mitigation}: found in the journal"),
+            _ => Ok(()),
+        }
+    }
+}
+
+struct Rung<'a>(&'a str, usize);
+
+impl fmt::Display for Rung<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rule {}, step {}", self.0, self.1 + 1)
+    }
+}
+
+fn seconds(duration: Duration) -> Shown {
+    Unit::Seconds.show(duration.as_secs_f64())
+}
+
+fn write_detail(f: &mut fmt::Formatter<'_>, detail: &str) -> fmt::Result {
+    if detail.is_empty() { Ok(()) } else { write!(f, "; {detail}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::mitigation::{Amount, Verb};
+
+    fn throttle() -> Mitigation {
+        Mitigation { control: "edge".into(), verb: Verb::Throttle, amount: Amount::Keep(50.0) }
+    }
+
+    #[test]
+    fn each_event_is_a_sentence_that_stays() {
+        let because = "memory.available_percent 7.1% < 8.0%".to_owned();
+        let rule: Arc<str> = "memory-critical".into();
+        let fired = Event::Fired { rule: rule.clone(), severity: Severity::Emergency, because };
+        assert_eq!(fired.to_string(), "rule memory-critical fires (emergency): memory.available_percent 7.1% < 8.0%");
+        let step = Event::Step { rule: rule.clone(), step: 1, mitigation: throttle(), id: None, kind: StepKind::Act };
+        assert_eq!(step.to_string(), "throttle edge to 50% (rule memory-critical, step 2)");
+        let acted = Event::Acted {
+            rule: rule.clone(),
+            id: ActionId(7),
+            mitigation: throttle(),
+            outcome: Outcome::Applied,
+            detail: "s1 maxconn 100 -> 50".into(),
+            took: Duration::from_micros(3100),
+            freed_bytes: None,
+        };
+        assert_eq!(acted.to_string(), "action 7 throttle edge to 50%: applied in 3.1ms; s1 maxconn 100 -> 50");
+        let skipped = Event::Skipped { rule, step: 0, mitigation: throttle(), why: Skip::Drifted };
+        assert_eq!(
+            skipped.to_string(),
+            "throttle edge to 50% skipped (rule memory-critical, step 1): somebody else changed the value"
+        );
+        let mode = Event::Mode { from: Mode::Normal, to: Mode::Emergency, why: "rule memory-critical".into() };
+        assert_eq!(mode.to_string(), "mode normal -> emergency: rule memory-critical");
+    }
 }

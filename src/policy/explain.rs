@@ -2,9 +2,14 @@
 
 use serde::Serialize;
 
+use super::mitigation::Outcome;
 use super::moment::Moment;
 use super::plan::Plan;
-use super::view::View;
+use super::program::Program;
+use super::rule::Rule;
+use super::slots::Reading;
+use super::unit::Unit;
+use super::view::{Phase, RuleView, State, StepView, Verdict, View};
 
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Explanation {
@@ -45,7 +50,7 @@ pub struct ComparisonExplanation {
 pub struct StepExplanation {
     /// `throttle edge to 50%`
     pub text: String,
-    /// `in_force`, `done`, `next`, `waiting`, `skipped`.
+    /// `in_force`, `done`, `failed`, `skipped`, `next`, `waiting`.
     pub state: &'static str,
     /// Why it was skipped, or the last outcome.
     pub detail: String,
@@ -53,9 +58,117 @@ pub struct StepExplanation {
     pub effect: Option<f64>,
 }
 
-/// One explanation per rule, in the order of the plan.
+/// One explanation per rule, in the order of the plan. A view of another plan (in the middle of a reload) gives none.
 #[must_use]
 pub fn explain(plan: &Plan, view: &View, now: Moment) -> Vec<Explanation> {
-    let _ = (plan, view, now);
-    Vec::new()
+    (0..plan.rules().len()).filter_map(|index| explain_rule(plan, view, now, index)).collect()
+}
+
+/// `None` where the view is of another plan.
+#[must_use]
+pub fn explain_rule(plan: &Plan, view: &View, now: Moment, index: usize) -> Option<Explanation> {
+    let fits = view.rules.len() == plan.rules().len() && view.steps.len() == plan.step_count();
+    let (rule, life) = (plan.rules().get(index)?, view.rules.get(index).filter(|_| fits)?);
+    let programs = &plan.programs()[index];
+    let readings: Vec<Reading> = view.slots.iter().map(|value| reading(*value)).collect();
+    let when = condition(plan, &rule.when.text, &programs.when, &readings, life.when);
+    let clear = match (&rule.clear, &programs.clear) {
+        (Some(clear), Some(program)) => condition(plan, &clear.text, program, &readings, life.clear),
+        _ => condition(plan, &format!("not ({})", rule.when.text), &programs.when, &readings, life.clear),
+    };
+    Some(Explanation {
+        name: rule.name.to_string(),
+        severity: rule.severity.name(),
+        priority: rule.priority,
+        state: life.state.name(),
+        state_seconds: now.since(life.since).as_secs_f64(),
+        waits_for: waits_for(rule, life, now),
+        when,
+        clear,
+        steps: steps(plan, view, index),
+        fired: life.fired,
+        dry_run: rule.dry_run || plan.policy.dry_run,
+    })
+}
+
+fn reading(value: Option<f64>) -> Reading {
+    Reading { value: value.unwrap_or(f64::NAN), incomplete: value.is_none() }
+}
+
+fn condition(
+    plan: &Plan,
+    text: &str,
+    program: &Program,
+    readings: &[Reading],
+    verdict: Verdict,
+) -> ConditionExplanation {
+    let comparisons = program.comparisons().map(|compare| {
+        let operand = &plan.operands()[compare.slot];
+        let value = readings.get(compare.slot).and_then(|reading| reading.known());
+        ComparisonExplanation {
+            text: format!("{operand} {} {}", compare.relation.symbol(), operand.show(compare.threshold)),
+            value: value.filter(|value| value.is_finite()),
+            shown: value.map_or_else(|| "unknown".to_owned(), |value| shown(operand.unit(), value)),
+            verdict: compare.evaluate(readings).name(),
+        }
+    });
+    ConditionExplanation { text: text.to_owned(), verdict: verdict.name(), comparisons: comparisons.collect() }
+}
+
+fn shown(unit: Unit, value: f64) -> String {
+    if value.is_finite() { unit.show(value).to_string() } else { "no believable trend".to_owned() }
+}
+
+fn waits_for(rule: &Rule, life: &RuleView, now: Moment) -> String {
+    let left = life.until.map(|until| Unit::Seconds.show(until.since(now).as_secs_f64()).to_string());
+    match (life.state, left) {
+        (State::Quiet, _) => "its condition".to_owned(),
+        (State::Pending, Some(left)) => format!("fires in {left} if the condition goes on to hold"),
+        (State::Pending, None) => "the condition to go on holding".to_owned(),
+        (State::Firing, Some(left)) if life.clear == Verdict::True => {
+            format!("clears in {left} if it stays clear")
+        }
+        (State::Firing, Some(left)) => format!("judges its last step in {left}"),
+        (State::Firing, None) if life.taken == rule.steps.len() => "its clear condition".to_owned(),
+        (State::Firing, None) => "its clear condition, or its next step".to_owned(),
+        (State::Releasing, _) => "its steps to be released, last first".to_owned(),
+        (State::Cooling, Some(left)) => format!("may fire again in {left}"),
+        (State::Cooling, None) => "its cooldown".to_owned(),
+        (State::Blind, _) => "what its condition needs to become readable".to_owned(),
+    }
+}
+
+fn steps(plan: &Plan, view: &View, index: usize) -> Vec<StepExplanation> {
+    let rule = &plan.rules()[index];
+    let life = &view.rules[index];
+    let explained = rule.steps.iter().enumerate().map(|(step, meant)| {
+        let memory = &view.steps[plan.flat_step(index, step)];
+        let action = view.actions.iter().find(|action| {
+            action.mitigation == meant.mitigation && matches!(action.phase, Phase::InForce | Phase::Applying)
+        });
+        let (state, detail) = match (action, memory.skipped, memory.outcome) {
+            (Some(action), _, _) if step < life.taken => (action.phase.name(), action.detail.to_string()),
+            (_, Some(skip), _) => ("skipped", skip.to_string()),
+            (_, None, Some(outcome)) if step < life.taken => done(outcome),
+            _ if step == life.taken && life.state == State::Firing => ("next", breaker(memory)),
+            _ if step < life.taken => ("done", "dry run: decided and not done".to_owned()),
+            _ => ("waiting", breaker(memory)),
+        };
+        StepExplanation { text: meant.mitigation.to_string(), state, detail, effect: memory.effect }
+    });
+    explained.collect()
+}
+
+fn done(outcome: Outcome) -> (&'static str, String) {
+    match outcome {
+        Outcome::Applied | Outcome::Already => ("done", outcome.name().to_owned()),
+        other => ("failed", other.name().to_owned()),
+    }
+}
+
+fn breaker(memory: &StepView) -> String {
+    match memory.breaker_until {
+        Some(until) => format!("left out until {until} after boot: it did nothing several times running"),
+        None => String::new(),
+    }
 }

@@ -86,11 +86,11 @@ vocabulary! {
     MemoryPressureFullAvg60 = "memory.pressure.full.avg60", Node, Percent, High, "Share of the last 60 s in which all tasks waited for memory (/proc/pressure/memory).";
     DiskUsedPercent = "disk.used_percent", Disk, Percent, High, "Space in use as df counts it: used of used plus available to users (statvfs).";
     DiskFreeBytes = "disk.free_bytes", Disk, Bytes, Low, "Space available to users (statvfs f_bavail).";
-    DiskInodesUsedPercent = "disk.inodes_used_percent", Disk, Percent, High, "Inodes in use; unknown where the file system has no fixed number (statvfs).";
+    DiskInodesUsedPercent = "disk.inodes_used_percent", Disk, Percent, High, "Inodes in use; 0 where the file system has no fixed number, since it cannot run out (statvfs).";
     DiskReadRate = "disk.read_rate", Disk, BytesPerSecond, High, "Bytes read from the device below the mount (/proc/diskstats).";
     DiskWriteRate = "disk.write_rate", Disk, BytesPerSecond, High, "Bytes written to the device below the mount (/proc/diskstats).";
     DiskBusyPercent = "disk.busy_percent", Disk, Percent, High, "Time in which the device had requests in flight (/proc/diskstats io_ticks).";
-    DiskAwait = "disk.await", Disk, Seconds, High, "Mean time of a request from queueing to completion since the last sample (/proc/diskstats).";
+    DiskAwait = "disk.await", Disk, Seconds, High, "Mean time of a request from queueing to completion since the last sample; 0 where there was none (/proc/diskstats).";
     DiskReadOnly = "disk.read_only", Disk, Flag, High, "1 where a file system that was mounted writable is read-only now (statvfs ST_RDONLY).";
     DiskPressureSomeAvg10 = "disk.pressure.some.avg10", Node, Percent, High, "Share of the last 10 s in which some task waited for I/O (/proc/pressure/io).";
     DiskPressureSomeAvg60 = "disk.pressure.some.avg60", Node, Percent, High, "Share of the last 60 s in which some task waited for I/O (/proc/pressure/io).";

@@ -248,6 +248,16 @@ impl Command {
     }
 }
 
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Command::Apply { id, mitigation, .. } => write!(f, "apply {id}: {mitigation}"),
+            Command::Verify { id } => write!(f, "verify {id}"),
+            Command::Revert { id } => write!(f, "revert {id}"),
+        }
+    }
+}
+
 /// Which command a report answers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Answered {
@@ -282,6 +292,18 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    pub const ALL: [Outcome; 9] = [
+        Outcome::Applied,
+        Outcome::Already,
+        Outcome::NoEffect,
+        Outcome::Refused,
+        Outcome::Unreachable,
+        Outcome::TimedOut,
+        Outcome::Unsupported,
+        Outcome::EpochChanged,
+        Outcome::Drifted,
+    ];
+
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

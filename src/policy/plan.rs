@@ -1,9 +1,149 @@
-//! A policy made ready to run: every condition compiled against slots, so that a tick compares numbers and nothing else.
+//! A policy made ready to run: every condition compiled against shared slots, so that a tick compares numbers and
+//! nothing else. Fixed until the next reload.
 
-use super::rule::Policy;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// Fixed until the next reload.
+use super::condition::{Comparison, Expression, Function, Operand};
+use super::program::Program;
+use super::rule::{Policy, Rule};
+use super::slots::Reading;
+use super::view::Verdict;
+
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     pub policy: Policy,
+    /// In the order of `policy.rules`.
+    programs: Vec<Programs>,
+    operands: Vec<Arc<Operand>>,
+    /// Where each rule's steps begin in the flat list of all steps.
+    first_steps: Vec<usize>,
+    steps: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct Programs {
+    pub when: Program,
+    /// `None`: the rule clears when `when` is false.
+    pub clear: Option<Program>,
+    /// How long the rule may be unknown before it is blind: its windows must fill first.
+    pub patience: Duration,
+}
+
+/// Rates are missing on the first tick, and a hung file system for a few: that is not blindness.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Plan {
+    #[must_use]
+    pub fn new(policy: Policy) -> Self {
+        let mut plan = Self { policy, ..Self::default() };
+        for rule in &plan.policy.rules {
+            let mut slot_of = |comparison: &Comparison| slot(&mut plan.operands, &comparison.operand);
+            let when = Program::compile(&rule.when.expression, &mut slot_of);
+            let clear = rule.clear.as_ref().map(|clear| Program::compile(&clear.expression, &mut slot_of));
+            plan.programs.push(Programs { when, clear, patience: PATIENCE + longest_window(rule) });
+            plan.first_steps.push(plan.steps);
+            plan.steps += rule.steps.len();
+        }
+        plan
+    }
+
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.policy.rules
+    }
+
+    #[must_use]
+    pub fn programs(&self) -> &[Programs] {
+        &self.programs
+    }
+
+    #[must_use]
+    pub fn operands(&self) -> &[Arc<Operand>] {
+        &self.operands
+    }
+
+    /// How many steps all rules have together.
+    #[must_use]
+    pub const fn step_count(&self) -> usize {
+        self.steps
+    }
+
+    /// The place of a rule's step in the flat list of all steps.
+    #[must_use]
+    pub fn flat_step(&self, rule: usize, step: usize) -> usize {
+        self.first_steps[rule] + step
+    }
+
+    #[must_use]
+    pub fn rule_named(&self, name: &str) -> Option<usize> {
+        self.policy.rules.iter().position(|rule| &*rule.name == name)
+    }
+
+    /// The comparisons of a program with what they read, in words: `memory.available_percent 7.1% < 8.0%`.
+    #[must_use]
+    pub fn reasons(&self, program: &Program, readings: &[Reading], wanted: Verdict) -> String {
+        let mut text = String::new();
+        for compare in program.comparisons() {
+            if compare.evaluate(readings) != wanted {
+                continue;
+            }
+            if !text.is_empty() {
+                text.push_str(", ");
+            }
+            let operand = &self.operands[compare.slot];
+            let value = readings.get(compare.slot).and_then(|reading| reading.known());
+            text.push_str(&self.reason(operand, value));
+            text.push_str(&format!(" {} {}", compare.relation.symbol(), operand.show(compare.threshold)));
+        }
+        text
+    }
+
+    /// The operands that a program needs and that cannot be read, by name.
+    #[must_use]
+    pub fn missing(&self, program: &Program, readings: &[Reading]) -> String {
+        let mut names = Vec::new();
+        for compare in program.comparisons().filter(|compare| compare.evaluate(readings) == Verdict::Unknown) {
+            let name = self.operands[compare.slot].to_string();
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names.join(", ")
+    }
+
+    fn reason(&self, operand: &Operand, value: Option<f64>) -> String {
+        match value {
+            Some(value) => format!("{operand} {}", operand.show(value)),
+            None => format!("{operand} unknown"),
+        }
+    }
+}
+
+fn slot(operands: &mut Vec<Arc<Operand>>, operand: &Operand) -> usize {
+    operands.iter().position(|known| **known == *operand).unwrap_or_else(|| {
+        operands.push(Arc::new(operand.clone()));
+        operands.len() - 1
+    })
+}
+
+fn longest_window(rule: &Rule) -> Duration {
+    let clear = rule.clear.iter().map(|clear| window_of(&clear.expression));
+    clear.chain([window_of(&rule.when.expression)]).max().unwrap_or_default()
+}
+
+fn window_of(expression: &Expression) -> Duration {
+    match expression {
+        Expression::And(left, right) | Expression::Or(left, right) => window_of(left).max(window_of(right)),
+        Expression::Not(inner) => window_of(inner),
+        Expression::Compare(comparison) => match comparison.operand.function {
+            Some(
+                Function::Average(span)
+                | Function::Maximum(span)
+                | Function::Minimum(span)
+                | Function::Percentile95(span),
+            ) => span,
+            Some(Function::Rate | Function::TimeTo(_)) | None => Duration::ZERO,
+        },
+    }
 }

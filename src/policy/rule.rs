@@ -38,7 +38,7 @@ impl Default for Emergency {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     pub name: Arc<str>,
     pub when: Condition,

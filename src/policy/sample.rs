@@ -1,5 +1,5 @@
 //! One reading of every metric at one moment. What could not be read is missing, which is neither zero nor the last
-//! value. A sample is filled in place, tick after tick, so the steady state allocates nothing.
+//! value; what an instance cannot have (a bridge has no link speed) does not count among the instances at all. A sample is filled in place, tick after tick, so the steady state allocates nothing.
 
 use super::metric::{Family, Metric, Worse};
 use super::moment::Moment;
@@ -106,6 +106,16 @@ impl Sample {
         }
     }
 
+    /// Says that this instance cannot have such a reading, so that nobody waits for it.
+    pub fn set_inapplicable(&mut self, metric: Metric, row: usize) {
+        if let Some(table) = self.table_mut(metric.family()) {
+            let cell = row * table.width + metric.column();
+            if let Some(cell) = table.cells.get_mut(cell) {
+                *cell = INAPPLICABLE;
+            }
+        }
+    }
+
     /// Makes the family's rows exactly these, keeping the readings of the names that stay; new rows are missing.
     pub fn set_instances<S: AsRef<str>>(&mut self, family: Family, names: &[S]) {
         if let Some(table) = self.table_mut(family) {
@@ -162,10 +172,10 @@ impl Table {
 
     fn worst(&self, column: usize, worse: Worse) -> Extreme {
         let mut value: Option<f64> = None;
-        let mut incomplete = self.names.is_empty();
+        let mut incomplete = false;
         for cell in self.cells.iter().skip(column).step_by(self.width) {
             match present(*cell) {
-                None => incomplete = true,
+                None => incomplete |= *cell != INAPPLICABLE,
                 Some(cell) => {
                     value = Some(match (value, worse) {
                         (None, _) => cell,
@@ -175,7 +185,7 @@ impl Table {
                 }
             }
         }
-        Extreme { value, incomplete }
+        Extreme { value, incomplete: incomplete || value.is_none() }
     }
 
     fn set_names<S: AsRef<str>>(&mut self, names: &[S]) {
@@ -196,8 +206,11 @@ impl Table {
     }
 }
 
+/// Readings are finite, so this value is free to mean something else.
+const INAPPLICABLE: f64 = f64::NEG_INFINITY;
+
 fn present(cell: f64) -> Option<f64> {
-    (!cell.is_nan()).then_some(cell)
+    cell.is_finite().then_some(cell)
 }
 
 fn stored(value: Option<f64>) -> f64 {
@@ -219,6 +232,17 @@ mod tests {
         sample.set_instance(Metric::DiskFreeBytes, 1, Some(9.0));
         assert_eq!(sample.worst(Metric::DiskUsedPercent), Extreme { value: Some(91.0), incomplete: false });
         assert_eq!(sample.get(Metric::DiskFreeBytes), Some(7.0));
+    }
+
+    #[test]
+    fn an_instance_that_cannot_have_a_reading_leaves_the_others_complete() {
+        let mut sample = Sample::default();
+        sample.set_instances(Family::Network, &["docker0", "eth0"]);
+        sample.set_inapplicable(Metric::NetworkLinkUsedPercent, 0);
+        assert_eq!(sample.worst(Metric::NetworkLinkUsedPercent), Extreme { value: None, incomplete: true });
+        sample.set_instance(Metric::NetworkLinkUsedPercent, 1, Some(3.0));
+        assert_eq!(sample.worst(Metric::NetworkLinkUsedPercent), Extreme { value: Some(3.0), incomplete: false });
+        assert_eq!(sample.instance(Metric::NetworkLinkUsedPercent, 0), None);
     }
 
     #[test]

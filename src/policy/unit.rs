@@ -48,6 +48,15 @@ impl Unit {
         }
     }
 
+    /// What a change of this per second is measured in. The change of a percentage is percent points per second.
+    #[must_use]
+    pub const fn per_second(self) -> Unit {
+        match self {
+            Unit::Bytes | Unit::BytesPerSecond => Unit::BytesPerSecond,
+            Unit::Percent | Unit::PerSecond | Unit::Count | Unit::Seconds | Unit::Ratio | Unit::Flag => Unit::PerSecond,
+        }
+    }
+
     /// Writes a value the way people read it: `7.9%`, `512.0MiB`, `1.5s`.
     #[must_use]
     pub const fn show(self, value: f64) -> Shown {
@@ -117,10 +126,12 @@ pub enum Suffix {
     Seconds,
     BytesPerSecond,
     PerSecond,
+    /// Only the rate of a percentage is compared with it.
+    PercentPerSecond,
 }
 
 impl Quantity {
-    /// Parses `8%`, `512MiB`, `1.5GB`, `250ms`, `1h`, `1000/s`, `20MB/s`, `42`. `None` where it is none of these.
+    /// Parses `8%`, `512MiB`, `1.5GB`, `250ms`, `1h`, `1000/s`, `20MB/s`, `2%/s`, `42`. `None` where it is none of these.
     ///
     /// Sizes: `B`, `k`/`M`/`G`/`T` with `B` (powers of 1000) or `iB` (powers of 1024).
     /// Times: `ns`, `us`, `ms`, `s`, `m`, `h`, `d`.
@@ -138,6 +149,7 @@ impl Quantity {
             ("", false) => (1.0, Suffix::None),
             ("", true) => (1.0, Suffix::PerSecond),
             ("%", false) => (1.0, Suffix::Percent),
+            ("%", true) => (1.0, Suffix::PercentPerSecond),
             (unit, true) => (size_factor(unit)?, Suffix::BytesPerSecond),
             (unit, false) => match size_factor(unit) {
                 Some(factor) => (factor, Suffix::Bytes),
@@ -207,6 +219,7 @@ mod tests {
         assert_eq!(parsed("250ms"), Some((0.25, Suffix::Seconds)));
         assert_eq!(parsed("1000/s"), Some((1000.0, Suffix::PerSecond)));
         assert_eq!(parsed("20 MB/s"), Some((2e7, Suffix::BytesPerSecond)));
+        assert_eq!(parsed("2%/s"), Some((2.0, Suffix::PercentPerSecond)));
         assert_eq!(parsed("42"), Some((42.0, Suffix::None)));
         for nonsense in ["", "%", "8%%", "12 parsecs", "1e5", "--3", "1.2.3s", "5ms/s"] {
             assert_eq!(parsed(nonsense), None, "{nonsense}");

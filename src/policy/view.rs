@@ -8,6 +8,7 @@ use super::condition::Operand;
 use super::event::{Mode, Skip};
 use super::mitigation::{ActionId, Mitigation, Outcome};
 use super::moment::Moment;
+use super::rule::Resource;
 
 /// Three-valued: what could not be read is neither true nor false.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -89,8 +90,6 @@ pub enum Phase {
     Owed,
     /// An answer never came; it is being read back.
     InDoubt,
-    /// Decided under dry run; nothing was changed.
-    DryRun,
 }
 
 impl Phase {
@@ -102,7 +101,6 @@ impl Phase {
             Phase::Releasing => "releasing",
             Phase::Owed => "owed",
             Phase::InDoubt => "in_doubt",
-            Phase::DryRun => "dry_run",
         }
     }
 }
@@ -142,4 +140,6 @@ pub struct View {
     pub actions: Vec<ActionView>,
     /// What the conditions' operands read, by slot.
     pub slots: Vec<Option<f64>>,
+    /// Seconds until a resource runs out, at its present trend; absent where no trend can be believed.
+    pub exhaustion: Vec<(Resource, f64)>,
 }

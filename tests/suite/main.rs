@@ -1,6 +1,16 @@
-//! Everything that is seen from outside: against real files, processes and servers.
+//! The integration tests, one binary: each module is an area, its data lies beside it.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod again;
+mod cli;
+mod config;
 mod edges;
+mod faults;
+mod haproxy;
+mod host;
+mod http;
 mod journal;
+mod policy;
+mod redis;
+mod scenarios;
+mod support;

@@ -1,0 +1,352 @@
+//! The loop: wait for the pace, a pressure trigger, an answer or a signal; sample, step, send the commands, publish.
+//! It owns the policy, and it never waits for anything else: acting, telling and slow reading have threads of their own.
+
+mod wait;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock;
+use crate::config::settings::Settings;
+use crate::control::worker::Workers;
+use crate::events::{Daemon, Event, Events};
+use crate::host::sampler::{Sampler, Scope};
+use crate::inbox::{Inbox, Message};
+use crate::notify::Notifier;
+use crate::pace::{Pace, Watch};
+use crate::policy;
+use crate::policy::event::Mode;
+use crate::policy::guardian::{Decisions, Guardian, Input};
+use crate::policy::metric::Metric;
+use crate::policy::moment::Moment;
+use crate::policy::plan::Plan;
+use crate::policy::sample::Sample;
+use crate::status::{BlindSpot, Board, ControlView};
+use crate::telemetry::Timings;
+pub use wait::Waker;
+use wait::Woken;
+
+/// A stop waits this long for reverts to be answered; what is still owed then stays in the journal for the next start.
+/// Well within systemd's default `TimeoutStopSec=` of 90 s.
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+
+/// After the kernel told of a stall, everything is watched closely for this long.
+const ALERT_AFTER_TRIGGER: Duration = Duration::from_secs(3);
+
+/// Everything the loop is made of, put together by `cli::run`.
+pub struct Parts {
+    pub settings: Settings,
+    /// Compiles the configuration anew, or says in full why not.
+    pub reload: Box<dyn Fn() -> Result<Settings, String>>,
+    pub guardian: Guardian,
+    pub first: Decisions,
+    pub sampler: Sampler,
+    pub waker: Waker,
+    pub inbox: Inbox,
+    pub workers: Workers,
+    pub board: Arc<Board>,
+    pub events: Events,
+    pub notifier: Notifier,
+    /// Privileges and triggers that were refused at start.
+    pub blind_spots: Vec<BlindSpot>,
+    pub started: Moment,
+}
+
+pub struct Agent {
+    parts: Parts,
+    pace: Pace,
+    timings: Timings,
+    sample: Sample,
+    out: Decisions,
+    controls: Arc<Vec<ControlView>>,
+    blind_spots: Arc<Vec<BlindSpot>>,
+    /// The sampler's own list, to see when it changes.
+    seen_blind_spots: Option<Arc<Vec<BlindSpot>>>,
+    tick: u64,
+    ticked_at: Moment,
+    everything_at: Option<Moment>,
+    tick_seconds: f64,
+    alert_until: Moment,
+    told: Option<(Mode, usize)>,
+    stop_by: Option<Moment>,
+}
+
+impl Agent {
+    #[must_use]
+    pub fn new(mut parts: Parts) -> Self {
+        let out = std::mem::take(&mut parts.first);
+        Self {
+            pace: Pace::new(&parts.settings.sampling),
+            timings: Timings::register(),
+            sample: Sample::new(parts.started),
+            out,
+            controls: Arc::default(),
+            blind_spots: Arc::default(),
+            seen_blind_spots: None,
+            tick: 0,
+            ticked_at: parts.started,
+            everything_at: None,
+            tick_seconds: 0.0,
+            alert_until: parts.started,
+            told: None,
+            stop_by: None,
+            parts,
+        }
+    }
+
+    /// Runs until a stop is done: everything released, or its time over.
+    ///
+    /// # Errors
+    /// When the kernel refuses the timer or the wait; nothing can be guarded then.
+    pub fn run(mut self) -> nix::Result<()> {
+        let mut due = self.parts.started;
+        loop {
+            self.parts.waker.arm(due)?;
+            let woken = self.parts.waker.wait()?;
+            let now = clock::now()?;
+            self.read_messages(now);
+            if woken == Woken::Pressure {
+                self.alert_until = now + ALERT_AFTER_TRIGGER;
+            }
+            if now >= due || woken == Woken::Pressure {
+                if woken == Woken::Timer {
+                    self.timings.tick_lag.record(now.since(due).as_secs_f64());
+                }
+                self.tick(now);
+            }
+            if self.is_done(now) {
+                return Ok(());
+            }
+            due = self.ticked_at + self.until_next(now);
+        }
+    }
+
+    fn tick(&mut self, now: Moment) {
+        let scope = self.scope(now);
+        self.parts.sampler.sample(now, scope, &mut self.sample);
+        self.sample.at = now;
+        self.sample.set(Metric::GuardianTickSeconds, Some(self.tick_seconds));
+        let sampled = elapsed(now);
+        self.timings.sample.record(sampled.as_secs_f64());
+        self.parts.guardian.step(now, Input::Sampled(&self.sample), &mut self.out);
+        self.perform(now);
+        self.tick += 1;
+        self.ticked_at = now;
+        self.publish();
+        self.parts.notifier.tick(now);
+        self.tick_seconds = elapsed(now).as_secs_f64();
+        if self.tick == 1 {
+            self.parts.notifier.ready("guarding");
+        }
+    }
+
+    /// Everything is read at its own pace; ticks in between, when memory is near a limit, read memory alone.
+    fn scope(&mut self, now: Moment) -> Scope {
+        let every = self.pace.until_everything(self.watch(now));
+        // A tick that comes a little early is a whole one all the same.
+        let slack = every / 10;
+        if self.everything_at.is_some_and(|at| now.since(at) + slack < every) {
+            return Scope::Memory;
+        }
+        self.everything_at = Some(now);
+        Scope::Full
+    }
+
+    fn watch(&self, now: Moment) -> Watch {
+        let alert = self.parts.guardian.is_alert() || now < self.alert_until || self.stop_by.is_some();
+        if alert { Watch::Alert } else { Watch::Calm }
+    }
+
+    fn until_next(&self, now: Moment) -> Duration {
+        let pace = self.pace.until_next(self.watch(now), self.parts.guardian.soonest_crossing());
+        self.parts.notifier.watchdog().map_or(pace, |fed| pace.min(fed))
+    }
+
+    /// Sends what was decided to those who do it and tell it.
+    fn perform(&mut self, now: Moment) {
+        for command in self.out.commands.drain(..) {
+            if !self.parts.workers.send(command) {
+                tracing::error!("the thread that acts has ended; restart node-guardian");
+            }
+        }
+        if self.out.events.is_empty() {
+            return;
+        }
+        let unix_ms = clock::unix_ms();
+        for event in self.out.events.drain(..) {
+            if matches!(event, policy::event::Event::Pending { .. }) {
+                // An upper bound: the crossing came at some time since the last sample.
+                self.timings.detection.record(elapsed(self.ticked_at).as_secs_f64());
+            }
+            self.parts.events.emit(unix_ms, Event::Policy(event));
+        }
+        self.tell_manager(now);
+    }
+
+    fn read_messages(&mut self, now: Moment) {
+        self.parts.inbox.hush();
+        let mut told = false;
+        while let Some(message) = self.parts.inbox.take() {
+            told = true;
+            match message {
+                Message::Report(report) => {
+                    self.parts.guardian.step(now, Input::Reported(report), &mut self.out);
+                }
+                Message::Probed(control) => self.note_control(control),
+                Message::Release(ids) => self.parts.guardian.step(now, Input::Release(&ids), &mut self.out),
+                Message::Reload => self.reload(now),
+                Message::Stop => self.stop(now),
+                Message::Describe => self.describe(),
+            }
+            self.perform(now);
+        }
+        if told {
+            self.publish();
+        }
+    }
+
+    fn note_control(&mut self, control: ControlView) {
+        let known = self.controls.iter().position(|known| known.name == control.name);
+        let changed = known.is_none_or(|at| self.controls[at].state != control.state);
+        let controls = Arc::make_mut(&mut self.controls);
+        if changed {
+            let (name, state, detail) = (Arc::clone(&control.name), control.state, Arc::clone(&control.detail));
+            self.parts.events.emit(clock::unix_ms(), Event::Daemon(Daemon::Control { name, state, detail }));
+        }
+        match known {
+            Some(at) => controls[at] = control,
+            None => {
+                controls.push(control);
+                controls.sort_by(|a, b| a.name.cmp(&b.name));
+            }
+        }
+    }
+
+    fn reload(&mut self, now: Moment) {
+        self.parts.notifier.reloading();
+        let unix_ms = clock::unix_ms();
+        let told = match (self.parts.reload)() {
+            Err(why) => Daemon::ReloadRefused { why },
+            Ok(settings) => {
+                let sources = settings.sources.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
+                self.take(now, settings);
+                Daemon::Reloaded { sources: sources.join(", ") }
+            }
+        };
+        self.parts.events.emit(unix_ms, Event::Daemon(told));
+        self.parts.notifier.ready("guarding");
+        self.told = None;
+        self.tell_manager(now);
+    }
+
+    fn take(&mut self, now: Moment, settings: Settings) {
+        if settings.http != self.parts.settings.http || settings.state_directory != self.parts.settings.state_directory
+        {
+            let what = "[http] and state_directory".to_owned();
+            let why = "they are taken at start; restart node-guardian to change them".to_owned();
+            self.parts.events.emit(clock::unix_ms(), Event::Daemon(Daemon::Degraded { what, why }));
+        }
+        if settings.sampling != self.parts.settings.sampling {
+            self.parts.sampler = Sampler::open(&settings.sampling);
+            self.pace = Pace::new(&settings.sampling);
+            self.seen_blind_spots = None;
+        }
+        let names = &settings.controls;
+        Arc::make_mut(&mut self.controls).retain(|known| names.iter().any(|control| control.name == known.name));
+        if !self.parts.workers.reconfigure(settings.controls.clone()) {
+            tracing::error!("the thread that acts has ended; restart node-guardian");
+        }
+        self.parts.events.expect(&settings.policy);
+        let plan = Arc::new(Plan::new(settings.policy.clone()));
+        self.parts.guardian.reload(now, Arc::clone(&plan));
+        // The views of rules and their plan must change together, and this must not be missed.
+        self.parts.board.replace_plan(plan);
+        self.parts.settings = settings;
+    }
+
+    fn stop(&mut self, now: Moment) {
+        if self.stop_by.is_some() {
+            return;
+        }
+        self.stop_by = Some(now + STOP_WITHIN);
+        self.parts.notifier.stopping("releasing what is in force");
+        let why = "asked to stop".to_owned();
+        self.parts.events.emit(clock::unix_ms(), Event::Daemon(Daemon::Stopping { why }));
+        self.parts.guardian.step(now, Input::Stopping, &mut self.out);
+    }
+
+    fn is_done(&self, now: Moment) -> bool {
+        self.stop_by.is_some_and(|by| self.parts.guardian.owes_nothing() || now >= by)
+    }
+
+    /// One line for each thing that is in force, on request.
+    fn describe(&self) {
+        self.parts.board.read(|snapshot| {
+            let view = &snapshot.view;
+            tracing::info!(mode = view.mode.name(), in_force = view.actions.len(), tick = snapshot.tick, "status");
+            for action in &view.actions {
+                let (phase, rule) = (action.phase.name(), &*action.rule);
+                tracing::info!(action = %action.id, mitigation = %action.mitigation, phase, rule, "in force");
+            }
+        });
+    }
+
+    fn tell_manager(&mut self, now: Moment) {
+        let in_force = self.parts.guardian.in_force();
+        let mode = self.parts.guardian.mode();
+        if self.told == Some((mode, in_force)) || self.stop_by.is_some() && now > Moment::ORIGIN {
+            return;
+        }
+        self.told = Some((mode, in_force));
+        self.parts.notifier.status(&format!("{mode}; {in_force} in force"));
+    }
+
+    fn publish(&mut self) {
+        self.gather_blind_spots();
+        let pace = self.until_next(self.ticked_at);
+        let (guardian, sampler) = (&self.parts.guardian, &self.parts.sampler);
+        let (tick, at, sample) = (self.tick, self.ticked_at, &self.sample);
+        let (controls, blind_spots) = (&self.controls, &self.blind_spots);
+        self.parts.board.publish(|snapshot| {
+            snapshot.tick = tick;
+            snapshot.at = at;
+            snapshot.unix_ms = clock::unix_ms();
+            snapshot.pace = pace;
+            snapshot.sample.copy_from(sample);
+            guardian.show(&mut snapshot.view);
+            share(&mut snapshot.facts, &sampler.facts());
+            share(&mut snapshot.controls, controls);
+            share(&mut snapshot.blind_spots, blind_spots);
+        });
+    }
+
+    fn gather_blind_spots(&mut self) {
+        let found = self.parts.sampler.blind_spots();
+        if self.seen_blind_spots.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, found)) {
+            return;
+        }
+        let known = Arc::clone(&self.blind_spots);
+        let all: Vec<BlindSpot> = self.parts.blind_spots.iter().chain(found.iter()).cloned().collect();
+        self.seen_blind_spots = Some(Arc::clone(found));
+        let unix_ms = clock::unix_ms();
+        for spot in all.iter().filter(|spot| !known.contains(spot)) {
+            let lost = Daemon::SourceLost { what: spot.what.clone(), why: spot.why.clone() };
+            self.parts.events.emit(unix_ms, Event::Daemon(lost));
+        }
+        for spot in known.iter().filter(|spot| !all.iter().any(|now| now.what == spot.what)) {
+            self.parts.events.emit(unix_ms, Event::Daemon(Daemon::SourceFound { what: spot.what.clone() }));
+        }
+        self.blind_spots = Arc::new(all);
+    }
+}
+
+fn share<T>(theirs: &mut Arc<T>, ours: &Arc<T>) {
+    if !Arc::ptr_eq(theirs, ours) {
+        *theirs = Arc::clone(ours);
+    }
+}
+
+/// Since a moment that this loop took; nothing where the clock cannot be read, which `run` reports.
+fn elapsed(since: Moment) -> Duration {
+    clock::now().map_or(Duration::ZERO, |now| now.since(since))
+}

@@ -1,0 +1,47 @@
+//! `check`: every complaint about the configuration in one run, by the same path as start-up. With `--live` every control
+//! is asked whether it can be reached and used; nothing is changed.
+
+use super::run::{Options, source};
+use super::{CheckArgs, code, complain, print};
+use crate::config::{self, settings};
+use crate::control::worker::probe_once;
+use crate::policy::mitigation::Outcome;
+
+pub fn run(args: &CheckArgs) -> u8 {
+    let source = source(&Options { config: args.config.clone(), ..Options::default() });
+    let checked = config::check(&source);
+    let controls = checked.settings.as_ref().map(|settings| settings.controls.clone());
+    if args.json {
+        let Ok(json) = serde_json::to_string(&checked.json()) else { return code::INTERNAL };
+        print(&format!("{json}\n"));
+    } else if controls.is_some() {
+        print(&checked.text());
+    } else {
+        // As compilers do: what is wrong goes where errors go.
+        eprint!("{}", checked.text());
+    }
+    match controls {
+        None => code::BAD_CONFIGURATION,
+        Some(controls) if args.live => live(&controls),
+        Some(_) => 0,
+    }
+}
+
+fn live(controls: &[settings::Control]) -> u8 {
+    let probes = match probe_once(controls) {
+        Ok(probes) => probes,
+        Err(error) => return complain(&format!("cannot ask the controls: {error}"), code::INTERNAL),
+    };
+    if probes.is_empty() {
+        print("no control is configured: nothing to ask\n");
+        return 0;
+    }
+    let width = probes.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
+    let mut usable = true;
+    for (name, probe) in probes {
+        usable &= probe.outcome == Outcome::Applied;
+        let word = if probe.outcome == Outcome::Applied { "usable" } else { probe.outcome.name() };
+        print(&format!("{name:width$}  {word:<11}  {}\n", probe.detail));
+    }
+    if usable { 0 } else { code::BAD_CONFIGURATION }
+}

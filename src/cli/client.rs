@@ -1,0 +1,202 @@
+//! Asking the daemon: over its admin socket, else over TCP. One request, one bounded answer, one deadline.
+
+use std::fs;
+use std::io::{Error, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+
+use super::{Reach, code};
+
+const DEFAULT_SOCKET: &str = "/run/node-guardian/admin.sock";
+const DEFAULT_URL: &str = "http://127.0.0.1:9977";
+
+const DEADLINE: Duration = Duration::from_secs(5);
+/// The whole trail is 300 kB.
+const MOST_BYTES: usize = 8 * 1024 * 1024;
+
+#[derive(Debug)]
+pub enum Failure {
+    /// Nobody answers; with what to try.
+    Unreachable(String),
+    /// An answer that is a refusal, in the daemon's own words.
+    Refused(String),
+}
+
+impl Failure {
+    /// Tells it and gives the exit code.
+    pub fn complain(&self) -> u8 {
+        match self {
+            Failure::Unreachable(sentence) => super::complain(sentence, code::UNREACHABLE),
+            Failure::Refused(sentence) => super::complain(sentence, code::NOT_WELL),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Client {
+    ways: Vec<Way>,
+    token: Option<String>,
+    runtime: tokio::runtime::Runtime,
+}
+
+#[derive(Clone, Debug)]
+enum Way {
+    Socket(PathBuf),
+    Tcp { authority: String },
+}
+
+impl Way {
+    fn name(&self) -> String {
+        match self {
+            Way::Socket(path) => path.display().to_string(),
+            Way::Tcp { authority } => format!("http://{authority}"),
+        }
+    }
+}
+
+struct Answer {
+    status: u16,
+    body: Bytes,
+}
+
+impl Client {
+    pub fn new(reach: &Reach) -> Result<Self, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::Unreachable(format!("cannot start: {error}")))?;
+        let token = reach.token_file.as_deref().map(read_token).transpose()?;
+        Ok(Self { ways: ways(reach)?, token, runtime })
+    }
+
+    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.ask(&Method::GET, path, String::new())
+    }
+
+    pub fn post<T: DeserializeOwned>(&self, path: &str, body: String) -> Result<T, Failure> {
+        self.ask(&Method::POST, path, body)
+    }
+
+    fn ask<T: DeserializeOwned>(&self, method: &Method, path: &str, body: String) -> Result<T, Failure> {
+        let answer = self.runtime.block_on(self.first_answer(method, path, &body))?;
+        if answer.status >= 400 {
+            let problem: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+            let detail = problem["detail"].as_str().unwrap_or("it did not say why");
+            return Err(Failure::Refused(format!("{method} {path} was refused ({}): {detail}", answer.status)));
+        }
+        serde_json::from_slice(&answer.body).map_err(|error| {
+            Failure::Refused(format!("the answer to {path} cannot be read ({error}); is that a node-guardian?"))
+        })
+    }
+
+    async fn first_answer(&self, method: &Method, path: &str, body: &str) -> Result<Answer, Failure> {
+        let mut reasons = Vec::new();
+        for way in &self.ways {
+            match timeout(DEADLINE, self.exchange(way, method, path, body)).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => reasons.push(format!("{}: {}", way.name(), reason(&error))),
+                Err(_) => reasons.push(format!("{}: no answer within 5 s", way.name())),
+            }
+        }
+        let advice = "is it running (systemctl status node-guardian)? Elsewhere: --socket or --url";
+        Err(Failure::Unreachable(format!("nobody answers at {}; {advice}", reasons.join(", nor at "))))
+    }
+
+    async fn exchange(&self, way: &Way, method: &Method, path: &str, body: &str) -> Result<Answer, Error> {
+        let host = match way {
+            Way::Socket(_) => "localhost",
+            Way::Tcp { authority } => authority,
+        };
+        let mut request =
+            Request::builder().method(method).uri(path).header(HOST, host).header(CONTENT_TYPE, "application/json");
+        if let (Way::Tcp { .. }, Some(token)) = (way, &self.token) {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let request = request.body(Full::new(Bytes::from(body.to_owned()))).map_err(Error::other)?;
+        match way {
+            Way::Socket(path) => send(UnixStream::connect(path).await?, request).await,
+            Way::Tcp { authority } => send(TcpStream::connect(authority).await?, request).await,
+        }
+    }
+}
+
+async fn send<S: AsyncRead + AsyncWrite + Unpin>(stream: S, request: Request<Full<Bytes>>) -> Result<Answer, Error> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(Error::other)?;
+    let exchange = async {
+        let response = sender.send_request(request).await.map_err(Error::other)?;
+        let status = response.status().as_u16();
+        let body = Limited::new(response.into_body(), MOST_BYTES).collect().await.map_err(Error::other)?;
+        Ok(Answer { status, body: body.to_bytes() })
+    };
+    let mut exchange = std::pin::pin!(exchange);
+    tokio::select! {
+        answer = &mut exchange => answer,
+        // The connection may be over before the answer is taken out of it.
+        _ = connection => exchange.await,
+    }
+}
+
+/// What was named; else the usual socket, and behind it the usual port.
+fn ways(reach: &Reach) -> Result<Vec<Way>, Failure> {
+    let tcp = |url: &str| authority(url).map(|authority| Way::Tcp { authority });
+    let socket = |path: &Path| Way::Socket(path.to_owned());
+    Ok(match (&reach.socket, &reach.url) {
+        (Some(path), Some(url)) => vec![socket(path), tcp(url)?],
+        (Some(path), None) => vec![socket(path)],
+        (None, Some(url)) => vec![tcp(url)?],
+        (None, None) => vec![socket(Path::new(DEFAULT_SOCKET)), tcp(DEFAULT_URL)?],
+    })
+}
+
+fn authority(url: &str) -> Result<String, Failure> {
+    let rest = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+    let rest = rest.filter(|rest| !rest.is_empty() && !rest.contains(['/', '@', '?']));
+    let Some(rest) = rest else {
+        return Err(Failure::Unreachable(format!("{url:?} is no address; expected http://HOST:PORT")));
+    };
+    let has_port = rest.rsplit(':').next().is_some_and(|port| !port.is_empty() && port.parse::<u16>().is_ok());
+    Ok(if has_port && rest.contains(':') { rest.to_owned() } else { format!("{rest}:80") })
+}
+
+fn read_token(path: &Path) -> Result<String, Failure> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(text.trim().to_owned()),
+        Err(error) => Err(Failure::Unreachable(format!("cannot read the token {}: {error}", path.display()))),
+    }
+}
+
+fn reason(error: &Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => "no such socket".to_owned(),
+        ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        ErrorKind::PermissionDenied => "permission denied (be root, or in the group node-guardian)".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_a_host_and_a_port() {
+        let read = |url| authority(url).ok();
+        assert_eq!(read("http://127.0.0.1:9977/"), Some("127.0.0.1:9977".to_owned()));
+        assert_eq!(read("http://[::1]:9977"), Some("[::1]:9977".to_owned()));
+        assert_eq!(read("http://node"), Some("node:80".to_owned()));
+        for wrong in ["https://node", "node:9977", "http://", "http://node/metrics", "http://a@b"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! One subcommand, one exit code. Nothing here decides: the daemon is `agent`, and the other subcommands ask it over its
+//! admin socket or work on files. What goes wrong is one sentence on stderr that says what to do next; with `--json`
+//! nothing but JSON goes to stdout.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Parser, Subcommand};
+
+use crate::policy::mitigation::Level;
+use crate::policy::unit::Quantity;
+
+mod check;
+mod client;
+mod explain;
+mod metrics;
+mod paint;
+mod release;
+pub mod replay;
+pub mod run;
+mod status;
+
+/// What the process leaves behind for scripts; the numbers are those of sysexits.h where it has one.
+pub mod code {
+    /// Emergency or recovering; something still owed; `--expect` differs.
+    pub const NOT_WELL: u8 = 1;
+    /// `EX_UNAVAILABLE`: nobody answers.
+    pub const UNREACHABLE: u8 = 69;
+    /// `EX_SOFTWARE`
+    pub const INTERNAL: u8 = 70;
+    /// `EX_CONFIG`
+    pub const BAD_CONFIGURATION: u8 = 78;
+}
+
+/// Keeps this Linux node usable while something on it runs away.
+#[derive(Debug, Parser)]
+#[command(name = "node-guardian", version, max_term_width = 80)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Guard this node, in the foreground
+    Run(RunArgs),
+    /// Compile the whole configuration and print every complaint
+    Check(CheckArgs),
+    /// How the node is, what was done and why, and how much room is left
+    Status(StatusArgs),
+    /// Why each rule does what it does
+    Explain(ExplainArgs),
+    /// List every metric that a condition may use
+    Metrics(MetricsArgs),
+    /// Run recorded or hand-written samples through the rules, offline
+    Replay(ReplayArgs),
+    /// Undo now what is in force
+    Release(ReleaseArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Default: /etc/node-guardian/config.toml where it exists, else what is built in
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Decide and tell, change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How far it may go
+    #[arg(long, value_parser = PossibleValuesParser::new(Level::ALL.map(Level::name)))]
+    pub level: Option<String>,
+}
+
+impl RunArgs {
+    fn options(&self) -> run::Options {
+        run::Options { config: self.config.clone(), dry_run: self.dry_run, level: self.level.clone() }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Default: /etc/node-guardian/config.toml
+    #[arg(value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Also ask every control whether it can be reached and used; changes nothing
+    #[arg(long)]
+    pub live: bool,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    pub reach: Reach,
+    #[arg(long)]
+    pub json: bool,
+    /// Again every second, until interrupted
+    #[arg(long)]
+    pub watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// Default: all rules
+    pub rule: Option<String>,
+    #[command(flatten)]
+    pub reach: Reach,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct MetricsArgs {
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// The samples
+    pub trace: PathBuf,
+    /// What should be decided; exit 1 where it differs
+    #[arg(long, value_name = "FILE")]
+    pub expect: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct ReleaseArgs {
+    /// Numbers from `status`; default: all that is in force
+    #[arg(value_name = "ACTION")]
+    pub actions: Vec<u64>,
+    #[command(flatten)]
+    pub reach: Reach,
+    /// How long to wait for what comes of it
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = read_duration)]
+    pub wait: Duration,
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Where the daemon is.
+#[derive(Clone, Debug, Args)]
+pub struct Reach {
+    /// The daemon's admin socket [default: /run/node-guardian/admin.sock]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Asked where there is no socket [default: http://127.0.0.1:9977]
+    #[arg(long)]
+    pub url: Option<String>,
+    /// Sent as bearer token with --url
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+}
+
+impl Cli {
+    /// Runs the subcommand.
+    #[must_use]
+    pub fn execute(&self) -> ExitCode {
+        let code = match &self.command {
+            Command::Status(args) => status::run(args),
+            Command::Explain(args) => explain::run(args),
+            Command::Metrics(args) => metrics::run(args),
+            Command::Release(args) => release::run(args),
+            Command::Run(args) => run::run(&args.options()),
+            Command::Replay(args) => replay::run(&args.config, &args.trace, args.expect.as_deref()),
+            Command::Check(args) => check::run(args),
+        };
+        ExitCode::from(code)
+    }
+}
+
+fn read_duration(text: &str) -> Result<Duration, String> {
+    Quantity::parse(text).and_then(Quantity::duration).ok_or_else(|| "expected a duration, such as 30s".to_owned())
+}
+
+/// To stdout; false when nobody reads it any more, which is no mistake.
+fn print(text: &str) -> bool {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
+}
+
+/// One sentence to stderr, and the exit code to leave with.
+fn complain(sentence: &str, code: u8) -> u8 {
+    // Where stderr is closed there is nobody left to tell.
+    writeln!(io::stderr(), "node-guardian: {sentence}").ok();
+    code
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+        let cli = Cli::try_parse_from(["node-guardian", "run", "--level", "minimal", "--dry-run"]).unwrap();
+        assert!(matches!(cli.command, Command::Run(RunArgs { level: Some(_), dry_run: true, .. })));
+        let wrong = Cli::try_parse_from(["node-guardian", "run", "--level", "max"]).unwrap_err().to_string();
+        assert!(wrong.contains("[possible values: disabled, minimal, standard, aggressive, maximum]"), "{wrong}");
+        let wrong = Cli::try_parse_from(["node-guardian", "release", "--wait", "5"]).unwrap_err().to_string();
+        assert!(wrong.contains("such as 30s"), "{wrong}");
+    }
+}

@@ -1,0 +1,241 @@
+//! `run`: puts the daemon together and runs it in the foreground. What cannot be had, a privilege or a listener, is
+//! told and lived without where guarding is still possible without it.
+
+use std::env;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::unistd::geteuid;
+
+use super::code;
+use crate::agent::{Agent, Parts, Waker};
+use crate::clock;
+use crate::config::settings::Settings;
+use crate::config::{self, Source};
+use crate::control::worker::{Record, Workers};
+use crate::events::{Daemon, Event, Events, Log};
+use crate::host::facts::Facts;
+use crate::host::sampler::Sampler;
+use crate::host::trigger::Triggers;
+use crate::http;
+use crate::inbox::{self, Door};
+use crate::journal::{Entry, Journal, JournalError};
+use crate::logging;
+use crate::notify::Notifier;
+use crate::policy::guardian::{Decisions, Guardian, Inherited};
+use crate::policy::mitigation::ActionId;
+use crate::policy::moment::Moment;
+use crate::policy::plan::Plan;
+use crate::policy::sample::Sample;
+use crate::policy::view::View;
+use crate::privilege;
+use crate::signals;
+use crate::status::{BlindSpot, Board, Snapshot};
+use crate::telemetry::Telemetry;
+
+/// What the command line may change.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    pub config: Option<PathBuf>,
+    pub dry_run: bool,
+    pub level: Option<String>,
+}
+
+/// Runs until it is told to stop; the exit code.
+#[must_use]
+pub fn run(options: &Options) -> u8 {
+    let source = source(options);
+    let settings = match config::load(&source) {
+        Ok(settings) => settings,
+        Err(complaints) => {
+            eprintln!("{complaints}");
+            return code::BAD_CONFIGURATION;
+        }
+    };
+    match guard(settings, source) {
+        Ok(()) => 0,
+        Err(why) => {
+            eprintln!("node-guardian: {why}");
+            code::INTERNAL
+        }
+    }
+}
+
+/// The files, the environment and the command line. Without root, what is root's by default goes where we may write.
+#[must_use]
+pub fn source(options: &Options) -> Source {
+    let mut environment = config::environment(env::vars_os());
+    if !geteuid().is_root() {
+        for (variable, directory) in user_directories(|name| env::var_os(name).map(PathBuf::from)) {
+            environment.entry(variable.to_owned()).or_insert_with(|| directory.display().to_string());
+        }
+    }
+    Source {
+        file: options.config.clone(),
+        environment,
+        level: options.level.clone(),
+        dry_run: options.dry_run,
+        ..Source::default()
+    }
+}
+
+/// As the XDG base directory specification has them.
+fn user_directories(variable: impl Fn(&str) -> Option<PathBuf>) -> [(&'static str, PathBuf); 2] {
+    let temporary = || env::temp_dir().join(format!("node-guardian-{}", geteuid()));
+    let state = variable("XDG_STATE_HOME").or_else(|| Some(variable("HOME")?.join(".local/state")));
+    [
+        ("STATE_DIRECTORY", state.map_or_else(temporary, |state| state.join("node-guardian"))),
+        ("RUNTIME_DIRECTORY", variable("XDG_RUNTIME_DIR").map_or_else(temporary, |run| run.join("node-guardian"))),
+    ]
+}
+
+fn guard(settings: Settings, source: Source) -> Result<(), String> {
+    let filter = env::var("NODE_GUARDIAN_LOG").ok();
+    logging::install(filter.as_deref()).map_err(|error| error.to_string())?;
+    let proc_root = settings.sampling.proc_root.clone();
+    let mut blind_spots: Vec<BlindSpot> =
+        [privilege::protect_from_oom_killer(&proc_root), privilege::lock_memory(&proc_root)]
+            .into_iter()
+            .flatten()
+            .collect();
+    let telemetry = Telemetry::install()?;
+    let (door, inbox) = inbox::open().map_err(|errno| format!("cannot make the loop's inbox: {errno}"))?;
+    signals::install(&door).map_err(|error| format!("cannot handle signals: {error}"))?;
+    let mut events = Events::new(Arc::new(Log::default()));
+    let started = clock::now().map_err(|errno| format!("cannot read the clock: {errno}"))?;
+    tell_start(&mut events, &settings);
+
+    let plan = Arc::new(Plan::new(settings.policy.clone()));
+    events.expect(&settings.policy);
+    let opened = open_journal(&settings, &mut events, &mut blind_spots)?;
+    let mut first = Decisions::default();
+    let guardian = Guardian::new(started, Arc::clone(&plan), opened.inherited, opened.next_id, &mut first);
+    let workers = start_workers(opened.journal, &settings, &door)?;
+
+    let sampler = Sampler::open(&settings.sampling);
+    let triggers = Triggers::arm(&proc_root);
+    blind_spots.extend(triggers.blind_spots().iter().cloned());
+    let board = Arc::new(Board::new(first_snapshot(started, plan)));
+    let log = Arc::clone(events.log());
+    let site = http::serve(&settings.http, Arc::clone(&board), log, telemetry, door)?;
+    tell_where(&settings, &site);
+
+    let waker = Waker::new(&inbox, triggers).map_err(|errno| format!("cannot wait for events: {errno}"))?;
+    // Last, so that no other thread has it.
+    blind_spots.extend(privilege::schedule_in_real_time(privilege::Urgency::Loop));
+    let agent = Agent::new(Parts {
+        settings,
+        reload: Box::new(move || config::load(&source).map_err(|complaints| complaints.to_string())),
+        guardian,
+        first,
+        sampler,
+        waker,
+        inbox,
+        workers,
+        board,
+        events,
+        notifier: Notifier::from_environment(),
+        blind_spots,
+        started,
+    });
+    let ended = agent.run().map_err(|errno| format!("the loop cannot go on: {errno}"));
+    site.stop();
+    ended
+}
+
+struct Opened {
+    journal: Result<Journal, JournalError>,
+    inherited: Vec<Inherited>,
+    next_id: ActionId,
+}
+
+/// Without a journal nothing is changed, but everything is still seen and told.
+fn open_journal(settings: &Settings, events: &mut Events, blind_spots: &mut Vec<BlindSpot>) -> Result<Opened, String> {
+    match Journal::open(&settings.state_directory) {
+        Ok(opened) => {
+            if let Some(what) = opened.damage {
+                events.emit(clock::unix_ms(), Event::Daemon(Daemon::JournalDamage { what }));
+            }
+            let inherit = |entry: &Entry| Inherited {
+                id: entry.id,
+                mitigation: entry.mitigation.clone(),
+                rule: Arc::clone(&entry.rule),
+            };
+            let inherited = opened.journal.entries().iter().map(inherit).collect();
+            let next_id = opened.journal.next_id();
+            Ok(Opened { journal: Ok(opened.journal), inherited, next_id })
+        }
+        Err(held @ JournalError::Held { .. }) => Err(held.to_string()),
+        Err(error) => {
+            let why = format!("nothing will be changed, because the journal cannot be opened: {error}");
+            events.emit(clock::unix_ms(), Event::Daemon(Daemon::JournalFailed { why: why.clone() }));
+            blind_spots.push(BlindSpot { what: settings.state_directory.display().to_string(), why });
+            Ok(Opened { journal: Err(error), inherited: Vec::new(), next_id: ActionId(1) })
+        }
+    }
+}
+
+fn start_workers(journal: Result<Journal, JournalError>, settings: &Settings, door: &Door) -> Result<Workers, String> {
+    let controls = settings.controls.clone();
+    let started = match journal {
+        Ok(journal) => Workers::start(journal, controls, door.clone()),
+        Err(error) => Workers::start(NoJournal { why: error.to_string() }, controls, door.clone()),
+    };
+    started.map_err(|error| format!("cannot start the thread that acts: {error}"))
+}
+
+/// Refuses every change, since none could be undone after a crash.
+struct NoJournal {
+    why: String,
+}
+
+impl Record for NoJournal {
+    fn write(&mut self, _: &Entry) -> Result<(), JournalError> {
+        Err(JournalError::Absent { why: self.why.clone() })
+    }
+
+    fn close(&mut self, _: ActionId) -> Result<(), JournalError> {
+        Ok(())
+    }
+
+    fn entries(&self) -> &[Entry] {
+        &[]
+    }
+}
+
+fn first_snapshot(started: Moment, plan: Arc<Plan>) -> Snapshot {
+    Snapshot {
+        tick: 0,
+        at: started,
+        unix_ms: clock::unix_ms(),
+        started,
+        pace: std::time::Duration::ZERO,
+        sample: Sample::new(started),
+        view: View::default(),
+        plan,
+        facts: Arc::new(Facts::default()),
+        blind_spots: Arc::default(),
+        controls: Arc::default(),
+    }
+}
+
+fn tell_start(events: &mut Events, settings: &Settings) {
+    let names: Vec<String> = settings.sources.iter().map(|path| path.display().to_string()).collect();
+    let sources = if names.is_empty() { "built-in defaults".to_owned() } else { names.join(", ") };
+    events.emit(clock::unix_ms(), Event::Daemon(Daemon::Started { version: env!("CARGO_PKG_VERSION"), sources }));
+}
+
+/// A person who starts it by hand is told where to look.
+fn tell_where(settings: &Settings, site: &http::Handle) {
+    if !std::io::stderr().is_terminal() {
+        return;
+    }
+    if let Some(address) = site.address() {
+        eprintln!("Look at http://{address}/status (curl), /health and /metrics (Prometheus);");
+    }
+    let socket = settings.http.socket.display();
+    let usual = Path::new("/run/node-guardian/admin.sock") == settings.http.socket;
+    let flag = if usual { String::new() } else { format!(" --socket {socket}") };
+    eprintln!("or run `node-guardian status{flag}` in another terminal. Ctrl-C releases everything and ends.");
+}

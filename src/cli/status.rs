@@ -1,0 +1,352 @@
+//! `status`: what somebody who was woken at three needs first, in 80 columns: how it is, what was done about it and why,
+//! how much room is left where, and what every rule is up to.
+
+use std::fmt::Write;
+use std::io::IsTerminal;
+use std::thread;
+use std::time::Duration;
+
+use super::client::{Client, Failure};
+use super::paint::{Paint, Tone, duration, wrapped};
+use super::{StatusArgs, code, print};
+use crate::clock;
+use crate::http::shape::{Action, Headroom, Rule, Status};
+
+const WIDTH: usize = 80;
+const AGAIN: Duration = Duration::from_secs(1);
+/// Up to the beginning, and clear what is below.
+const HOME: &str = "\x1b[H\x1b[J";
+/// A daemon that published nothing for so long is stuck, whatever its pace.
+const STALE: f64 = 5.0;
+
+pub fn run(args: &StatusArgs) -> u8 {
+    let client = match Client::new(&args.reach) {
+        Ok(client) => client,
+        Err(failure) => return failure.complain(),
+    };
+    loop {
+        let code = match show(&client, args) {
+            Ok((code, Reader::Listens)) => code,
+            Ok((code, Reader::Gone)) => return code,
+            Err(failure) => failure.complain(),
+        };
+        if !args.watch {
+            return code;
+        }
+        thread::sleep(AGAIN);
+    }
+}
+
+/// Whoever reads our output, `head` for one, may have enough of it.
+enum Reader {
+    Listens,
+    Gone,
+}
+
+fn show(client: &Client, args: &StatusArgs) -> Result<(u8, Reader), Failure> {
+    let (code, mut text) = if args.json {
+        let status: serde_json::Value = client.get("/status")?;
+        (exit_code(status["mode"].as_str().unwrap_or_default()), format!("{status}\n"))
+    } else {
+        let status: Status = client.get("/status")?;
+        let age = clock::unix_ms().saturating_sub(status.sampled_unix_ms);
+        (exit_code(&status.mode), render(&status, Duration::from_millis(age), Paint::of_stdout()))
+    };
+    if args.watch && !args.json && std::io::stdout().is_terminal() {
+        text.insert_str(0, HOME);
+    }
+    Ok((code, if print(&text) { Reader::Listens } else { Reader::Gone }))
+}
+
+fn exit_code(mode: &str) -> u8 {
+    if mode == "normal" { 0 } else { code::NOT_WELL }
+}
+
+fn render(status: &Status, age: Duration, paint: Paint) -> String {
+    let mut page = Page { text: String::new(), paint };
+    page.title(status, age.as_secs_f64());
+    page.in_force(&status.in_force);
+    page.headroom(status);
+    page.rules(&status.rules);
+    page.controls(status);
+    page.blind_spots(status);
+    page.text
+}
+
+struct Page {
+    text: String,
+    paint: Paint,
+}
+
+impl Page {
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        // Writing to a string cannot fail.
+        self.text.write_fmt(line).ok();
+        self.text.push('\n');
+    }
+
+    fn heading(&mut self, name: &str) {
+        let name = self.paint.paint(Tone::Heading, name);
+        self.line(format_args!("\n{name}"));
+    }
+
+    /// A text of any length after a margin, folded below itself.
+    fn folded(&mut self, margin: usize, text: &str) {
+        for line in wrapped(text, WIDTH - margin) {
+            self.line(format_args!("{:margin$}{line}", ""));
+        }
+    }
+
+    fn title(&mut self, status: &Status, age: f64) {
+        let tone = match status.mode.as_str() {
+            "normal" => Tone::Good,
+            "emergency" => Tone::Bad,
+            _ => Tone::Uneasy,
+        };
+        let mode = self.paint.paint(tone, &status.mode.to_uppercase());
+        let host = if status.host.is_empty() { String::new() } else { format!("{}: ", status.host) };
+        self.line(format_args!("{host}{mode} for {}", duration(status.mode_seconds)));
+        if !status.because.is_empty() {
+            self.folded(2, &format!("because of {}", status.because.join(", ")));
+        }
+        if let Some(hold) = status.hold_seconds.filter(|hold| *hold > 0.0 && status.mode == "emergency") {
+            self.folded(2, &format!("stays for another {} at least", duration(hold)));
+        }
+        let dry = if status.dry_run { ", dry run: nothing is changed" } else { "" };
+        let facts =
+            format!("version {}, level {}{dry}, up {}", status.version, status.level, duration(status.uptime_seconds));
+        let facts = self.paint.paint(Tone::Faint, &facts);
+        self.line(format_args!("{facts}"));
+        if status.tick == 0 {
+            self.line(format_args!("no sample yet"));
+        } else if age > STALE.max(3.0 * status.pace_seconds) {
+            let told = format!("the last sample is {} old: is the daemon stuck?", duration(age));
+            let told = self.paint.paint(Tone::Bad, &told);
+            self.line(format_args!("{told}"));
+        }
+    }
+
+    fn in_force(&mut self, actions: &[Action]) {
+        self.heading("IN FORCE");
+        if actions.is_empty() {
+            self.line(format_args!("  nothing"));
+        }
+        for action in actions {
+            let phase = match action.phase.as_str() {
+                "in_force" => String::new(),
+                other => format!(" ({})", other.replace('_', " ")),
+            };
+            let tone = if matches!(action.phase.as_str(), "owed" | "in_doubt") { Tone::Bad } else { Tone::Uneasy };
+            let what = self.paint.paint(tone, &format!("{}{phase}", action.text));
+            self.line(format_args!("  #{} {what} for {}", action.id, duration(action.seconds)));
+            let retry = action.next_try_seconds.map(|left| format!("; next try in {}", duration(left)));
+            let why = [format!("rule {}", action.rule), action.detail.clone()];
+            let why: Vec<String> = why.into_iter().filter(|part| !part.is_empty()).collect();
+            self.folded(6, &format!("{}{}", why.join(": "), retry.unwrap_or_default()));
+        }
+    }
+
+    fn headroom(&mut self, status: &Status) {
+        self.heading("HEADROOM");
+        for line in status.headroom.iter().filter(|line| line.value.is_some()) {
+            self.headroom_line(line);
+        }
+        for (resource, left) in &status.exhaustion_seconds {
+            self.line(format_args!("  {resource} runs out in {} if it goes on like this", duration(*left)));
+        }
+        for (resource, hint) in status.scale_hints.iter().filter(|(_, hint)| **hint != 0) {
+            let more = if *hint > 0 { "more" } else { "less" };
+            self.line(format_args!("  scale hint: {more} {resource}"));
+        }
+    }
+
+    fn headroom_line(&mut self, line: &Headroom) {
+        let name = match &line.instance {
+            Some(instance) => line.metric.replacen('.', &format!("[{}].", tail(instance, 12)), 1),
+            None => line.metric.clone(),
+        };
+        let room = match &line.nearest {
+            None => String::new(),
+            Some(nearest) if line.state == "beyond" => format!("beyond {} {}", nearest.text, nearest.rule),
+            Some(nearest) => format!("{} to {} ({})", nearest.room_shown, nearest.rule, nearest.text),
+        };
+        let room = head(&room, WIDTH - 47);
+        let (mark, tone) = match line.state.as_str() {
+            "beyond" => ("!", Tone::Bad),
+            "near" => ("~", Tone::Uneasy),
+            _ => (" ", Tone::Good),
+        };
+        let mark = self.paint.paint(tone, mark);
+        let name = head(&name, 32);
+        self.line(format_args!("{mark} {name:<32} {:>9}  {room}", line.shown));
+    }
+
+    fn rules(&mut self, rules: &[Rule]) {
+        self.heading("RULES");
+        let (quiet, active): (Vec<&Rule>, Vec<&Rule>) = rules.iter().partition(|rule| rule.state == "quiet");
+        for rule in active {
+            let tone = match (rule.state.as_str(), rule.severity.as_str()) {
+                ("firing", "emergency") => Tone::Bad,
+                ("cooling", _) => Tone::Faint,
+                _ => Tone::Uneasy,
+            };
+            let state = self.paint.paint(tone, &format!("{:<9}", rule.state));
+            let ladder =
+                if rule.steps == 0 { String::new() } else { format!("step {}/{}", rule.steps_taken, rule.steps) };
+            let dry = if rule.dry_run { " dry run" } else { "" };
+            let (name, since) = (head(&rule.name, 32), duration(rule.seconds));
+            self.line(format_args!("  {name:<32} {state} {since:>8}  {ladder}{dry}"));
+            self.folded(6, &rule.waits_for);
+        }
+        if rules.is_empty() {
+            self.line(format_args!("  none"));
+        } else if !quiet.is_empty() {
+            let names: Vec<&str> = quiet.iter().map(|rule| rule.name.as_str()).collect();
+            self.folded(2, &format!("quiet: {}", names.join(", ")));
+        }
+    }
+
+    fn controls(&mut self, status: &Status) {
+        if status.controls.is_empty() {
+            return;
+        }
+        self.heading("CONTROLS");
+        for control in &status.controls {
+            let fine = matches!(control.state.as_str(), "applied" | "already");
+            let (state, tone) = if fine { ("ready", Tone::Good) } else { (control.state.as_str(), Tone::Bad) };
+            let state = self.paint.paint(tone, state);
+            self.line(format_args!("  {} ({}): {state}", control.name, control.kind));
+            self.folded(6, &control.detail);
+        }
+    }
+
+    fn blind_spots(&mut self, status: &Status) {
+        if status.blind_spots.is_empty() {
+            return;
+        }
+        self.heading("CANNOT SEE");
+        for spot in &status.blind_spots {
+            self.line(format_args!("  {}", spot.what));
+            self.folded(6, &spot.why);
+        }
+    }
+}
+
+fn head(text: &str, most: usize) -> String {
+    if text.chars().count() <= most { text.to_owned() } else { text.chars().take(most - 1).chain(['~']).collect() }
+}
+
+/// The end of a path says more than its beginning.
+fn tail(text: &str, most: usize) -> String {
+    let length = text.chars().count();
+    if length <= most {
+        text.to_owned()
+    } else {
+        ['~'].into_iter().chain(text.chars().skip(length + 1 - most)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::shape::{BlindSpot, Control, Nearest};
+    use crate::policy::unit::Unit;
+
+    fn troubled() -> Status {
+        let nearest = Nearest {
+            rule: "memory-critical".into(),
+            text: "< 8.0%".into(),
+            room_shown: Unit::Percent.show(-0.9).to_string(),
+            ..Nearest::default()
+        };
+        let memory = Headroom {
+            metric: "memory.available_percent".into(),
+            value: Some(7.1),
+            shown: "7.1%".into(),
+            state: "beyond".into(),
+            nearest: Some(nearest.clone()),
+            ..Headroom::default()
+        };
+        let disk = Headroom {
+            metric: "disk.used_percent".into(),
+            instance: Some("/var/lib/containers/storage/overlay".into()),
+            state: "ok".into(),
+            nearest: Some(Nearest {
+                room_shown: "29.0%".into(),
+                rule: "a-rule-with-a-very-long-name".into(),
+                ..nearest
+            }),
+            ..memory.clone()
+        };
+        let rule = |name: &str, state: &str| Rule {
+            name: name.into(),
+            severity: "emergency".into(),
+            state: state.into(),
+            seconds: 42.0,
+            waits_for: "step 1 is judged in 1.2s".into(),
+            steps_taken: 1,
+            steps: 3,
+            ..Rule::default()
+        };
+        Status {
+            version: "0.1.0".into(),
+            host: "web-3".into(),
+            mode: "emergency".into(),
+            mode_seconds: 42.4,
+            because: vec!["memory-critical".into()],
+            hold_seconds: Some(5.0),
+            level: "standard".into(),
+            tick: 9,
+            in_force: vec![Action {
+                id: 7,
+                text: "throttle edge to 50%".into(),
+                rule: "memory-critical".into(),
+                phase: "owed".into(),
+                seconds: 31.0,
+                detail: "cannot connect to /run/haproxy/admin.sock: connection refused; is haproxy running?".into(),
+                next_try_seconds: Some(2.0),
+                ..Action::default()
+            }],
+            headroom: vec![memory, disk],
+            rules: vec![rule("memory-critical", "firing"), rule("cpu-high", "quiet"), rule("disk-full", "quiet")],
+            controls: vec![Control {
+                name: "edge".into(),
+                kind: "haproxy".into(),
+                state: "refused".into(),
+                ..Control::default()
+            }],
+            blind_spots: vec![BlindSpot { what: "/proc/pressure".into(), why: "this kernel has no PSI ".repeat(6) }],
+            exhaustion_seconds: [("memory".to_owned(), 95.0)].into(),
+            scale_hints: [("cpu".to_owned(), 0), ("memory".to_owned(), 1)].into(),
+            ..Status::default()
+        }
+    }
+
+    #[test]
+    fn the_page_fits_a_terminal_and_says_the_worst_first() {
+        let page = render(&troubled(), Duration::from_millis(20), Paint::Plain);
+        assert!(page.lines().all(|line| line.chars().count() <= WIDTH), "{page}");
+        assert!(page.starts_with("web-3: EMERGENCY for 42s\n  because of memory-critical\n"), "{page}");
+        for line in [
+            "  #7 throttle edge to 50% (owed) for 31s",
+            "! memory.available_percent              7.1%  beyond < 8.0% memory-critical",
+            "  memory runs out in 1m 35s if it goes on like this",
+            "  scale hint: more memory",
+            "  memory-critical                  firing         42s  step 1/3",
+            "      step 1 is judged in 1.2s",
+            "  quiet: cpu-high, disk-full",
+            "  edge (haproxy): refused",
+        ] {
+            assert!(page.lines().any(|known| known == line), "no {line:?} in\n{page}");
+        }
+        assert!(!page.contains('\x1b'));
+    }
+
+    #[test]
+    fn an_old_sample_is_not_passed_off_as_the_present() {
+        let page = render(&troubled(), Duration::from_secs(90), Paint::Plain);
+        assert!(page.contains("the last sample is 1m 30s old: is the daemon stuck?"), "{page}");
+        let page = render(&Status::default(), Duration::ZERO, Paint::Colour);
+        assert!(page.contains("no sample yet") && page.contains("\x1b[1mIN FORCE\x1b[0m"), "{page}");
+    }
+}

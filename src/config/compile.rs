@@ -1,0 +1,184 @@
+//! The tree of all texts to settings. It always comes to settings, with the default in place of what cannot be used, so
+//! that everything is looked at; whether they may be used depends on the complaints.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::complaint::Complaints;
+use super::controls::{self, warn_open_secret};
+use super::document::Node;
+use super::section::{Findings, Read, Section};
+use super::settings::{Control, Http, Sampling, Settings};
+use super::source::{Gathered, Source, gather};
+use super::{rules, value};
+use crate::policy::mitigation::Level;
+use crate::policy::rule::{Emergency, Policy};
+
+pub const TOP: &[&str] = &["level", "dry_run", "state_directory", "sampling", "http", "emergency", "control", "rule"];
+pub const SAMPLING: &[&str] = &["interval", "fast_interval", "mounts", "proc_root", "sys_root"];
+pub const HTTP: &[&str] = &["listen", "socket", "token_file"];
+pub const EMERGENCY: &[&str] = &["hold", "hold_max", "release_interval"];
+
+const STATE_DIRECTORY: &str = "/var/lib/node-guardian";
+const RUNTIME_DIRECTORY: &str = "/run/node-guardian";
+const LISTEN: &str = "127.0.0.1:9977";
+const ADMIN_SOCKET: &str = "admin.sock";
+
+/// Pace when calm, and the fastest one: what a fill of 4 GB/s needs to be seen within 10 ms.
+const INTERVAL: Duration = Duration::from_secs(1);
+const FAST_INTERVAL: Duration = Duration::from_millis(5);
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Settings with everything that there is to say about them.
+#[derive(Debug)]
+pub struct Compiled {
+    /// Not to be used where there are errors.
+    pub settings: Settings,
+    pub complaints: Complaints,
+}
+
+#[must_use]
+pub fn compile(source: &Source) -> Compiled {
+    let Gathered { origins, tree, complaints, files } = gather(source);
+    let mut findings = Findings { origins: &origins, list: complaints };
+    // The top of the tree is nowhere in particular; no complaint is about it.
+    let nowhere = super::origin::Place { origin: 0, span: 0..0 };
+    let root = Section { key: &nowhere, table: &tree };
+    root.refuse_unknown("the file", TOP, &mut findings);
+    let directories = Directories::of(source);
+    let declared = controls::read(root, &mut findings);
+    let level = root.get("level", &mut findings, level).unwrap_or_default();
+    let policy = Policy {
+        level,
+        dry_run: root.get("dry_run", &mut findings, value::boolean).unwrap_or(false),
+        emergency: emergency(root, &mut findings),
+        rules: rules::read(root, &declared, level, &mut findings),
+    };
+    let state_directory = root.get("state_directory", &mut findings, value::path);
+    let settings = Settings {
+        sampling: sampling(root, &mut findings),
+        http: http(root, &directories, &mut findings),
+        policy,
+        controls: declared
+            .into_iter()
+            .filter_map(|declared| Some(Control { name: declared.name, target: declared.target? }))
+            .collect(),
+        state_directory: state_directory.unwrap_or(directories.state),
+        sources: files,
+    };
+    let list = findings.list;
+    let mut complaints = Complaints { origins, list };
+    complaints.settle();
+    Compiled { settings, complaints }
+}
+
+fn level(key: &str, node: &Node) -> Read<Level> {
+    value::choice(key, node, &Level::ALL, Level::name)
+}
+
+/// Where state and sockets go unless a file says otherwise; systemd may have made the directories for us.
+struct Directories {
+    state: PathBuf,
+    runtime: PathBuf,
+}
+
+impl Directories {
+    fn of(source: &Source) -> Self {
+        // Several directories are separated by colons (systemd.exec(5)); ours is the first.
+        let first = |name: &str, usual: &str| {
+            let set = source.environment.get(name).and_then(|value| value.split(':').next());
+            PathBuf::from(set.filter(|path| path.starts_with('/')).unwrap_or(usual))
+        };
+        Self {
+            state: first("STATE_DIRECTORY", STATE_DIRECTORY),
+            runtime: first("RUNTIME_DIRECTORY", RUNTIME_DIRECTORY),
+        }
+    }
+}
+
+fn section<'n>(
+    root: Section<'n>,
+    name: &str,
+    keys: &[&'static str],
+    findings: &mut Findings<'_>,
+) -> Option<Section<'n>> {
+    let entry = root.table.get(name)?;
+    Section::open(&format!("[{name}]"), &entry.key, &entry.node, keys, findings)
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            interval: INTERVAL,
+            fast_interval: FAST_INTERVAL,
+            mounts: None,
+            proc_root: PathBuf::from("/proc"),
+            sys_root: PathBuf::from("/sys"),
+        }
+    }
+}
+
+fn sampling(root: Section<'_>, findings: &mut Findings<'_>) -> Sampling {
+    let usual = Sampling::default();
+    let Some(section) = section(root, "sampling", SAMPLING, findings) else { return usual };
+    let pace = |key: &str, node: &Node| value::duration(key, node, 10 * MILLISECOND..=MINUTE);
+    let fast = |key: &str, node: &Node| value::duration(key, node, MILLISECOND..=MINUTE);
+    let mounts = |key: &str, node: &Node| value::list(key, node, value::path);
+    let sampling = Sampling {
+        interval: section.get("interval", findings, pace).unwrap_or(usual.interval),
+        fast_interval: section.get("fast_interval", findings, fast).unwrap_or(usual.fast_interval),
+        mounts: section.get("mounts", findings, mounts),
+        proc_root: section.get("proc_root", findings, value::path).unwrap_or(usual.proc_root),
+        sys_root: section.get("sys_root", findings, value::path).unwrap_or(usual.sys_root),
+    };
+    if sampling.fast_interval > sampling.interval {
+        let message = "the fastest pace is slower than the calm one";
+        findings.error(section.place("fast_interval"), message, "let fast_interval be at most interval");
+    }
+    sampling
+}
+
+fn http(root: Section<'_>, directories: &Directories, findings: &mut Findings<'_>) -> Http {
+    let usual = Http { listen: LISTEN.parse().ok(), socket: directories.runtime.join(ADMIN_SOCKET), token_file: None };
+    let Some(section) = section(root, "http", HTTP, findings) else { return usual };
+    let http = Http {
+        listen: section.get("listen", findings, value::listen).unwrap_or(usual.listen),
+        socket: section.get("socket", findings, value::socket).unwrap_or(usual.socket),
+        token_file: section.get("token_file", findings, value::path),
+    };
+    if let Some(file) = &http.token_file {
+        warn_open_secret(section.place("token_file"), file, findings);
+    }
+    if section.has("socket") && !is_runtime(&http.socket, &directories.runtime) {
+        let message = "the admin socket is not below /run: it would stay behind after a crash or a reboot";
+        findings.warning(section.place("socket"), message, "use /run/node-guardian/admin.sock");
+    }
+    if http.listen.is_some_and(|address| !address.ip().is_loopback()) && !section.has("token_file") {
+        let message = "other machines can reach this address, and without a token only /livez and /readyz answer them";
+        findings.warning(section.place("listen"), message, "set token_file, or listen on 127.0.0.1");
+    }
+    http
+}
+
+fn is_runtime(socket: &Path, runtime: &Path) -> bool {
+    socket.starts_with("/run") || socket.starts_with("/var/run") || socket.starts_with(runtime)
+}
+
+fn emergency(root: Section<'_>, findings: &mut Findings<'_>) -> Emergency {
+    let usual = Emergency::default();
+    let Some(section) = section(root, "emergency", EMERGENCY, findings) else { return usual };
+    let time = |key: &str, node: &Node| value::duration(key, node, 10 * MILLISECOND..=HOUR);
+    let hold = section.get("hold", findings, time).unwrap_or(usual.hold);
+    let emergency = Emergency {
+        hold,
+        hold_max: section.get("hold_max", findings, time).unwrap_or(usual.hold_max.max(hold)),
+        release_interval: section.get("release_interval", findings, time).unwrap_or(usual.release_interval),
+    };
+    if emergency.hold_max < emergency.hold {
+        findings.error(section.place("hold_max"), "`hold_max` is less than `hold`", "let it be at least `hold`");
+    }
+    emergency
+}

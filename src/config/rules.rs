@@ -1,0 +1,159 @@
+//! `[rule.NAME]`: condition, times and ladder, merged key by key over the built-in rule of the same name.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::controls::{Declared, check_name};
+use super::document::{Entry, Node, Value};
+use super::lint;
+use super::origin::printable;
+use super::section::{Fault, Findings, Read, Section, proposal, refuse};
+use super::source::BUILT_IN_ORIGIN;
+use super::steps::{self, Placed};
+use super::value;
+use crate::policy::condition::{self, Condition};
+use crate::policy::mitigation::Level;
+use crate::policy::nearest::nearest;
+use crate::policy::rule::{Hint, Resource, Rule, Scale, Severity};
+
+pub const RULE: &[&str] =
+    &["when", "for", "clear", "clear_for", "severity", "priority", "cooldown", "steps", "dry_run", "enabled", "hint"];
+
+const CLEAR_FOR: Duration = Duration::from_secs(10);
+/// Peers act again after 15 to 300 s (research: peers §5).
+const COOLDOWN: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+const PRIORITIES: std::ops::RangeInclusive<i32> = -1000..=1000;
+
+/// All rules that are enabled: highest priority first, then by name.
+pub fn read(root: Section<'_>, controls: &[Declared], level: Level, findings: &mut Findings<'_>) -> Vec<Rule> {
+    let Some(entry) = root.table.get("rule") else { return Vec::new() };
+    let Some(named) = Section::named("[rule]", &entry.key, &entry.node, findings) else { return Vec::new() };
+    let built_in: Vec<&str> =
+        named.table.iter().filter(|(_, entry)| is_built_in(entry)).map(|(name, _)| &**name).collect();
+    let mut rules = Vec::new();
+    for (name, entry) in named.table {
+        if let Err(message) = check_name(name) {
+            findings.error(&entry.key, message, "use letters, digits, - and _");
+        }
+        rules.extend(rule(name, entry, controls, &built_in, level, findings));
+    }
+    rules.sort_by(|a, b| b.priority.cmp(&a.priority).then_with(|| a.name.cmp(&b.name)));
+    rules
+}
+
+/// Whether some part of the rule came with us.
+fn is_built_in(entry: &Entry) -> bool {
+    let ours = |entry: &Entry| entry.node.versions().any(|version| version.place.origin == BUILT_IN_ORIGIN);
+    match &entry.node.value {
+        Value::Table(table) => table.values().any(ours),
+        _ => false,
+    }
+}
+
+fn rule(
+    name: &str,
+    entry: &Entry,
+    controls: &[Declared],
+    built_in: &[&str],
+    level: Level,
+    findings: &mut Findings<'_>,
+) -> Option<Rule> {
+    let title = format!("[rule.{}]", printable(name));
+    let section = Section::open(&title, &entry.key, &entry.node, RULE, findings)?;
+    if !section.has("when") {
+        let help = match nearest(name, built_in.iter().copied()) {
+            Some(near) => {
+                format!("did you mean the built-in rule `{near}`? Otherwise add when = \"cpu.used_percent > 90%\"")
+            }
+            None => "add a condition, such as when = \"cpu.used_percent > 90%\"".to_owned(),
+        };
+        findings.absence(section.key, format!("{title} has no `when`"), help);
+    }
+    let enabled = section.get("enabled", findings, value::boolean).unwrap_or(true);
+    let when = section.get("when", findings, condition);
+    let clear = section.get("clear", findings, condition);
+    let ladder = section.get("steps", findings, |_, node| ladder(node, controls)).unwrap_or_default();
+    let hold_for = section.get("for", findings, time).unwrap_or(Duration::ZERO);
+    let clear_for = section.get("clear_for", findings, time).unwrap_or(CLEAR_FOR);
+    let severity = section.get("severity", findings, severity).unwrap_or(Severity::Warning);
+    let priority = section.get("priority", findings, |key, node| value::integer(key, node, PRIORITIES)).unwrap_or(0);
+    let cooldown = section.get("cooldown", findings, time).unwrap_or(COOLDOWN);
+    let dry_run = section.get("dry_run", findings, value::boolean).unwrap_or(false);
+    let hints = section.get("hint", findings, hints).unwrap_or_default();
+    let (name, steps) = (Arc::from(name), ladder.iter().map(|(step, _)| step.clone()).collect());
+    // Only now, so that the other mistakes of a rule without a condition are found too.
+    let when = when?;
+    let rule = Rule { name, when, hold_for, clear, clear_for, severity, priority, cooldown, steps, dry_run, hints };
+    if !enabled {
+        return None;
+    }
+    lint::rule(&rule, section, findings);
+    lint::ladder(&ladder, level, findings);
+    lint::declarations(&ladder, controls, findings);
+    Some(rule)
+}
+
+fn time(key: &str, node: &Node) -> Read<Duration> {
+    value::duration(key, node, Duration::ZERO..=LONGEST)
+}
+
+fn severity(key: &str, node: &Node) -> Read<Severity> {
+    value::choice(key, node, &Severity::ALL, Severity::name)
+}
+
+fn condition(key: &str, node: &Node) -> Read<Condition> {
+    let text = value::text(key, node, "cpu.used_percent > 90%")?;
+    condition::parse(text).map_err(|mistakes| {
+        let fault = |mistake: condition::Mistake| Fault {
+            part: Some(mistake.span),
+            ..Fault::new(printable(&mistake.message), printable(&mistake.help.unwrap_or_default()))
+        };
+        mistakes.into_iter().map(fault).collect()
+    })
+}
+
+fn ladder(node: &Node, controls: &[Declared]) -> Read<Vec<Placed>> {
+    let steps = value::list("steps", node, |_, step| steps::read(step, controls))?;
+    Ok(steps.into_iter().flatten().collect())
+}
+
+/// `{ cpu = "down", memory = "up" }`
+fn hints(key: &str, node: &Node) -> Read<Vec<Hint>> {
+    let Value::Table(table) = &node.value else {
+        return refuse(format!("`{key}` is a table, not {}", node.value.described()), "such as { cpu = \"up\" }");
+    };
+    let read = table.iter().map(|(resource, entry)| hint(resource, entry));
+    let (hints, faults) = partition(read);
+    if faults.is_empty() { Ok(hints) } else { Err(faults) }
+}
+
+fn hint(resource: &str, entry: &Entry) -> Read<Hint> {
+    let names = Resource::ALL.map(Resource::name);
+    let Some(found) = Resource::ALL.into_iter().find(|known| known.name() == resource) else {
+        let message = format!("unknown resource `{}`", printable(resource));
+        return Err(vec![Fault::new(message, proposal(resource, &names)).at(&entry.key)]);
+    };
+    let scale = value::choice("scale hint", &entry.node, &[Scale::Up, Scale::Down], scale_name);
+    let scale =
+        scale.map_err(|faults| faults.into_iter().map(|fault| fault.at(&entry.node.place)).collect::<Vec<_>>())?;
+    Ok(Hint { resource: found, scale })
+}
+
+fn scale_name(scale: Scale) -> &'static str {
+    match scale {
+        Scale::Up => "up",
+        Scale::Down => "down",
+    }
+}
+
+fn partition<T>(read: impl Iterator<Item = Read<T>>) -> (Vec<T>, Vec<Fault>) {
+    let (mut values, mut faults) = (Vec::new(), Vec::new());
+    for read in read {
+        match read {
+            Ok(value) => values.push(value),
+            Err(found) => faults.extend(found),
+        }
+    }
+    (values, faults)
+}

@@ -1,0 +1,200 @@
+//! The ladder of a rule: `{ throttle = "edge", to = "50%", settle = "3s" }`. A step names one control, or all that can do
+//! it: `"*"`, or `"haproxy.*"` for those of one kind; so the built-in rules use whatever is configured.
+
+use std::time::Duration;
+
+use super::controls::{Declared, KINDS};
+use super::document::{Node, Table, Value};
+use super::origin::{Place, printable};
+use super::section::{Fault, Read, proposal, refuse};
+use super::value;
+use crate::control::target::Target;
+use crate::policy::mitigation::{Amount, Mitigation, Verb};
+use crate::policy::nearest::nearest;
+use crate::policy::rule::Step;
+use crate::policy::unit::{Quantity, Suffix};
+
+/// Besides the verbs.
+pub const ARGUMENTS: [&str; 3] = ["to", "share", "settle"];
+
+const SETTLE: Duration = Duration::from_secs(5);
+const SHORTEST_SETTLE: Duration = Duration::from_millis(10);
+const LONGEST_SETTLE: Duration = Duration::from_secs(3600);
+
+/// A step with its place, for warnings that come later.
+pub type Placed = (Step, Place);
+
+/// One step as written: as many as there are controls that it names.
+pub fn read(node: &Node, controls: &[Declared]) -> Read<Vec<Placed>> {
+    let Value::Table(table) = &node.value else {
+        let message = format!("a step is a table, not {}", node.value.described());
+        return refuse(message, "such as { throttle = \"edge\", to = \"50%\" }");
+    };
+    let mut faults = unknown_keys(table);
+    let verb = verb(table).map_err(|found| faults.extend(found)).ok();
+    let settle = keep(&mut faults, settle(table));
+    let amount = verb.and_then(|verb| keep(&mut faults, amount(verb, table)));
+    let named = verb.and_then(|verb| keep(&mut faults, named(verb, table, controls)));
+    match (verb, settle, amount, named) {
+        (Some(verb), Some(settle), Some(amount), Some(names)) if faults.is_empty() => {
+            let mitigation = |control| Mitigation { control, verb, amount };
+            let step = |control| (Step { mitigation: mitigation(control), settle }, node.place.clone());
+            Ok(names.into_iter().map(step).collect())
+        }
+        _ => Err(faults),
+    }
+}
+
+fn keep<T>(faults: &mut Vec<Fault>, read: Read<T>) -> Option<T> {
+    read.map_err(|found| faults.extend(found)).ok()
+}
+
+fn verb_named(name: &str) -> Option<Verb> {
+    Verb::ALL.into_iter().find(|verb| verb.name() == name)
+}
+
+fn unknown_keys(table: &Table) -> Vec<Fault> {
+    let known: Vec<&'static str> = Verb::ALL.map(Verb::name).into_iter().chain(ARGUMENTS).collect();
+    let unknown = table.iter().filter(|(key, _)| !known.contains(&key.as_str()));
+    let fault = |key: &str| Fault::new(format!("unknown key `{}` in a step", printable(key)), proposal(key, &known));
+    unknown.map(|(key, entry)| fault(key).at(&entry.key)).collect()
+}
+
+fn verb(table: &Table) -> Read<Verb> {
+    let mut verbs = table.iter().filter_map(|(key, entry)| Some((verb_named(key)?, entry)));
+    match (verbs.next(), verbs.next()) {
+        (Some((verb, _)), None) => Ok(verb),
+        (Some((first, _)), Some((second, entry))) => {
+            let message = format!("a step does one thing: `{first}` or `{second}`");
+            Err(vec![Fault::new(message, "make it two steps, the gentler one first").at(&entry.key)])
+        }
+        (None, _) if unknown_keys(table).is_empty() => {
+            refuse("this step says nothing to do", "such as { throttle = \"edge\", to = \"50%\" }")
+        }
+        // A misspelt verb is complained about as an unknown key.
+        (None, _) => Err(Vec::new()),
+    }
+}
+
+fn settle(table: &Table) -> Read<Duration> {
+    let Some(entry) = table.get("settle") else { return Ok(SETTLE) };
+    value::duration("settle", &entry.node, SHORTEST_SETTLE..=LONGEST_SETTLE).map_err(|found| at(found, &entry.node))
+}
+
+fn at(faults: Vec<Fault>, node: &Node) -> Vec<Fault> {
+    faults.into_iter().map(|fault| fault.at(&node.place)).collect()
+}
+
+fn amount(verb: Verb, table: &Table) -> Read<Amount> {
+    let (argument, example) = match verb {
+        Verb::Throttle => ("to", "to = \"50%\""),
+        Verb::Shrink => ("to", "to = \"512MiB\""),
+        Verb::Shed => ("share", "share = \"25%\""),
+        Verb::Notify | Verb::Release | Verb::Freeze | Verb::Drain | Verb::Flush | Verb::Prune | Verb::Terminate => {
+            ("", "")
+        }
+    };
+    let mut faults: Vec<Fault> = Vec::new();
+    for other in ["to", "share"].into_iter().filter(|other| *other != argument) {
+        if let Some(entry) = table.get(other) {
+            let help = if argument.is_empty() { "remove it".to_owned() } else { format!("it takes {example}") };
+            faults.push(Fault::new(format!("`{verb}` takes no `{other}`"), help).at(&entry.key));
+        }
+    }
+    if argument.is_empty() {
+        return if faults.is_empty() { Ok(Amount::Whole) } else { Err(faults) };
+    }
+    let Some(entry) = table.get(argument) else {
+        faults.push(Fault::new(format!("`{verb}` needs `{argument}`"), format!("add {example}")));
+        return Err(faults);
+    };
+    let read = match verb {
+        Verb::Shed => value::percent(argument, &entry.node).map(|share| Amount::Keep(100.0 - share)),
+        Verb::Shrink => size(argument, &entry.node),
+        _ => value::percent(argument, &entry.node).map(Amount::Keep),
+    };
+    match read {
+        Ok(amount) if faults.is_empty() => Ok(amount),
+        Ok(_) => Err(faults),
+        Err(found) => {
+            faults.extend(at(found, &entry.node));
+            Err(faults)
+        }
+    }
+}
+
+fn size(key: &str, node: &Node) -> Read<Amount> {
+    match value::quantity(key, node, "512MiB")? {
+        Quantity { value, suffix: Suffix::Bytes } if value >= 1.0 && value < u64::MAX as f64 => {
+            Ok(Amount::Bytes(value as u64))
+        }
+        Quantity { suffix: Suffix::Percent, .. } => value::percent(key, node).map(Amount::Keep),
+        _ => refuse(format!("`{key}` is a size or a percentage here"), "such as \"512MiB\" or \"60%\""),
+    }
+}
+
+/// The controls that a step acts on, in name order.
+fn named(verb: Verb, table: &Table, controls: &[Declared]) -> Read<Vec<std::sync::Arc<str>>> {
+    let Some(entry) = table.get(verb.name()) else { return Ok(Vec::new()) };
+    one_or_all(verb, &entry.node, controls).map_err(|found| at(found, &entry.node))
+}
+
+fn one_or_all(verb: Verb, node: &Node, controls: &[Declared]) -> Read<Vec<std::sync::Arc<str>>> {
+    let name = value::text(verb.name(), node, "edge")?;
+    let wanted_kind = match name {
+        "*" => None,
+        pattern if pattern.ends_with(".*") => {
+            let kind = &pattern[..pattern.len() - 2];
+            if !KINDS.contains(&kind) {
+                return refuse(format!("unknown kind of control `{}`", printable(kind)), proposal(kind, KINDS));
+            }
+            Some(kind)
+        }
+        name => return one(verb, name, controls),
+    };
+    let fits = |target: &Target| {
+        wanted_kind.is_none_or(|kind| target.kind() == kind)
+            && can(target, verb).is_ok()
+            && !is_undeclared_flush(target, verb)
+    };
+    let able = |declared: &&Declared| declared.target.as_ref().is_some_and(fits);
+    Ok(controls.iter().filter(able).map(|declared| declared.name.clone()).collect())
+}
+
+fn one(verb: Verb, name: &str, controls: &[Declared]) -> Read<Vec<std::sync::Arc<str>>> {
+    let shown = printable(name);
+    let Some(declared) = controls.iter().find(|declared| &*declared.name == name) else {
+        let help = if controls.is_empty() {
+            format!("no control is configured: add [control.haproxy.{shown}]")
+        } else {
+            let names = controls.iter().map(|declared| &*declared.name);
+            match nearest(name, names.clone()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("configured: {}", names.collect::<Vec<_>>().join(", ")),
+            }
+        };
+        return refuse(format!("no control is named `{shown}`"), help);
+    };
+    match declared.target.as_ref().map(|target| can(target, verb)) {
+        None | Some(Ok(())) => Ok(vec![declared.name.clone()]),
+        Some(Err(fault)) => Err(vec![fault]),
+    }
+}
+
+/// Whether a control of this kind can do it at all.
+fn can(target: &Target, verb: Verb) -> Result<(), Fault> {
+    if target.verbs().contains(&verb) {
+        return Ok(());
+    }
+    let verbs: Vec<&str> = target.verbs().iter().map(|verb| verb.name()).collect();
+    let message = format!("a {} control cannot `{verb}`", target.kind());
+    Err(Fault::new(message, format!("it can {}", verbs.join(", "))))
+}
+
+/// Whether a step would be refused as the control is declared: nothing is flushed that nobody called a cache.
+pub fn is_undeclared_flush(target: &Target, verb: Verb) -> bool {
+    match target {
+        Target::Redis(redis) => verb == Verb::Flush && !redis.cache_only && redis.flush_pattern.is_none(),
+        Target::Haproxy(_) => false,
+    }
+}

@@ -1,0 +1,105 @@
+//! Why a control did not do what it was told, told apart by what to do next: the text names the socket, the group or
+//! the permission that is missing. Never carries a secret.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::unistd::{Gid, Group};
+
+use crate::policy::mitigation::Outcome;
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Failure {
+    pub outcome: Outcome,
+    /// One sentence: what happened and what to try.
+    pub detail: String,
+}
+
+impl Failure {
+    pub fn refused(detail: impl Into<String>) -> Self {
+        Self { outcome: Outcome::Refused, detail: detail.into() }
+    }
+
+    pub fn unsupported(detail: impl Into<String>) -> Self {
+        Self { outcome: Outcome::Unsupported, detail: detail.into() }
+    }
+
+    pub fn unreachable(detail: impl Into<String>) -> Self {
+        Self { outcome: Outcome::Unreachable, detail: detail.into() }
+    }
+
+    pub fn timed_out(detail: impl Into<String>) -> Self {
+        Self { outcome: Outcome::TimedOut, detail: detail.into() }
+    }
+
+    pub fn drifted(detail: impl Into<String>) -> Self {
+        Self { outcome: Outcome::Drifted, detail: detail.into() }
+    }
+
+    pub fn epoch_changed(service: &str) -> Self {
+        Self {
+            outcome: Outcome::EpochChanged,
+            detail: format!("{service} has restarted or reloaded since; what was set before is gone with that"),
+        }
+    }
+}
+
+/// Why a unix socket could not be connected to.
+#[must_use]
+pub fn connecting(service: &str, socket: &Path, error: &io::Error) -> Failure {
+    let path = socket.display();
+    match error.kind() {
+        io::ErrorKind::NotFound => Failure::unreachable(format!(
+            "{path} does not exist: is {service} running, and does its configuration name this socket?"
+        )),
+        io::ErrorKind::ConnectionRefused => {
+            Failure::unreachable(format!("nobody listens on {path}: {service} is down or restarting"))
+        }
+        io::ErrorKind::PermissionDenied => Failure::unreachable(forbidden(socket)),
+        io::ErrorKind::WouldBlock => Failure::timed_out(format!(
+            "{service} lets nobody in on {path}: its queue of connections is full; is the process stopped or stuck?"
+        )),
+        _ => Failure::unreachable(format!("cannot connect to {service} on {path}: {error}")),
+    }
+}
+
+fn forbidden(socket: &Path) -> String {
+    let path = socket.display();
+    let Ok(metadata) = std::fs::metadata(socket) else {
+        return format!("may not reach {path}: a folder above it is closed to the guardian's user");
+    };
+    let gid = Gid::from_raw(metadata.gid());
+    let group = match Group::from_gid(gid) {
+        Ok(Some(group)) => group.name,
+        Ok(None) | Err(_) => gid.to_string(),
+    };
+    let mode = metadata.mode() & 0o777;
+    format!(
+        "may not open {path}, which belongs to group {group} with mode {mode:04o}: run `usermod -aG {group} \
+         node-guardian` and restart the guardian"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_way_of_not_connecting_says_what_to_try() {
+        let socket = Path::new("/nowhere/at/all.sock");
+        let told = |kind: io::ErrorKind| connecting("HAProxy", socket, &kind.into());
+        assert_eq!(told(io::ErrorKind::NotFound).outcome, Outcome::Unreachable);
+        assert!(told(io::ErrorKind::NotFound).detail.contains("does not exist"));
+        assert!(told(io::ErrorKind::ConnectionRefused).detail.contains("nobody listens"));
+        assert!(told(io::ErrorKind::PermissionDenied).detail.contains("a folder above it"));
+        assert_eq!(told(io::ErrorKind::WouldBlock).outcome, Outcome::TimedOut);
+    }
+
+    #[test]
+    fn a_closed_socket_names_its_group() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let detail = connecting("Redis", file.path(), &io::ErrorKind::PermissionDenied.into()).detail;
+        assert!(detail.contains("belongs to group") && detail.contains("0600"), "{detail}");
+    }
+}

@@ -1,0 +1,145 @@
+//! HAProxy's answers to values. Pure and total: whatever a socket says, this returns.
+
+/// The part of `show info` that is used.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Info {
+    pub version: String,
+    pub pid: String,
+    /// Seconds since 1970; empty on versions that do not tell.
+    pub start: String,
+    pub maxconn: String,
+}
+
+/// A server of a backend.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Server {
+    pub proxy: String,
+    pub server: String,
+    /// Limit of concurrent connections, empty when unlimited.
+    pub limit: String,
+}
+
+/// What a stick table holds for one key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Lease {
+    NoTable,
+    Absent,
+    Held(String),
+}
+
+/// `None` where this is not HAProxy.
+#[must_use]
+pub fn info(answer: &str) -> Option<Info> {
+    let field = |name: &str| {
+        answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(|value| value.trim().to_owned())
+    };
+    if field("Name")? != "HAProxy" {
+        return None;
+    }
+    Some(Info {
+        version: field("Version")?,
+        pid: field("Pid")?,
+        start: field("Start_time_sec").unwrap_or_default(),
+        maxconn: field("Maxconn")?,
+    })
+}
+
+/// The servers among the rows of `show stat`, by the names in its header.
+#[must_use]
+pub fn servers(answer: &str) -> Option<Vec<Server>> {
+    let rows = rows(answer, ["pxname", "svname", "slim"])?;
+    let is_server = |row: &[&str; 3]| row[1] != "FRONTEND" && row[1] != "BACKEND";
+    let server = |[proxy, server, limit]: [&str; 3]| Server {
+        proxy: proxy.to_owned(),
+        server: server.to_owned(),
+        limit: limit.to_owned(),
+    };
+    Some(rows.filter(is_server).map(server).collect())
+}
+
+#[must_use]
+pub fn frontends(answer: &str) -> Option<Vec<String>> {
+    let rows = rows(answer, ["pxname", "svname"])?;
+    Some(rows.filter(|row| row[1] == "FRONTEND").map(|row| row[0].to_owned()).collect())
+}
+
+/// The columns wanted are all before the first that HAProxy would quote.
+fn rows<'a, const N: usize>(answer: &'a str, names: [&str; N]) -> Option<impl Iterator<Item = [&'a str; N]>> {
+    let mut lines = answer.lines();
+    let header = lines.next()?.strip_prefix("# ")?;
+    let mut columns = [0; N];
+    for (column, name) in columns.iter_mut().zip(names) {
+        *column = header.split(',').position(|title| title == name)?;
+    }
+    Some(lines.filter_map(move |line| {
+        let mut row = [""; N];
+        for (cell, &column) in row.iter_mut().zip(&columns) {
+            *cell = line.split(',').nth(column)?;
+        }
+        Some(row)
+    }))
+}
+
+/// `show servers state`: backend, server, and why it takes no traffic, as a bit mask.
+#[must_use]
+pub fn admin_states(answer: &str) -> Vec<(String, String, u32)> {
+    let row = |line: &str| {
+        let mut cells = line.split(' ');
+        let proxy = cells.nth(1)?;
+        let server = cells.nth(1)?;
+        let state = cells.nth(2)?.parse().ok()?;
+        Some((proxy.to_owned(), server.to_owned(), state))
+    };
+    answer.lines().filter(|line| !line.starts_with('#')).filter_map(row).collect()
+}
+
+/// `show table T key K`, where `field` is `gpc0`.
+#[must_use]
+pub fn lease(answer: &str, field: &str) -> Lease {
+    if answer.starts_with("No such table") {
+        return Lease::NoTable;
+    }
+    let value =
+        |line: &str| line.split(' ').find_map(|cell| cell.strip_prefix(field)?.strip_prefix('=')).map(str::to_owned);
+    answer.lines().filter(|line| !line.starts_with('#')).find_map(value).map_or(Lease::Absent, Lease::Held)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn reads_what_version_2_6_answers() {
+        let answer = "Name: HAProxy\nVersion: 2.6.12-1\nPid: 7\nMaxconn: 200\nHard_maxconn: 200\nStart_time_sec: 17\n";
+        let info = info(answer).unwrap();
+        assert_eq!((info.pid.as_str(), info.start.as_str(), info.maxconn.as_str()), ("7", "17", "200"));
+        let stat = "# pxname,svname,qcur,qmax,scur,smax,slim,stot\nweb,FRONTEND,,,0,0,200,0\nbe,s1,0,0,0,0,100,0\n\
+                    be,s2,0,0,0,0,,0\nbe,BACKEND,0,0,0,0,20,0";
+        let limits: Vec<_> = servers(stat).unwrap().into_iter().map(|row| (row.server, row.limit)).collect();
+        assert_eq!(limits, [("s1".into(), "100".into()), ("s2".into(), String::new())]);
+        assert_eq!(frontends(stat).unwrap(), ["web"]);
+        let state = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight\n\
+                     3 be 1 s1 127.0.0.1 2 8 1 1\n";
+        assert_eq!(admin_states(state), [("be".into(), "s1".into(), 8)]);
+    }
+
+    #[test]
+    fn a_lease_is_held_absent_or_has_no_table() {
+        let held = "# table: ng_lease, type: string, size:64, used:1\n0x5622: key=web use=0 exp=29998 gpc0=5\n";
+        assert_eq!(lease(held, "gpc0"), Lease::Held("5".into()));
+        assert_eq!(lease("", "gpc0"), Lease::Absent);
+        assert_eq!(lease("No such table\n", "gpc0"), Lease::NoTable);
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_is_survived(answer in "(?s).{0,400}", header in "# pxname,svname,slim\n(.{0,40}\n){0,5}") {
+            for text in [&answer, &header] {
+                let parsed = (info(text), servers(text), frontends(text), admin_states(text), lease(text, "gpc0"));
+                let size = format!("{parsed:?}").len();
+                prop_assert!(size < 100 * (text.len() + 100));
+            }
+        }
+    }
+}

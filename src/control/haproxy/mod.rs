@@ -1,0 +1,225 @@
+//! HAProxy through its runtime socket: throttle by the limits of servers or of the process, shed by leases in a stick
+//! table, drain servers. Never touches a frontend's maxconn (see `knob`), and never what somebody else has set.
+//!
+//! `frontends` of the configuration choose what is shed; `backends` choose what is throttled and drained, because the
+//! socket does not tell which backends a frontend uses.
+//!
+//! A lease that is gone has lapsed or was cleared by hand: HAProxy does not tell which, so it is renewed while it is
+//! wanted. To end one for good, release it here.
+
+mod answer;
+mod knob;
+mod socket;
+mod survey;
+
+use std::collections::HashMap;
+
+use super::failure::Failure;
+use super::standing::Live;
+use super::undo::{Change, Undo};
+use super::{Aim, Order, Probe, boot_id, target};
+use crate::policy::mitigation::{Amount, Mitigation, Outcome, Verb};
+use answer::{Info, Lease};
+use knob::{ADMIN_BITS, Knob, plain};
+use socket::Session;
+
+pub struct Haproxy {
+    target: target::Haproxy,
+}
+
+/// Answers of one conversation, so that a hundred servers need one `show stat`.
+#[derive(Default)]
+struct Readings {
+    limits: Option<HashMap<String, String>>,
+    states: Option<HashMap<String, u32>>,
+}
+
+impl Haproxy {
+    #[must_use]
+    pub fn new(target: target::Haproxy) -> Self {
+        Self { target }
+    }
+
+    pub async fn probe(&self) -> Result<Probe, Failure> {
+        let mut session = Session::open(&self.target.socket).await?;
+        let info = greet(&mut session).await?;
+        let level = session.ask("show cli level").await?;
+        let table = session.ask(&format!("show table {} key probe", self.lease_table()?)).await?;
+        let leases = answer::lease(&table, "gpc0") != Lease::NoTable;
+        let seen = format!("HAProxy {}, {level} level", info.version);
+        let may = match (level.as_str(), leases) {
+            ("admin", true) => "may throttle, drain and shed".to_owned(),
+            ("admin", false) => {
+                format!("may throttle and drain; cannot shed: there is no stick table {}", self.target.lease_table)
+            }
+            ("operator", true) => "may shed only; to throttle it needs `level admin` on the stats socket".to_owned(),
+            _ => {
+                return Err(Failure::refused(format!(
+                    "{seen} on {}: may change nothing; give that `stats socket` line `level admin`",
+                    self.target.socket.display()
+                )));
+            }
+        };
+        Ok(Probe { outcome: Outcome::Applied, detail: format!("{seen}: {may}") })
+    }
+
+    pub async fn survey(&self, mitigation: &Mitigation) -> Result<Undo, Failure> {
+        let mut session = Session::open(&self.target.socket).await?;
+        let info = greet(&mut session).await?;
+        let changes = match mitigation.verb {
+            Verb::Throttle => {
+                let kept = survey::kept_percent(mitigation.amount)?;
+                let servers = stat_servers(&mut session).await?;
+                let chosen: Vec<_> = servers.into_iter().filter(|row| self.chooses(&row.proxy)).collect();
+                survey::throttle(&chosen, &info.maxconn, kept)
+            }
+            Verb::Drain => {
+                let mut servers = answer::admin_states(&session.ask("show servers state").await?);
+                servers.retain(|(proxy, ..)| self.chooses(proxy));
+                survey::drain(&servers)
+            }
+            Verb::Shed => self.survey_shed(&mut session, mitigation.amount).await?,
+            Verb::Notify
+            | Verb::Release
+            | Verb::Shrink
+            | Verb::Freeze
+            | Verb::Flush
+            | Verb::Prune
+            | Verb::Terminate => {
+                return Err(Failure::unsupported(format!("HAProxy cannot {}", mitigation.verb)));
+            }
+        };
+        Ok(Undo { epoch: epoch(&info), changes })
+    }
+
+    /// What to write now so that a mitigation which is in force gets another strength.
+    pub fn aim(mitigation: &Mitigation, undo: &Undo) -> Result<Vec<Aim>, Failure> {
+        let aim = |change: &Change| {
+            let value = match Knob::required(&change.key)? {
+                Knob::ServerLimit { .. } | Knob::GlobalLimit => {
+                    survey::scaled(&change.prior, survey::kept_percent(mitigation.amount)?)
+                }
+                Knob::Lease { .. } => Some(survey::shed_percent(mitigation.amount)?),
+                Knob::ServerState { .. } => None,
+            };
+            Ok(value.unwrap_or_else(|| change.wanted().to_owned()))
+        };
+        undo.changes.iter().map(aim).collect()
+    }
+
+    pub async fn read(&self, undo: &Undo) -> Result<Live, Failure> {
+        let mut session = Session::open(&self.target.socket).await?;
+        let info = greet(&mut session).await?;
+        let mut readings = Readings::default();
+        let mut values = Vec::with_capacity(undo.changes.len());
+        for change in &undo.changes {
+            let knob = Knob::required(&change.key)?;
+            values.push(readings.value(&mut session, &info, &knob).await?);
+        }
+        Ok(Live { epoch: epoch(&info), values })
+    }
+
+    pub(super) async fn write(&self, expected_epoch: &str, orders: &[Order<'_>]) -> Result<(), Failure> {
+        let mut session = Session::open(&self.target.socket).await?;
+        if epoch(&greet(&mut session).await?) != expected_epoch {
+            return Err(Failure::epoch_changed("HAProxy"));
+        }
+        for order in orders {
+            session.order(&Knob::required(order.key)?.command(order.value)).await?;
+        }
+        Ok(())
+    }
+
+    #[must_use]
+    pub fn is_lease(key: &str) -> bool {
+        matches!(Knob::parse(key), Some(Knob::Lease { .. }))
+    }
+
+    fn chooses(&self, proxy: &str) -> bool {
+        self.target.backends.is_empty() || self.target.backends.iter().any(|backend| backend == proxy)
+    }
+
+    fn lease_table(&self) -> Result<String, Failure> {
+        plain(&self.target.lease_table).ok_or_else(|| {
+            Failure::unsupported(format!("`{}` cannot be the name of a stick table", self.target.lease_table))
+        })
+    }
+
+    async fn survey_shed(&self, session: &mut Session, amount: Amount) -> Result<Vec<Change>, Failure> {
+        let table = self.lease_table()?;
+        let percent = survey::shed_percent(amount)?;
+        let frontends = if self.target.frontends.is_empty() {
+            answer::frontends(&session.ask("show stat -1 1 -1").await?).ok_or_else(not_haproxy)?
+        } else {
+            self.target.frontends.clone()
+        };
+        let mut changes = Vec::with_capacity(frontends.len());
+        for frontend in frontends {
+            let key = plain(&frontend)
+                .ok_or_else(|| Failure::unsupported(format!("`{frontend}` cannot be the name of a frontend")))?;
+            let knob = Knob::Lease { table: table.clone(), key };
+            let prior = read_lease(session, &knob).await?;
+            changes.extend(survey::change(&knob, &prior, Some(percent.clone())));
+        }
+        Ok(changes)
+    }
+}
+
+impl Readings {
+    async fn value(&mut self, session: &mut Session, info: &Info, knob: &Knob) -> Result<String, Failure> {
+        /// Nothing that was ever prior or ours, so that it counts as somebody else's doing.
+        const GONE: &str = "gone";
+        match knob {
+            Knob::GlobalLimit => Ok(info.maxconn.clone()),
+            Knob::Lease { .. } => read_lease(session, knob).await,
+            Knob::ServerLimit { proxy, server } => {
+                if self.limits.is_none() {
+                    let rows = stat_servers(session).await?;
+                    let limit = |row: answer::Server| (format!("{}/{}", row.proxy, row.server), row.limit);
+                    self.limits = Some(rows.into_iter().map(limit).collect());
+                }
+                let limit = self.limits.as_ref().and_then(|limits| limits.get(&format!("{proxy}/{server}")));
+                Ok(limit.map_or_else(|| GONE.to_owned(), String::clone))
+            }
+            Knob::ServerState { proxy, server } => {
+                if self.states.is_none() {
+                    let rows = answer::admin_states(&session.ask("show servers state").await?);
+                    let state = |(proxy, server, state)| (format!("{proxy}/{server}"), state);
+                    self.states = Some(rows.into_iter().map(state).collect());
+                }
+                let state = self.states.as_ref().and_then(|states| states.get(&format!("{proxy}/{server}")));
+                Ok(state.map_or_else(|| GONE.to_owned(), |state| (state & ADMIN_BITS).to_string()))
+            }
+        }
+    }
+}
+
+async fn greet(session: &mut Session) -> Result<Info, Failure> {
+    answer::info(&session.ask("show info").await?).ok_or_else(not_haproxy)
+}
+
+async fn stat_servers(session: &mut Session) -> Result<Vec<answer::Server>, Failure> {
+    answer::servers(&session.ask("show stat -1 4 -1").await?).ok_or_else(not_haproxy)
+}
+
+async fn read_lease(session: &mut Session, knob: &Knob) -> Result<String, Failure> {
+    let Knob::Lease { table, key } = knob else { return Ok(String::new()) };
+    match answer::lease(&session.ask(&format!("show table {table} key {key}")).await?, "gpc0") {
+        Lease::Held(value) => Ok(value),
+        Lease::Absent => Ok(String::new()),
+        Lease::NoTable => Err(Failure::refused(format!(
+            "HAProxy has no stick table {table}: add `backend {table}` with `stick-table type string len 32 size 64 \
+             expire 30s store gpc0`, and in the frontend `http-request set-var(txn.shed) str({key}),table_gpc0({table})` \
+             and `http-request return status 503 hdr Retry-After 5 if {{ rand(100),sub(txn.shed) -m int lt 0 }}`"
+        ))),
+    }
+}
+
+/// A process id comes back after a reboot, and in a container after every restart: hence boot and start time.
+fn epoch(info: &Info) -> String {
+    format!("{}:{}:{}", boot_id(), info.pid, info.start)
+}
+
+fn not_haproxy() -> Failure {
+    Failure::unsupported("what answers on this socket does not speak HAProxy's runtime protocol")
+}

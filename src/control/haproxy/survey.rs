@@ -1,0 +1,103 @@
+//! What a verb would change at HAProxy, from what is there now: prior values and the ones we will write. Pure.
+
+use super::answer::Server;
+use super::knob::{ADMIN_BITS, DRAIN, Knob};
+use crate::control::failure::Failure;
+use crate::control::undo::Change;
+use crate::policy::mitigation::Amount;
+
+/// What remains of a limit; at least 1, because 0 means unlimited.
+#[must_use]
+pub fn scaled(prior: &str, kept_percent: f64) -> Option<String> {
+    let prior: u64 = prior.parse().ok()?;
+    let kept = (prior as f64 * kept_percent.clamp(0.0, 100.0) / 100.0).round() as u64;
+    Some(kept.max(1).to_string())
+}
+
+/// The limits of those servers that have one; where none has, the process's own limit. A server without a limit has
+/// nothing that a share could be taken of.
+#[must_use]
+pub fn throttle(servers: &[Server], global: &str, kept_percent: f64) -> Vec<Change> {
+    let limited: Vec<_> = servers.iter().filter(|row| !row.limit.is_empty() && row.limit != "0").collect();
+    let mut changes = Vec::with_capacity(limited.len().max(1));
+    for row in &limited {
+        let knob = Knob::ServerLimit { proxy: row.proxy.clone(), server: row.server.clone() };
+        changes.extend(change(&knob, &row.limit, scaled(&row.limit, kept_percent)));
+    }
+    if limited.is_empty() {
+        changes.extend(change(&Knob::GlobalLimit, global, scaled(global, kept_percent)));
+    }
+    changes
+}
+
+/// Only servers that are in service: who is in maintenance stays there.
+#[must_use]
+pub fn drain(servers: &[(String, String, u32)]) -> Vec<Change> {
+    let drained = |(proxy, server, _): &(String, String, u32)| {
+        change(&Knob::ServerState { proxy: proxy.clone(), server: server.clone() }, "0", Some(DRAIN.to_string()))
+    };
+    servers.iter().filter(|(_, _, state)| state & ADMIN_BITS == 0).filter_map(drained).collect()
+}
+
+/// Percent of requests to refuse at once.
+pub fn shed_percent(amount: Amount) -> Result<String, Failure> {
+    match amount {
+        Amount::Whole => Ok("100".to_owned()),
+        Amount::Keep(kept) => Ok(format!("{:.0}", (100.0 - kept).clamp(0.0, 100.0))),
+        Amount::Bytes(_) => {
+            Err(Failure::unsupported("HAProxy sheds a share of the requests: write it as a percentage"))
+        }
+    }
+}
+
+pub fn kept_percent(amount: Amount) -> Result<f64, Failure> {
+    amount.kept_percent().ok_or_else(|| {
+        Failure::unsupported("HAProxy is throttled to a share of its limits: write `to` as a percentage, such as 50%")
+    })
+}
+
+/// `None` where nothing would change.
+pub fn change(knob: &Knob, prior: &str, ours: Option<String>) -> Option<Change> {
+    let ours = ours.filter(|ours| ours != prior)?;
+    Some(Change { key: knob.to_string(), prior: prior.to_owned(), ours: vec![ours] })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(name: &str, limit: &str) -> Server {
+        Server { proxy: "be".into(), server: name.into(), limit: limit.into() }
+    }
+
+    fn told(changes: &[Change]) -> Vec<String> {
+        changes.iter().map(|change| format!("{} {}>{}", change.key, change.prior, change.wanted())).collect()
+    }
+
+    #[test]
+    fn limits_of_servers_come_before_the_limit_of_the_process() {
+        let changes = throttle(&[server("s1", "100"), server("s2", ""), server("s3", "3")], "2000", 50.0);
+        assert_eq!(told(&changes), ["server be/s1 maxconn 100>50", "server be/s3 maxconn 3>2"]);
+        let changes = throttle(&[server("s2", "")], "2000", 10.0);
+        assert_eq!(told(&changes), ["global maxconn 2000>200"]);
+    }
+
+    #[test]
+    fn a_limit_never_becomes_zero() {
+        assert_eq!(scaled("3", 0.0).unwrap(), "1");
+        assert_eq!(throttle(&[server("s1", "1")], "9", 20.0), []);
+        assert_eq!(throttle(&[server("s1", "100")], "9", 100.0), []);
+    }
+
+    #[test]
+    fn servers_in_maintenance_are_not_drained() {
+        let servers = [("be".into(), "s1".into(), 0), ("be".into(), "s2".into(), 1), ("be".into(), "s3".into(), 32)];
+        assert_eq!(told(&drain(&servers)), ["server be/s1 state 0>8", "server be/s3 state 0>8"]);
+    }
+
+    #[test]
+    fn shedding_a_quarter_keeps_the_rest() {
+        assert_eq!(shed_percent(Amount::Keep(75.0)).unwrap(), "25");
+        assert_eq!(shed_percent(Amount::Whole).unwrap(), "100");
+    }
+}

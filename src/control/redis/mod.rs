@@ -1,0 +1,229 @@
+//! Redis over its unix socket or TCP: give memory back, lower its limit, pause writes, flush. Never `CONFIG REWRITE`: what
+//! is set here must not outlive a restart of the server.
+
+mod client;
+mod reclaim;
+mod resp;
+mod survey;
+
+use std::collections::HashMap;
+
+use tokio::time::Instant;
+
+use super::failure::Failure;
+use super::standing::Live;
+use super::undo::{Change, Undo};
+use super::{Aim, Done, LEASE, Order, Probe, target};
+use crate::policy::mitigation::{Amount, Mitigation, Outcome, Verb};
+use client::Client;
+use resp::Reply;
+use survey::{MAXMEMORY, Memory, PAUSE, POLICY};
+
+pub struct Redis {
+    client: Client,
+    /// Memory in use when the limit was first lowered in this life of the server: `run_id` and bytes.
+    base: Option<(String, u64)>,
+    /// Redis 7.0 does not tell whether it is paused, so we remember until when. `None` after a restart of ours.
+    paused_until: Option<Instant>,
+}
+
+type Settings = HashMap<String, String>;
+
+impl Redis {
+    #[must_use]
+    pub fn new(target: target::Redis) -> Self {
+        Self { client: Client::new(target), base: None, paused_until: None }
+    }
+
+    pub async fn probe(&mut self) -> Result<Probe, Failure> {
+        self.client.begin().await?;
+        let settings = self.settings().await?;
+        self.may_set().await?;
+        let number = |key: &str| settings.get(key).map_or("unknown", String::as_str).to_owned();
+        let detail = format!("Redis answers and may be changed: maxmemory {}, {}", number(MAXMEMORY), number(POLICY));
+        Ok(Probe { outcome: Outcome::Applied, detail })
+    }
+
+    /// Cheaper than a probe, and leaves no trace in the server's error statistics.
+    pub async fn look(&mut self) -> Result<Probe, Failure> {
+        self.client.begin().await?;
+        Ok(Probe { outcome: Outcome::Applied, detail: "Redis answers".to_owned() })
+    }
+
+    pub async fn survey(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
+        match mitigation.verb {
+            Verb::Throttle => {
+                whole_pause(mitigation.amount)?;
+                let epoch = self.client.begin().await?;
+                self.paused_until.get_or_insert_with(Instant::now);
+                let change = Change { key: PAUSE.into(), prior: "off".into(), ours: vec!["on".into()] };
+                Ok(Undo { epoch, changes: vec![change] })
+            }
+            Verb::Shrink => {
+                let epoch = self.client.begin().await?;
+                self.base = None;
+                let memory = self.memory(&epoch).await?;
+                Ok(Undo { epoch, changes: survey::shrink(&memory, mitigation.amount)? })
+            }
+            Verb::Notify
+            | Verb::Release
+            | Verb::Shed
+            | Verb::Freeze
+            | Verb::Drain
+            | Verb::Flush
+            | Verb::Prune
+            | Verb::Terminate => Err(Failure::unsupported(format!("Redis cannot {}", mitigation.verb))),
+        }
+    }
+
+    /// What to write now so that a mitigation which is in force gets another strength.
+    pub async fn aim(&mut self, mitigation: &Mitigation, undo: &Undo) -> Result<Vec<Aim>, Failure> {
+        if mitigation.verb == Verb::Throttle {
+            whole_pause(mitigation.amount)?;
+            return Ok(undo.changes.iter().map(|change| change.wanted().to_owned()).collect());
+        }
+        let epoch = self.client.begin().await?;
+        let wanted = survey::wanted_bytes(self.memory(&epoch).await?.base, mitigation.amount)?;
+        let aim = |change: &Change| {
+            if change.key != MAXMEMORY {
+                return change.wanted().to_owned();
+            }
+            match change.prior.parse::<u64>() {
+                Ok(prior) if prior != 0 && prior < wanted => change.prior.clone(),
+                Ok(_) | Err(_) => wanted.to_string(),
+            }
+        };
+        Ok(undo.changes.iter().map(aim).collect())
+    }
+
+    pub async fn read(&mut self, undo: &Undo) -> Result<Live, Failure> {
+        let epoch = self.client.begin().await?;
+        let settings = self.settings().await?;
+        let paused = self.paused_until.is_none_or(|until| Instant::now() < until);
+        let live = |change: &Change| match change.key.as_str() {
+            PAUSE => if paused { "on" } else { "off" }.to_owned(),
+            key => settings.get(key).cloned().unwrap_or_default(),
+        };
+        Ok(Live { epoch, values: undo.changes.iter().map(live).collect() })
+    }
+
+    pub(super) async fn write(&mut self, expected_epoch: &str, orders: &[Order<'_>]) -> Result<(), Failure> {
+        if self.client.begin().await? != expected_epoch {
+            return Err(Failure::epoch_changed("Redis"));
+        }
+        // One command, so that limit and policy change together or not at all.
+        let mut set: Vec<&[u8]> = vec![b"CONFIG", b"SET"];
+        for order in orders {
+            match (order.key, order.value) {
+                (PAUSE, "on") => self.pause().await?,
+                (PAUSE, _) => {
+                    self.client.ask(&[b"CLIENT", b"UNPAUSE"]).await?;
+                    self.paused_until = Some(Instant::now());
+                }
+                (MAXMEMORY | POLICY, value) => set.extend([order.key.as_bytes(), value.as_bytes()]),
+                (key, _) => return Err(Failure::unsupported(format!("`{key}` is nothing that can be set at Redis"))),
+            }
+        }
+        if set.len() > 2 {
+            self.client.ask(&set).await?;
+        }
+        Ok(())
+    }
+
+    pub async fn pulse(&mut self, verb: Verb) -> Result<Done, Failure> {
+        match verb {
+            Verb::Release => reclaim::release(&mut self.client).await,
+            Verb::Flush => reclaim::flush(&mut self.client).await,
+            Verb::Notify
+            | Verb::Throttle
+            | Verb::Shed
+            | Verb::Shrink
+            | Verb::Freeze
+            | Verb::Drain
+            | Verb::Prune
+            | Verb::Terminate => Err(Failure::unsupported(format!("Redis cannot {verb} once"))),
+        }
+    }
+
+    /// Resident memory, where an undo lowers the limit.
+    pub async fn resident(&mut self, undo: &Undo) -> Option<u64> {
+        undo.changes.iter().find(|change| change.key == MAXMEMORY)?;
+        self.client.begin().await.ok()?;
+        reclaim::resident(&mut self.client).await.ok()
+    }
+
+    /// What lowering the limit gave back. `None` where it cannot be told: the limit is in force all the same.
+    pub async fn reclaimed(&mut self, undo: &Undo, before: u64) -> Option<Done> {
+        let limit = undo.changes.iter().find(|change| change.key == MAXMEMORY)?.wanted().parse().ok()?;
+        reclaim::evicted(&mut self.client, limit, before).await.ok()
+    }
+
+    #[must_use]
+    pub fn is_lease(key: &str) -> bool {
+        key == PAUSE
+    }
+
+    /// Eviction and expiry stop while writes are paused, and an UNLINK would wait for the end of the pause.
+    #[must_use]
+    pub const fn excludes(wanted: Verb, in_force: Verb) -> bool {
+        matches!((wanted, in_force), (Verb::Throttle, Verb::Shrink) | (Verb::Shrink | Verb::Flush, Verb::Throttle))
+    }
+
+    async fn pause(&mut self) -> Result<(), Failure> {
+        let lease = LEASE.as_millis().to_string();
+        let earlier = self.paused_until.replace(Instant::now() + LEASE);
+        let paused = self.client.ask(&[b"CLIENT", b"PAUSE", lease.as_bytes(), b"WRITE"]).await;
+        if matches!(&paused, Err(failure) if failure.outcome != Outcome::TimedOut) {
+            self.paused_until = earlier;
+        }
+        paused.map(|_| ())
+    }
+
+    async fn settings(&mut self) -> Result<Settings, Failure> {
+        let reply = self.client.ask(&[b"CONFIG", b"GET", b"maxmemory*"]).await?;
+        let pair = |pair: &[Reply]| Some((pair.first()?.text()?.to_owned(), pair.get(1)?.text()?.to_owned()));
+        Ok(reply.array().unwrap_or_default().chunks(2).filter_map(pair).collect())
+    }
+
+    async fn memory(&mut self, epoch: &str) -> Result<Memory, Failure> {
+        let settings = self.settings().await?;
+        let limit = settings.get(MAXMEMORY).and_then(|limit| limit.parse().ok());
+        let limit = limit.ok_or_else(|| Failure::unsupported("Redis does not tell its maxmemory"))?;
+        let used = self.client.info("memory", "used_memory").await?.unwrap_or(0);
+        let now = if limit == 0 { used } else { used.min(limit) };
+        let base = match &self.base {
+            Some((life, base)) if life == epoch => *base,
+            Some(_) | None => now,
+        };
+        self.base = Some((epoch.to_owned(), base));
+        let policy = settings.get(POLICY).cloned().unwrap_or_default();
+        Ok(Memory { limit, base, policy, cache_only: self.client.target().cache_only })
+    }
+
+    /// Whether the user may set anything: asks for what Redis cannot accept, so that nothing changes either way.
+    async fn may_set(&mut self) -> Result<(), Failure> {
+        const CANNOT_BE: &[u8] = b"probe";
+        let attempts: [&[&[u8]]; 2] =
+            [&[b"CONFIG", b"SET", MAXMEMORY.as_bytes(), CANNOT_BE], &[b"CLIENT", b"PAUSE", CANNOT_BE, b"WRITE"]];
+        for attempt in attempts {
+            match self.client.hear(attempt).await? {
+                Reply::Error(error) if error.starts_with("NOPERM") => {
+                    return Err(self.client.complaint(attempt, &error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Redis can pause all writes or none.
+fn whole_pause(amount: Amount) -> Result<(), Failure> {
+    match amount {
+        Amount::Whole => Ok(()),
+        Amount::Keep(kept) if kept <= 0.0 => Ok(()),
+        Amount::Keep(_) | Amount::Bytes(_) => Err(Failure::unsupported(
+            "Redis can only pause all writes: write `to = \"0%\"`, or throttle the clients in front of it",
+        )),
+    }
+}

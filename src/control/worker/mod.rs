@@ -1,0 +1,227 @@
+//! Runs commands: one task per control on one thread of their own, so that a hanging Redis delays neither HAProxy nor the
+//! loop. Keeps the order that nothing may break: capture, write the undo durably, apply, read back, report; and nothing
+//! leaves the journal before it is verified gone. Never decides what to do.
+
+mod task;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::LocalSet;
+
+use super::target::Target;
+use super::{Control, Probe};
+use crate::config::settings;
+use crate::inbox::{Door, Message};
+use crate::journal::{Entry, Journal, JournalError};
+use crate::policy::mitigation::{ActionId, Answered, Command, Outcome, Report};
+use crate::privilege;
+use task::Task;
+
+/// Deep enough for a debug build; only touched pages count.
+const STACK_BYTES: usize = 512 << 10;
+
+/// What there is to say about an action that the journal does not know (any more).
+const NOTHING: &str = "nothing of it is in force";
+
+/// What the workers need of the journal.
+pub trait Record {
+    /// # Errors
+    /// When it could not be made durable: then the change must not be made.
+    fn write(&mut self, entry: &Entry) -> Result<(), JournalError>;
+    /// # Errors
+    /// When it could not be made durable: the entry stays.
+    fn close(&mut self, id: ActionId) -> Result<(), JournalError>;
+    fn entries(&self) -> &[Entry];
+}
+
+impl Record for Journal {
+    fn write(&mut self, entry: &Entry) -> Result<(), JournalError> {
+        Journal::write(self, entry)
+    }
+
+    fn close(&mut self, id: ActionId) -> Result<(), JournalError> {
+        Journal::close(self, id)
+    }
+
+    fn entries(&self) -> &[Entry] {
+        Journal::entries(self)
+    }
+}
+
+/// The thread that acts. Dropping it without `stop` leaves it to end with the process.
+pub struct Workers {
+    orders: UnboundedSender<Order>,
+    thread: JoinHandle<()>,
+}
+
+enum Order {
+    Run(Command),
+    Reconfigure(Vec<settings::Control>),
+    ProbeAll,
+    Stop,
+}
+
+impl Workers {
+    /// Probes every control at once. Read the journal's entries before handing it over.
+    ///
+    /// # Errors
+    /// When the system gives no thread or descriptor.
+    pub fn start<R: Record + Send + 'static>(
+        record: R,
+        controls: Vec<settings::Control>,
+        door: Door,
+    ) -> io::Result<Self> {
+        let (orders, queue) = unbounded_channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread =
+            std::thread::Builder::new().name("controls".to_owned()).stack_size(STACK_BYTES).spawn(move || {
+                // Else it waits for its turn behind what it should relieve. Where refused, the loop tells it.
+                let _refused = privilege::schedule_in_real_time(privilege::Urgency::Acting);
+                let crew = Crew { shared: Rc::new(Shared::new(record, door)), tasks: HashMap::new() };
+                LocalSet::new().block_on(&runtime, crew.lead(controls, queue));
+            })?;
+        Ok(Self { orders, thread })
+    }
+
+    /// False when the thread has ended.
+    #[must_use]
+    pub fn send(&self, command: Command) -> bool {
+        self.orders.send(Order::Run(command)).is_ok()
+    }
+
+    #[must_use]
+    pub fn reconfigure(&self, controls: Vec<settings::Control>) -> bool {
+        self.orders.send(Order::Reconfigure(controls)).is_ok()
+    }
+
+    #[must_use]
+    pub fn probe_all(&self) -> bool {
+        self.orders.send(Order::ProbeAll).is_ok()
+    }
+
+    /// Ends at once what is under way, which stays in the journal, and waits for the thread. False when it panicked.
+    #[must_use]
+    pub fn stop(self) -> bool {
+        // A thread that has ended needs no order to end.
+        self.orders.send(Order::Stop).ok();
+        self.thread.join().is_ok()
+    }
+}
+
+/// Probes each control once, in turn: for `check --live`.
+///
+/// # Errors
+/// When the system gives no descriptor.
+pub fn probe_once(controls: &[settings::Control]) -> io::Result<Vec<(Arc<str>, Probe)>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(async {
+        let mut probes = Vec::with_capacity(controls.len());
+        for control in controls {
+            probes.push((Arc::clone(&control.name), Control::new(&control.target).probe().await));
+        }
+        probes
+    }))
+}
+
+/// What all tasks share; never borrowed across an await.
+struct Shared {
+    record: RefCell<Box<dyn Record>>,
+    /// Which control an action that is not in the journal yet was given to.
+    routes: RefCell<HashMap<ActionId, Arc<str>>>,
+    door: Door,
+}
+
+impl Shared {
+    fn new(record: impl Record + 'static, door: Door) -> Self {
+        Self { record: RefCell::new(Box::new(record)), routes: RefCell::default(), door }
+    }
+
+    fn entry(&self, id: ActionId) -> Option<Entry> {
+        self.record.borrow().entries().iter().find(|entry| entry.id == id).cloned()
+    }
+
+    fn route(&self, command: &Command) -> Option<Arc<str>> {
+        if let Command::Apply { id, mitigation, .. } = command {
+            self.routes.borrow_mut().insert(*id, Arc::clone(&mitigation.control));
+            return Some(Arc::clone(&mitigation.control));
+        }
+        let recorded = self.entry(command.id()).map(|entry| entry.mitigation.control);
+        recorded.or_else(|| self.routes.borrow().get(&command.id()).cloned())
+    }
+}
+
+/// Hands commands to the tasks.
+struct Crew {
+    shared: Rc<Shared>,
+    tasks: HashMap<Arc<str>, UnboundedSender<Job>>,
+}
+
+enum Job {
+    Run(Command),
+    Configure(Option<Target>),
+    Probe,
+}
+
+impl Crew {
+    async fn lead(mut self, controls: Vec<settings::Control>, mut orders: UnboundedReceiver<Order>) {
+        self.configure(controls);
+        while let Some(order) = orders.recv().await {
+            match order {
+                Order::Run(command) => {
+                    if !self.run(command) {
+                        return;
+                    }
+                }
+                Order::Reconfigure(controls) => self.configure(controls),
+                Order::ProbeAll => {
+                    let names: Vec<_> = self.tasks.keys().cloned().collect();
+                    names.iter().for_each(|name| self.give(name, Job::Probe));
+                }
+                Order::Stop => return,
+            }
+        }
+    }
+
+    /// False when the loop has ended.
+    fn run(&mut self, command: Command) -> bool {
+        let Some(name) = self.shared.route(&command) else {
+            // Nothing of it was ever written to a target, or it is verified gone.
+            let answered = match command {
+                Command::Apply { .. } => Answered::Apply,
+                Command::Verify { .. } => Answered::Verify,
+                Command::Revert { .. } => Answered::Revert,
+            };
+            let (id, outcome, detail) = (command.id(), Outcome::Already, NOTHING.into());
+            let report = Report { id, answered, outcome, detail, took: Duration::ZERO, freed_bytes: None };
+            return self.shared.door.tell(Message::Report(report));
+        };
+        self.give(&name, Job::Run(command));
+        true
+    }
+
+    fn configure(&mut self, controls: Vec<settings::Control>) {
+        let gone: Vec<_> =
+            self.tasks.keys().filter(|name| controls.iter().all(|control| control.name != **name)).cloned().collect();
+        gone.iter().for_each(|name| self.give(name, Job::Configure(None)));
+        for control in controls {
+            self.give(&control.name, Job::Configure(Some(control.target)));
+        }
+    }
+
+    fn give(&mut self, name: &Arc<str>, job: Job) {
+        let task = self.tasks.entry(Arc::clone(name)).or_insert_with(|| {
+            let (jobs, queue) = unbounded_channel();
+            tokio::task::spawn_local(Task::new(Arc::clone(name), Rc::clone(&self.shared)).work(queue));
+            jobs
+        });
+        // A task only ends when the loop has: then nobody waits for it.
+        task.send(job).ok();
+    }
+}

@@ -1,0 +1,370 @@
+//! All that is done to one control, one thing after the other, in the order that keeps the journal true.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{Instant, timeout};
+
+use super::{Job, NOTHING, Shared};
+use crate::control::failure::Failure;
+use crate::control::standing::Standing;
+use crate::control::target::Target;
+use crate::control::{Control, Done};
+use crate::inbox::Message;
+use crate::journal::Entry;
+use crate::policy::mitigation::{ActionId, Answered, Command, Lasting, Mitigation, Outcome, Report};
+use crate::status::ControlView;
+
+/// A control that nobody uses is looked at this often, so that `status` knows before the emergency does.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// And this often while it cannot be reached.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+pub struct Task {
+    name: Arc<str>,
+    shared: Rc<Shared>,
+    /// As configured now. An entry of the journal may have another.
+    configured: Option<(Target, Control)>,
+    told: Option<(Outcome, String)>,
+}
+
+struct Answer {
+    outcome: Outcome,
+    detail: String,
+    freed_bytes: Option<i64>,
+}
+
+/// What is wanted, by whom.
+struct Wish {
+    id: ActionId,
+    mitigation: Mitigation,
+    rule: Arc<str>,
+}
+
+/// What was in force before an apply.
+#[derive(Clone, Copy)]
+enum Held {
+    Nothing,
+    Before,
+}
+
+impl Task {
+    pub fn new(name: Arc<str>, shared: Rc<Shared>) -> Self {
+        Self { name, shared, configured: None, told: None }
+    }
+
+    pub async fn work(mut self, mut jobs: UnboundedReceiver<Job>) {
+        let mut heard = true;
+        while heard {
+            heard = match timeout(self.patience(), jobs.recv()).await {
+                Ok(Some(Job::Run(command))) => self.run(command).await,
+                Ok(Some(Job::Configure(target))) => self.configure(target).await,
+                Ok(Some(Job::Probe)) => self.probe().await,
+                Ok(None) => false,
+                Err(_) => self.look().await,
+            };
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        match &self.told {
+            Some((Outcome::Unreachable | Outcome::TimedOut, _)) => LOOK_AGAIN,
+            Some(_) | None => LOOK_EVERY,
+        }
+    }
+
+    async fn configure(&mut self, target: Option<Target>) -> bool {
+        if self.configured.as_ref().map(|(known, _)| known) == target.as_ref() {
+            return true;
+        }
+        self.configured = target.map(|target| (target.clone(), Control::new(&target)));
+        self.told = None;
+        self.probe().await
+    }
+
+    async fn probe(&mut self) -> bool {
+        let Some((_, control)) = &mut self.configured else { return true };
+        let probe = control.probe().await;
+        self.tell_state(probe.outcome, probe.detail)
+    }
+
+    async fn look(&mut self) -> bool {
+        // What was found wrong, a glance would not find again: look as closely as before.
+        let closely = !matches!(self.told, Some((Outcome::Applied, _)));
+        let Some((_, control)) = &mut self.configured else { return true };
+        if closely {
+            return self.probe().await;
+        }
+        let probe = control.look().await;
+        let detail = match &self.told {
+            Some((outcome, known)) if *outcome == probe.outcome => known.clone(),
+            Some(_) | None => probe.detail,
+        };
+        self.tell_state(probe.outcome, detail)
+    }
+
+    fn tell_state(&mut self, outcome: Outcome, detail: String) -> bool {
+        let Some((target, _)) = &self.configured else { return true };
+        let view = ControlView {
+            name: Arc::clone(&self.name),
+            kind: target.kind(),
+            state: outcome.name(),
+            detail: detail.as_str().into(),
+            checked_unix_ms: unix_ms(),
+        };
+        self.told = Some((outcome, detail));
+        self.shared.door.tell(Message::Probed(view))
+    }
+
+    async fn run(&mut self, command: Command) -> bool {
+        let began = Instant::now();
+        let id = command.id();
+        let (answered, answer) = match command {
+            Command::Apply { id, mitigation, rule } => {
+                (Answered::Apply, self.apply(Wish { id, mitigation, rule }).await)
+            }
+            Command::Verify { id } => (Answered::Verify, self.verify(id).await),
+            Command::Revert { id } => (Answered::Revert, self.revert(id).await),
+        };
+        if self.shared.entry(id).is_none() {
+            self.shared.routes.borrow_mut().remove(&id);
+        }
+        let reached = self.note_reach(&answer);
+        let report = Report {
+            id,
+            answered,
+            outcome: answer.outcome,
+            detail: answer.detail.into(),
+            took: began.elapsed(),
+            freed_bytes: answer.freed_bytes,
+        };
+        self.shared.door.tell(Message::Report(report)) && reached
+    }
+
+    /// A command tells as much about the control as a probe does, where it failed for a reason of the control's.
+    fn note_reach(&mut self, answer: &Answer) -> bool {
+        let state = match answer.outcome {
+            Outcome::Applied | Outcome::Already | Outcome::NoEffect | Outcome::EpochChanged | Outcome::Drifted => {
+                Outcome::Applied
+            }
+            failed @ (Outcome::Refused | Outcome::Unreachable | Outcome::TimedOut) => failed,
+            // The wish was wrong, not the control.
+            Outcome::Unsupported => return true,
+        };
+        if matches!(&self.told, Some((told, _)) if *told == state) {
+            return true;
+        }
+        self.tell_state(state, answer.detail.clone())
+    }
+
+    async fn apply(&mut self, wish: Wish) -> Answer {
+        let Some((target, mut control)) = self.configured.take() else {
+            return Answer::failed(Failure::unsupported(format!("no control {} is configured", self.name)));
+        };
+        let answer = match (wish.mitigation.verb.lasting(), self.shared.entry(wish.id)) {
+            (Lasting::Once, _) => self.pulse(&mut control, &wish).await,
+            (Lasting::InForce, None) => self.impose(&target, &mut control, &wish).await,
+            (Lasting::InForce, Some(entry)) if entry.target == target => self.adjust(&mut control, entry, &wish).await,
+            // Reconfigured since: what is in force is at the earlier target.
+            (Lasting::InForce, Some(entry)) => {
+                let mut earlier = Control::new(&entry.target);
+                self.adjust(&mut earlier, entry, &wish).await
+            }
+        };
+        self.configured = Some((target, control));
+        answer
+    }
+
+    async fn pulse(&self, control: &mut Control, wish: &Wish) -> Answer {
+        if let Some(refused) = self.excluded(control, wish) {
+            return refused;
+        }
+        Answer::of(control.pulse(&wish.mitigation).await)
+    }
+
+    async fn impose(&mut self, target: &Target, control: &mut Control, wish: &Wish) -> Answer {
+        if let Some(refused) = self.excluded(control, wish) {
+            return refused;
+        }
+        let undo = match control.capture(&wish.mitigation).await {
+            Ok(undo) if undo.changes.is_empty() => return Answer::already("it is so already"),
+            Ok(undo) => undo,
+            Err(failure) => return Answer::failed(failure),
+        };
+        let entry = Entry {
+            id: wish.id,
+            mitigation: wish.mitigation.clone(),
+            rule: Arc::clone(&wish.rule),
+            target: target.clone(),
+            undo,
+            since_unix_ms: unix_ms(),
+        };
+        self.carry_out(control, entry, Held::Nothing).await
+    }
+
+    async fn adjust(&mut self, control: &mut Control, entry: Entry, wish: &Wish) -> Answer {
+        let undo = match control.capture_again(&wish.mitigation, &entry.undo).await {
+            Ok(undo) => undo,
+            Err(failure) if failure.outcome == Outcome::EpochChanged => {
+                return match self.close(entry.id) {
+                    Ok(()) => self.impose(&entry.target.clone(), control, wish).await,
+                    Err(failure) => Answer::failed(failure),
+                };
+            }
+            Err(failure) if failure.outcome == Outcome::Drifted => {
+                return self.closed(entry.id, Answer::failed(failure));
+            }
+            // What was in force before still is, so this is not a matter of doubt.
+            Err(failure) if failure.outcome == Outcome::TimedOut => {
+                return Answer::failed(Failure::unreachable(failure.detail));
+            }
+            Err(failure) => return Answer::failed(failure),
+        };
+        let adjusted = Entry { mitigation: wish.mitigation.clone(), rule: Arc::clone(&wish.rule), undo, ..entry };
+        self.carry_out(control, adjusted, Held::Before).await
+    }
+
+    /// The undo is durable before the first byte that changes anything.
+    async fn carry_out(&mut self, control: &mut Control, entry: Entry, held: Held) -> Answer {
+        if let Err(why) = self.shared.record.borrow_mut().write(&entry) {
+            return Answer::failed(Failure::refused(format!(
+                "nothing was sent, because its undo could not be recorded: {why}"
+            )));
+        }
+        match control.apply(&entry.undo).await {
+            Ok(done) => Answer::done(done),
+            Err(failure) => self.clear_up(control, &entry, held, failure).await,
+        }
+    }
+
+    /// After an apply that failed: is anything of it there?
+    async fn clear_up(&mut self, control: &mut Control, entry: &Entry, held: Held, why: Failure) -> Answer {
+        let standing = match why.outcome {
+            // Asking a silent target again would only take as long again.
+            Outcome::TimedOut => Err(why.clone()),
+            _ => control.standing(&entry.undo).await,
+        };
+        match (standing, held) {
+            (Ok(Standing::Prior), _) => self.closed(entry.id, Answer::failed(why)),
+            (Ok(Standing::EpochChanged), _) => self.closed(entry.id, Answer::restarted(&entry.target)),
+            (Ok(Standing::Foreign(found)), _) => {
+                self.closed(entry.id, Answer::failed(Failure::drifted(format!("left alone: {found}"))))
+            }
+            // As strong as before: that is still owed.
+            (Ok(Standing::Ours), Held::Before) => Answer::failed(why),
+            (Ok(Standing::Ours), Held::Nothing) => match control.revert(&entry.undo).await {
+                Ok(_) => self.closed(entry.id, Answer::failed(why)),
+                Err(failure) => Answer::doubtful(failure),
+            },
+            (Err(failure), _) => Answer::doubtful(failure),
+        }
+    }
+
+    async fn verify(&mut self, id: ActionId) -> Answer {
+        let Some(entry) = self.shared.entry(id) else { return Answer::already(NOTHING) };
+        let mut control = self.take(&entry.target);
+        let answer = match control.verify(&entry.undo).await {
+            Ok(Standing::Ours) => Answer::applied("still in force"),
+            Ok(Standing::Prior) => self.closed(id, Answer::already("the prior values are back; nothing is in force")),
+            Ok(Standing::Foreign(found)) => self.closed(id, Answer::failed(Failure::drifted(found))),
+            Ok(Standing::EpochChanged) => self.closed(id, Answer::restarted(&entry.target)),
+            Err(failure) => Answer::failed(failure),
+        };
+        self.give_back(&entry.target, control);
+        answer
+    }
+
+    async fn revert(&mut self, id: ActionId) -> Answer {
+        let Some(entry) = self.shared.entry(id) else { return Answer::already(NOTHING) };
+        let mut control = self.take(&entry.target);
+        let answer = match control.revert(&entry.undo).await {
+            Ok(done) => self.closed(id, Answer::done(done)),
+            Err(failure) => Answer::failed(failure),
+        };
+        self.give_back(&entry.target, control);
+        answer
+    }
+
+    /// The configured control with its open connection, or a fresh one where the entry is for another target.
+    fn take(&mut self, target: &Target) -> Control {
+        match self.configured.take() {
+            Some((configured, control)) if configured == *target => {
+                self.configured = Some((configured, Control::new(target)));
+                control
+            }
+            other => {
+                self.configured = other;
+                Control::new(target)
+            }
+        }
+    }
+
+    fn give_back(&mut self, target: &Target, control: Control) {
+        if let Some((configured, place)) = &mut self.configured
+            && configured == target
+        {
+            *place = control;
+        }
+    }
+
+    fn excluded(&self, control: &Control, wish: &Wish) -> Option<Answer> {
+        let record = self.shared.record.borrow();
+        let harmful = record.entries().iter().map(|entry| &entry.mitigation).find(|in_force| {
+            in_force.control == wish.mitigation.control && control.excludes(wish.mitigation.verb, in_force.verb)
+        })?;
+        let detail = format!("{} would do harm while `{harmful}` is in force: release that first", wish.mitigation);
+        Some(Answer::failed(Failure::refused(detail)))
+    }
+
+    fn close(&self, id: ActionId) -> Result<(), Failure> {
+        let closed = self.shared.record.borrow_mut().close(id);
+        closed.map_err(|why| Failure::refused(format!("its end could not be recorded: {why}")))
+    }
+
+    /// An entry that could not be closed is found out to be gone at the next start.
+    fn closed(&self, id: ActionId, mut answer: Answer) -> Answer {
+        if let Err(failure) = self.close(id) {
+            answer.detail = format!("{} ({})", answer.detail, failure.detail);
+        }
+        answer
+    }
+}
+
+impl Answer {
+    fn of(done: Result<Done, Failure>) -> Self {
+        done.map_or_else(Self::failed, Self::done)
+    }
+
+    fn done(done: Done) -> Self {
+        Self { outcome: done.outcome, detail: done.detail, freed_bytes: done.freed_bytes }
+    }
+
+    fn failed(failure: Failure) -> Self {
+        Self { outcome: failure.outcome, detail: failure.detail, freed_bytes: None }
+    }
+
+    fn applied(detail: &str) -> Self {
+        Self { outcome: Outcome::Applied, detail: detail.to_owned(), freed_bytes: None }
+    }
+
+    fn already(detail: &str) -> Self {
+        Self { outcome: Outcome::Already, detail: detail.to_owned(), freed_bytes: None }
+    }
+
+    /// Something may have been changed; nobody can tell now.
+    fn doubtful(failure: Failure) -> Self {
+        Self::failed(Failure::timed_out(failure.detail))
+    }
+
+    fn restarted(target: &Target) -> Self {
+        Self::failed(Failure::epoch_changed(target.kind()))
+    }
+}
+
+/// For people; nothing is ever decided by it.
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,184 @@
+//! What each event is called, how much it matters to an operator, and the fields that it is searched by.
+
+use super::{Daemon, Event, Level};
+use crate::policy::event::Event as Decision;
+use crate::policy::event::Mode;
+use crate::policy::mitigation::{ActionId, Mitigation, Outcome};
+use crate::policy::rule::Severity;
+
+type Fields = Vec<(&'static str, String)>;
+
+impl Event {
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Event::Policy(event) => decision_name(event),
+            Event::Daemon(event) => event.name(),
+        }
+    }
+
+    #[must_use]
+    pub fn level(&self) -> Level {
+        match self {
+            Event::Policy(event) => decision_level(event),
+            Event::Daemon(event) => event.level(),
+        }
+    }
+
+    #[must_use]
+    pub fn fields(&self) -> Fields {
+        match self {
+            Event::Policy(event) => decision_fields(event),
+            Event::Daemon(Daemon::Control { name, state, .. }) => {
+                vec![("control", name.to_string()), ("outcome", (*state).to_owned())]
+            }
+            Event::Daemon(_) => Vec::new(),
+        }
+    }
+}
+
+impl Daemon {
+    const fn name(&self) -> &'static str {
+        match self {
+            Daemon::Started { .. } => "started",
+            Daemon::Stopping { .. } => "stopping",
+            Daemon::Reloaded { .. } => "reloaded",
+            Daemon::ReloadRefused { .. } => "reload_refused",
+            Daemon::SourceLost { .. } => "source_lost",
+            Daemon::SourceFound { .. } => "source_found",
+            Daemon::JournalDamage { .. } => "journal_damage",
+            Daemon::JournalFailed { .. } => "journal_failed",
+            Daemon::Control { .. } => "control",
+            Daemon::Degraded { .. } => "degraded",
+        }
+    }
+
+    fn level(&self) -> Level {
+        match self {
+            Daemon::Started { .. } | Daemon::Stopping { .. } | Daemon::Reloaded { .. } | Daemon::SourceFound { .. } => {
+                Level::Info
+            }
+            Daemon::Control { state, .. } if matches!(*state, "applied" | "already") => Level::Info,
+            Daemon::SourceLost { .. } | Daemon::Control { .. } | Daemon::Degraded { .. } => Level::Warning,
+            Daemon::ReloadRefused { .. } | Daemon::JournalDamage { .. } | Daemon::JournalFailed { .. } => Level::Error,
+        }
+    }
+}
+
+const fn decision_name(event: &Decision) -> &'static str {
+    match event {
+        Decision::Pending { .. } => "rule_pending",
+        Decision::Relented { .. } => "rule_relented",
+        Decision::Fired { .. } => "rule_fired",
+        Decision::Relapsed { .. } => "rule_relapsed",
+        Decision::Cleared { .. } => "rule_cleared",
+        Decision::Cooling { .. } => "rule_cooling",
+        Decision::Quiet { .. } => "rule_quiet",
+        Decision::Blind { .. } => "rule_blind",
+        Decision::Sees { .. } => "rule_sees",
+        Decision::Step { .. } => "step",
+        Decision::Skipped { .. } => "step_skipped",
+        Decision::Acted { .. } => "acted",
+        Decision::Judged { .. } => "step_judged",
+        Decision::BreakerOpen { .. } => "breaker_open",
+        Decision::Exhausted { .. } => "ladder_exhausted",
+        Decision::Releasing { .. } => "releasing",
+        Decision::Released { .. } => "released",
+        Decision::Owed { .. } => "owed",
+        Decision::Lost { .. } => "lost",
+        Decision::Inherited { .. } => "inherited",
+        Decision::Mode { .. } => "mode",
+    }
+}
+
+fn decision_level(event: &Decision) -> Level {
+    match event {
+        Decision::Pending { .. } | Decision::Relented { .. } | Decision::Quiet { .. } | Decision::Cooling { .. } => {
+            Level::Debug
+        }
+        Decision::Fired { severity, .. } | Decision::Relapsed { severity, .. } => match severity {
+            Severity::Info => Level::Info,
+            Severity::Warning => Level::Warning,
+            Severity::Emergency => Level::Error,
+        },
+        Decision::Cleared { .. }
+        | Decision::Sees { .. }
+        | Decision::Step { .. }
+        | Decision::Skipped { .. }
+        | Decision::Judged { .. }
+        | Decision::Releasing { .. }
+        | Decision::Inherited { .. } => Level::Info,
+        Decision::Acted { outcome, .. } | Decision::Released { outcome, .. } => outcome_level(*outcome),
+        Decision::Blind { .. } | Decision::BreakerOpen { .. } | Decision::Lost { .. } => Level::Warning,
+        Decision::Exhausted { .. } | Decision::Owed { .. } => Level::Error,
+        Decision::Mode { to: Mode::Emergency, .. } => Level::Error,
+        Decision::Mode { to: Mode::Normal | Mode::Recovering, .. } => Level::Info,
+    }
+}
+
+const fn outcome_level(outcome: Outcome) -> Level {
+    match outcome {
+        Outcome::Applied | Outcome::Already | Outcome::NoEffect | Outcome::EpochChanged => Level::Info,
+        Outcome::Refused | Outcome::Unreachable | Outcome::TimedOut | Outcome::Unsupported | Outcome::Drifted => {
+            Level::Warning
+        }
+    }
+}
+
+fn decision_fields(event: &Decision) -> Fields {
+    match event {
+        Decision::Pending { rule, .. }
+        | Decision::Relented { rule }
+        | Decision::Cleared { rule, .. }
+        | Decision::Cooling { rule, .. }
+        | Decision::Quiet { rule }
+        | Decision::Blind { rule, .. }
+        | Decision::Sees { rule }
+        | Decision::Exhausted { rule } => vec![("rule", rule.to_string())],
+        Decision::Fired { rule, severity, .. } | Decision::Relapsed { rule, severity, .. } => {
+            vec![("rule", rule.to_string()), ("severity", severity.to_string())]
+        }
+        Decision::Step { rule, step, mitigation, id, .. } => {
+            let mut fields = rung(rule, *step, mitigation);
+            fields.extend(id.map(|id| ("action_id", id.to_string())));
+            fields
+        }
+        Decision::Skipped { rule, step, mitigation, why } => {
+            let mut fields = rung(rule, *step, mitigation);
+            fields.push(("outcome", why.name().to_owned()));
+            fields
+        }
+        Decision::Judged { rule, step, mitigation, .. } | Decision::BreakerOpen { rule, step, mitigation, .. } => {
+            rung(rule, *step, mitigation)
+        }
+        Decision::Acted { rule, id, mitigation, outcome, .. } => {
+            let mut fields = action(*id, mitigation, Some(*outcome));
+            fields.insert(0, ("rule", rule.to_string()));
+            fields
+        }
+        Decision::Released { id, mitigation, outcome, .. }
+        | Decision::Owed { id, mitigation, outcome, .. }
+        | Decision::Lost { id, mitigation, outcome, .. } => action(*id, mitigation, Some(*outcome)),
+        Decision::Releasing { id, mitigation, .. } | Decision::Inherited { id, mitigation } => {
+            action(*id, mitigation, None)
+        }
+        Decision::Mode { to, .. } => vec![("mode", to.to_string())],
+    }
+}
+
+fn rung(rule: &str, step: usize, mitigation: &Mitigation) -> Fields {
+    let mut fields = vec![("rule", rule.to_owned()), ("step", (step + 1).to_string())];
+    fields.extend(knob(mitigation));
+    fields
+}
+
+fn action(id: ActionId, mitigation: &Mitigation, outcome: Option<Outcome>) -> Fields {
+    let mut fields = vec![("action_id", id.to_string())];
+    fields.extend(knob(mitigation));
+    fields.extend(outcome.map(|outcome| ("outcome", outcome.to_string())));
+    fields
+}
+
+fn knob(mitigation: &Mitigation) -> [(&'static str, String); 2] {
+    [("control", mitigation.control.to_string()), ("verb", mitigation.verb.to_string())]
+}

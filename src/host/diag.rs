@@ -1,0 +1,233 @@
+//! TCP connections by listening port, from the kernel's socket monitoring (NETLINK_SOCK_DIAG, sock_diag(7)). For the slow
+//! thread: a dump walks the whole table of connections (0.2 ms when it is empty, 17 ms with 20,000 of them). The old
+//! request type is used because it covers IPv4 and IPv6 in one walk where the new one takes two.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::sockopt::ReceiveTimeout;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket};
+use nix::sys::time::{TimeVal, TimeValLike};
+
+/// linux/inet_diag.h
+const TCPDIAG_GETSOCK: u16 = 18;
+const MESSAGE_BYTES: usize = 72;
+const REQUEST_BYTES: usize = HEADER_BYTES + 60;
+/// linux/netlink.h
+const HEADER_BYTES: usize = 16;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const REQUEST_DUMP: u16 = 0x301;
+/// net/tcp_states.h
+const TCP_ESTABLISHED: u8 = 1;
+const TCP_LISTEN: u8 = 10;
+
+/// The kernel fills what it is offered up to 32 KiB; this is some 200 sockets an answer.
+const BUFFER_BYTES: usize = 16 * 1024;
+
+/// More listening ports than this are not told apart, so that a port scan's honeypot cannot fill our memory.
+pub const MOST_PORTS: usize = 512;
+
+/// A port that somebody listens on.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Listening {
+    pub port: u16,
+    pub established: u64,
+    /// Of the fullest of its sockets: connections that wait to be accepted, of the limit.
+    pub backlog_percent: f64,
+}
+
+/// One socket of a dump.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Socket {
+    pub state: u8,
+    pub port: u16,
+    pub queue: u32,
+    pub limit: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    More,
+    Done,
+}
+
+#[derive(Debug)]
+pub struct Dump {
+    netlink: OwnedFd,
+    buffer: Vec<u8>,
+    sequence: u32,
+}
+
+impl Dump {
+    /// # Errors
+    /// Where the kernel has no sock_diag or does not let us at it.
+    pub fn open() -> Result<Self, Errno> {
+        let kind = (AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC);
+        let netlink = socket(kind.0, kind.1, kind.2, SockProtocol::NetlinkSockDiag)?;
+        setsockopt(&netlink, ReceiveTimeout, &TimeVal::seconds(2))?;
+        Ok(Self { netlink, buffer: vec![0; BUFFER_BYTES], sequence: 0 })
+    }
+
+    /// Every port that is listened on, in ascending order, up to [`MOST_PORTS`].
+    ///
+    /// # Errors
+    /// What the kernel answered, or that it did not within two seconds.
+    pub fn listening(&mut self) -> Result<Vec<Listening>, Errno> {
+        let mut ports: Vec<Listening> = Vec::new();
+        self.dump(TCP_LISTEN, |socket| add_listener(&mut ports, socket))?;
+        if !ports.is_empty() {
+            self.dump(TCP_ESTABLISHED, |socket| {
+                if let Ok(at) = ports.binary_search_by_key(&socket.port, |port| port.port) {
+                    ports[at].established += 1;
+                }
+            })?;
+        }
+        Ok(ports)
+    }
+
+    fn dump(&mut self, state: u8, mut visit: impl FnMut(&Socket)) -> Result<(), Errno> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let request = request(state, self.sequence);
+        send(self.netlink.as_raw_fd(), &request, MsgFlags::empty())?;
+        loop {
+            let length = match recv(self.netlink.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
+                Err(Errno::EINTR) => continue,
+                answer => answer?,
+            };
+            let answer = &self.buffer[..length.min(BUFFER_BYTES)];
+            if parse(answer, self.sequence, |socket| {
+                if socket.state == state {
+                    visit(&socket)
+                }
+            })? == Progress::Done
+            {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn add_listener(ports: &mut Vec<Listening>, socket: &Socket) {
+    let backlog_percent = 100.0 * f64::from(socket.queue) / f64::from(socket.limit.max(1));
+    match ports.binary_search_by_key(&socket.port, |port| port.port) {
+        Ok(at) => ports[at].backlog_percent = ports[at].backlog_percent.max(backlog_percent),
+        Err(at) if ports.len() < MOST_PORTS => {
+            ports.insert(at, Listening { port: socket.port, established: 0, backlog_percent });
+        }
+        Err(_) => {}
+    }
+}
+
+/// `struct nlmsghdr` and `struct inet_diag_req`, everything unset being zero.
+fn request(state: u8, sequence: u32) -> [u8; REQUEST_BYTES] {
+    let mut bytes = [0; REQUEST_BYTES];
+    bytes[0..4].copy_from_slice(&(REQUEST_BYTES as u32).to_ne_bytes());
+    bytes[4..6].copy_from_slice(&TCPDIAG_GETSOCK.to_ne_bytes());
+    bytes[6..8].copy_from_slice(&REQUEST_DUMP.to_ne_bytes());
+    bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
+    bytes[16] = libc::AF_INET as u8;
+    bytes[68..72].copy_from_slice(&(1u32 << state).to_ne_bytes());
+    bytes
+}
+
+/// Shows the sockets of one datagram to `visit`. Answers to an earlier request are passed over.
+///
+/// # Errors
+/// The kernel's own, and `EBADMSG` where a message is shorter than it says.
+pub fn parse(mut bytes: &[u8], sequence: u32, mut visit: impl FnMut(Socket)) -> Result<Progress, Errno> {
+    while !bytes.is_empty() {
+        let length = word(bytes, 0).and_then(|length| usize::try_from(length).ok()).ok_or(Errno::EBADMSG)?;
+        let message = bytes.get(..length).filter(|_| length >= HEADER_BYTES).ok_or(Errno::EBADMSG)?;
+        let kind = half(message, 4).ok_or(Errno::EBADMSG)?;
+        if word(message, 8) == Some(sequence) {
+            match kind {
+                NLMSG_DONE => return Ok(Progress::Done),
+                NLMSG_ERROR => return Err(failure(message)),
+                TCPDIAG_GETSOCK => visit(parse_socket(message).ok_or(Errno::EBADMSG)?),
+                _ => {}
+            }
+        }
+        let padded = length.checked_next_multiple_of(4).ok_or(Errno::EBADMSG)?;
+        bytes = bytes.get(padded..).unwrap_or_default();
+    }
+    Ok(Progress::More)
+}
+
+/// `struct inet_diag_msg`: of a listening socket, rqueue is what waits to be accepted and wqueue its limit.
+fn parse_socket(message: &[u8]) -> Option<Socket> {
+    let body = message.get(HEADER_BYTES..HEADER_BYTES + MESSAGE_BYTES)?;
+    let port = u16::from_be_bytes(body.get(4..6)?.try_into().ok()?);
+    Some(Socket { state: *body.get(1)?, port, queue: word(body, 56)?, limit: word(body, 60)? })
+}
+
+fn failure(message: &[u8]) -> Errno {
+    let code = word(message, HEADER_BYTES).map_or(0, |code| (code as i32).wrapping_neg());
+    Errno::from_raw(code)
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
+}
+
+fn half(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(bytes.get(at..at.checked_add(2)?)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+
+    fn message(kind: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0; HEADER_BYTES];
+        bytes[0..4].copy_from_slice(&((HEADER_BYTES + body.len()) as u32).to_ne_bytes());
+        bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
+        bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
+        bytes.extend(body);
+        bytes
+    }
+
+    #[test]
+    fn answers_are_told_apart() {
+        let mut body = [0; MESSAGE_BYTES];
+        body[1] = TCP_LISTEN;
+        body[4..6].copy_from_slice(&443u16.to_be_bytes());
+        body[56..60].copy_from_slice(&3u32.to_ne_bytes());
+        body[60..64].copy_from_slice(&128u32.to_ne_bytes());
+        let mut found = Vec::new();
+        let datagram = [message(TCPDIAG_GETSOCK, 7, &body), message(TCPDIAG_GETSOCK, 6, &body)].concat();
+        assert_eq!(parse(&datagram, 7, |socket| found.push(socket)), Ok(Progress::More));
+        assert_eq!(found, [Socket { state: TCP_LISTEN, port: 443, queue: 3, limit: 128 }]);
+        assert_eq!(parse(&message(NLMSG_DONE, 7, &[0; 4]), 7, |_| ()), Ok(Progress::Done));
+        let refused = message(NLMSG_ERROR, 7, &(-libc::EOPNOTSUPP).to_ne_bytes());
+        assert_eq!(parse(&refused, 7, |_| ()), Err(Errno::EOPNOTSUPP));
+        assert_eq!(parse(&datagram[..40], 7, |_| ()), Err(Errno::EBADMSG));
+        assert_eq!(parse(&[0; 16], 7, |_| ()), Err(Errno::EBADMSG), "a length of nothing must not loop");
+    }
+
+    #[test]
+    fn several_listeners_on_a_port_count_as_one() {
+        let mut ports = Vec::new();
+        let socket = |port, queue, limit| Socket { state: TCP_LISTEN, port, queue, limit };
+        for socket in [socket(80, 1, 10), socket(22, 0, 0), socket(80, 5, 10)] {
+            add_listener(&mut ports, &socket);
+        }
+        assert_eq!(
+            ports.iter().map(|port| (port.port, port.backlog_percent)).collect::<Vec<_>>(),
+            [(22, 0.0), (80, 50.0)]
+        );
+    }
+
+    #[test]
+    fn the_kernel_counts_our_own_connections() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let _waiting: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let _accepted = listener.accept().unwrap();
+        let ports = Dump::open().unwrap().listening().unwrap();
+        let ours = ports.iter().find(|port| port.port == address.port()).unwrap();
+        assert_eq!(ours.established, 3);
+        assert!(ours.backlog_percent > 0.0 && ours.backlog_percent < 100.0, "{ours:?}");
+    }
+}

@@ -1,0 +1,183 @@
+//! Which file systems to watch: /proc/self/mountinfo, chosen without touching any of them, because touching a hung one
+//! hangs.
+//!
+//! By default: every local file system that is backed by a device, once per device. Not watched: remote and virtual file
+//! systems, loop devices, images that are full by nature. In a container, whose root is an overlay, the root is watched
+//! if nothing else is.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use super::scan::{fields, lines, number};
+
+/// Major number of loop devices (Documentation/admin-guide/devices.txt).
+const LOOP_MAJOR: u32 = 7;
+
+/// Always full, never written.
+const IMAGES: [&str; 6] = ["squashfs", "iso9660", "udf", "erofs", "cramfs", "romfs"];
+
+/// Local and on devices, though the kernel gives them a device number of their own making.
+const POOLED: [&str; 3] = ["btrfs", "zfs", "bcachefs"];
+
+/// A line of mountinfo.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// Major and minor.
+    pub device: (u32, u32),
+    /// What of the file system is mounted there; not `/` for a bind mount.
+    pub root: PathBuf,
+    pub point: PathBuf,
+    pub writable: bool,
+    pub file_system: String,
+    pub source: String,
+}
+
+impl Entry {
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.root == Path::new("/")
+    }
+}
+
+/// The lines that can be understood.
+#[must_use]
+pub fn parse(bytes: &[u8]) -> Vec<Entry> {
+    lines(bytes).filter_map(parse_line).collect()
+}
+
+fn parse_line(line: &[u8]) -> Option<Entry> {
+    let mut words = fields(line);
+    let device = words.nth(2)?;
+    let colon = device.iter().position(|byte| *byte == b':')?;
+    let half = |digits: &[u8]| u32::try_from(number(digits)?).ok();
+    let device = (half(&device[..colon])?, half(&device[colon + 1..])?);
+    let (root, point, options) = (path(words.next()?), path(words.next()?), words.next()?);
+    words.find(|word| *word == b"-")?;
+    let (file_system, source) = (text(words.next()?), text(words.next()?));
+    let writable = options.split(|byte| *byte == b',').any(|option| option == b"rw");
+    Some(Entry { device, root, point, writable, file_system, source })
+}
+
+/// The kernel writes space, tab, newline and backslash as three octal digits.
+fn unescape(word: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(word.len());
+    let mut rest = word;
+    while let [first, tail @ ..] = rest {
+        match rest {
+            [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..] => {
+                plain.push((a - b'0') * 64 + (b - b'0') * 8 + (c - b'0'));
+                rest = after;
+            }
+            _ => {
+                plain.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    plain
+}
+
+fn path(word: &[u8]) -> PathBuf {
+    PathBuf::from(OsString::from_vec(unescape(word)))
+}
+
+fn text(word: &[u8]) -> String {
+    String::from_utf8_lossy(&unescape(word)).into_owned()
+}
+
+/// For each file system to watch the places where it is mounted, best first.
+#[must_use]
+pub fn choose(entries: &[Entry]) -> Vec<Vec<Entry>> {
+    let visible = visible(entries);
+    let mut groups: Vec<Vec<Entry>> = Vec::new();
+    for entry in visible.iter().filter(|entry| is_local(entry)) {
+        match groups.iter_mut().find(|group| group[0].device == entry.device) {
+            Some(group) => group.push((*entry).clone()),
+            None => groups.push(vec![(*entry).clone()]),
+        }
+    }
+    if groups.is_empty() {
+        groups.extend(visible.iter().filter(|entry| is_container_root(entry)).map(|entry| vec![(*entry).clone()]));
+    }
+    for group in &mut groups {
+        group.sort_by_key(|entry| (!entry.is_whole(), entry.point.as_os_str().len(), entry.point.clone()));
+    }
+    groups
+}
+
+/// The entry of the file system that a path is on.
+#[must_use]
+pub fn holding<'a>(entries: &'a [Entry], path: &Path) -> Option<&'a Entry> {
+    let around = entries.iter().filter(|entry| path.starts_with(&entry.point));
+    around.max_by_key(|entry| entry.point.components().count())
+}
+
+/// A mount over a mount hides it.
+fn visible(entries: &[Entry]) -> Vec<&Entry> {
+    let hidden = |at: usize| entries[at + 1..].iter().any(|later| later.point == entries[at].point);
+    entries.iter().enumerate().filter(|(at, _)| !hidden(*at)).map(|(_, entry)| entry).collect()
+}
+
+fn is_local(entry: &Entry) -> bool {
+    let kind = entry.file_system.as_str();
+    let (major, _) = entry.device;
+    (POOLED.contains(&kind) || (major != 0 && major != LOOP_MAJOR)) && !IMAGES.contains(&kind)
+}
+
+fn is_container_root(entry: &Entry) -> bool {
+    entry.point == Path::new("/") && entry.file_system.ends_with("overlay")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(text: &str) -> Vec<String> {
+        let best = |group: &Vec<Entry>| group[0].point.display().to_string();
+        choose(&parse(text.as_bytes())).iter().map(best).collect()
+    }
+
+    #[test]
+    fn a_line_with_optional_fields_and_escapes() {
+        let entry = &parse(b"36 35 98:0 /a /mnt/two\\040words rw,noatime master:1 x - ext3 /dev/ro\\134ot rw\n")[0];
+        assert_eq!((entry.device, entry.writable), ((98, 0), true));
+        assert_eq!(entry.point, Path::new("/mnt/two words"));
+        assert_eq!((entry.file_system.as_str(), entry.source.as_str()), ("ext3", "/dev/ro\\ot"));
+        assert!(!entry.is_whole());
+        assert!(parse(b"36 35 98 /a /b rw - ext3 x\n36 35 98:0 /a\n\\ - -\n").is_empty());
+    }
+
+    #[test]
+    fn devices_once_and_nothing_virtual() {
+        let points = chosen(
+            "1 0 0:21 / /proc rw - proc proc rw\n\
+             2 0 254:0 /sub /srv/bind rw - ext4 /dev/vda rw\n\
+             3 0 254:0 / / rw - ext4 /dev/vda rw\n\
+             4 0 7:1 / /snap/core ro - squashfs /dev/loop1 ro\n\
+             5 0 254:2 / /media ro - iso9660 /dev/vdc ro\n\
+             6 0 0:40 / /mnt/nfs rw - nfs4 server:/x rw\n\
+             7 0 0:45 /@home /home rw - btrfs /dev/vdb rw\n\
+             8 0 0:46 / /tank rw - zfs tank rw\n\
+             9 0 0:24 / /run rw - tmpfs tmpfs rw\n",
+        );
+        assert_eq!(points, ["/", "/home", "/tank"]);
+    }
+
+    #[test]
+    fn the_root_of_a_container_if_it_has_nothing_else() {
+        let overlay = "1 0 0:300 / / rw - overlay overlay rw\n";
+        assert_eq!(chosen(overlay), ["/"]);
+        assert_eq!(chosen(&format!("{overlay}2 1 254:0 /v /data rw - ext4 /dev/vda rw\n")), ["/data"]);
+    }
+
+    #[test]
+    fn a_mount_over_a_mount_hides_it() {
+        let text =
+            "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 8:2 / /m rw - ext4 /dev/sda2 rw\n3 2 0:9 / /m rw - nfs s:/ rw\n";
+        assert_eq!(chosen(text), ["/"]);
+        let entries = parse(text.as_bytes());
+        assert_eq!(holding(&entries, Path::new("/var/lib")).unwrap().device, (8, 1));
+        assert_eq!(holding(&entries, Path::new("/m/x")).unwrap().file_system, "nfs");
+    }
+}

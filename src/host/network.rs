@@ -1,0 +1,235 @@
+//! Interfaces: /proc/net/dev, and the links' speed from the slow thread.
+//!
+//! Counted are all interfaces except `lo`, whose traffic leaves nothing, and `veth*`, whose traffic is counted at the
+//! bridge or device that they lead to; of these a container host has hundreds, and they come and go with every container.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::counter::{Last, percent, rate};
+use super::kept::{Kept, Reader, Shape};
+use super::scan::{fields, lines};
+use super::shared::{Shared, Speed, View};
+use crate::policy::metric::{Family, Metric};
+use crate::policy::moment::Moment;
+use crate::policy::sample::Sample;
+
+#[derive(Debug)]
+pub struct Network {
+    dev: Kept,
+    names: Vec<String>,
+    /// One per name.
+    rows: Vec<Row>,
+    speeds: View<Vec<Speed>>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Row {
+    read: Option<Raw>,
+    last: Last<Raw>,
+    rates: Rates,
+    speed_bits: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Raw {
+    pub received_bytes: u64,
+    pub transmitted_bytes: u64,
+    pub errors: u64,
+    pub drops: u64,
+}
+
+/// Per second.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Rates {
+    pub received_bytes: Option<f64>,
+    pub transmitted_bytes: Option<f64>,
+    pub errors: Option<f64>,
+    pub drops: Option<f64>,
+}
+
+impl Network {
+    #[must_use]
+    pub fn new(proc_root: &Path) -> Self {
+        let without = "the metrics of network interfaces are unknown";
+        Self {
+            dev: Kept::new(proc_root.join("net/dev"), Shape::Records, without),
+            names: Vec::new(),
+            rows: Vec::new(),
+            speeds: View::default(),
+        }
+    }
+
+    pub fn sample(&mut self, now: Moment, reader: &mut Reader, shared: &Shared, sample: &mut Sample) {
+        let (names, rows) = (&mut self.names, &mut self.rows);
+        rows.iter_mut().for_each(|row| row.read = None);
+        let mut changed = false;
+        let read = reader.take(&mut self.dev, now, |bytes| {
+            let mut next = 0;
+            parse(bytes, |name, raw| {
+                changed |= place(names, rows, next, name, raw);
+                next += 1;
+            })?;
+            changed |= next < rows.len();
+            names.truncate(next);
+            rows.truncate(next);
+            Some(())
+        });
+        if read.is_none() {
+            changed |= !rows.is_empty();
+            names.clear();
+            rows.clear();
+        }
+        if self.speeds.refresh(&shared.speeds) || changed {
+            self.look_up_speeds();
+        }
+        for row in &mut self.rows {
+            row.rates = row.last.step(now, row.read, derive).unwrap_or_default();
+        }
+        self.fill(sample);
+    }
+
+    fn fill(&self, sample: &mut Sample) {
+        sample.set_instances(Family::Network, &self.names);
+        for (at, row) in self.rows.iter().enumerate() {
+            sample.set_instance(Metric::NetworkReceiveRate, at, row.rates.received_bytes);
+            sample.set_instance(Metric::NetworkTransmitRate, at, row.rates.transmitted_bytes);
+            sample.set_instance(Metric::NetworkErrorsRate, at, row.rates.errors);
+            sample.set_instance(Metric::NetworkDropsRate, at, row.rates.drops);
+            match row.speed_bits {
+                Some(speed) => sample.set_instance(Metric::NetworkLinkUsedPercent, at, link_used(&row.rates, speed)),
+                None => sample.set_inapplicable(Metric::NetworkLinkUsedPercent, at),
+            }
+        }
+    }
+
+    fn look_up_speeds(&mut self) {
+        for (name, row) in self.names.iter().zip(&mut self.rows) {
+            row.speed_bits = self.speeds.value.iter().find(|speed| speed.interface == *name).map(|speed| speed.bits);
+        }
+    }
+}
+
+/// Puts a reading into row `at`, which is where it was last time unless interfaces came or went; says whether they did.
+fn place(names: &mut Vec<String>, rows: &mut Vec<Row>, at: usize, name: &[u8], raw: Raw) -> bool {
+    let same = names.get(at).is_some_and(|known| known.as_bytes() == name);
+    if !same {
+        let known = names.iter().skip(at).position(|known| known.as_bytes() == name).map(|further| at + further);
+        let (text, row) = match known {
+            Some(from) => (names.remove(from), rows.remove(from)),
+            None => (String::from_utf8_lossy(name).into_owned(), Row::default()),
+        };
+        let at = at.min(names.len());
+        names.insert(at, text);
+        rows.insert(at, row);
+    }
+    if let Some(row) = rows.get_mut(at) {
+        row.read = Some(raw);
+    }
+    !same
+}
+
+/// Shows each interface that counts to `visit`. `None` where the content is not what the kernel writes.
+pub fn parse(bytes: &[u8], mut visit: impl FnMut(&[u8], Raw)) -> Option<()> {
+    let mut lines = lines(bytes);
+    lines.next()?;
+    lines.next()?;
+    for line in lines {
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        let name = line[..colon].trim_ascii();
+        if let Some(raw) = parse_counters(&line[colon + 1..])
+            && counts(name)
+        {
+            visit(name, raw);
+        }
+    }
+    Some(())
+}
+
+fn counts(name: &[u8]) -> bool {
+    !name.is_empty() && name != b"lo" && !name.starts_with(b"veth")
+}
+
+fn parse_counters(text: &[u8]) -> Option<Raw> {
+    let mut columns = [0u64; 12];
+    let mut words = fields(text);
+    for column in &mut columns {
+        *column = words.number()?;
+    }
+    let [received_bytes, _, receive_errors, receive_drops, _, _, _, _, transmitted_bytes, _, errors, drops] = columns;
+    Some(Raw {
+        received_bytes,
+        transmitted_bytes,
+        errors: errors.checked_add(receive_errors)?,
+        drops: drops.checked_add(receive_drops)?,
+    })
+}
+
+#[must_use]
+pub fn derive(before: &Raw, now: &Raw, elapsed: Duration) -> Rates {
+    Rates {
+        received_bytes: rate(before.received_bytes, now.received_bytes, elapsed),
+        transmitted_bytes: rate(before.transmitted_bytes, now.transmitted_bytes, elapsed),
+        errors: rate(before.errors, now.errors, elapsed),
+        drops: rate(before.drops, now.drops, elapsed),
+    }
+}
+
+fn link_used(rates: &Rates, speed_bits: u64) -> Option<f64> {
+    let busier = rates.received_bytes?.max(rates.transmitted_bytes?);
+    percent(busier * 8.0, speed_bits as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "Inter-|   Receive |  Transmit\n face |bytes packets\n";
+
+    fn line(name: &str, received: u64) -> String {
+        format!("{name}: {received} 9 1 2 0 0 0 0 50 9 3 4 0 0 0 0\n")
+    }
+
+    fn names(sample: &Sample) -> Vec<&str> {
+        sample.instances(Family::Network).iter().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn interfaces_that_count() {
+        let mut found = Vec::new();
+        let text = format!("{HEAD}{}{}{}", line("    lo", 1), line("veth12ab", 2), line(" eth0", 7));
+        parse(text.as_bytes(), |name, raw| found.push((name.to_vec(), raw))).unwrap();
+        let raw = Raw { received_bytes: 7, transmitted_bytes: 50, errors: 4, drops: 6 };
+        assert_eq!(found, [(b"eth0".to_vec(), raw)]);
+        assert_eq!(parse(b"nonsense\n", |_, _| ()), None);
+    }
+
+    #[test]
+    fn a_link_is_as_full_as_its_busier_direction() {
+        let rates = Rates { received_bytes: Some(25.0), transmitted_bytes: Some(100.0), ..Rates::default() };
+        assert_eq!(link_used(&rates, 1600), Some(50.0));
+    }
+
+    #[test]
+    fn interfaces_come_and_go() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("net")).unwrap();
+        let (mut network, mut reader) = (Network::new(folder.path()), Reader::default());
+        let (shared, mut sample) = (Shared::default(), Sample::default());
+        let mut tick = |seconds, lines: &[String], sample: &mut Sample| {
+            std::fs::write(folder.path().join("net/dev"), format!("{HEAD}{}", lines.concat())).unwrap();
+            network.sample(Moment::at(Duration::from_secs(seconds)), &mut reader, &shared, sample);
+        };
+        tick(1, &[line("a", 0), line("b", 0), line("c", 0)], &mut sample);
+        assert_eq!(sample.get(Metric::NetworkReceiveRate), None);
+        tick(2, &[line("a", 10), line("c", 30), line("d", 40)], &mut sample);
+        assert_eq!(names(&sample), ["a", "c", "d"]);
+        let received: Vec<_> = (0..3).map(|row| sample.instance(Metric::NetworkReceiveRate, row)).collect();
+        assert_eq!(received, [Some(10.0), Some(30.0), None]);
+        tick(3, &[line("a", 5), line("b", 9)], &mut sample);
+        assert_eq!(names(&sample), ["a", "b"]);
+        assert_eq!(sample.instance(Metric::NetworkReceiveRate, 0), None, "the counter was reset");
+        tick(4, &[], &mut sample);
+        assert!(names(&sample).is_empty());
+    }
+}

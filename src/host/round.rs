@@ -1,0 +1,357 @@
+//! What the slow thread does in turn, each thing at its own pace. It may block, allocate and take its time; all that it
+//! owes the sampler is in `Shared`.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::{major, minor};
+use nix::time::{ClockId, clock_gettime};
+
+use super::blind::Blind;
+use super::diag::{Dump, Listening, MOST_PORTS};
+use super::facts::take_inventory;
+use super::mounts::{self, Entry};
+use super::scan::number;
+use super::shared::{Mount, Port, Speed};
+use super::slow::Post;
+use super::space;
+
+/// A disk fills at a few GB/s at most, so a second is soon enough; asking costs a microsecond per mount.
+const SPACE_EVERY: Duration = Duration::from_secs(1);
+/// 0.1 ms per 300 processes.
+const PROCESSES_EVERY: Duration = Duration::from_secs(5);
+/// At least; see [`DUMP_SHARE`].
+const DUMP_EVERY: Duration = Duration::from_secs(10);
+/// At most: what is older than that says nothing.
+const DUMP_AT_LEAST_EVERY: Duration = Duration::from_secs(300);
+/// Dumps may take one part in so many of a core: 17 ms, with 20,000 connections, are then due every 34 s.
+const DUMP_SHARE: u32 = 2000;
+const SPEEDS_EVERY: Duration = Duration::from_secs(10);
+const INVENTORY_EVERY: Duration = Duration::from_secs(60);
+
+/// How blind spots of a mount begin.
+const DISK: &str = "disk[";
+const PORTS: &str = "connections by port";
+
+/// When something is to be done next.
+struct Due(Instant);
+
+impl Due {
+    /// Whether it is time; if so, the next time is `every` from now.
+    fn take(&mut self, now: Instant, every: Duration) -> bool {
+        let due = now >= self.0;
+        if due {
+            self.0 = now + every;
+        }
+        due
+    }
+}
+
+pub struct Worker {
+    pub post: Arc<Post>,
+    office: u64,
+    blind: Blind,
+    mountinfo: Option<File>,
+    mounts: Vec<Arc<Mount>>,
+    ports: Vec<Arc<Port>>,
+    dump: Option<Dump>,
+    space: Due,
+    processes: Due,
+    sockets: Due,
+    speeds: Due,
+    inventory: Due,
+}
+
+impl Worker {
+    #[must_use]
+    pub fn new(post: Arc<Post>, office: u64) -> Self {
+        let now = Instant::now();
+        let [space, processes, sockets, speeds, inventory] = [(); 5].map(|()| Due(now));
+        let mounts = post.shared.mounts.get().to_vec();
+        let ports = post.shared.ports.get().to_vec();
+        Self {
+            post,
+            office,
+            blind: Blind::default(),
+            mountinfo: None,
+            mounts,
+            ports,
+            dump: None,
+            space,
+            processes,
+            sockets,
+            speeds,
+            inventory,
+        }
+    }
+
+    /// Does what is due and says how long nothing more is.
+    pub fn round(&mut self) -> Duration {
+        let now = Instant::now();
+        if self.space.take(now, SPACE_EVERY) && (self.follow_mounts().is_none() || self.sweep().is_none()) {
+            return Duration::ZERO;
+        }
+        if self.processes.take(now, PROCESSES_EVERY) {
+            self.count_processes();
+        }
+        if self.speeds.take(now, SPEEDS_EVERY) {
+            self.post.shared.speeds.offer(read_speeds(&self.post.sampling.sys_root));
+        }
+        if self.sockets.take(now, DUMP_EVERY) {
+            let cost = self.dump_sockets();
+            self.sockets = Due(now + (cost * DUMP_SHARE).clamp(DUMP_EVERY, DUMP_AT_LEAST_EVERY));
+        }
+        if self.inventory.take(now, INVENTORY_EVERY) {
+            let shared = &self.post.shared;
+            shared.facts.offer(take_inventory(&self.mounts, &shared.speeds.get()));
+        }
+        self.post.shared.blind.offer(self.blind.spots().to_vec());
+        SPACE_EVERY.saturating_sub(now.elapsed())
+    }
+
+    /// Reads the mount table again where the kernel says that it changed.
+    fn follow_mounts(&mut self) -> Option<()> {
+        if self.mountinfo.as_ref().is_some_and(|file| !has_changed(file)) {
+            return Some(());
+        }
+        let path = self.post.sampling.proc_root.join("self/mountinfo");
+        let entries = match read_mountinfo(&path, &mut self.mountinfo) {
+            Ok(text) => mounts::parse(&text),
+            Err(error) => {
+                self.blind.note(&path.to_string_lossy(), &format!("{error}: no disk can be found to watch"));
+                return Some(());
+            }
+        };
+        self.blind.clear(&path.to_string_lossy());
+        let mut chosen = match &self.post.sampling.mounts {
+            Some(points) => points.iter().map(|point| named(point, mounts::holding(&entries, point))).collect(),
+            None => self.choose(&entries)?,
+        };
+        chosen.sort_by(|a, b| a.point.cmp(&b.point));
+        let keep = |mount: Mount| match self.mounts.iter().find(|known| ***known == mount) {
+            Some(known) => Arc::clone(known),
+            None => Arc::new(mount),
+        };
+        self.mounts = chosen.into_iter().map(keep).collect();
+        self.post.shared.mounts.offer(self.mounts.clone());
+        let watched = &self.mounts;
+        self.blind.retain(|what| !what.starts_with(DISK) || watched.iter().any(|mount| what == spot(mount)));
+        Some(())
+    }
+
+    /// Containers are given single files as mounts; which ones are is known only by asking.
+    fn choose(&self, entries: &[Entry]) -> Option<Vec<Mount>> {
+        let mut chosen = Vec::new();
+        for group in mounts::choose(entries) {
+            for entry in group {
+                let is_file = !entry.is_whole()
+                    && !self.post.is_hung(&entry.point)
+                    && self.post.ask(self.office, &entry.point)? == Err(Errno::ENOTDIR);
+                if !is_file {
+                    chosen.push(named(&entry.point, Some(&entry)));
+                    break;
+                }
+            }
+        }
+        Some(chosen)
+    }
+
+    /// Asks every file system that is not known to hang.
+    fn sweep(&mut self) -> Option<()> {
+        for mount in self.mounts.clone() {
+            if self.post.is_hung(&mount.point) {
+                mount.forget();
+                self.blind
+                    .note(&spot(&mount), "it does not answer: its space is unknown; see whether its device hangs");
+                continue;
+            }
+            match self.post.ask(self.office, &mount.point)? {
+                Ok(space) => {
+                    mount.answered_ms.store(self.post.now_ms(), Ordering::Relaxed);
+                    space::publish(&mount, &space);
+                    self.blind.clear(&spot(&mount));
+                }
+                Err(error) => {
+                    mount.forget();
+                    self.blind.note(&spot(&mount), &format!("{}: its space is unknown", error.desc()));
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn count_processes(&mut self) {
+        let (root, shared) = (&self.post.sampling.proc_root, &self.post.shared);
+        let limit = |name: &str| read_number(&root.join("sys/kernel").join(name));
+        let tasks = [limit("pid_max"), limit("threads-max")].into_iter().flatten().min();
+        shared.task_limit.set(tasks.map(|tasks| tasks as f64));
+        match tasks {
+            Some(_) => self.blind.clear("processes.used_percent"),
+            None => self.blind.note("processes.used_percent", "neither pid_max nor threads-max can be read"),
+        }
+        let conntrack = read_number(&root.join("sys/net/netfilter/nf_conntrack_max"));
+        shared.conntrack_limit.set(conntrack.map(|limit| limit as f64));
+        let count = count_processes(root);
+        shared.processes.set(count.map(|count| count as f64));
+        match count {
+            Some(_) => self.blind.clear("processes.count"),
+            None => {
+                self.blind.note("processes.count", "/proc hides the processes of others (hidepid), or cannot be listed")
+            }
+        }
+    }
+
+    /// What it cost in CPU time.
+    fn dump_sockets(&mut self) -> Duration {
+        let before = thread_time();
+        match self.listening() {
+            Ok(ports) => self.publish_ports(&ports),
+            Err(error) => {
+                self.dump = None;
+                self.ports.iter().for_each(|port| port.forget());
+                let why =
+                    format!("{}: the kernel gives no sock_diag (module tcp_diag), only totals are known", error.desc());
+                self.blind.note(PORTS, &why);
+            }
+        }
+        thread_time().saturating_sub(before)
+    }
+
+    fn listening(&mut self) -> Result<Vec<Listening>, Errno> {
+        let mut dump = match self.dump.take() {
+            Some(dump) => dump,
+            None => Dump::open()?,
+        };
+        let ports = dump.listening()?;
+        self.dump = Some(dump);
+        Ok(ports)
+    }
+
+    fn publish_ports(&mut self, listening: &[Listening]) {
+        if listening.len() < MOST_PORTS {
+            self.blind.clear(PORTS);
+        } else {
+            self.blind
+                .note(PORTS, &format!("more than {MOST_PORTS} ports are listened on: the others are not told apart"));
+        }
+        let known = |number: u16| self.ports.iter().find(|port| port.number == number).cloned();
+        let ports = listening.iter().map(|port| known(port.port).unwrap_or_else(|| Arc::new(Port::new(port.port))));
+        self.ports = ports.collect();
+        for (port, reading) in self.ports.iter().zip(listening) {
+            port.established.set(Some(reading.established as f64));
+            port.backlog_percent.set(Some(reading.backlog_percent));
+        }
+        self.post.shared.ports.offer(self.ports.clone());
+    }
+}
+
+fn spot(mount: &Mount) -> String {
+    format!("{DISK}{:?}]", mount.name)
+}
+
+/// POLLERR and POLLPRI are set once after each change (proc_pid_mountinfo(5)); never for a plain file.
+fn has_changed(mountinfo: &File) -> bool {
+    let mut polled = [PollFd::new(mountinfo.as_fd(), PollFlags::POLLPRI)];
+    poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
+fn read_mountinfo(path: &Path, kept: &mut Option<File>) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let mut text = Vec::new();
+    file.read_to_end(&mut text)?;
+    *kept = Some(file);
+    Ok(text)
+}
+
+fn named(point: &Path, entry: Option<&Entry>) -> Mount {
+    Mount {
+        point: point.to_owned(),
+        name: point.to_string_lossy().into_owned(),
+        device: entry.and_then(device),
+        source: entry.map(|entry| entry.source.clone()).unwrap_or_default(),
+        file_system: entry.map(|entry| entry.file_system.clone()).unwrap_or_default(),
+        mounted_writable: entry.is_some_and(|entry| entry.writable),
+        ..Mount::default()
+    }
+}
+
+/// The block device: of the mount, or of its source where the file system makes up a number of its own (btrfs).
+fn device(entry: &Entry) -> Option<(u32, u32)> {
+    if entry.device.0 != 0 {
+        return Some(entry.device);
+    }
+    let device = entry.source.starts_with("/dev/").then(|| std::fs::metadata(&entry.source).ok())??.rdev();
+    Some((u32::try_from(major(device)).ok()?, u32::try_from(minor(device)).ok()?))
+}
+
+fn read_number(path: &Path) -> Option<u64> {
+    number(std::fs::read(path).ok()?.trim_ascii())
+}
+
+/// `None` where the first process is not among them: then others are hidden too.
+fn count_processes(proc_root: &Path) -> Option<u64> {
+    let (mut count, mut first) = (0, false);
+    for entry in std::fs::read_dir(proc_root).ok()? {
+        if let Some(pid) = number(entry.ok()?.file_name().as_encoded_bytes()) {
+            count += 1;
+            first |= pid == 1;
+        }
+    }
+    first.then_some(count)
+}
+
+/// In megabits a second; -1, or that as an unsigned number, where there is no link or no notion of its speed.
+fn read_speeds(sys_root: &Path) -> Vec<Speed> {
+    let Ok(interfaces) = std::fs::read_dir(sys_root.join("class/net")) else { return Vec::new() };
+    let speed = |interface: &std::fs::DirEntry| {
+        let megabits = read_number(&interface.path().join("speed"))?;
+        (megabits > 0 && megabits < u64::from(u32::MAX)).then_some(megabits * 1_000_000)
+    };
+    let mut speeds: Vec<Speed> = interfaces
+        .flatten()
+        .filter_map(|entry| Some(Speed { bits: speed(&entry)?, interface: entry.file_name().into_string().ok()? }))
+        .collect();
+    speeds.sort_by(|a, b| a.interface.cmp(&b.interface));
+    speeds
+}
+
+fn thread_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processes_are_counted_unless_they_are_hidden() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["7", "12", "self", "net"] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        assert_eq!(count_processes(folder.path()), None);
+        std::fs::create_dir(folder.path().join("1")).unwrap();
+        assert_eq!(count_processes(folder.path()), Some(3));
+        assert_eq!(count_processes(&folder.path().join("absent")), None);
+    }
+
+    #[test]
+    fn only_links_with_a_speed_have_one() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, speed) in [("eth1", "1000\n"), ("eth0", "25000\n"), ("tun0", "-1\n"), ("br0", "4294967295\n")] {
+            std::fs::create_dir_all(folder.path().join("class/net").join(name)).unwrap();
+            std::fs::write(folder.path().join("class/net").join(name).join("speed"), speed).unwrap();
+        }
+        std::fs::create_dir(folder.path().join("class/net/lo")).unwrap();
+        let speed = |interface: &str, bits| Speed { interface: interface.into(), bits };
+        assert_eq!(read_speeds(folder.path()), [speed("eth0", 25_000_000_000), speed("eth1", 1_000_000_000)]);
+    }
+}

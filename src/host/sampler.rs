@@ -1,0 +1,159 @@
+//! All sources in turn: one sample. Reads what is kept open, copies what the slow thread knows, allocates nothing in the
+//! steady state, waits for nothing, fails never; what cannot be read is missing and becomes a blind spot.
+//!
+//! Levels (memory, pressure, sockets, space) are read at every full sample. Sources of rates are read 200 ms apart at
+//! least, however fast the pace: over less, a rate shows the kernel's clock and single bursts rather than the load. In
+//! between they keep their values, so every call is to be given the same `Sample`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::cgroup::Cgroup;
+use super::cpu::Cpu;
+use super::disk::Disks;
+use super::facts::Facts;
+use super::guardian::Guardian;
+use super::kept::Reader;
+use super::memory::Memory;
+use super::network::Network;
+use super::paging::Paging;
+use super::pressure::Pressure;
+use super::process::Processes;
+use super::shared::View;
+use super::slow::{Probe, Slow};
+use super::sockets::Sockets;
+use crate::config::settings::Sampling;
+use crate::policy::moment::Moment;
+use crate::policy::sample::Sample;
+use crate::status::BlindSpot;
+
+/// How long a rate is measured at least: 20 ticks of the hundredths of a second in which the kernel counts CPU time, so
+/// 5 % steps on one core. A little less than the round figure, so that a tick that comes early is not put off.
+const RATE_WINDOW: Duration = Duration::from_millis(190);
+
+/// How much to read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scope {
+    Full,
+    /// /proc/meminfo only, some 6 us: between full samples when memory is near a limit.
+    Memory,
+}
+
+pub struct Sampler {
+    reader: Reader,
+    cpu: Cpu,
+    memory: Memory,
+    paging: Paging,
+    pressure: Pressure,
+    disks: Disks,
+    network: Network,
+    sockets: Sockets,
+    processes: Processes,
+    cgroup: Cgroup,
+    guardian: Guardian,
+    slow: Slow,
+    rates_due: Moment,
+    facts: View<Facts>,
+    slow_blind: View<Vec<BlindSpot>>,
+    blind: Arc<Vec<BlindSpot>>,
+}
+
+impl Sampler {
+    #[must_use]
+    pub fn open(settings: &Sampling) -> Self {
+        Self::open_with(settings, Probe::default())
+    }
+
+    /// With another way to ask file systems how full they are.
+    #[must_use]
+    pub fn open_with(settings: &Sampling, probe: Probe) -> Self {
+        let (proc_root, sys_root) = (settings.proc_root.as_path(), settings.sys_root.as_path());
+        let mut reader = Reader::default();
+        Self {
+            cpu: Cpu::new(proc_root),
+            memory: Memory::new(proc_root),
+            paging: Paging::new(proc_root),
+            pressure: Pressure::new(proc_root),
+            disks: Disks::new(proc_root),
+            network: Network::new(proc_root),
+            sockets: Sockets::new(proc_root),
+            processes: Processes::new(proc_root),
+            cgroup: Cgroup::new(proc_root, sys_root, &mut reader),
+            guardian: Guardian::new(proc_root),
+            slow: Slow::start(settings, probe),
+            reader,
+            rates_due: Moment::ORIGIN,
+            facts: View::default(),
+            slow_blind: View::default(),
+            blind: Arc::default(),
+        }
+    }
+
+    /// Fills the sample in place.
+    pub fn sample(&mut self, now: Moment, scope: Scope, sample: &mut Sample) {
+        sample.at = now;
+        self.memory.sample(now, &mut self.reader, sample);
+        if scope == Scope::Full {
+            self.sample_levels(now, sample);
+            if now >= self.rates_due {
+                self.rates_due = now + RATE_WINDOW;
+                self.sample_rates(now, sample);
+            }
+            self.sample_slow(sample);
+        }
+        self.gather_blind_spots();
+    }
+
+    /// What cannot be seen now. The `Arc` is another one only when the list is.
+    #[must_use]
+    pub fn blind_spots(&self) -> &Arc<Vec<BlindSpot>> {
+        &self.blind
+    }
+
+    /// The latest inventory; empty until the first one is taken.
+    #[must_use]
+    pub fn facts(&self) -> Arc<Facts> {
+        Arc::clone(&self.facts.value)
+    }
+
+    fn sample_levels(&mut self, now: Moment, sample: &mut Sample) {
+        self.pressure.sample(now, &mut self.reader, sample);
+        self.sockets.sample_counts(now, &mut self.reader, sample);
+    }
+
+    fn sample_rates(&mut self, now: Moment, sample: &mut Sample) {
+        let reader = &mut self.reader;
+        self.cpu.sample(now, reader, sample);
+        self.paging.sample(now, reader, sample);
+        self.disks.sample_rates(now, reader, sample);
+        self.network.sample(now, reader, self.slow.shared(), sample);
+        self.sockets.sample_rates(now, reader, self.slow.shared(), sample);
+        self.processes.sample(now, self.cpu.online(), reader, sample);
+        self.cgroup.sample(now, reader, sample);
+        self.guardian.sample(now, reader, sample);
+    }
+
+    fn sample_slow(&mut self, sample: &mut Sample) {
+        self.slow.attend();
+        if self.slow.is_running() {
+            self.reader.blind.clear(SLOW);
+        } else {
+            self.reader.blind.note(SLOW, "no thread can be started: space, ports and processes.count are unknown");
+        }
+        let shared = self.slow.shared();
+        self.disks.sample_space(&self.slow, sample);
+        self.sockets.sample_ports(shared, sample);
+        Processes::sample_table(shared, sample);
+        self.facts.refresh(&shared.facts);
+    }
+
+    fn gather_blind_spots(&mut self) {
+        let slow = self.slow_blind.refresh(&self.slow.shared().blind);
+        if self.reader.blind.take_changed() || slow {
+            let all = self.reader.blind.spots().iter().chain(self.slow_blind.value.iter());
+            self.blind = Arc::new(all.cloned().collect());
+        }
+    }
+}
+
+const SLOW: &str = "the slow thread";

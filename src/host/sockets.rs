@@ -1,0 +1,211 @@
+//! Connections of the node as a whole: counts at every tick from /proc/net/sockstat; what the TCP stack counts, from
+//! /proc/net/snmp, /proc/net/netstat and /proc/net/softnet_stat; the connection-tracking table. Per port: the slow thread.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::counter::{Last, percent, rate};
+use super::kept::{Kept, Reader, Shape};
+use super::scan::{fields, hexadecimal, lines, named, number};
+use super::shared::{Port, Shared, View};
+use crate::policy::metric::{Family, Metric};
+use crate::policy::moment::Moment;
+use crate::policy::sample::Sample;
+
+#[derive(Debug)]
+pub struct Sockets {
+    sockstat: Kept,
+    snmp: Kept,
+    netstat: Kept,
+    softnet: Kept,
+    tracked: Kept,
+    last_tcp: Last<Tcp>,
+    last_listen: Last<Listen>,
+    last_softnet: Last<Softnet>,
+    ports: View<Vec<Arc<Port>>>,
+    port_names: Vec<String>,
+}
+
+/// Of /proc/net/sockstat; IPv4 and IPv6 together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    pub orphan: u64,
+    pub time_wait: u64,
+}
+
+/// Of /proc/net/snmp; IPv4 and IPv6 together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Tcp {
+    pub established: Option<u64>,
+    /// Without those sent again.
+    pub sent: Option<u64>,
+    pub retransmitted: Option<u64>,
+}
+
+/// Of /proc/net/netstat.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Listen {
+    pub overflows: Option<u64>,
+    pub drops: Option<u64>,
+}
+
+/// Of /proc/net/softnet_stat.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Softnet {
+    pub drops: u64,
+    pub cpus: u32,
+}
+
+impl Sockets {
+    #[must_use]
+    pub fn new(proc_root: &Path) -> Self {
+        let whole = |name: &str, without| Kept::new(proc_root.join(name), Shape::Whole, without);
+        let softnet = "network.softnet_drops_rate is unknown";
+        let tracked =
+            "connections.used_percent is unknown; nf_conntrack is not loaded, or belongs to another namespace";
+        Self {
+            sockstat: whole("net/sockstat", "connections.time_wait and connections.orphan are unknown"),
+            snmp: whole("net/snmp", "connections.established and network.retransmit_percent are unknown"),
+            netstat: whole(
+                "net/netstat",
+                "connections.listen_overflow_rate and connections.listen_drops_rate are unknown",
+            ),
+            softnet: Kept::new(proc_root.join("net/softnet_stat"), Shape::Records, softnet),
+            tracked: whole("sys/net/netfilter/nf_conntrack_count", tracked),
+            last_tcp: Last::default(),
+            last_listen: Last::default(),
+            last_softnet: Last::default(),
+            ports: View::default(),
+            port_names: Vec::new(),
+        }
+    }
+
+    pub fn sample_counts(&mut self, now: Moment, reader: &mut Reader, sample: &mut Sample) {
+        let counts = reader.take(&mut self.sockstat, now, parse_sockstat);
+        sample.set(Metric::ConnectionsOrphan, counts.map(|counts| counts.orphan as f64));
+        sample.set(Metric::ConnectionsTimeWait, counts.map(|counts| counts.time_wait as f64));
+    }
+
+    pub fn sample_rates(&mut self, now: Moment, reader: &mut Reader, shared: &Shared, sample: &mut Sample) {
+        let tcp = reader.take(&mut self.snmp, now, parse_snmp);
+        let retransmits = self.last_tcp.step(now, tcp, |before, now, _| retransmit_percent(before, now)).flatten();
+        sample.set(Metric::ConnectionsEstablished, tcp.and_then(|tcp| tcp.established).map(|count| count as f64));
+        sample.set(Metric::NetworkRetransmitPercent, retransmits);
+
+        let listen = reader.take(&mut self.netstat, now, parse_netstat);
+        let rates = self.last_listen.step(now, listen, listen_rates);
+        sample.set(Metric::ConnectionsListenOverflowRate, rates.and_then(|(overflows, _)| overflows));
+        sample.set(Metric::ConnectionsListenDropsRate, rates.and_then(|(_, drops)| drops));
+
+        let softnet = reader.take(&mut self.softnet, now, parse_softnet);
+        let drops = self.last_softnet.step(now, softnet, softnet_rate).flatten();
+        sample.set(Metric::NetworkSoftnetDropsRate, drops);
+
+        let tracked = reader.take(&mut self.tracked, now, |bytes| number(bytes.trim_ascii()));
+        let used = tracked.zip(shared.conntrack_limit.get()).and_then(|(count, limit)| percent(count as f64, limit));
+        sample.set(Metric::ConnectionsUsedPercent, used);
+    }
+
+    /// Copies what the slow thread knows of ports.
+    pub fn sample_ports(&mut self, shared: &Shared, sample: &mut Sample) {
+        if self.ports.refresh(&shared.ports) {
+            self.port_names = self.ports.value.iter().map(|port| port.name.clone()).collect();
+        }
+        sample.set_instances(Family::Port, &self.port_names);
+        for (row, port) in self.ports.value.iter().enumerate() {
+            sample.set_instance(Metric::PortEstablished, row, port.established.get());
+            sample.set_instance(Metric::PortBacklogPercent, row, port.backlog_percent.get());
+        }
+    }
+}
+
+#[must_use]
+pub fn parse_sockstat(bytes: &[u8]) -> Option<Counts> {
+    let mut words = fields(lines(bytes).find(|line| line.starts_with(b"TCP:"))?);
+    words.next()?;
+    let (mut orphan, mut time_wait) = (None, None);
+    while let (Some(name), Some(value)) = (words.next(), words.next()) {
+        match name {
+            b"orphan" => orphan = number(value),
+            b"tw" => time_wait = number(value),
+            _ => {}
+        }
+    }
+    Some(Counts { orphan: orphan?, time_wait: time_wait? })
+}
+
+#[must_use]
+pub fn parse_snmp(bytes: &[u8]) -> Option<Tcp> {
+    let [established, sent, retransmitted] = named(bytes, b"Tcp:", [b"CurrEstab", b"OutSegs", b"RetransSegs"])?;
+    Some(Tcp { established, sent, retransmitted })
+}
+
+#[must_use]
+pub fn parse_netstat(bytes: &[u8]) -> Option<Listen> {
+    let [overflows, drops] = named(bytes, b"TcpExt:", [b"ListenOverflows", b"ListenDrops"])?;
+    Some(Listen { overflows, drops })
+}
+
+/// A line per online CPU, the second column is what was dropped.
+#[must_use]
+pub fn parse_softnet(bytes: &[u8]) -> Option<Softnet> {
+    let mut softnet = Softnet::default();
+    for line in lines(bytes) {
+        softnet.drops = softnet.drops.checked_add(hexadecimal(fields(line).nth(1)?)?)?;
+        softnet.cpus = softnet.cpus.checked_add(1)?;
+    }
+    Some(softnet)
+}
+
+/// Linux counts a segment that is sent again in RetransSegs only, so all that went out is the sum.
+fn retransmit_percent(before: &Tcp, now: &Tcp) -> Option<f64> {
+    let again = now.retransmitted?.checked_sub(before.retransmitted?)? as f64;
+    let first = now.sent?.checked_sub(before.sent?)? as f64;
+    Some(percent(again, first + again).unwrap_or(0.0))
+}
+
+fn listen_rates(before: &Listen, now: &Listen, elapsed: Duration) -> (Option<f64>, Option<f64>) {
+    let of = |before: Option<u64>, now: Option<u64>| rate(before?, now?, elapsed);
+    (of(before.overflows, now.overflows), of(before.drops, now.drops))
+}
+
+/// The sum jumps when a CPU comes or goes.
+fn softnet_rate(before: &Softnet, now: &Softnet, elapsed: Duration) -> Option<f64> {
+    (before.cpus == now.cpus).then(|| rate(before.drops, now.drops, elapsed))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_of_sockets() {
+        let text = b"sockets: used 14\nTCP: inuse 1 orphan 2 tw 3 alloc 1 mem 0\nUDP: inuse 0 mem 0\n";
+        assert_eq!(parse_sockstat(text), Some(Counts { orphan: 2, time_wait: 3 }));
+        assert_eq!(parse_sockstat(b"TCP: inuse 1 orphan\n"), None);
+    }
+
+    #[test]
+    fn counters_of_the_tcp_stack() {
+        let snmp = b"Tcp: MaxConn CurrEstab OutSegs RetransSegs\nTcp: -1 5 900 100\n";
+        let tcp = Tcp { established: Some(5), sent: Some(900), retransmitted: Some(100) };
+        assert_eq!(parse_snmp(snmp), Some(tcp));
+        let none = Tcp { sent: Some(0), retransmitted: Some(0), ..tcp };
+        assert_eq!(retransmit_percent(&none, &tcp), Some(10.0));
+        assert_eq!(retransmit_percent(&tcp, &tcp), Some(0.0), "nothing was sent, so nothing was sent again");
+        assert_eq!(retransmit_percent(&tcp, &none), None);
+        let netstat = b"TcpExt: A ListenOverflows ListenDrops\nTcpExt: 0 7 9\nIpExt: X\nIpExt: 1\n";
+        assert_eq!(parse_netstat(netstat), Some(Listen { overflows: Some(7), drops: Some(9) }));
+    }
+
+    #[test]
+    fn drops_of_all_cpus() {
+        let softnet = parse_softnet(b"00000014 0000000f 00000000\n000013c9 00000001\n").unwrap();
+        assert_eq!(softnet, Softnet { drops: 16, cpus: 2 });
+        let second = Duration::from_secs(1);
+        assert_eq!(softnet_rate(&Softnet::default(), &softnet, second), None, "CPUs came");
+        assert_eq!(softnet_rate(&Softnet { drops: 6, cpus: 2 }, &softnet, second), Some(10.0));
+        assert_eq!(parse_softnet(b"00000014 zz\n"), None);
+    }
+}

@@ -1,0 +1,185 @@
+//! From a listener to a request: seats, time limits and size limits. What a request means is in `routes`.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::IntoResponse;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
+use tower_service::Service;
+
+use super::credential::Peer;
+use super::gate::{Gate, Via};
+use super::listen::Admin;
+use super::problem::Problem;
+use super::routes;
+use super::seats::{Room, Seated, Seats};
+use super::site::Site;
+
+/// Twice the 64 clients that the figures are measured with; about 22 kB each when busy (research: floors §1).
+const TCP_SEATS: usize = 128;
+/// Its own, so that nobody on TCP can lock an operator out.
+const ADMIN_SEATS: usize = 16;
+
+/// For a whole head, and for the pause between two requests of one connection.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+/// For the body of a request and its answer.
+const REQUEST_TIME: Duration = Duration::from_secs(10);
+/// Then the connection is asked to close, and a little later it is closed.
+const CONNECTION_LIFE: Duration = Duration::from_secs(300);
+const CLOSING_TIME: Duration = Duration::from_secs(10);
+
+/// The least that hyper takes; a longer head is answered with 431.
+const HEAD_BYTES: usize = 8 * 1024;
+const MOST_HEADERS: usize = 64;
+
+/// When the kernel gives no descriptor, so that a full table is not a busy loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+pub struct Listeners {
+    pub tcp: Option<std::net::TcpListener>,
+    pub admin: Admin,
+}
+
+pub async fn serve(listeners: Listeners, site: Arc<Site>, gate: Arc<Gate>, stopped: oneshot::Receiver<()>) {
+    let entry = |seats| Entry {
+        seats: Seats::new(seats),
+        router: routes::router(&site),
+        site: Arc::clone(&site),
+        gate: Arc::clone(&gate),
+    };
+    let Listeners { tcp, admin } = listeners;
+    let admin_listener = admin.listener.try_clone().and_then(UnixListener::from_std);
+    let tcp = tcp.map(TcpListener::from_std).transpose();
+    let (Ok(admin_listener), Ok(tcp)) = (admin_listener, tcp) else { return };
+    tokio::select! {
+        () = entry(ADMIN_SEATS).admin(admin_listener) => {}
+        () = entry(TCP_SEATS).tcp(tcp) => {}
+        _ = stopped => {}
+    }
+    drop(admin);
+}
+
+struct Entry {
+    seats: Arc<Seats>,
+    router: Router,
+    site: Arc<Site>,
+    gate: Arc<Gate>,
+}
+
+impl Entry {
+    async fn tcp(self, listener: Option<TcpListener>) {
+        let Some(listener) = listener else { return std::future::pending().await };
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    stream.set_nodelay(true).ok();
+                    self.welcome(stream, Via::Tcp);
+                }
+                Err(_) => sleep(ACCEPT_PAUSE).await,
+            }
+        }
+    }
+
+    async fn admin(self, listener: UnixListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let peer = Peer::of(&stream);
+                    self.welcome(stream, Via::Admin(peer));
+                }
+                Err(_) => sleep(ACCEPT_PAUSE).await,
+            }
+        }
+    }
+
+    fn welcome<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S, via: Via) {
+        match self.seats.make_room() {
+            Room::Free => {}
+            Room::Made => self.site.tallies.turned_away.increment(1),
+            Room::None => {
+                self.site.tallies.turned_away.increment(1);
+                return;
+            }
+        }
+        let seated = self.seats.guard();
+        let pulse = Arc::clone(&seated.pulse);
+        let (site, gate) = (Arc::clone(&self.site), Arc::clone(&self.gate));
+        let guest = Guest { via, seated, router: self.router.clone(), site, gate };
+        let task = tokio::spawn(guest.stay(stream));
+        self.seats.seat(pulse, task.abort_handle());
+    }
+}
+
+struct Guest {
+    via: Via,
+    seated: Seated,
+    router: Router,
+    site: Arc<Site>,
+    gate: Arc<Gate>,
+}
+
+impl Guest {
+    async fn stay<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S) {
+        let service = service_fn(|request| self.answer(request));
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIME)
+            .max_buf_size(HEAD_BYTES)
+            .max_headers(MOST_HEADERS)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = pin!(connection);
+        // How a connection ends is the client's business: a reset or a timeout is nothing to report.
+        tokio::select! {
+            _ = connection.as_mut() => {}
+            () = sleep(CONNECTION_LIFE) => {
+                connection.as_mut().graceful_shutdown();
+                timeout(CLOSING_TIME, connection).await.ok();
+            }
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        self.seated.pulse.works();
+        let response = match self.gate.admit(&self.via, &request) {
+            Err(problem) => problem.at(request.uri().path()).into_response(),
+            Ok(()) => route(self.router.clone(), request.map(Body::new)).await,
+        };
+        self.site.tallies.answered(&self.via, response.status());
+        self.seated.pulse.waits();
+        Ok(response)
+    }
+}
+
+/// Only requests that bring a body can take time: everything else is answered from memory.
+async fn route(mut router: Router, request: Request<Body>) -> Response<Body> {
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return call(&mut router, request).await;
+    }
+    match timeout(REQUEST_TIME, call(&mut router, request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            Problem::new(StatusCode::REQUEST_TIMEOUT, "the request took longer than 10 s to arrive").into_response()
+        }
+    }
+}
+
+async fn call(router: &mut Router, request: Request<Body>) -> Response<Body> {
+    let ready = poll_fn(|context| Service::<Request<Body>>::poll_ready(router, context)).await;
+    match ready {
+        Ok(()) => router.call(request).await.unwrap_or_else(|never| match never {}),
+        Err(never) => match never {},
+    }
+}

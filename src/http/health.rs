@@ -1,0 +1,139 @@
+//! `/health` as `application/health+json` (draft-inadarei-api-health-check-06): one word for machines, and for each
+//! resource what was seen. A check is as bad as the worst firing rule that looks at its metric.
+
+use std::collections::BTreeMap;
+
+use hyper::StatusCode;
+use serde::Serialize;
+
+use super::headroom::headroom;
+use super::shape::Headroom;
+use super::site::Pulse;
+use super::summary::rfc3339;
+use crate::policy::event::Mode;
+use crate::policy::metric::Metric;
+use crate::policy::rule::Severity;
+use crate::policy::view::{Phase, State};
+use crate::status::Snapshot;
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Status {
+    Pass,
+    Warn,
+    Fail,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Health<'a> {
+    status: Status,
+    version: &'static str,
+    release_id: &'static str,
+    service_id: &'a str,
+    description: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    output: String,
+    checks: BTreeMap<String, Vec<Check>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Check {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    component_id: Option<String>,
+    component_type: &'static str,
+    observed_value: Option<f64>,
+    observed_unit: String,
+    status: Status,
+    time: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    output: String,
+}
+
+pub fn render(snapshot: &Snapshot, pulse: &Pulse) -> (StatusCode, String) {
+    let checks = checks(snapshot);
+    let (status, output) = overall(snapshot, pulse);
+    let health = Health {
+        status,
+        version: "1",
+        release_id: env!("CARGO_PKG_VERSION"),
+        service_id: &snapshot.facts.host,
+        description: format!("node-guardian: mode {}", snapshot.view.mode),
+        output,
+        checks,
+    };
+    let code = if status == Status::Fail { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let mut body = serde_json::to_string(&health).unwrap_or_else(|_| "{\"status\":\"fail\"}".to_owned());
+    body.push('\n');
+    (code, body)
+}
+
+fn overall(snapshot: &Snapshot, pulse: &Pulse) -> (Status, String) {
+    let firing = firing(snapshot);
+    let names = |severity| {
+        let names: Vec<&str> = firing.iter().filter(|(_, s)| *s == severity).map(|(name, _)| *name).collect();
+        names.join(", ")
+    };
+    let owed = snapshot.view.actions.iter().any(|action| matches!(action.phase, Phase::Owed | Phase::InDoubt));
+    if pulse.late() {
+        (Status::Fail, format!("the last tick was {:.1} s ago", pulse.age.as_secs_f64()))
+    } else if snapshot.tick == 0 {
+        (Status::Fail, "no sample yet".to_owned())
+    } else if snapshot.view.mode == Mode::Emergency {
+        (Status::Fail, format!("emergency: {}", names(Severity::Emergency)))
+    } else if snapshot.view.mode == Mode::Recovering {
+        (Status::Warn, "recovering from an emergency".to_owned())
+    } else if owed {
+        (Status::Warn, "something could not be undone yet; see /actions".to_owned())
+    } else if firing.iter().any(|(_, severity)| *severity >= Severity::Warning) {
+        (Status::Warn, format!("firing: {}", names(Severity::Warning)))
+    } else {
+        (Status::Pass, String::new())
+    }
+}
+
+fn firing(snapshot: &Snapshot) -> Vec<(&str, Severity)> {
+    let rules = snapshot.plan.policy.rules.iter().zip(&snapshot.view.rules);
+    rules.filter(|(_, view)| view.state == State::Firing).map(|(rule, _)| (&*rule.name, rule.severity)).collect()
+}
+
+fn checks(snapshot: &Snapshot) -> BTreeMap<String, Vec<Check>> {
+    let time = rfc3339(snapshot.unix_ms);
+    let mut checks: BTreeMap<String, Vec<Check>> = BTreeMap::new();
+    for line in headroom(&snapshot.plan.policy, &snapshot.sample) {
+        if line.value.is_none() {
+            continue;
+        }
+        let (status, output) = verdict(snapshot, &line);
+        let (resource, measure) = line.metric.split_once('.').unwrap_or((&line.resource, &line.metric));
+        let check = Check {
+            component_id: line.instance.clone(),
+            component_type: "system",
+            observed_value: line.value.map(|value| (value * 1000.0).round() / 1000.0),
+            observed_unit: line.unit.clone(),
+            status,
+            time: time.clone(),
+            output,
+        };
+        checks.entry(format!("{resource}:{measure}")).or_default().push(check);
+    }
+    checks
+}
+
+fn verdict(snapshot: &Snapshot, line: &Headroom) -> (Status, String) {
+    let metric = Metric::ALL.iter().copied().find(|metric| metric.name() == line.metric);
+    let rules = snapshot.plan.policy.rules.iter().zip(&snapshot.view.rules);
+    let concerned = rules.filter(|(rule, view)| {
+        view.state == State::Firing
+            && metric.is_some_and(|metric| rule.when.expression.metrics().any(|known| known == metric))
+    });
+    match concerned.map(|(rule, _)| rule).max_by_key(|rule| rule.severity) {
+        Some(rule) if line.state == "beyond" => match rule.severity {
+            Severity::Emergency => (Status::Fail, format!("rule {} fires", rule.name)),
+            Severity::Warning => (Status::Warn, format!("rule {} fires", rule.name)),
+            Severity::Info => (Status::Pass, String::new()),
+        },
+        Some(_) | None => (Status::Pass, String::new()),
+    }
+}

@@ -1,0 +1,163 @@
+//! Opening the two ways in, so that a refusal says who is in the way and what to try.
+
+use std::fs;
+use std::io::{ErrorKind, Result as IoResult};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Gid, Group};
+
+/// Its members may change things over the admin socket.
+pub const ADMIN_GROUP: &str = "node-guardian";
+
+/// `sun_path` less its terminating zero.
+const LONGEST_PATH: usize = 107;
+
+/// The admin socket; its file goes away with it, unless somebody has put another one there.
+#[derive(Debug)]
+pub struct Admin {
+    pub listener: UnixListener,
+    path: PathBuf,
+    inode: u64,
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
+            fs::remove_file(&self.path).ok();
+        }
+    }
+}
+
+#[must_use]
+pub fn admin_group() -> Option<Gid> {
+    Group::from_name(ADMIN_GROUP).ok().flatten().map(|group| group.gid)
+}
+
+pub fn tcp(address: SocketAddr) -> Result<TcpListener, String> {
+    let open = || -> IoResult<TcpListener> {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    open().map_err(|error| {
+        let advice = match error.kind() {
+            ErrorKind::AddrInUse => {
+                let holder = holder(address.port()).map_or_else(String::new, |holder| format!(" by {holder}"));
+                return format!("port {} is taken{holder}; set http.listen to another address", address.port());
+            }
+            ErrorKind::PermissionDenied => {
+                "ports below 1024 need CAP_NET_BIND_SERVICE; set http.listen to a higher one"
+            }
+            ErrorKind::AddrNotAvailable => "no interface has this address; set http.listen to one of this node",
+            _ => "set http.listen to another address, or to \"\" for none",
+        };
+        format!("cannot listen on {address}: {error}; {advice}")
+    })
+}
+
+/// Binds beside the path and moves it there, so that nobody connects before the file has its mode and its group.
+pub fn admin(path: &Path, group: Option<Gid>) -> Result<Admin, String> {
+    let shown = path.display();
+    let advice = |error: std::io::Error| format!("cannot open the admin socket {shown}: {error}; set http.socket");
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory).map_err(advice)?;
+    }
+    make_way(path)?;
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}", std::process::id()));
+    let beside = PathBuf::from(beside);
+    if beside.as_os_str().len() > LONGEST_PATH {
+        return Err(format!("the path {shown} is too long for a socket (at most 100 bytes); set http.socket"));
+    }
+    fs::remove_file(&beside).or_else(missing_is_fine).map_err(advice)?;
+    let listener = UnixListener::bind(&beside).map_err(advice)?;
+    let finish = || -> IoResult<u64> {
+        listener.set_nonblocking(true)?;
+        fs::set_permissions(&beside, fs::Permissions::from_mode(0o660))?;
+        if let Some(group) = group {
+            // Without the right to give it away, the socket stays its owner's: stricter, never laxer.
+            chown(&beside, None, Some(group.as_raw())).ok();
+        }
+        fs::rename(&beside, path)?;
+        Ok(fs::symlink_metadata(path)?.ino())
+    };
+    let inode = finish().map_err(advice)?;
+    Ok(Admin { listener, path: path.to_owned(), inode })
+}
+
+/// Only a socket on which nobody answers is in the way of nobody.
+fn make_way(path: &Path) -> Result<(), String> {
+    let shown = path.display();
+    let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
+    if !found.file_type().is_socket() {
+        return Err(format!("{shown} exists and is not a socket; move it away, or set http.socket"));
+    }
+    match UnixStream::connect(path) {
+        Err(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) => Ok(()),
+        Ok(_) => Err(format!("another node-guardian answers on {shown}; stop it, or set http.socket")),
+        Err(error) => Err(format!("cannot tell whether {shown} is in use: {error}; remove it, or set http.socket")),
+    }
+}
+
+fn missing_is_fine(error: std::io::Error) -> IoResult<()> {
+    if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+/// Which process listens on a port: `nginx (pid 812)`. Looked up only to explain a refusal.
+fn holder(port: u16) -> Option<String> {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
+    let inode = tables.iter().flat_map(|table| table.lines()).find_map(|line| listening_inode(line, port))?;
+    let link = format!("socket:[{inode}]");
+    let processes = fs::read_dir("/proc").ok()?.flatten();
+    let holds = |process: &fs::DirEntry| {
+        let mut files = fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
+        files.any(|file| fs::read_link(file.path()).is_ok_and(|target| target.as_os_str() == link.as_str()))
+    };
+    let process = processes.filter(|entry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit()).find(holds)?;
+    let name = fs::read_to_string(process.path().join("comm")).ok()?;
+    Some(format!("{} (pid {})", name.trim(), process.file_name().to_string_lossy()))
+}
+
+/// `sl local_address rem_address st tx:rx tr:tm retrnsmt uid timeout inode`; state `0A` is LISTEN.
+fn listening_inode(line: &str, port: u16) -> Option<&str> {
+    let mut fields = line.split_whitespace().skip(1);
+    let (_, local_port) = fields.next()?.rsplit_once(':')?;
+    let state = fields.nth(1)?;
+    let inode = fields.nth(5)?;
+    (state == "0A" && u16::from_str_radix(local_port, 16) == Ok(port)).then_some(inode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stale_socket_gives_way_and_a_live_one_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/er/admin.sock");
+        let first = admin(&path, None).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        assert!(admin(&path, None).unwrap_err().contains("another node-guardian answers"));
+        drop(first);
+        assert!(!path.exists());
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        drop(admin(&path, None).unwrap());
+        fs::write(&path, "mine").unwrap();
+        assert!(admin(&path, None).unwrap_err().contains("is not a socket"));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
+        let long = folder.path().join("x".repeat(100));
+        assert!(admin(&long, None).unwrap_err().contains("too long"));
+    }
+
+    #[test]
+    fn a_taken_port_is_told_with_its_holder() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let told = tcp(taken.local_addr().unwrap()).unwrap_err();
+        assert!(told.contains(&format!("(pid {})", std::process::id())), "{told}");
+        assert!(told.contains("set http.listen"), "{told}");
+    }
+}

@@ -1,0 +1,299 @@
+//! What can be asked, and by which function it is answered. Whether it may be asked was decided before (`gate`).
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use bytes::Bytes;
+use hyper::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::{Method, StatusCode, Uri};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::answer::{self, Version};
+use super::problem::Problem;
+use super::shape;
+use super::site::{Pulse, Site};
+use super::stream::EventStream;
+use super::{metrics, summary};
+use crate::inbox::Message;
+use crate::policy::event::Mode;
+use crate::policy::explain::explain;
+use crate::policy::mitigation::ActionId;
+use crate::status::Snapshot;
+use crate::telemetry::text::{Exposition, Format};
+
+type Answer = Result<Response, Problem>;
+type Shared = State<Arc<Site>>;
+
+/// A release that names a thousand actions is 10 kB.
+const BODY_BYTES: usize = 64 * 1024;
+const RECENT_ACTIONS: usize = 100;
+const USUAL_EVENTS: usize = 100;
+
+const ROUTES: [(&str, &str, &str); 12] = [
+    ("GET", "/", "this list"),
+    ("GET", "/livez", "200 while the loop ticks"),
+    ("GET", "/readyz", "200 unless in emergency"),
+    ("GET", "/health", "pass, warn or fail, and each reading (application/health+json)"),
+    ("GET", "/status", "mode, what is in force and why, headroom, rules"),
+    ("GET", "/rules", "every rule explained"),
+    ("GET", "/rules/{name}", "one rule explained"),
+    ("GET", "/actions", "what is in force, and what was done lately"),
+    ("GET", "/events", "the audit trail; ?since=SEQ&limit=N, or as text/event-stream"),
+    ("GET", "/metrics", "Prometheus text or OpenMetrics"),
+    ("POST", "/release", "undo what is in force now: {\"actions\": [1, 2]}, or all"),
+    ("POST", "/reload", "read the configuration again"),
+];
+
+/// Names more alike than this are worth suggesting (Jaro-Winkler).
+const ALIKE: f64 = 0.8;
+
+pub fn router(site: &Arc<Site>) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/health", get(health))
+        .route("/status", get(status))
+        .route("/rules", get(rules))
+        .route("/rules/{name}", get(rule))
+        .route("/actions", get(actions))
+        .route("/events", get(events))
+        .route("/metrics", get(scrape))
+        .route("/release", post(release))
+        .route("/reload", post(reload))
+        .fallback(nowhere)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(Arc::clone(site))
+}
+
+async fn index(headers: HeaderMap) -> Response {
+    if accepts(&headers, "application/json") {
+        let list = ROUTES.map(|(method, path, what)| json!({ "method": method, "path": path, "what": what }));
+        let body = json!({ "name": "node-guardian", "version": env!("CARGO_PKG_VERSION"), "routes": list });
+        return answer::body(StatusCode::OK, "application/json", format!("{body}\n"));
+    }
+    let lines = ROUTES.map(|(method, path, what)| format!("{method:<5}{path:<15}{what}\n")).concat();
+    let text = format!("node-guardian {}\n\n{lines}", env!("CARGO_PKG_VERSION"));
+    answer::body(StatusCode::OK, "text/plain; charset=utf-8", text)
+}
+
+async fn livez(State(site): Shared) -> Answer {
+    alive(&site.pulse())?;
+    Ok(answer::body(StatusCode::OK, "text/plain; charset=utf-8", "ok\n"))
+}
+
+async fn readyz(State(site): Shared) -> Answer {
+    let pulse = site.pulse();
+    alive(&pulse)?;
+    let snapshot = site.snapshot();
+    let detail = if snapshot.tick == 0 {
+        "no sample yet"
+    } else if snapshot.view.mode == Mode::Emergency {
+        "the node is in emergency; see /status"
+    } else {
+        return Ok(answer::body(StatusCode::OK, "text/plain; charset=utf-8", "ok\n"));
+    };
+    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).member("mode", json!(snapshot.view.mode.name())))
+}
+
+fn alive(pulse: &Pulse) -> Result<(), Problem> {
+    if pulse.late() {
+        let (age, limit) = (pulse.age.as_secs_f64(), pulse.limit.as_secs_f64());
+        let detail = format!("the last tick was {age:.1} s ago, more than {limit:.0} s");
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
+    }
+    Ok(())
+}
+
+async fn health(State(site): Shared) -> Response {
+    let health = site.health();
+    answer::body(health.status, "application/health+json", health.body)
+}
+
+async fn status(State(site): Shared, headers: HeaderMap) -> Answer {
+    let published = site.published();
+    answer::json(&headers, published.version(), &summary::status(&published.snapshot))
+}
+
+async fn rules(State(site): Shared, headers: HeaderMap) -> Answer {
+    let published = site.published();
+    let Snapshot { plan, view, at, .. } = &*published.snapshot;
+    let explained = explain(plan, view, *at);
+    answer::json(&headers, published.version(), &json!({ "rules": explained }))
+}
+
+async fn rule(State(site): Shared, headers: HeaderMap, name: Result<Path<String>, PathRejection>) -> Answer {
+    let Path(name) = name.map_err(|rejection| Problem::new(StatusCode::BAD_REQUEST, rejection.body_text()))?;
+    let published = site.published();
+    let Snapshot { plan, view, at, .. } = &*published.snapshot;
+    let explained = explain(plan, view, *at);
+    match explained.iter().find(|rule| rule.name == name) {
+        Some(rule) => answer::json(&headers, published.version(), rule),
+        None => {
+            let rules = &plan.policy.rules;
+            let near = near(&name, rules.iter().map(|rule| &*rule.name));
+            let detail = format!("there is no rule {name:?}{}", did_you_mean(&near));
+            Err(Problem::new(StatusCode::NOT_FOUND, detail).member("near", json!(near)))
+        }
+    }
+}
+
+async fn actions(State(site): Shared, headers: HeaderMap) -> Answer {
+    let published = site.published();
+    let about_action = |record: &crate::events::Record| record.field("action_id").is_some();
+    let recent = site.log.newest(RECENT_ACTIONS, about_action);
+    let recent = recent.iter().map(|record| shape::Record::from(&**record)).collect();
+    let body = shape::Actions { in_force: summary::actions(&published.snapshot), recent };
+    answer::json(&headers, Version(published.revision, site.log.last()), &body)
+}
+
+#[derive(Deserialize)]
+struct Range {
+    since: Option<u64>,
+    limit: Option<usize>,
+}
+
+async fn events(State(site): Shared, headers: HeaderMap, range: Result<Query<Range>, QueryRejection>) -> Answer {
+    let Query(range) = range.map_err(|rejection| {
+        Problem::new(StatusCode::BAD_REQUEST, format!("since and limit are whole numbers: {}", rejection.body_text()))
+    })?;
+    let limit = range.limit.unwrap_or(USUAL_EVENTS).min(crate::events::KEPT);
+    if accepts(&headers, "text/event-stream") {
+        return follow(&site, range.since.or_else(|| last_event_id(&headers)));
+    }
+    let last = site.log.last();
+    let records = match range.since {
+        Some(since) => site.log.since(since, limit),
+        None => site.log.newest(limit, |_| true),
+    };
+    let next = records.last().map_or(range.since.unwrap_or(last), |record| record.seq);
+    let events = records.iter().map(|record| shape::Record::from(&**record)).collect();
+    // The range is part of the address, so the trail's end is all that a tag needs.
+    answer::json(&headers, Version(0, last), &shape::Events { events, next })
+}
+
+fn follow(site: &Site, since: Option<u64>) -> Answer {
+    let since = since.unwrap_or_else(|| site.log.last());
+    let stream = EventStream::open(Arc::clone(&site.log), since).ok_or_else(|| {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "as many event streams are open as there may be")
+            .with(RETRY_AFTER, HeaderValue::from_static("30"))
+    })?;
+    let mut response = answer::body(StatusCode::OK, "text/event-stream", Bytes::new());
+    *response.body_mut() = Body::new(stream);
+    Ok(response)
+}
+
+fn last_event_id(headers: &HeaderMap) -> Option<u64> {
+    headers.get(HeaderName::from_static("last-event-id"))?.to_str().ok()?.parse().ok()
+}
+
+async fn scrape(State(site): Shared, headers: HeaderMap) -> Response {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let format = Format::accepted(accept);
+    let mut out = Exposition::new(format);
+    metrics::write(&site.snapshot(), &mut out);
+    site.telemetry.write(&mut out);
+    answer::body(StatusCode::OK, format.content_type(), out.finish())
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct ReleaseRequest {
+    actions: Vec<u64>,
+}
+
+async fn release(State(site): Shared, body: Body) -> Answer {
+    let request = read_release(body).await?;
+    let snapshot = site.snapshot();
+    let in_force = summary::actions(&snapshot);
+    let unknown: Vec<u64> =
+        request.actions.iter().copied().filter(|id| !in_force.iter().any(|action| action.id == *id)).collect();
+    if !unknown.is_empty() {
+        let known: Vec<u64> = in_force.iter().map(|action| action.id).collect();
+        let detail = format!("not in force: {}; see /actions", listed(&unknown));
+        return Err(Problem::new(StatusCode::NOT_FOUND, detail).member("in_force", json!(known)));
+    }
+    let releasing: Vec<_> =
+        in_force.into_iter().filter(|one| request.actions.is_empty() || request.actions.contains(&one.id)).collect();
+    let since = site.log.last();
+    tell(&site, Message::Release(request.actions.into_iter().map(ActionId).collect()))?;
+    accepted(&json!(shape::Released { releasing, since }))
+}
+
+async fn read_release(body: Body) -> Result<ReleaseRequest, Problem> {
+    let bytes = read(body).await?;
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(ReleaseRequest::default());
+    }
+    serde_json::from_slice(&bytes).map_err(|error| {
+        let detail = format!("expected {{\"actions\": [1, 2]}} or nothing: {error}");
+        Problem::new(StatusCode::BAD_REQUEST, detail)
+    })
+}
+
+async fn reload(State(site): Shared) -> Answer {
+    let since = site.log.last();
+    tell(&site, Message::Reload)?;
+    accepted(&json!({ "reloading": true, "since": since, "see": format!("/events?since={since}") }))
+}
+
+async fn read(body: Body) -> Result<Bytes, Problem> {
+    to_bytes(body, BODY_BYTES).await.map_err(|error| {
+        let too_long = std::error::Error::source(&error).is_some_and(|e| e.is::<http_body_util::LengthLimitError>());
+        if too_long {
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a body has at most {BODY_BYTES} bytes"))
+        } else {
+            Problem::new(StatusCode::BAD_REQUEST, format!("the body broke off: {error}"))
+        }
+    })
+}
+
+fn tell(site: &Site, message: Message) -> Result<(), Problem> {
+    if site.door.tell(message) {
+        return Ok(());
+    }
+    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the loop has ended; the daemon is stopping"))
+}
+
+fn accepted(body: &Value) -> Answer {
+    Ok(answer::body(StatusCode::ACCEPTED, "application/json", format!("{body}\n")))
+}
+
+async fn nowhere(uri: Uri) -> Problem {
+    let near = near(uri.path(), ROUTES.iter().map(|(_, path, _)| *path));
+    let detail = format!("there is no {}{}", uri.path(), did_you_mean(&near));
+    let routes = json!(ROUTES.map(|(method, path, _)| format!("{method} {path}")));
+    Problem::new(StatusCode::NOT_FOUND, detail).at(uri.path()).member("near", json!(near)).member("routes", routes)
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Response {
+    let first = uri.path().split('/').nth(1).unwrap_or_default();
+    let serves = |path: &str| path.split('/').nth(1) == Some(first);
+    let known = ROUTES.iter().find(|(_, path, _)| serves(path)).map_or("GET", |(method, _, _)| method);
+    let allow = if known == "GET" { "GET, HEAD" } else { "POST" };
+    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} takes {allow}, not {method}", uri.path()));
+    problem.at(uri.path()).with(hyper::header::ALLOW, HeaderValue::from_static(allow)).into_response()
+}
+
+fn accepts(headers: &HeaderMap, media: &str) -> bool {
+    let mut lists = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    lists.any(|list| list.split(',').any(|range| range.split(';').next().is_some_and(|one| one.trim() == media)))
+}
+
+fn near<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    known.filter(|name| strsim::jaro_winkler(wanted, name) > ALIKE).collect()
+}
+
+fn did_you_mean(near: &[&str]) -> String {
+    if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(" or ")) }
+}
+
+fn listed(ids: &[u64]) -> String {
+    ids.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,174 @@
+//! The JSON that `/status`, `/actions` and `/events` answer with, for the server to write and the command line to read.
+//! Fields are added, never renamed or removed; a reader ignores what it does not know.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    pub version: String,
+    pub host: String,
+    /// `normal`, `emergency`, `recovering`.
+    pub mode: String,
+    pub mode_seconds: f64,
+    /// The rules that keep it in emergency.
+    pub because: Vec<String>,
+    /// While in emergency: not left before this.
+    pub hold_seconds: Option<f64>,
+    pub level: String,
+    pub dry_run: bool,
+    /// 0 before the first sample.
+    pub tick: u64,
+    pub sampled_unix_ms: u64,
+    pub uptime_seconds: f64,
+    pub pace_seconds: f64,
+    /// Oldest first.
+    pub in_force: Vec<Action>,
+    pub headroom: Vec<Headroom>,
+    /// Highest priority first.
+    pub rules: Vec<Rule>,
+    pub controls: Vec<Control>,
+    pub blind_spots: Vec<BlindSpot>,
+    /// Seconds until a resource runs out; only where there is a believable trend.
+    pub exhaustion_seconds: BTreeMap<String, f64>,
+    /// -1 down, 0 keep, 1 up.
+    pub scale_hints: BTreeMap<String, i8>,
+    pub facts: serde_json::Value,
+}
+
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Action {
+    pub id: u64,
+    /// `throttle edge to 50%`
+    pub text: String,
+    pub control: String,
+    pub verb: String,
+    /// Percent that remains, where it is a share.
+    pub kept_percent: Option<f64>,
+    pub rule: String,
+    /// `applying`, `in_force`, `releasing`, `owed`, `in_doubt`.
+    pub phase: String,
+    pub seconds: f64,
+    pub detail: String,
+    pub next_try_seconds: Option<f64>,
+}
+
+/// How far a reading is from the nearest threshold of any rule.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Headroom {
+    /// `cpu`, `memory`, `disk`, `network`, `connections`, `files`, `processes`, `guardian`.
+    pub resource: String,
+    /// `memory.available_percent`
+    pub metric: String,
+    /// A mount, an interface or a port.
+    pub instance: Option<String>,
+    pub unit: String,
+    pub value: Option<f64>,
+    /// `41.2%`
+    pub shown: String,
+    /// `ok`, `near`, `beyond`, `unknown`.
+    pub state: String,
+    pub nearest: Option<Nearest>,
+}
+
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Nearest {
+    pub rule: String,
+    pub severity: String,
+    pub threshold: f64,
+    /// `< 8.0%`
+    pub text: String,
+    /// What is left, in the metric's unit; negative beyond the threshold.
+    pub room: f64,
+    pub room_shown: String,
+}
+
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rule {
+    pub name: String,
+    pub severity: String,
+    pub priority: i32,
+    /// `quiet`, `pending`, `firing`, `releasing`, `cooling`, `blind`.
+    pub state: String,
+    pub seconds: f64,
+    pub waits_for: String,
+    pub steps_taken: usize,
+    pub steps: usize,
+    pub fired: u64,
+    pub dry_run: bool,
+}
+
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Control {
+    pub name: String,
+    pub kind: String,
+    pub state: String,
+    pub detail: String,
+    pub checked_unix_ms: u64,
+}
+
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BlindSpot {
+    pub what: String,
+    pub why: String,
+}
+
+/// `/actions`
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Actions {
+    pub in_force: Vec<Action>,
+    /// What was done and undone lately, oldest first.
+    pub recent: Vec<Record>,
+}
+
+/// `/events`
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Events {
+    pub events: Vec<Record>,
+    /// Ask `since` this for what comes next.
+    pub next: u64,
+}
+
+/// One event of the trail.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Record {
+    pub seq: u64,
+    pub unix_ms: u64,
+    pub level: String,
+    pub name: String,
+    pub text: String,
+    pub fields: BTreeMap<String, String>,
+}
+
+/// The answer to `POST /release`: what is being released.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Released {
+    pub releasing: Vec<Action>,
+    /// The trail's last number before it was asked for.
+    pub since: u64,
+}
+
+impl From<&crate::events::Record> for Record {
+    fn from(record: &crate::events::Record) -> Self {
+        Self {
+            seq: record.seq,
+            unix_ms: record.unix_ms,
+            level: record.level.name().to_owned(),
+            name: record.name.to_owned(),
+            text: record.text.clone(),
+            fields: record.fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What commands came to. Only a verified end removes an action from the ledger; a failed revert stays owed, and an
+//! answer that never came leaves the action in doubt until it is read back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::event::Event;
+use super::super::ledger::{VERIFY_EVERY, pause_after};
+use super::super::mitigation::{Answered, Lasting, Outcome, Report};
+use super::super::moment::Moment;
+use super::super::view::{Phase, State};
+use super::{Decisions, Guardian};
+
+/// A target that said no is not asked again for a minute.
+const REFUSED_PAUSE: Duration = Duration::from_secs(60);
+
+impl Guardian {
+    pub(super) fn answer(&mut self, now: Moment, report: Report, out: &mut Decisions) {
+        let Some(action) = self.ledger.find(report.id) else { return };
+        action.waiting = false;
+        action.detail = Arc::clone(&report.detail);
+        match report.answered {
+            Answered::Apply if action.mitigation.verb.lasting() == Lasting::Once => self.pulsed(now, &report, out),
+            Answered::Apply => self.applied(now, &report, out),
+            Answered::Verify => self.verified(now, &report, out),
+            Answered::Revert => self.reverted(now, &report, out),
+        }
+    }
+
+    fn pulsed(&mut self, now: Moment, report: &Report, out: &mut Decisions) {
+        let Some(action) = self.ledger.remove(report.id) else { return };
+        self.tell_acted(&action, report, out);
+        self.note_outcome(now, action.step, report.outcome, out);
+    }
+
+    fn applied(&mut self, now: Moment, report: &Report, out: &mut Decisions) {
+        let Some(action) = self.ledger.find(report.id) else { return };
+        let told = action.clone();
+        let before = action.before.take();
+        match report.outcome {
+            Outcome::Applied | Outcome::NoEffect => {
+                action.enter(Phase::InForce, now);
+                action.due = now + VERIFY_EVERY;
+                self.unblock(&told.mitigation);
+            }
+            Outcome::TimedOut => {
+                action.enter(Phase::InDoubt, now);
+                action.due = now + pause_after(0);
+            }
+            Outcome::Drifted => {
+                self.ledger.remove(report.id);
+                self.block_as_theirs(&told.mitigation);
+            }
+            Outcome::Already if before.is_none() => {
+                self.ledger.remove(report.id);
+                self.block(now, &told.mitigation, REFUSED_PAUSE);
+            }
+            Outcome::EpochChanged => {
+                self.ledger.remove(report.id);
+                self.block(now, &told.mitigation, Duration::ZERO);
+            }
+            Outcome::Already | Outcome::Refused | Outcome::Unsupported | Outcome::Unreachable => {
+                self.apply_failed(now, report, before);
+            }
+        }
+        self.tell_acted(&told, report, out);
+        self.note_outcome(now, told.step, report.outcome, out);
+    }
+
+    /// Where an adjustment failed, what was in force before it still is.
+    fn apply_failed(&mut self, now: Moment, report: &Report, before: Option<super::Mitigation>) {
+        let Some(action) = self.ledger.find(report.id) else { return };
+        let knob = action.mitigation.clone();
+        match before {
+            Some(before) => {
+                action.mitigation = before;
+                action.enter(Phase::InForce, now);
+                action.due = now + VERIFY_EVERY;
+            }
+            None => {
+                self.ledger.remove(report.id);
+            }
+        }
+        let least = if report.outcome == Outcome::Unreachable { Duration::ZERO } else { REFUSED_PAUSE };
+        self.block(now, &knob, least);
+    }
+
+    fn verified(&mut self, now: Moment, report: &Report, out: &mut Decisions) {
+        let Some(action) = self.ledger.find(report.id) else { return };
+        let in_doubt = action.phase == Phase::InDoubt;
+        match report.outcome {
+            Outcome::Applied | Outcome::NoEffect => {
+                if in_doubt {
+                    action.enter(Phase::InForce, now);
+                }
+                action.due = now + VERIFY_EVERY;
+            }
+            Outcome::TimedOut | Outcome::Unreachable | Outcome::Refused | Outcome::Unsupported => {
+                action.due = now + pause_after(action.tries);
+                action.tries += 1;
+            }
+            Outcome::EpochChanged | Outcome::Already | Outcome::Drifted => self.lost(now, report, in_doubt, out),
+        }
+    }
+
+    /// No longer in force. A restart is answered by applying it again; what a person did stays.
+    fn lost(&mut self, now: Moment, report: &Report, in_doubt: bool, out: &mut Decisions) {
+        let Some(action) = self.ledger.remove(report.id) else { return };
+        let theirs = match report.outcome {
+            Outcome::Drifted => true,
+            Outcome::Already => !in_doubt,
+            _ => false,
+        };
+        if theirs {
+            self.block_as_theirs(&action.mitigation);
+        } else {
+            self.block(now, &action.mitigation, Duration::ZERO);
+        }
+        self.claims.retain(|claim| claim.rule.is_some() || !claim.mitigation.same_knob(&action.mitigation));
+        out.events.push(Event::Lost {
+            id: report.id,
+            mitigation: action.mitigation,
+            outcome: report.outcome,
+            detail: Arc::clone(&report.detail),
+        });
+    }
+
+    fn reverted(&mut self, now: Moment, report: &Report, out: &mut Decisions) {
+        let Some(action) = self.ledger.find(report.id) else { return };
+        let (id, mitigation, outcome) = (report.id, action.mitigation.clone(), report.outcome);
+        let detail = Arc::clone(&report.detail);
+        match outcome {
+            Outcome::Applied | Outcome::Already | Outcome::EpochChanged | Outcome::Drifted => {
+                self.ledger.remove(id);
+                out.events.push(Event::Released { id, mitigation, outcome, detail, took: report.took });
+            }
+            Outcome::NoEffect | Outcome::Refused | Outcome::Unreachable | Outcome::TimedOut | Outcome::Unsupported => {
+                if action.phase != Phase::Owed {
+                    action.enter(Phase::Owed, now);
+                }
+                let retry_in = pause_after(action.tries);
+                action.due = now + retry_in;
+                action.tries += 1;
+                out.events.push(Event::Owed { id, mitigation, outcome, detail, retry_in });
+            }
+        }
+    }
+
+    fn tell_acted(&self, action: &super::Action, report: &Report, out: &mut Decisions) {
+        out.events.push(Event::Acted {
+            rule: Arc::clone(&action.rule),
+            id: action.id,
+            mitigation: action.mitigation.clone(),
+            outcome: report.outcome,
+            detail: Arc::clone(&report.detail),
+            took: report.took,
+            freed_bytes: report.freed_bytes,
+        });
+    }
+
+    /// A step that worked settles from now on; one that did not makes way for the next at once.
+    fn note_outcome(&mut self, now: Moment, step: Option<usize>, outcome: Outcome, out: &mut Decisions) {
+        let Some(flat) = step else { return };
+        self.steps[flat].view.outcome = Some(outcome);
+        self.steps[flat].view.skipped = None;
+        let (index, step) = self.owner_of(flat);
+        let settle = self.plan.rules()[index].steps[step].settle;
+        let worked = matches!(outcome, Outcome::Applied | Outcome::Already);
+        let life = &mut self.lives[index];
+        if life.state == State::Firing && life.taken == step + 1 && life.settles.is_some() {
+            life.settles = Some(if worked { now + settle } else { now });
+            if !worked {
+                life.judged = None;
+            }
+        }
+        if !worked && outcome != Outcome::TimedOut {
+            self.count_effect(now, flat, false, out);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What comes from outside the rules: an operator's release, a stop, a new configuration, a level that allows less.
+
+use std::sync::Arc;
+
+use super::super::event::{Event, Release};
+use super::super::life::Life;
+use super::super::mitigation::{ActionId, Class, Level};
+use super::super::moment::Moment;
+use super::super::plan::Plan;
+use super::super::slots::Slots;
+use super::super::view::State;
+use super::{Decisions, Guardian, StepMemory};
+
+impl Guardian {
+    /// The rules behind what is released go to their cooldown, or they would put it back with the next tick.
+    pub(super) fn release(&mut self, now: Moment, ids: &[ActionId], out: &mut Decisions) {
+        let all = ids.is_empty();
+        for at in 0..self.ledger.all().len() {
+            let action = &mut self.ledger.all_mut()[at];
+            if !all && !ids.contains(&action.id) {
+                continue;
+            }
+            action.why = Release::Operator;
+            action.due = now;
+            let knob = action.mitigation.clone();
+            for rule in 0..self.lives.len() {
+                if self.claims.iter().any(|claim| claim.rule == Some(rule) && claim.mitigation.same_knob(&knob)) {
+                    self.let_go(now, rule, out);
+                }
+            }
+            self.claims.retain(|claim| !claim.mitigation.same_knob(&knob));
+        }
+        if all {
+            self.claims.clear();
+            self.mode.hold_until = now;
+            for rule in 0..self.lives.len() {
+                if matches!(self.lives[rule].state, State::Firing | State::Releasing) {
+                    self.let_go(now, rule, out);
+                }
+            }
+        }
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.stopping = true;
+        self.claims.clear();
+        for action in self.ledger.all_mut() {
+            action.why = Release::Stopping;
+            action.due = Moment::ORIGIN;
+        }
+    }
+
+    /// Swaps the plan. Rules that did not change go on as they were; what the others had in force is released.
+    pub fn reload(&mut self, now: Moment, plan: Arc<Plan>) {
+        let older = Arc::clone(&self.plan);
+        let mut lives = vec![Life::new(now); plan.rules().len()];
+        let mut steps = vec![StepMemory::default(); plan.step_count()];
+        let mut moved = vec![None; older.rules().len()];
+        for (old, rule) in older.rules().iter().enumerate() {
+            let Some(new) = plan.rule_named(&rule.name) else { continue };
+            if plan.rules()[new] != *rule || plan.policy.level == Level::Disabled {
+                lives[new].fired = self.lives[old].fired;
+                continue;
+            }
+            moved[old] = Some(new);
+            lives[new] = self.lives[old].clone();
+            lives[new].judged = None;
+            for step in 0..rule.steps.len() {
+                steps[plan.flat_step(new, step)] = self.steps[older.flat_step(old, step)].clone();
+            }
+        }
+        for claim in &mut self.claims {
+            claim.rule = claim.rule.and_then(|old| moved[old]);
+            claim.step = None;
+        }
+        for action in self.ledger.all_mut() {
+            action.step = None;
+        }
+        let slots = std::mem::replace(&mut self.slots, Slots::new(plan.operands()));
+        self.slots.inherit(slots);
+        self.lives = lives;
+        self.steps = steps;
+        self.plan = plan;
+        self.keep_within_level();
+    }
+
+    /// A level that does not allow reversible changes lets go of all of them at once.
+    pub(super) fn keep_within_level(&mut self) {
+        if self.plan.policy.level.allows(Class::Reversible) && !self.plan.policy.dry_run {
+            return;
+        }
+        self.claims.clear();
+        for action in self.ledger.all_mut() {
+            action.why = Release::Level;
+        }
+    }
+
+    fn let_go(&mut self, now: Moment, rule: usize, out: &mut Decisions) {
+        let cooldown = self.plan.rules()[rule].cooldown;
+        let name = Arc::clone(&self.plan.rules()[rule].name);
+        out.events.push(Event::Cooling { rule: name, cooldown });
+        self.lives[rule].cool(now, cooldown);
+        for claim in &mut self.claims {
+            if claim.rule == Some(rule) {
+                claim.rule = None;
+            }
+        }
+    }
+}

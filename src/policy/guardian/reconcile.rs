@@ -1,0 +1,170 @@
+//! Bringing what is in force to what is wanted, knob by knob: never by chasing changes, always by comparing levels. One
+//! command at a time per action; what failed is tried again with growing pauses; what somebody else set stays theirs.
+
+use std::sync::Arc;
+
+use super::super::event::{Event, Release};
+use super::super::ledger::{Action, VERIFY_EVERY, pause_after};
+use super::super::mitigation::{Command, Mitigation};
+use super::super::moment::Moment;
+use super::super::view::Phase;
+use super::{Block, Decisions, Guardian};
+
+impl Guardian {
+    pub(super) fn reconcile(&mut self, now: Moment, out: &mut Decisions) {
+        for at in 0..self.ledger.all().len() {
+            self.reconcile_action(now, at, out);
+        }
+        for claim in 0..self.claims.len() {
+            self.satisfy(now, claim, out);
+        }
+    }
+
+    /// On one knob the highest priority wins, then the strongest, then the oldest. Orphans come last.
+    pub(super) fn wanted(&self, knob: &Mitigation) -> Option<usize> {
+        let mut best: Option<usize> = None;
+        for (at, claim) in self.claims.iter().enumerate() {
+            if !claim.mitigation.same_knob(knob) {
+                continue;
+            }
+            let wins = best.is_none_or(|best| {
+                let (mine, theirs) = (self.rank(at), self.rank(best));
+                let stronger = claim.mitigation.amount.is_stronger_than(self.claims[best].mitigation.amount);
+                mine > theirs || mine == theirs && stronger
+            });
+            if wins {
+                best = Some(at);
+            }
+        }
+        best
+    }
+
+    fn rank(&self, claim: usize) -> Option<i32> {
+        self.claims[claim].rule.map(|rule| self.plan.rules()[rule].priority)
+    }
+
+    pub(super) fn is_blocked(&self, now: Moment, knob: &Mitigation) -> bool {
+        self.blocks.iter().any(|block| block.knob.same_knob(knob) && (block.theirs || now < block.until))
+    }
+
+    /// Leaves a knob alone for a growing while.
+    pub(super) fn block(&mut self, now: Moment, knob: &Mitigation, least: std::time::Duration) {
+        let at = self.block_of(knob);
+        let block = &mut self.blocks[at];
+        block.until = now + pause_after(block.tries).max(least);
+        block.tries += 1;
+    }
+
+    pub(super) fn block_as_theirs(&mut self, knob: &Mitigation) {
+        let at = self.block_of(knob);
+        self.blocks[at].theirs = true;
+    }
+
+    fn block_of(&mut self, knob: &Mitigation) -> usize {
+        self.blocks.iter().position(|block| block.knob.same_knob(knob)).unwrap_or_else(|| {
+            self.blocks.push(Block { knob: knob.clone(), until: Moment::ORIGIN, tries: 0, theirs: false });
+            self.blocks.len() - 1
+        })
+    }
+
+    pub(super) fn unblock(&mut self, knob: &Mitigation) {
+        self.blocks.retain(|block| block.theirs || !block.knob.same_knob(knob));
+    }
+
+    /// Forgets the blocks of knobs that nobody wants.
+    pub(super) fn drop_idle_blocks(&mut self) {
+        let claims = &self.claims;
+        self.blocks.retain(|block| claims.iter().any(|claim| claim.mitigation.same_knob(&block.knob)));
+    }
+
+    fn reconcile_action(&mut self, now: Moment, at: usize, out: &mut Decisions) {
+        let action = &self.ledger.all()[at];
+        if action.waiting {
+            return;
+        }
+        let wanted = self.wanted(&action.mitigation);
+        let adjusts = wanted.filter(|claim| self.claims[*claim].rule.is_some());
+        let is_due = now >= action.due;
+        match (action.phase, wanted) {
+            (Phase::InForce, None) => self.revert(now, at, out),
+            (Phase::InForce, Some(_)) => {
+                let different = adjusts.filter(|claim| self.claims[*claim].mitigation != action.mitigation);
+                match different.filter(|_| !self.is_blocked(now, &action.mitigation)) {
+                    Some(claim) => self.adjust(now, at, claim, out),
+                    None if is_due => self.verify(at, out),
+                    None => {}
+                }
+            }
+            (Phase::Owed, _) if is_due => match adjusts {
+                Some(claim) => self.adjust(now, at, claim, out),
+                None => self.revert(now, at, out),
+            },
+            (Phase::InDoubt, _) if is_due => self.verify(at, out),
+            (Phase::Owed | Phase::InDoubt | Phase::Applying | Phase::Releasing, _) => {}
+        }
+    }
+
+    fn verify(&mut self, at: usize, out: &mut Decisions) {
+        let action = &mut self.ledger.all_mut()[at];
+        action.waiting = true;
+        out.commands.push(Command::Verify { id: action.id });
+    }
+
+    fn revert(&mut self, now: Moment, at: usize, out: &mut Decisions) {
+        let action = &mut self.ledger.all_mut()[at];
+        action.waiting = true;
+        if action.phase == Phase::InForce {
+            action.enter(Phase::Releasing, now);
+            out.events.push(Event::Releasing { id: action.id, mitigation: action.mitigation.clone(), why: action.why });
+        }
+        out.commands.push(Command::Revert { id: action.id });
+    }
+
+    fn adjust(&mut self, now: Moment, at: usize, claim: usize, out: &mut Decisions) {
+        let claim = &self.claims[claim];
+        let mitigation = claim.mitigation.clone();
+        let (rule, step) = (self.rule_name(claim.rule), claim.step);
+        let action = &mut self.ledger.all_mut()[at];
+        action.before = Some(std::mem::replace(&mut action.mitigation, mitigation.clone()));
+        action.rule = rule.unwrap_or_else(|| Arc::clone(&action.rule));
+        action.step = step;
+        action.why = Release::Recovered;
+        action.waiting = true;
+        action.enter(Phase::Applying, now);
+        out.commands.push(Command::Apply { id: action.id, mitigation, rule: Arc::clone(&action.rule) });
+    }
+
+    /// Applies what a rule wants on a knob where nothing is in force.
+    fn satisfy(&mut self, now: Moment, claim: usize, out: &mut Decisions) {
+        let knob = &self.claims[claim].mitigation;
+        if self.claims[claim].rule.is_none()
+            || self.wanted(knob) != Some(claim)
+            || self.ledger.on_knob(knob).is_some()
+            || self.is_blocked(now, knob)
+        {
+            return;
+        }
+        let claim = self.claims[claim].clone();
+        let Some(rule) = self.rule_name(claim.rule) else { return };
+        let id = self.ledger.issue_id();
+        out.commands.push(Command::Apply { id, mitigation: claim.mitigation.clone(), rule: Arc::clone(&rule) });
+        self.ledger.add(Action {
+            id,
+            mitigation: claim.mitigation,
+            before: None,
+            rule,
+            step: claim.step,
+            phase: Phase::Applying,
+            since: now,
+            waiting: true,
+            due: now + VERIFY_EVERY,
+            tries: 0,
+            why: Release::Recovered,
+            detail: Arc::from(""),
+        });
+    }
+
+    fn rule_name(&self, rule: Option<usize>) -> Option<Arc<str>> {
+        rule.map(|rule| Arc::clone(&self.plan.rules()[rule].name))
+    }
+}

@@ -1,0 +1,121 @@
+//! The way back: last in, first out, one step per interval, halving instead of jumping; then the rules cool and the
+//! node is normal again.
+
+use std::sync::Arc;
+
+use super::super::event::{Event, Mode};
+use super::super::mitigation::{Amount, Verb};
+use super::super::moment::Moment;
+use super::super::rule::Severity;
+use super::super::view::{Phase, State};
+use super::{Decisions, Guardian};
+
+impl Guardian {
+    pub(super) fn recover(&mut self, now: Moment, out: &mut Decisions) {
+        let releasing = self.ledger.all().iter().any(|action| action.phase == Phase::Releasing && action.waiting);
+        while now >= self.next_release && !releasing {
+            let Some(at) = self.last_releasable(now) else { break };
+            if self.take_back(at) {
+                self.next_release = now + self.plan.policy.emergency.release_interval;
+            }
+        }
+        self.cool_rules(now, out);
+    }
+
+    /// Emergency ends when nothing alarms any more and the hold is over.
+    pub(super) fn leave_emergency(&mut self, now: Moment, out: &mut Decisions) {
+        let alarmed =
+            self.lives.iter().zip(self.plan.rules()).any(|(life, rule)| {
+                life.state == State::Firing && rule.severity == Severity::Emergency && !rule.dry_run
+            });
+        if self.mode.mode == Mode::Emergency && !alarmed && !self.mode.holds(now) {
+            self.turn_mode(Mode::Recovering, now, "no emergency rule fires any more", out);
+        }
+    }
+
+    pub(super) fn leave_recovery(&mut self, now: Moment, out: &mut Decisions) {
+        // A revert that a target will not take is owed, alarmed and tried again, but the node is not recovering by it.
+        let settled = self.ledger.all().iter().all(|action| action.phase == Phase::Owed);
+        let released = self.lives.iter().all(|life| life.state != State::Releasing);
+        if self.mode.mode == Mode::Recovering && self.claims.is_empty() && settled && released {
+            let why = if self.ledger.is_empty() { "everything is released" } else { "only owed releases are left" };
+            self.turn_mode(Mode::Normal, now, why, out);
+        }
+    }
+
+    fn last_releasable(&self, now: Moment) -> Option<usize> {
+        self.claims.iter().rposition(|claim| match claim.rule {
+            None => self.mode.mode != Mode::Emergency,
+            Some(rule) => self.lives[rule].state == State::Releasing && !self.is_held(now, rule),
+        })
+    }
+
+    /// The hold keeps what emergency rules put in force.
+    fn is_held(&self, now: Moment, rule: usize) -> bool {
+        self.mode.holds(now) && self.plan.rules()[rule].severity == Severity::Emergency
+    }
+
+    /// Takes back one claim, or half of it. True where that changes what is in force.
+    fn take_back(&mut self, at: usize) -> bool {
+        let knob = self.claims[at].mitigation.clone();
+        let before = self.wanted(&knob).map(|claim| self.claims[claim].mitigation.clone());
+        let alone = self.claims.iter().filter(|claim| claim.mitigation.same_knob(&knob)).count() == 1;
+        let in_force = self.ledger.on_knob(&knob).is_some();
+        let orphan = self.claims[at].rule.is_none();
+        match halved(knob.verb, knob.amount).filter(|_| alone && in_force && !orphan) {
+            Some(amount) => self.claims[at].mitigation.amount = amount,
+            None => {
+                self.claims.remove(at);
+            }
+        }
+        let after = self.wanted(&knob).map(|claim| self.claims[claim].mitigation.clone());
+        in_force && before != after
+    }
+
+    fn cool_rules(&mut self, now: Moment, out: &mut Decisions) {
+        for index in 0..self.lives.len() {
+            if self.lives[index].state != State::Releasing || self.is_held(now, index) {
+                continue;
+            }
+            let rule = &self.plan.rules()[index];
+            let claimed = self.claims.iter().any(|claim| claim.rule == Some(index));
+            let under_way = self.ledger.all().iter().any(|action| {
+                action.rule == rule.name && matches!(action.phase, Phase::Applying | Phase::Releasing | Phase::InForce)
+            });
+            if claimed || under_way && !self.is_kept_by_others(index) {
+                continue;
+            }
+            let (name, cooldown) = (Arc::clone(&rule.name), rule.cooldown);
+            self.lives[index].cool(now, cooldown);
+            out.events.push(Event::Cooling { rule: name, cooldown });
+            self.drop_idle_blocks();
+        }
+    }
+
+    /// Whether everything that still carries this rule's name is wanted by another rule.
+    fn is_kept_by_others(&self, index: usize) -> bool {
+        let name = &self.plan.rules()[index].name;
+        let mine = self.ledger.all().iter().filter(|action| action.rule == *name);
+        mine.into_iter().all(|action| self.wanted(&action.mitigation).is_some())
+    }
+}
+
+/// Half of the way back, where a share is throttled or shed to less than half.
+fn halved(verb: Verb, amount: Amount) -> Option<Amount> {
+    let kept = amount.kept_percent().filter(|_| matches!(verb, Verb::Throttle | Verb::Shed))?;
+    let doubled = (kept * 2.0).max(5.0);
+    (doubled < 100.0).then_some(Amount::Keep(doubled))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recovery_halves_instead_of_jumping() {
+        assert_eq!(halved(Verb::Throttle, Amount::Keep(20.0)), Some(Amount::Keep(40.0)));
+        assert_eq!(halved(Verb::Throttle, Amount::Keep(0.0)), Some(Amount::Keep(5.0)));
+        assert_eq!(halved(Verb::Shed, Amount::Keep(75.0)), None);
+        assert_eq!(halved(Verb::Shrink, Amount::Bytes(5)), None);
+    }
+}

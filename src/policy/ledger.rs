@@ -1,0 +1,111 @@
+//! What is in force, on its way, or in doubt: one action per knob. It is the policy's view of the journal; the undo
+//! itself stays with whoever performs the commands.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::event::Release;
+use super::mitigation::{ActionId, Mitigation};
+use super::moment::Moment;
+use super::view::Phase;
+
+/// What is in force is read back this often; leases are renewed by it.
+pub const VERIFY_EVERY: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Debug)]
+pub struct Action {
+    pub id: ActionId,
+    pub mitigation: Mitigation,
+    /// What was in force before an adjustment that is under way.
+    pub before: Option<Mitigation>,
+    pub rule: Arc<str>,
+    /// Where to note the outcome: the flat number of the step that asked for it.
+    pub step: Option<usize>,
+    pub phase: Phase,
+    pub since: Moment,
+    /// A command is out and not yet answered.
+    pub waiting: bool,
+    /// When to verify or to retry.
+    pub due: Moment,
+    pub tries: u32,
+    pub why: Release,
+    pub detail: Arc<str>,
+}
+
+impl Action {
+    pub fn enter(&mut self, phase: Phase, now: Moment) {
+        self.phase = phase;
+        self.since = now;
+        self.tries = 0;
+    }
+}
+
+/// Doubling from one second to a minute.
+#[must_use]
+pub fn pause_after(tries: u32) -> Duration {
+    Duration::from_secs(1_u64 << tries.min(6)).min(Duration::from_secs(60))
+}
+
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    actions: Vec<Action>,
+    next_id: u64,
+}
+
+impl Ledger {
+    #[must_use]
+    pub const fn new(next_id: ActionId) -> Self {
+        Self { actions: Vec::new(), next_id: next_id.0 }
+    }
+
+    pub fn issue_id(&mut self) -> ActionId {
+        let id = ActionId(self.next_id);
+        self.next_id += 1;
+        id
+    }
+
+    pub fn add(&mut self, action: Action) {
+        self.actions.push(action);
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.actions.is_empty()
+    }
+
+    #[must_use]
+    pub fn all(&self) -> &[Action] {
+        &self.actions
+    }
+
+    pub fn all_mut(&mut self) -> &mut [Action] {
+        &mut self.actions
+    }
+
+    pub fn find(&mut self, id: ActionId) -> Option<&mut Action> {
+        self.actions.iter_mut().find(|action| action.id == id)
+    }
+
+    /// The lasting action on this knob.
+    #[must_use]
+    pub fn on_knob(&self, mitigation: &Mitigation) -> Option<usize> {
+        self.actions.iter().position(|action| action.mitigation.same_knob(mitigation))
+    }
+
+    pub fn remove(&mut self, id: ActionId) -> Option<Action> {
+        let at = self.actions.iter().position(|action| action.id == id)?;
+        Some(self.actions.remove(at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_minute() {
+        assert_eq!(pause_after(0), Duration::from_secs(1));
+        assert_eq!(pause_after(3), Duration::from_secs(8));
+        assert_eq!(pause_after(40), Duration::from_secs(60));
+    }
+}

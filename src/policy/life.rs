@@ -1,0 +1,234 @@
+//! The life of one rule: quiet → pending → firing → releasing → cooling → quiet, or blind. Unknown never starts and
+//! never clears anything: time in which the condition was unknown does not count towards `for` or `clear_for`.
+
+use std::time::Duration;
+
+use super::moment::Moment;
+use super::rule::Rule;
+use super::trend::Trend;
+use super::view::{State, Verdict};
+
+#[derive(Clone, Debug)]
+pub struct Life {
+    pub state: State,
+    pub since: Moment,
+    pub when: Verdict,
+    pub clear: Verdict,
+    pub fired: u64,
+    /// Steps taken so far in this firing.
+    pub taken: usize,
+    /// The last step taken may show its effect until then.
+    pub settles: Option<Moment>,
+    pub exhausted: bool,
+    /// The measurement of the last step, until it is judged.
+    pub judged: Option<Baseline>,
+    /// The metric that the rule is about, while it is pending or firing.
+    pub watched: Trend,
+    pub cooling_until: Moment,
+    holds_since: Option<Moment>,
+    clears_since: Option<Moment>,
+    unknown_since: Option<Moment>,
+    seen: Moment,
+}
+
+/// What the metric was, and where it was going, when a step was taken.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Baseline {
+    pub step: usize,
+    pub at: Moment,
+    pub slot: usize,
+    pub threshold: f64,
+    /// +1 where high is bad, -1 where low is.
+    pub sign: f64,
+    pub value: f64,
+    pub slope: f64,
+}
+
+/// What a tick changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Turn {
+    None,
+    Pending,
+    Relented,
+    Fired,
+    Relapsed,
+    Cleared,
+    Quiet,
+    Blind,
+    Sees,
+}
+
+/// The slope before a step is taken from the last couple of seconds.
+const WATCH_HALF_LIFE: Duration = Duration::from_secs(2);
+
+impl Life {
+    #[must_use]
+    pub const fn new(now: Moment) -> Self {
+        Self {
+            state: State::Quiet,
+            since: now,
+            when: Verdict::Unknown,
+            clear: Verdict::Unknown,
+            fired: 0,
+            taken: 0,
+            settles: None,
+            exhausted: false,
+            judged: None,
+            watched: Trend::new(WATCH_HALF_LIFE),
+            cooling_until: now,
+            holds_since: None,
+            clears_since: None,
+            unknown_since: None,
+            seen: now,
+        }
+    }
+
+    /// One tick with fresh verdicts. Leaving `Releasing` for `Cooling` is not decided here: see [`Life::cool`].
+    pub fn advance(&mut self, now: Moment, rule: &Rule, patience: Duration) -> Turn {
+        self.stretch(now);
+        match self.state {
+            State::Quiet | State::Blind => self.while_quiet(now, rule, patience),
+            State::Pending => self.while_pending(now, rule, patience),
+            State::Firing => self.while_firing(now, rule),
+            State::Releasing => self.while_releasing(now, rule),
+            State::Cooling => {
+                if now >= self.cooling_until {
+                    self.enter(State::Quiet, now);
+                    return Turn::Quiet;
+                }
+                Turn::None
+            }
+        }
+    }
+
+    /// All its steps are released.
+    pub fn cool(&mut self, now: Moment, cooldown: Duration) {
+        self.taken = 0;
+        self.cooling_until = now + cooldown;
+        self.enter(State::Cooling, now);
+    }
+
+    /// The steps are let go although the condition may still hold.
+    pub fn let_go(&mut self, now: Moment) {
+        self.enter(State::Releasing, now);
+    }
+
+    /// When the state ends if nothing changes.
+    #[must_use]
+    pub fn until(&self, rule: &Rule) -> Option<Moment> {
+        match self.state {
+            State::Pending => self.holds_since.map(|since| since + rule.hold_for),
+            State::Firing => self.clears_since.map(|since| since + rule.clear_for).or(self.settles),
+            State::Cooling => Some(self.cooling_until),
+            State::Quiet | State::Releasing | State::Blind => None,
+        }
+    }
+
+    fn while_quiet(&mut self, now: Moment, rule: &Rule, patience: Duration) -> Turn {
+        match self.when {
+            Verdict::True => {
+                self.holds_since = Some(now);
+                self.watched = Trend::new(WATCH_HALF_LIFE);
+                self.enter(State::Pending, now);
+                if rule.hold_for.is_zero() { self.fire(now) } else { Turn::Pending }
+            }
+            Verdict::False if self.state == State::Blind => {
+                self.enter(State::Quiet, now);
+                Turn::Sees
+            }
+            Verdict::False => Turn::None,
+            Verdict::Unknown => self.lose_sight(now, patience),
+        }
+    }
+
+    fn while_pending(&mut self, now: Moment, rule: &Rule, patience: Duration) -> Turn {
+        match self.when {
+            Verdict::True if self.holds_since.is_some_and(|since| now.since(since) >= rule.hold_for) => self.fire(now),
+            Verdict::True => Turn::None,
+            Verdict::False => {
+                self.enter(State::Quiet, now);
+                Turn::Relented
+            }
+            Verdict::Unknown => self.lose_sight(now, patience),
+        }
+    }
+
+    fn while_firing(&mut self, now: Moment, rule: &Rule) -> Turn {
+        match self.clear {
+            Verdict::True => {
+                let since = *self.clears_since.get_or_insert(now);
+                if now.since(since) < rule.clear_for {
+                    return Turn::None;
+                }
+                self.enter(State::Releasing, now);
+                Turn::Cleared
+            }
+            Verdict::False => {
+                self.clears_since = None;
+                Turn::None
+            }
+            Verdict::Unknown => Turn::None,
+        }
+    }
+
+    fn while_releasing(&mut self, now: Moment, rule: &Rule) -> Turn {
+        match self.when {
+            Verdict::True => {
+                let since = *self.holds_since.get_or_insert(now);
+                if now.since(since) < rule.hold_for {
+                    return Turn::None;
+                }
+                self.fire(now);
+                Turn::Relapsed
+            }
+            Verdict::False => {
+                self.holds_since = None;
+                Turn::None
+            }
+            Verdict::Unknown => Turn::None,
+        }
+    }
+
+    fn fire(&mut self, now: Moment) -> Turn {
+        self.fired += 1;
+        self.exhausted = false;
+        self.enter(State::Firing, now);
+        Turn::Fired
+    }
+
+    fn lose_sight(&mut self, now: Moment, patience: Duration) -> Turn {
+        let since = *self.unknown_since.get_or_insert(now);
+        if self.state == State::Blind || now.since(since) < patience {
+            return Turn::None;
+        }
+        self.enter(State::Blind, now);
+        Turn::Blind
+    }
+
+    /// Moves the starts of what is being counted past the time that was unknown.
+    fn stretch(&mut self, now: Moment) {
+        let passed = now.since(self.seen);
+        self.seen = now;
+        if self.when == Verdict::Unknown {
+            self.holds_since = self.holds_since.map(|since| since + passed);
+        } else {
+            self.unknown_since = None;
+        }
+        if self.clear == Verdict::Unknown {
+            self.clears_since = self.clears_since.map(|since| since + passed);
+        }
+    }
+
+    fn enter(&mut self, state: State, now: Moment) {
+        self.state = state;
+        self.since = now;
+        self.clears_since = None;
+        if state != State::Pending {
+            self.holds_since = None;
+        }
+        if !matches!(state, State::Firing | State::Releasing) {
+            self.settles = None;
+            self.judged = None;
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The distinct operands of all conditions, read once per tick: a thousand rules about the same ten metrics cost ten
+//! look-ups. Windows and trends live here, one per operand.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::condition::{Function, Operand};
+use super::metric::{Family, Metric};
+use super::moment::Moment;
+use super::sample::{Extreme, Sample};
+use super::trend::{FORECAST_HALF_LIFE, Trend};
+use super::window::{Rate, Window};
+
+/// What a slot reads now. `value` is NaN where nothing is known.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    pub value: f64,
+    /// Some instance could not be read, so that something worse may exist.
+    pub incomplete: bool,
+}
+
+impl Reading {
+    const MISSING: Reading = Reading { value: f64::NAN, incomplete: true };
+
+    fn of(value: Option<f64>) -> Self {
+        value.map_or(Self::MISSING, |value| Self { value, incomplete: false })
+    }
+
+    #[must_use]
+    pub fn known(self) -> Option<f64> {
+        (!self.value.is_nan()).then_some(self.value)
+    }
+}
+
+#[derive(Debug)]
+struct Slot {
+    operand: Arc<Operand>,
+    /// Row of the selected instance, and the generation of the family's rows in which it was found.
+    row: Option<usize>,
+    generation: Option<u64>,
+    series: Series,
+}
+
+#[derive(Debug)]
+enum Series {
+    Now,
+    Window(Box<Window>, fn(&Window) -> Option<f64>),
+    Rate(Rate),
+    TimeTo { trend: Box<Trend>, target: f64, last: Option<Moment> },
+}
+
+#[derive(Debug)]
+pub struct Slots {
+    slots: Vec<Slot>,
+    readings: Vec<Reading>,
+}
+
+impl Slots {
+    #[must_use]
+    pub fn new(operands: &[Arc<Operand>]) -> Self {
+        let slots: Vec<Slot> = operands.iter().map(Slot::new).collect();
+        let readings = vec![Reading::MISSING; slots.len()];
+        Self { slots, readings }
+    }
+
+    /// Takes the windows and trends of the slots that stay, so that a reload does not forget what was seen.
+    pub fn inherit(&mut self, older: Slots) {
+        for (old, reading) in older.slots.into_iter().zip(older.readings) {
+            if let Some(at) = self.slots.iter().position(|slot| slot.operand == old.operand) {
+                self.slots[at] = old;
+                self.readings[at] = reading;
+            }
+        }
+    }
+
+    pub fn refresh(&mut self, sample: &Sample) {
+        for (slot, reading) in self.slots.iter_mut().zip(&mut self.readings) {
+            *reading = slot.read(sample);
+        }
+    }
+
+    #[must_use]
+    pub fn readings(&self) -> &[Reading] {
+        &self.readings
+    }
+}
+
+impl Slot {
+    fn new(operand: &Arc<Operand>) -> Self {
+        let series = match operand.function {
+            None => Series::Now,
+            Some(Function::Average(span)) => window(span, Window::average),
+            Some(Function::Maximum(span)) => window(span, Window::maximum),
+            Some(Function::Minimum(span)) => window(span, Window::minimum),
+            Some(Function::Percentile95(span)) => window(span, Window::percentile95),
+            Some(Function::Rate) => Series::Rate(Rate::default()),
+            Some(Function::TimeTo(target)) => {
+                Series::TimeTo { trend: Box::new(Trend::new(FORECAST_HALF_LIFE)), target, last: None }
+            }
+        };
+        Self { operand: Arc::clone(operand), row: None, generation: None, series }
+    }
+
+    fn read(&mut self, sample: &Sample) -> Reading {
+        let extreme = self.look(sample);
+        let complete = extreme.value.filter(|_| !extreme.incomplete);
+        match &mut self.series {
+            Series::Now => Reading { value: extreme.value.unwrap_or(f64::NAN), incomplete: extreme.incomplete },
+            Series::Window(window, ask) => {
+                window.push(sample.at, complete);
+                Reading::of(ask(window))
+            }
+            Series::Rate(rate) => Reading::of(rate.push(sample.at, complete)),
+            Series::TimeTo { trend, target, last } => {
+                time_to(self.operand.metric, trend, *target, last, sample.at, complete)
+            }
+        }
+    }
+
+    fn look(&mut self, sample: &Sample) -> Extreme {
+        let metric = self.operand.metric;
+        let Some(name) = &self.operand.selector else { return sample.worst(metric) };
+        let generation = Some(sample.generation(metric.family()));
+        if self.generation != generation {
+            self.row = sample.row(metric.family(), name);
+            self.generation = generation;
+        }
+        let value = self.row.and_then(|row| sample.instance(metric, row));
+        Extreme { value, incomplete: value.is_none() }
+    }
+}
+
+fn window(span: Duration, ask: fn(&Window) -> Option<f64>) -> Series {
+    Series::Window(Box::new(Window::new(span)), ask)
+}
+
+/// The forecast is fed once a second, whatever the pace: its half-life is minutes.
+const FEED: Duration = Duration::from_millis(950);
+/// Memory moves in jumps: a forecast is believed only where the rise of the last 15 minutes is at least twice the gap
+/// that is left, which at that slope is 7.5 minutes (research: signals, "Where to start").
+const MEMORY_HORIZON: f64 = 450.0;
+
+fn time_to(
+    metric: Metric,
+    trend: &mut Trend,
+    target: f64,
+    last: &mut Option<Moment>,
+    now: Moment,
+    value: Option<f64>,
+) -> Reading {
+    let Some(value) = value else { return Reading::MISSING };
+    if last.is_none_or(|last| now.since(last) >= FEED) {
+        trend.push(now, value);
+        *last = Some(now);
+    }
+    let seconds = trend.seconds_to(target);
+    let memory = metric.family() == Family::Node && metric.name().starts_with("memory.");
+    let believed = if memory && seconds > MEMORY_HORIZON { f64::INFINITY } else { seconds };
+    Reading { value: believed, incomplete: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn operand(metric: Metric, selector: Option<&str>) -> Arc<Operand> {
+        Arc::new(Operand { metric, selector: selector.map(str::to_owned), function: None })
+    }
+
+    #[test]
+    fn a_selector_follows_its_instance_and_is_unknown_without_it() {
+        let mut slots = Slots::new(&[operand(Metric::DiskUsedPercent, Some("/var"))]);
+        let mut sample = Sample::default();
+        sample.set_instances(Family::Disk, &["/", "/var"]);
+        sample.set_instance(Metric::DiskUsedPercent, 1, Some(50.0));
+        slots.refresh(&sample);
+        assert_eq!(slots.readings()[0].known(), Some(50.0));
+        sample.set_instances(Family::Disk, &["/var"]);
+        slots.refresh(&sample);
+        assert_eq!(slots.readings()[0].known(), Some(50.0));
+        sample.set_instances(Family::Disk, &["/"]);
+        slots.refresh(&sample);
+        assert_eq!(slots.readings()[0].known(), None);
+    }
+}

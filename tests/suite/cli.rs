@@ -1,0 +1,116 @@
+//! The binary as a user runs it, against a server with a made-up node behind it.
+
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use node_guardian::events::Event;
+use node_guardian::inbox::Message;
+use node_guardian::policy::event::{Event as Decision, Mode};
+use node_guardian::policy::mitigation::Outcome;
+use node_guardian::policy::view::Phase;
+
+use crate::http::house::House;
+
+fn guardian(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_node-guardian")).args(arguments).output().unwrap()
+}
+
+fn said(output: &Output) -> (i32, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn status_tells_by_its_exit_code_too() {
+    let house = House::open();
+    let socket = house.socket.to_str().unwrap();
+    let (code, page, complaint) = said(&guardian(&["status", "--socket", socket]));
+    assert_eq!((code, complaint.as_str()), (1, ""), "{page}");
+    assert!(page.starts_with("web-3: EMERGENCY for 42s\n"), "{page}");
+    assert!(page.contains("#7 throttle edge to 50% for 42s") && !page.contains('\x1b'), "{page}");
+    let url = format!("http://127.0.0.1:{}", house.tcp.port());
+    let (code, json, complaint) = said(&guardian(&["status", "--json", "--socket", "/nowhere", "--url", &url]));
+    assert_eq!((code, complaint.as_str()), (1, ""));
+    let status: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(status["in_force"][0]["rule"], "memory-critical");
+    house.publish(|snapshot| snapshot.view.mode = Mode::Normal);
+    assert_eq!(said(&guardian(&["status", "--url", &url])).0, 0);
+    house.publish(|snapshot| snapshot.view.mode = Mode::Recovering);
+    assert_eq!(said(&guardian(&["status", "--socket", socket])).0, 1);
+}
+
+#[test]
+fn nobody_there_is_one_sentence_and_no_output() {
+    for arguments in [vec!["status", "--json"], vec!["explain"], vec!["release"]] {
+        let output = guardian(&[&arguments[..], &["--socket", "/nowhere/admin.sock"]].concat());
+        let (code, out, complaint) = said(&output);
+        assert_eq!((code, out.as_str()), (69, ""), "{arguments:?}");
+        assert!(complaint.contains("/nowhere/admin.sock: no such socket"), "{complaint}");
+        assert!(complaint.contains("systemctl status node-guardian") && complaint.lines().count() == 1, "{complaint}");
+    }
+    assert_eq!(said(&guardian(&["status", "--url", "ftp://x"])).0, 69);
+}
+
+#[test]
+fn explain_takes_one_rule_or_all() {
+    let house = House::open();
+    let socket = house.socket.to_str().unwrap();
+    let (code, all, _) = said(&guardian(&["explain", "--socket", socket]));
+    assert_eq!(code, 0);
+    assert!(all.starts_with("memory-critical (emergency, priority 100): firing for 42s, fired 2 times\n"), "{all}");
+    assert_eq!(said(&guardian(&["explain", "memory-critical", "--socket", socket])).1, all);
+    let (code, out, complaint) = said(&guardian(&["explain", "memory-critcal", "--socket", socket]));
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(complaint.contains("did you mean memory-critical?"), "{complaint}");
+}
+
+#[test]
+fn metrics_needs_no_daemon() {
+    let (code, list, _) = said(&guardian(&["metrics"]));
+    assert_eq!(code, 0);
+    assert!(list.lines().any(|line| line.starts_with("memory.available_percent ")), "{list}");
+    let (_, json, _) = said(&guardian(&["metrics", "--json"]));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["metrics"].as_array().unwrap().len() + 1, list.lines().count());
+}
+
+/// Plays the loop: takes the wish from the inbox, and answers as a control would.
+fn loop_answers(house: &mut House, answer: impl FnOnce(&mut House)) {
+    loop {
+        if let Some(Message::Release(_)) = house.inbox.take() {
+            return answer(house);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn release_waits_for_what_comes_of_it() {
+    let mut house = House::open();
+    let socket = house.socket.to_str().unwrap().to_owned();
+    let release = |arguments: &'static [&'static str]| {
+        let socket = socket.clone();
+        std::thread::spawn(move || said(&guardian(&[arguments, &["--socket", &socket]].concat())))
+    };
+
+    let stubborn = release(&["release", "7", "--wait", "300ms"]);
+    loop_answers(&mut house, |house| house.publish(|snapshot| snapshot.view.actions[0].phase = Phase::Owed));
+    let (code, _, complaint) = stubborn.join().unwrap();
+    assert_eq!(code, 1);
+    assert!(complaint.contains("still not undone: #7 throttle edge to 50% (owed)"), "{complaint}");
+
+    let obliging = release(&["release"]);
+    loop_answers(&mut house, |house| {
+        let mitigation = house.board.read(|snapshot| snapshot.view.actions[0].mitigation.clone());
+        let (id, outcome, detail) = (house.board.read(|s| s.view.actions[0].id), Outcome::Applied, "50 -> 100".into());
+        let took = Duration::from_millis(2);
+        house.events.emit(1, Event::Policy(Decision::Released { id, mitigation, outcome, detail, took }));
+        house.publish(|snapshot| snapshot.view.actions.clear());
+    });
+    let (code, out, complaint) = obliging.join().unwrap();
+    assert_eq!((code, complaint.as_str()), (0, ""));
+    assert_eq!(out, "action 7 throttle edge to 50%: released, applied in 2.0ms; 50 -> 100\n");
+
+    assert_eq!(said(&guardian(&["release", "--socket", &socket])), (0, "nothing is in force\n".into(), String::new()));
+    assert_eq!(said(&guardian(&["release", "8", "--socket", &socket])).0, 1);
+}

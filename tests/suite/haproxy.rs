@@ -1,0 +1,310 @@
+//! The HAProxy control against a real HAProxy: what it changes, that it comes back exactly, and whose change wins.
+
+use std::time::{Duration, Instant};
+
+use node_guardian::control::target::{self, Target};
+use node_guardian::journal::Journal;
+use node_guardian::policy::mitigation::{Amount, Outcome, Verb};
+
+use super::support::desk::Desk;
+use super::support::haproxy::Haproxy;
+use super::support::web::{Traffic, serve};
+
+const HALF: Amount = Amount::Keep(50.0);
+
+fn desk(server: &Haproxy) -> Desk {
+    Desk::new(&[("edge", Target::Haproxy(server.target()))])
+}
+
+#[test]
+fn a_graded_throttle_while_requests_flow_and_its_exact_undo() {
+    let server = Haproxy::start();
+    let counts = serve(&server.path("app.sock"));
+    let before = server.face();
+    let traffic = Traffic::start(&server.path("web.sock"), 16, counts);
+    let mut desk = desk(&server);
+    assert_eq!(traffic.most_busy_over(100), 8);
+
+    let report = desk.apply(1, "edge", Verb::Throttle, HALF);
+    assert_eq!((report.outcome, &*report.detail), (Outcome::Applied, "server be/s1 maxconn 8 → 4"));
+    assert_eq!((server.limit("be/s1").as_str(), traffic.most_busy_over(100)), ("4", 4));
+
+    let report = desk.apply(1, "edge", Verb::Throttle, Amount::Keep(20.0));
+    assert_eq!((report.outcome, &*report.detail), (Outcome::Applied, "server be/s1 maxconn 8 → 2"));
+    assert_eq!((server.limit("be/s1").as_str(), traffic.most_busy_over(60)), ("2", 2));
+
+    let report = desk.apply(1, "edge", Verb::Throttle, Amount::Keep(75.0));
+    assert_eq!((report.outcome, traffic.most_busy_over(60)), (Outcome::Applied, 6));
+    assert_eq!(desk.verify(1).outcome, Outcome::Applied);
+
+    let report = desk.revert(1);
+    assert_eq!((report.outcome, &*report.detail), (Outcome::Applied, "server be/s1 maxconn back to 8"));
+    assert_eq!(traffic.most_busy_over(100), 8);
+    assert_eq!(server.face(), before);
+    assert!(desk.journaled().is_empty());
+    let failed = traffic.stop().failed.load(std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(failed, 0, "a throttle delays requests and fails none");
+}
+
+#[test]
+fn without_limits_at_the_servers_the_process_is_throttled() {
+    let server = Haproxy::start();
+    let before = server.face();
+    let target = target::Haproxy { backends: vec!["unlimited".into()], ..server.target() };
+    let mut desk = Desk::new(&[("edge", Target::Haproxy(target))]);
+    let report = desk.apply(1, "edge", Verb::Throttle, HALF);
+    assert_eq!((report.outcome, &*report.detail), (Outcome::Applied, "global maxconn 200 → 100"));
+    assert_eq!((server.global_limit().as_str(), server.limit("unlimited/u1").as_str()), ("100", ""));
+    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(server.face(), before);
+}
+
+#[test]
+fn with_no_backend_named_every_limited_server_is_throttled() {
+    let server = Haproxy::start();
+    let before = server.face();
+    let target = target::Haproxy { backends: Vec::new(), ..server.target() };
+    let mut desk = Desk::new(&[("edge", Target::Haproxy(target))]);
+    assert_eq!(desk.apply(1, "edge", Verb::Throttle, HALF).outcome, Outcome::Applied);
+    assert_eq!(
+        (server.limit("be/s1"), server.limit("other/o1"), server.limit("other/o2")),
+        ("4".into(), "50".into(), "".into())
+    );
+    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(server.face(), before);
+}
+
+#[test]
+fn a_share_of_the_requests_is_shed_and_the_lease_is_renewed_and_cleared() {
+    let server = Haproxy::start();
+    let counts = serve(&server.path("app.sock"));
+    let before = server.face();
+    let traffic = Traffic::start(&server.path("web.sock"), 8, counts);
+    let mut desk = desk(&server);
+    let report = desk.apply(1, "edge", Verb::Shed, Amount::Keep(40.0));
+    assert_eq!((report.outcome, &*report.detail), (Outcome::Applied, "lease ng_lease web none → 60"));
+    let refused = traffic.refused_percent_over(1000);
+    assert!((50.0..70.0).contains(&refused), "{refused}");
+
+    let left = || {
+        server
+            .ask("show table ng_lease")
+            .split("exp=")
+            .nth(1)
+            .map(|rest| rest.split(' ').next().unwrap().parse::<u64>().unwrap())
+    };
+    super::support::eventually("the lease ages", || left().filter(|&left| left < 29_900));
+    assert_eq!(desk.verify(1).outcome, Outcome::Applied);
+    assert!(left().unwrap() > 29_900, "verifying renews it");
+
+    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(traffic.refused_percent_over(200), 0.0);
+    assert_eq!(server.face(), before);
+    assert_eq!(traffic.stop().failed.load(std::sync::atomic::Ordering::SeqCst), 0);
+}
+
+#[test]
+fn a_lease_that_lapsed_is_already_undone() {
+    let server = Haproxy::start();
+    let mut desk = desk(&server);
+    assert_eq!(desk.apply(1, "edge", Verb::Shed, HALF).outcome, Outcome::Applied);
+    server.ask("clear table ng_lease key web");
+    let report = desk.revert(1);
+    assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Already, 0));
+}
+
+#[test]
+fn shedding_without_a_table_is_refused_with_what_to_add() {
+    let server = Haproxy::without_lease_table();
+    let mut desk = desk(&server);
+    let report = desk.apply(1, "edge", Verb::Shed, HALF);
+    assert_eq!(report.outcome, Outcome::Refused);
+    assert!(report.detail.contains("stick-table type string len 32"), "{}", report.detail);
+    let view = desk.view("edge", "applied");
+    assert!(view.detail.contains("cannot shed"), "{}", view.detail);
+}
+
+#[test]
+fn servers_are_drained_and_made_ready_except_those_that_somebody_holds() {
+    let server = Haproxy::start();
+    server.ask("set server other/o2 state maint");
+    let before = server.face();
+    let target = target::Haproxy { backends: vec!["be".into(), "other".into()], ..server.target() };
+    let mut desk = Desk::new(&[("edge", Target::Haproxy(target))]);
+    let report = desk.apply(1, "edge", Verb::Drain, Amount::Whole);
+    assert_eq!(
+        (report.outcome, &*report.detail),
+        (Outcome::Applied, "server be/s1 state 0 → 8, server other/o1 state 0 → 8")
+    );
+    assert!(
+        server.ask("show servers state be").contains(" s1 - 2 8 ") || server.ask("show stat be 4 -1").contains("DRAIN")
+    );
+    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(server.face(), before);
+}
+
+#[test]
+fn what_is_so_already_is_not_owed() {
+    let server = Haproxy::start();
+    server.ask("set maxconn server be/s1 1");
+    let mut desk = desk(&server);
+    let report = desk.apply(1, "edge", Verb::Throttle, HALF);
+    assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Already, 0));
+    assert_eq!(desk.revert(1).outcome, Outcome::Already);
+    assert_eq!(server.limit("be/s1"), "1");
+}
+
+#[test]
+fn an_operators_change_is_left_alone() {
+    let server = Haproxy::start();
+    let mut desk = desk(&server);
+    desk.apply(1, "edge", Verb::Throttle, HALF);
+    server.ask("set maxconn server be/s1 7");
+    let report = desk.revert(1);
+    assert_eq!(report.outcome, Outcome::Drifted);
+    assert_eq!(&*report.detail, "left alone: server be/s1 maxconn is 7, not the 4 that was set");
+    assert_eq!((server.limit("be/s1").as_str(), desk.journaled().len()), ("7", 0));
+
+    desk.apply(2, "edge", Verb::Throttle, HALF);
+    server.ask("set maxconn server be/s1 6");
+    assert_eq!(desk.verify(2).outcome, Outcome::Drifted);
+    assert_eq!((server.limit("be/s1").as_str(), desk.journaled().len()), ("6", 0));
+
+    desk.apply(3, "edge", Verb::Throttle, HALF);
+    server.ask("set maxconn server be/s1 5");
+    assert_eq!(desk.apply(3, "edge", Verb::Throttle, Amount::Keep(20.0)).outcome, Outcome::Drifted);
+    assert_eq!((server.limit("be/s1").as_str(), desk.journaled().len()), ("5", 0));
+
+    desk.apply(4, "edge", Verb::Throttle, HALF);
+    server.ask("set maxconn server be/s1 5");
+    assert_eq!(desk.verify(4).outcome, Outcome::Already, "somebody put the prior value back");
+    assert!(desk.journaled().is_empty());
+}
+
+#[test]
+fn of_several_values_only_those_still_ours_are_put_back() {
+    let server = Haproxy::start();
+    let target = target::Haproxy { backends: Vec::new(), ..server.target() };
+    let mut desk = Desk::new(&[("edge", Target::Haproxy(target))]);
+    desk.apply(1, "edge", Verb::Throttle, HALF);
+    server.ask("set maxconn server be/s1 7");
+    assert_eq!(desk.verify(1).outcome, Outcome::Applied, "the other server is still throttled");
+    desk.apply(1, "edge", Verb::Throttle, Amount::Keep(20.0));
+    assert_eq!((server.limit("be/s1").as_str(), server.limit("other/o1").as_str()), ("7", "20"));
+    desk.revert(1);
+    assert_eq!((server.limit("be/s1").as_str(), server.limit("other/o1").as_str()), ("7", "100"));
+}
+
+#[test]
+fn a_restart_has_undone_it_already() {
+    let mut server = Haproxy::start();
+    let before = server.face();
+    let mut desk = desk(&server);
+    desk.apply(1, "edge", Verb::Throttle, HALF);
+    server.restart();
+    assert_eq!(desk.revert(1).outcome, Outcome::EpochChanged);
+    assert_eq!((server.face(), desk.journaled().len()), (before.clone(), 0));
+
+    desk.apply(2, "edge", Verb::Throttle, HALF);
+    server.restart();
+    assert_eq!(desk.verify(2).outcome, Outcome::EpochChanged);
+    assert!(desk.journaled().is_empty());
+
+    desk.apply(3, "edge", Verb::Throttle, HALF);
+    server.restart();
+    let report = desk.apply(3, "edge", Verb::Throttle, Amount::Keep(25.0));
+    assert_eq!((report.outcome, server.limit("be/s1").as_str()), (Outcome::Applied, "2"));
+    assert_eq!((desk.revert(3).outcome, server.face()), (Outcome::Applied, before));
+}
+
+#[test]
+fn after_a_crash_the_journal_alone_is_enough_even_for_a_control_that_is_gone() {
+    let server = Haproxy::start();
+    let before = server.face();
+    let mut desk = desk(&server);
+    desk.apply(1, "edge", Verb::Throttle, HALF);
+    let ledger = desk.stop();
+    let mut desk = Desk::resume(ledger, &[]);
+    assert_eq!(desk.verify(1).outcome, Outcome::Applied);
+    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(server.face(), before);
+}
+
+#[test]
+fn the_journal_on_disk_carries_an_undo_over_a_restart_of_ours() {
+    let (server, state) = (Haproxy::start(), tempfile::tempdir().unwrap());
+    let before = server.face();
+    let controls = [("edge", Target::Haproxy(server.target()))];
+    let mut desk = Desk::on_disk(state.path(), &controls);
+    assert_eq!(desk.apply(1, "edge", Verb::Throttle, HALF).outcome, Outcome::Applied);
+    assert_eq!(desk.apply(1, "edge", Verb::Throttle, Amount::Keep(25.0)).outcome, Outcome::Applied);
+    drop(desk);
+    assert_eq!(Journal::peek(state.path()).unwrap()[0].undo.changes[0].ours, ["4", "2"]);
+    let mut desk = Desk::on_disk(state.path(), &controls);
+    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    drop(desk);
+    assert_eq!((server.face(), Journal::peek(state.path()).unwrap()), (before, vec![]));
+}
+
+#[test]
+fn a_control_that_moved_is_undone_where_it_was() {
+    let (old, new) = (Haproxy::start(), Haproxy::start());
+    let mut desk = desk(&old);
+    desk.apply(1, "edge", Verb::Throttle, HALF);
+    desk.reconfigure(&[("edge", Target::Haproxy(new.target()))]);
+    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!((old.limit("be/s1").as_str(), new.limit("be/s1").as_str()), ("8", "8"));
+    assert_eq!(desk.apply(2, "edge", Verb::Throttle, HALF).outcome, Outcome::Applied);
+    assert_eq!((old.limit("be/s1").as_str(), new.limit("be/s1").as_str()), ("8", "4"));
+}
+
+#[test]
+fn each_level_of_the_socket_may_what_it_may() {
+    let server = Haproxy::start();
+    let at = |socket: &str| Target::Haproxy(target::Haproxy { socket: server.path(socket), ..server.target() });
+    let mut desk =
+        Desk::new(&[("user", at("user.sock")), ("operator", at("operator.sock")), ("admin", at("admin.sock"))]);
+    assert!(desk.view("admin", "applied").detail.contains("may throttle, drain and shed"));
+    assert!(desk.view("operator", "applied").detail.contains("may shed only"));
+    assert!(desk.view("user", "refused").detail.contains("level admin"));
+    for (id, control) in [(1, "user"), (2, "operator")] {
+        let report = desk.apply(id, control, Verb::Throttle, HALF);
+        assert_eq!(report.outcome, Outcome::Refused);
+        assert!(report.detail.contains("permission denied"), "{}", report.detail);
+        assert!(desk.journaled().is_empty(), "read back: nothing was changed, so nothing is owed");
+    }
+    assert_eq!(desk.apply(3, "operator", Verb::Shed, HALF).outcome, Outcome::Applied);
+    assert_eq!(desk.apply(4, "user", Verb::Shed, HALF).outcome, Outcome::Refused);
+}
+
+#[test]
+fn what_haproxy_cannot_do_is_said() {
+    let server = Haproxy::start();
+    let mut desk = desk(&server);
+    for (id, verb, amount) in
+        [(1, Verb::Shrink, HALF), (2, Verb::Release, Amount::Whole), (3, Verb::Throttle, Amount::Bytes(5))]
+    {
+        assert_eq!(desk.apply(id, "edge", verb, amount).outcome, Outcome::Unsupported);
+    }
+    let nobody = desk.apply(4, "nobody", Verb::Throttle, HALF);
+    assert_eq!((nobody.outcome, &*nobody.detail), (Outcome::Unsupported, "no control nobody is configured"));
+}
+
+#[test]
+fn a_limit_is_changed_and_read_back_within_fifteen_milliseconds() {
+    let server = Haproxy::start();
+    let mut desk = desk(&server);
+    desk.apply(1, "edge", Verb::Throttle, HALF);
+    let mut times: Vec<Duration> = (0..200)
+        .map(|round| {
+            let kept = if round % 2 == 0 { 20.0 } else { 50.0 };
+            let began = Instant::now();
+            assert_eq!(desk.apply(1, "edge", Verb::Throttle, Amount::Keep(kept)).outcome, Outcome::Applied);
+            began.elapsed()
+        })
+        .collect();
+    times.sort();
+    println!("limit changed and read back: median {:?}, p99 {:?}", times[100], times[198]);
+    // The median, because the machine that runs the tests may be busy with others.
+    assert!(times[100] < Duration::from_millis(15), "{:?}", times[100]);
+}

@@ -1,0 +1,107 @@
+//! Who may ask what: peers of the admin socket, bearers of the token, neighbours on the network, pages in a browser.
+
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::process::Command;
+
+use node_guardian::inbox::Message;
+use node_guardian::policy::mitigation::ActionId;
+
+use super::house::House;
+
+fn post(path: &str, headers: &str, body: &str) -> String {
+    let length = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
+    )
+}
+
+#[test]
+fn an_operator_releases_over_the_admin_socket() {
+    let house = House::open();
+    let all = house.ask_admin(&post("/release", "", ""));
+    assert_eq!((all.status, &all.json()["releasing"][0]["id"]), (202, &7.into()));
+    assert!(matches!(house.inbox.take(), Some(Message::Release(ids)) if ids.is_empty()));
+    assert_eq!(house.ask_admin(&post("/release", "", r#"{"actions":[7]}"#)).status, 202);
+    assert!(matches!(house.inbox.take(), Some(Message::Release(ids)) if ids == [ActionId(7)]));
+    let unknown = house.ask_admin(&post("/release", "", r#"{"actions":[7,8]}"#));
+    assert_eq!(unknown.problem(404), "not in force: 8; see /actions");
+    for wrong in ["[7]", r#"{"action":[7]}"#, r#"{"actions":["7"]}"#, "release!"] {
+        assert!(house.ask_admin(&post("/release", "", wrong)).problem(400).contains("expected"), "{wrong}");
+    }
+    assert!(house.inbox.take().is_none());
+    assert_eq!(house.ask_admin(&post("/reload", "", "")).status, 202);
+    assert!(matches!(house.inbox.take(), Some(Message::Reload)));
+}
+
+#[test]
+fn over_tcp_a_change_needs_the_token() {
+    let house = House::open();
+    assert_eq!(house.ask(&post("/release", "", "")).header("www-authenticate"), Some("Bearer realm=\"node-guardian\""));
+    for wrong in ["Bearer open-sesam", "Bearer open-sesame2", "Basic open-sesame", "Bearer ", "open-sesame"] {
+        house.ask(&post("/release", &format!("Authorization: {wrong}\r\n"), "")).problem(401);
+    }
+    assert!(house.inbox.take().is_none());
+    let right = "Authorization: bearer open-sesame\r\n";
+    assert_eq!(house.ask(&post("/release", right, "")).status, 202);
+    std::fs::write(&house.token_file, " \n").unwrap();
+    assert!(house.ask(&post("/release", right, "")).problem(503).contains("is empty"));
+    std::fs::write(&house.token_file, "another").unwrap();
+    house.ask(&post("/release", right, "")).problem(401);
+}
+
+#[test]
+fn off_loopback_strangers_see_only_the_probes() {
+    let house = House::listening_on("0.0.0.0:0");
+    for open in ["/livez", "/readyz"] {
+        assert!(matches!(house.get(open).status, 200 | 503), "{open}");
+    }
+    for closed in ["/", "/status", "/health", "/metrics", "/events", "/rules/x", "/nowhere"] {
+        house.get(closed).problem(401);
+    }
+    let with_token =
+        "GET /status HTTP/1.1\r\nAuthorization: Bearer open-sesame\r\nHost: n\r\nConnection: close\r\n\r\n";
+    assert_eq!(house.ask(with_token).status, 200);
+}
+
+#[test]
+fn a_page_that_resolves_its_name_to_loopback_reads_nothing() {
+    let house = House::open();
+    let ask = |host: &str| house.ask(&format!("GET /status HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"));
+    assert!(ask("evil.example").problem(421).contains("localhost"));
+    for fine in ["localhost:9977", "127.0.0.1", "[::1]:80"] {
+        assert_eq!(ask(fine).status, 200, "{fine}");
+    }
+    assert_eq!(house.ask("GET /status HTTP/1.0\r\n\r\n").status, 200);
+}
+
+/// As root only: nobody else can become somebody else.
+#[test]
+fn a_stranger_on_the_admin_socket_may_look_and_not_touch() {
+    if !nix::unistd::Uid::effective().is_root() {
+        return;
+    }
+    let house = House::open();
+    let mode = |path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    for folder in house.socket.ancestors().skip(1).take(2) {
+        mode(folder, 0o755);
+    }
+    mode(&house.socket, 0o666);
+    let curl = |groups: &str, arguments: &[&str]| {
+        let output = Command::new("setpriv")
+            .args(["--reuid=65534", "--regid=65534", groups, "curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}"])
+            .arg("--unix-socket")
+            .arg(&house.socket)
+            .args(arguments)
+            .output()
+            .expect("setpriv and curl are needed: apt install util-linux curl");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert_eq!(curl("--clear-groups", &["http://x/status"]), "200");
+    assert_eq!(curl("--clear-groups", &["-X", "POST", "http://x/release"]), "403");
+    assert!(house.inbox.take().is_none());
+    // As the unit's group would be: the kernel lets its members connect, and nobody else.
+    chown(&house.socket, None, Some(4242)).unwrap();
+    mode(&house.socket, 0o660);
+    assert_eq!(curl("--groups=4242", &["http://x/status"]), "200");
+    assert_eq!(curl("--clear-groups", &["http://x/status"]), "000");
+}

@@ -1,0 +1,302 @@
+//! Properties of the policy under arbitrary samples, answers and operators: nothing is left behind, nothing is done
+//! twice on one knob, and what is unknown neither starts nor clears anything.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use node_guardian::policy::condition::parse;
+use node_guardian::policy::event::Event;
+use node_guardian::policy::guardian::{Decisions, Guardian, Input};
+use node_guardian::policy::metric::Metric;
+use node_guardian::policy::mitigation::{
+    ActionId, Amount, Answered, Command, Lasting, Level, Mitigation, Outcome, Report, Verb,
+};
+use node_guardian::policy::moment::Moment;
+use node_guardian::policy::plan::Plan;
+use node_guardian::policy::rule::{Emergency, Policy, Rule, Severity, Step};
+use node_guardian::policy::sample::Sample;
+use proptest::prelude::*;
+
+fn step(verb: Verb, control: &str, amount: Amount) -> Step {
+    Step { mitigation: Mitigation { control: control.into(), verb, amount }, settle: Duration::from_secs(3) }
+}
+
+fn rule(name: &str, when: &str, severity: Severity, priority: i32, steps: Vec<Step>) -> Rule {
+    Rule {
+        name: name.into(),
+        when: parse(when).unwrap(),
+        hold_for: Duration::from_secs(1),
+        clear: None,
+        clear_for: Duration::from_secs(2),
+        severity,
+        priority,
+        cooldown: Duration::from_secs(20),
+        steps,
+        dry_run: false,
+        hints: Vec::new(),
+    }
+}
+
+fn policy() -> Policy {
+    Policy {
+        level: Level::Standard,
+        dry_run: false,
+        emergency: Emergency::default(),
+        rules: vec![
+            rule(
+                "memory",
+                "memory.available_percent < 10%",
+                Severity::Emergency,
+                100,
+                vec![
+                    step(Verb::Release, "cache", Amount::Whole),
+                    step(Verb::Throttle, "edge", Amount::Keep(50.0)),
+                    step(Verb::Throttle, "edge", Amount::Keep(20.0)),
+                    step(Verb::Flush, "cache", Amount::Whole),
+                    step(Verb::Shrink, "cache", Amount::Bytes(1 << 20)),
+                ],
+            ),
+            rule(
+                "cpu",
+                "cpu.used_percent > 90%",
+                Severity::Warning,
+                10,
+                vec![step(Verb::Throttle, "edge", Amount::Keep(75.0)), step(Verb::Shed, "edge", Amount::Keep(30.0))],
+            ),
+        ],
+    }
+}
+
+/// The targets as they really are: what is in force on each knob.
+#[derive(Default)]
+struct World {
+    in_force: BTreeMap<(String, &'static str), (ActionId, String)>,
+    actions: BTreeMap<ActionId, Mitigation>,
+}
+
+impl World {
+    fn perform(&mut self, command: &Command, outcome: Outcome) -> Report {
+        let answered = match command {
+            Command::Apply { id, mitigation, .. } => {
+                self.actions.insert(*id, mitigation.clone());
+                let lasts = mitigation.verb.lasting() == Lasting::InForce;
+                if lasts && matches!(outcome, Outcome::Applied | Outcome::TimedOut) {
+                    let knob = (mitigation.control.to_string(), mitigation.verb.name());
+                    let other = self.in_force.insert(knob, (*id, mitigation.to_string()));
+                    if let Some((other, _)) = other {
+                        assert_eq!(other, *id, "two mitigations on one knob");
+                    }
+                }
+                Answered::Apply
+            }
+            Command::Verify { .. } => Answered::Verify,
+            Command::Revert { id } => {
+                let ends =
+                    matches!(outcome, Outcome::Applied | Outcome::Already | Outcome::EpochChanged | Outcome::Drifted);
+                if ends {
+                    self.in_force.retain(|_, (owner, _)| owner != id);
+                }
+                Answered::Revert
+            }
+        };
+        let outcome = self.consistent(command, outcome);
+        let detail = "".into();
+        Report { id: command.id(), answered, outcome, detail, took: Duration::ZERO, freed_bytes: None }
+    }
+
+    /// An answer must not contradict what was done.
+    fn consistent(&mut self, command: &Command, outcome: Outcome) -> Outcome {
+        let id = command.id();
+        let there = self.in_force.values().any(|(owner, _)| *owner == id);
+        match (command, outcome) {
+            (Command::Apply { mitigation, .. }, Outcome::NoEffect) if mitigation.verb.lasting() == Lasting::InForce => {
+                Outcome::Refused
+            }
+            (Command::Apply { .. } | Command::Verify { .. }, Outcome::EpochChanged | Outcome::Drifted) => {
+                self.in_force.retain(|_, (owner, _)| *owner != id);
+                outcome
+            }
+            (Command::Apply { .. }, Outcome::Already) if there => Outcome::Refused,
+            (Command::Verify { .. }, Outcome::Applied | Outcome::NoEffect) if !there => Outcome::Already,
+            (Command::Verify { .. }, Outcome::Already) if there => Outcome::Applied,
+            _ => outcome,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Happening {
+    Sample { memory: Option<f64>, cpu: Option<f64> },
+    Answers(Outcome),
+    Release,
+    Wait(u64),
+    Reload(Level),
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let reading = || prop_oneof![Just(None), Just(Some(5.0)), Just(Some(50.0)), Just(Some(95.0))];
+    let levels = prop_oneof![6 => Just(Level::Standard), 1 => Just(Level::Minimal), 1 => Just(Level::Maximum), 1 => Just(Level::Disabled)];
+    prop_oneof![
+        8 => (reading(), reading()).prop_map(|(memory, cpu)| Happening::Sample { memory, cpu }),
+        3 => prop::sample::select(Outcome::ALL.to_vec()).prop_map(Happening::Answers),
+        1 => Just(Happening::Release),
+        4 => (1..40_u64).prop_map(Happening::Wait),
+        1 => levels.prop_map(Happening::Reload),
+    ]
+}
+
+struct Run {
+    guardian: Guardian,
+    world: World,
+    sample: Sample,
+    now: Moment,
+    outcome: Outcome,
+    text: String,
+}
+
+impl Run {
+    fn new() -> Self {
+        let mut out = Decisions::default();
+        let plan = Arc::new(Plan::new(policy()));
+        Self {
+            guardian: Guardian::new(Moment::ORIGIN, plan, Vec::new(), ActionId(1), &mut out),
+            world: World::default(),
+            sample: Sample::default(),
+            now: Moment::ORIGIN,
+            outcome: Outcome::Applied,
+            text: String::new(),
+        }
+    }
+
+    fn step(&mut self, input: Input<'_>) {
+        let mut out = Decisions::default();
+        self.guardian.step(self.now, input, &mut out);
+        let mut waiting = out.commands.clone();
+        self.note(&out);
+        while let Some(command) = waiting.pop() {
+            let report = self.world.perform(&command, self.outcome);
+            let mut out = Decisions::default();
+            self.guardian.step(self.now, Input::Reported(report), &mut out);
+            waiting.extend(out.commands.iter().cloned());
+            self.note(&out);
+        }
+    }
+
+    fn note(&mut self, out: &Decisions) {
+        for command in &out.commands {
+            self.text.push_str(&format!("{} -> {command}\n", self.now));
+        }
+        for event in &out.events {
+            self.text.push_str(&format!("{} {event}\n", self.now));
+        }
+    }
+
+    fn tick(&mut self) {
+        self.now = self.now + Duration::from_millis(500);
+        self.sample.at = self.now;
+        let sample = self.sample.clone();
+        self.step(Input::Sampled(&sample));
+    }
+
+    fn happen(&mut self, happening: &Happening) {
+        match happening {
+            Happening::Sample { memory, cpu } => {
+                self.sample.set(Metric::MemoryAvailablePercent, *memory);
+                self.sample.set(Metric::CpuUsedPercent, *cpu);
+                self.tick();
+            }
+            Happening::Answers(outcome) => self.outcome = *outcome,
+            Happening::Release => self.step(Input::Release(&[])),
+            Happening::Wait(ticks) => (0..*ticks).for_each(|_| self.tick()),
+            Happening::Reload(level) => {
+                let plan = Arc::new(Plan::new(Policy { level: *level, ..policy() }));
+                self.guardian.reload(self.now, plan);
+            }
+        }
+    }
+
+    fn calm(&mut self, seconds: u64) {
+        self.outcome = Outcome::Applied;
+        self.happen(&Happening::Sample { memory: Some(50.0), cpu: Some(10.0) });
+        self.happen(&Happening::Wait(seconds * 2));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+
+    #[test]
+    fn after_calm_nothing_is_left_in_force(story in prop::collection::vec(happening(), 1..60)) {
+        let mut run = Run::new();
+        story.iter().for_each(|happening| run.happen(happening));
+        run.calm(400);
+        prop_assert!(run.world.in_force.is_empty(), "{:?}\n{}", run.world.in_force, run.text);
+        prop_assert!(run.guardian.owes_nothing());
+        prop_assert_eq!(run.guardian.mode().name(), "normal", "{}", run.text);
+    }
+
+    #[test]
+    fn after_a_stop_nothing_is_left_in_force(story in prop::collection::vec(happening(), 1..60)) {
+        let mut run = Run::new();
+        story.iter().for_each(|happening| run.happen(happening));
+        run.outcome = Outcome::Applied;
+        run.step(Input::Stopping);
+        (0..4).for_each(|_| run.tick());
+        prop_assert!(run.world.in_force.is_empty(), "{:?}\n{}", run.world.in_force, run.text);
+        prop_assert!(run.guardian.owes_nothing());
+    }
+
+    #[test]
+    fn what_is_unknown_starts_nothing(waits in prop::collection::vec(1..30_u64, 1..8)) {
+        let mut run = Run::new();
+        for wait in waits {
+            run.happen(&Happening::Sample { memory: None, cpu: None });
+            run.happen(&Happening::Wait(wait));
+        }
+        prop_assert!(!run.text.contains("fires"), "{}", run.text);
+    }
+
+    #[test]
+    fn what_is_unknown_clears_nothing(unknown in 1..400_u64) {
+        let mut run = Run::new();
+        run.happen(&Happening::Sample { memory: Some(5.0), cpu: Some(10.0) });
+        run.happen(&Happening::Wait(20));
+        prop_assert!(!run.world.in_force.is_empty());
+        run.happen(&Happening::Sample { memory: None, cpu: None });
+        run.happen(&Happening::Wait(unknown));
+        prop_assert!(!run.text.contains("clears"), "{}", run.text);
+        prop_assert!(!run.world.in_force.is_empty(), "{}", run.text);
+    }
+
+    #[test]
+    fn the_same_story_gives_the_same_decisions(story in prop::collection::vec(happening(), 1..40)) {
+        let mut runs = [Run::new(), Run::new()];
+        for run in &mut runs {
+            story.iter().for_each(|happening| run.happen(happening));
+        }
+        prop_assert_eq!(&runs[0].text, &runs[1].text);
+    }
+}
+
+/// A target that hangs through the undo is tried again, alarmed, and never forgotten.
+#[test]
+fn a_failing_release_stays_owed_until_it_succeeds() {
+    let mut run = Run::new();
+    run.happen(&Happening::Sample { memory: Some(5.0), cpu: Some(10.0) });
+    run.happen(&Happening::Wait(20));
+    assert!(!run.world.in_force.is_empty());
+    run.outcome = Outcome::TimedOut;
+    run.happen(&Happening::Sample { memory: Some(50.0), cpu: Some(10.0) });
+    run.happen(&Happening::Wait(1200));
+    assert!(run.text.contains("still owed"), "{}", run.text);
+    assert!(!run.guardian.owes_nothing());
+    run.calm(300);
+    assert!(run.world.in_force.is_empty() && run.guardian.owes_nothing(), "{}", run.text);
+}
+
+#[test]
+fn decisions_are_values() {
+    let event = Event::Relented { rule: "memory".into() };
+    assert_eq!(event.to_string(), "rule memory relented before it fired");
+}

@@ -1,0 +1,171 @@
+//! Gives commands to the workers and waits for their reports, as the loop does.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use node_guardian::config::settings::Control;
+use node_guardian::control::target::Target;
+use node_guardian::control::worker::{Record, Workers};
+use node_guardian::inbox::{self, Inbox, Message};
+use node_guardian::journal::{Entry, Journal, JournalError};
+use node_guardian::policy::mitigation::{ActionId, Amount, Answered, Command, Mitigation, Report, Verb};
+use node_guardian::status::ControlView;
+
+/// A journal in memory that the test can look into, and break.
+#[derive(Clone, Default)]
+pub struct Ledger {
+    pub entries: Arc<Mutex<Vec<Entry>>>,
+    pub broken: Arc<AtomicBool>,
+}
+
+struct Notebook {
+    own: Vec<Entry>,
+    ledger: Ledger,
+}
+
+pub struct Desk {
+    workers: Option<Workers>,
+    inbox: Inbox,
+    pub ledger: Ledger,
+    views: Vec<ControlView>,
+    waiting: Vec<Report>,
+}
+
+impl Desk {
+    pub fn new(controls: &[(&str, Target)]) -> Self {
+        Self::resume(Ledger::default(), controls)
+    }
+
+    /// After a crash: the entries are those that the crashed one left.
+    pub fn resume(ledger: Ledger, controls: &[(&str, Target)]) -> Self {
+        let (door, inbox) = inbox::open().unwrap();
+        let own = ledger.entries.lock().unwrap().clone();
+        let record = Notebook { own, ledger: ledger.clone() };
+        let workers = Workers::start(record, settings(controls), door).unwrap();
+        Self { workers: Some(workers), inbox, ledger, views: Vec::new(), waiting: Vec::new() }
+    }
+
+    /// With the journal that the daemon uses; its ledger stays empty.
+    pub fn on_disk(folder: &Path, controls: &[(&str, Target)]) -> Self {
+        let (door, inbox) = inbox::open().unwrap();
+        let journal = Journal::open(folder).unwrap().journal;
+        let workers = Workers::start(journal, settings(controls), door).unwrap();
+        Self { workers: Some(workers), inbox, ledger: Ledger::default(), views: Vec::new(), waiting: Vec::new() }
+    }
+
+    pub fn reconfigure(&self, controls: &[(&str, Target)]) {
+        assert!(self.workers.as_ref().unwrap().reconfigure(settings(controls)));
+    }
+
+    pub fn apply(&mut self, id: u64, control: &str, verb: Verb, amount: Amount) -> Report {
+        self.order(id, control, verb, amount);
+        self.report(id, Answered::Apply)
+    }
+
+    /// Without waiting for the report.
+    pub fn order(&self, id: u64, control: &str, verb: Verb, amount: Amount) {
+        let mitigation = Mitigation { control: control.into(), verb, amount };
+        self.send(Command::Apply { id: ActionId(id), mitigation, rule: "test".into() });
+    }
+
+    pub fn verify(&mut self, id: u64) -> Report {
+        self.send(Command::Verify { id: ActionId(id) });
+        self.report(id, Answered::Verify)
+    }
+
+    pub fn revert(&mut self, id: u64) -> Report {
+        self.send(Command::Revert { id: ActionId(id) });
+        self.report(id, Answered::Revert)
+    }
+
+    pub fn report(&mut self, id: u64, answered: Answered) -> Report {
+        let mine = |report: &Report| report.id == ActionId(id) && report.answered == answered;
+        loop {
+            if let Some(at) = self.waiting.iter().position(mine) {
+                return self.waiting.remove(at);
+            }
+            self.listen();
+        }
+    }
+
+    /// What the workers think of a control now, once it is this.
+    pub fn view(&mut self, control: &str, state: &str) -> ControlView {
+        assert!(self.workers.as_ref().unwrap().probe_all());
+        loop {
+            let view = self.views.iter().rev().find(|view| &*view.name == control);
+            if let Some(view) = view.filter(|view| view.state == state) {
+                return view.clone();
+            }
+            self.listen();
+        }
+    }
+
+    pub fn journaled(&self) -> Vec<Entry> {
+        self.ledger.entries.lock().unwrap().clone()
+    }
+
+    pub fn stop(mut self) -> Ledger {
+        assert!(self.workers.take().unwrap().stop());
+        self.ledger.clone()
+    }
+
+    fn send(&self, command: Command) {
+        assert!(self.workers.as_ref().unwrap().send(command));
+    }
+
+    fn listen(&mut self) {
+        let until = Instant::now() + Duration::from_secs(20);
+        let mut heard = false;
+        while !heard {
+            let mut bell = [PollFd::new(self.inbox.bell(), PollFlags::POLLIN)];
+            poll(&mut bell, PollTimeout::from(100_u8)).unwrap();
+            self.inbox.hush();
+            while let Some(message) = self.inbox.take() {
+                heard = true;
+                match message {
+                    Message::Report(report) => self.waiting.push(report),
+                    Message::Probed(view) => self.views.push(view),
+                    other => panic!("workers never say {other:?}"),
+                }
+            }
+            assert!(Instant::now() < until, "the workers say nothing; so far {:?}, {:?}", self.views, self.waiting);
+        }
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        if let Some(workers) = self.workers.take() {
+            assert!(workers.stop() || std::thread::panicking());
+        }
+    }
+}
+
+impl Record for Notebook {
+    fn write(&mut self, entry: &Entry) -> Result<(), JournalError> {
+        if self.ledger.broken.load(Ordering::SeqCst) {
+            return Err(JournalError::Absent { why: "No space left on device".into() });
+        }
+        self.own.retain(|known| known.id != entry.id);
+        self.own.push(entry.clone());
+        self.ledger.entries.lock().unwrap().clone_from(&self.own);
+        Ok(())
+    }
+
+    fn close(&mut self, id: ActionId) -> Result<(), JournalError> {
+        self.own.retain(|known| known.id != id);
+        self.ledger.entries.lock().unwrap().clone_from(&self.own);
+        Ok(())
+    }
+
+    fn entries(&self) -> &[Entry] {
+        &self.own
+    }
+}
+
+fn settings(controls: &[(&str, Target)]) -> Vec<Control> {
+    controls.iter().map(|(name, target)| Control { name: (*name).into(), target: target.clone() }).collect()
+}

@@ -1,0 +1,132 @@
+//! A real HAProxy whose every socket is in a temporary folder.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use node_guardian::control::target;
+use tempfile::TempDir;
+
+use super::{Process, eventually};
+
+pub struct Haproxy {
+    process: Process,
+    folder: TempDir,
+}
+
+/// Two servers with limits, one without; a stick table for leases that the frontend obeys.
+const CONFIGURATION: &str = "
+global
+    maxconn 200
+    stats socket FOLDER/admin.sock mode 600 level admin
+    stats socket FOLDER/operator.sock mode 600 level operator
+    stats socket FOLDER/user.sock mode 600 level user
+defaults
+    mode http
+    timeout connect 2s
+    timeout client 10s
+    timeout server 10s
+    timeout queue 10s
+frontend web
+    bind unix@FOLDER/web.sock
+    http-request set-var(txn.shed) str(web),table_gpc0(ng_lease)
+    http-request return status 503 hdr Retry-After 5 if { rand(100),sub(txn.shed) -m int lt 0 }
+    default_backend be
+backend be
+    server s1 unix@FOLDER/app.sock maxconn 8
+backend other
+    server o1 unix@FOLDER/app.sock maxconn 100
+    server o2 unix@FOLDER/app.sock
+backend unlimited
+    server u1 unix@FOLDER/app.sock
+backend ng_lease
+    stick-table type string len 32 size 64 expire 30s store gpc0
+";
+
+impl Haproxy {
+    pub fn start() -> Self {
+        Self::start_with(CONFIGURATION)
+    }
+
+    pub fn without_lease_table() -> Self {
+        let kept = CONFIGURATION.lines().filter(|line| !line.contains("ng_lease") && !line.contains("txn.shed"));
+        let kept: Vec<_> = kept.filter(|line| !line.contains("stick-table")).collect();
+        Self::start_with(&(kept.join("\n") + "\n"))
+    }
+
+    fn start_with(configuration: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let text = configuration.replace("FOLDER", folder.path().to_str().unwrap());
+        std::fs::write(folder.path().join("haproxy.cfg"), text).unwrap();
+        let process = launch(&folder);
+        let server = Self { process, folder };
+        server.wait();
+        server
+    }
+
+    pub fn restart(&mut self) {
+        self.process.kill();
+        self.process = launch(&self.folder);
+        self.wait();
+    }
+
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The admin socket, and the backend whose server has `maxconn 8`.
+    pub fn target(&self) -> target::Haproxy {
+        target::Haproxy {
+            socket: self.path("admin.sock"),
+            frontends: vec!["web".into()],
+            backends: vec!["be".into()],
+            lease_table: "ng_lease".into(),
+        }
+    }
+
+    pub fn ask(&self, command: &str) -> String {
+        let mut stream = UnixStream::connect(self.path("admin.sock")).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        writeln!(stream, "{command}").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// The limit of a server, `be/s1`; empty when unlimited.
+    pub fn limit(&self, name: &str) -> String {
+        let wanted = name.replace('/', ",");
+        let stat = self.ask("show stat -1 4 -1");
+        let row = stat.lines().find(|line| line.starts_with(&format!("{wanted},"))).unwrap();
+        row.split(',').nth(6).unwrap().to_owned()
+    }
+
+    pub fn global_limit(&self) -> String {
+        let info = self.ask("show info");
+        info.lines().find_map(|line| line.strip_prefix("Maxconn: ")).unwrap().to_owned()
+    }
+
+    /// Everything that the guardian may ever have touched.
+    pub fn face(&self) -> String {
+        let limits: Vec<_> = ["be/s1", "other/o1", "other/o2", "unlimited/u1"].map(|name| self.limit(name)).into();
+        let states = self.ask("show servers state");
+        let states: Vec<_> = states.lines().filter_map(|line| line.split(' ').nth(6)).collect();
+        let leases = self.ask("show table ng_lease");
+        let leases: Vec<_> = leases.lines().filter(|line| line.contains("key=")).collect();
+        format!("{limits:?} {} {states:?} {}", self.global_limit(), leases.len())
+    }
+
+    fn wait(&self) {
+        eventually("HAProxy listens", || UnixStream::connect(self.path("admin.sock")).ok());
+    }
+}
+
+fn launch(folder: &TempDir) -> Process {
+    let configuration = folder.path().join("haproxy.cfg");
+    Process::start("haproxy", "haproxy", &["-db", "-f", configuration.to_str().unwrap()])
+}

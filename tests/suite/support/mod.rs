@@ -1,0 +1,61 @@
+//! What several areas of the suite share: real servers in a temporary folder, a go-between that can interfere with them,
+//! and a desk that gives commands to the workers and waits for their reports. A program that is missing fails the test
+//! with what to install; nothing is ever skipped.
+
+pub mod desk;
+pub mod haproxy;
+pub mod proxy;
+pub mod redis;
+pub mod web;
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// A process that ends with the test that started it.
+pub struct Process(Child);
+
+impl Process {
+    pub fn start(program: &str, package: &str, arguments: &[&str]) -> Self {
+        let started = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        match started {
+            Ok(child) => Self(child),
+            Err(error) => panic!("cannot start {program} ({error}): run `apt-get install {package}`"),
+        }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.0.id() as i32), signal).unwrap();
+    }
+
+    pub fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// Waits until something real has happened.
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(Instant::now() < until, "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}

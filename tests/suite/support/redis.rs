@@ -1,0 +1,181 @@
+//! A real Redis in a temporary folder, with the ACL that the documentation shows, and a small client of its own.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use node_guardian::control::target::{self, Address};
+use tempfile::TempDir;
+
+use super::{Process, eventually};
+
+const USERS: &str = "user default off
+user guardian on >s3cret resetkeys resetchannels -@all +ping +info +memory|purge +config|get +config|set +client|pause \
+                     +client|unpause +scan +unlink ~cache:*
+user flusher on >s3cret resetkeys resetchannels -@all +ping +info +memory|purge +config|get +flushall
+user reader on >s3cret -@all +ping +info +config|get
+user admin on >root ~* &* +@all
+";
+
+pub struct Redis {
+    process: Process,
+    folder: TempDir,
+    port: u16,
+}
+
+pub struct Connection(BufReader<UnixStream>);
+
+impl Redis {
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("users.acl"), USERS).unwrap();
+        std::fs::write(folder.path().join("password"), "s3cret\n").unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let process = launch(&folder, port);
+        let server = Self { process, folder, port };
+        server.wait();
+        server
+    }
+
+    pub fn restart(&mut self) {
+        self.process.kill();
+        self.process = launch(&self.folder, self.port);
+        self.wait();
+    }
+
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn target(&self) -> target::Redis {
+        target::Redis {
+            address: Address::Unix(self.path("redis.sock")),
+            username: Some("guardian".into()),
+            password_file: Some(self.path("password")),
+            cache_only: false,
+            flush_pattern: None,
+        }
+    }
+
+    pub fn tcp(&self) -> Address {
+        Address::Tcp(format!("127.0.0.1:{}", self.port))
+    }
+
+    pub fn connect(&self) -> Connection {
+        let stream = UnixStream::connect(self.path("redis.sock")).unwrap();
+        let mut connection = Connection(BufReader::new(stream));
+        assert_eq!(connection.ask(&["AUTH", "admin", "root"]), "+OK");
+        connection
+    }
+
+    pub fn ask(&self, words: &[&str]) -> String {
+        self.connect().ask(words)
+    }
+
+    pub fn setting(&self, name: &str) -> String {
+        let answer = self.ask(&["CONFIG", "GET", name]);
+        answer.lines().nth(1).unwrap().to_owned()
+    }
+
+    pub fn info(&self, field: &str) -> u64 {
+        let info = self.ask(&["INFO", "everything"]);
+        let value = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap();
+        value.trim().parse().unwrap()
+    }
+
+    /// Values of so many bytes, under `cache:0`, `cache:1`, …; returns when Redis itself has noticed their weight.
+    pub fn fill(&self, prefix: &str, keys: usize, bytes: usize) {
+        let mut connection = self.connect();
+        let value = "x".repeat(bytes);
+        for key in 0..keys {
+            connection.send(&["SET", &format!("{prefix}{key}"), &value]);
+            if key % 100 == 99 {
+                (0..100).for_each(|_| assert_eq!(connection.answer(), "+OK"));
+            }
+        }
+        (0..keys % 100).for_each(|_| assert_eq!(connection.answer(), "+OK"));
+        eventually("the weight shows", || (self.info("used_memory_rss") > (keys * bytes) as u64).then_some(()));
+    }
+
+    /// Deletes them one by one, so that their memory stays with the allocator.
+    pub fn empty(&self, prefix: &str, keys: usize) {
+        let mut connection = self.connect();
+        for key in 0..keys {
+            assert_eq!(connection.ask(&["DEL", &format!("{prefix}{key}")]), ":1");
+        }
+    }
+
+    fn wait(&self) {
+        eventually("Redis listens", || UnixStream::connect(self.path("redis.sock")).ok());
+    }
+}
+
+impl Connection {
+    pub fn send(&mut self, words: &[&str]) {
+        let mut line = format!("*{}\r\n", words.len());
+        for word in words {
+            line.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+        }
+        self.0.get_mut().write_all(line.as_bytes()).unwrap();
+    }
+
+    pub fn ask(&mut self, words: &[&str]) -> String {
+        self.send(words);
+        self.answer()
+    }
+
+    /// Simple answers with their sign; the items of a list one a line.
+    pub fn answer(&mut self) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).unwrap();
+        let line = line.trim_end();
+        match line.split_at(1) {
+            ("$", "-1") => "nil".to_owned(),
+            ("$", length) => {
+                let mut bytes = vec![0; length.parse::<usize>().unwrap() + 2];
+                self.0.read_exact(&mut bytes).unwrap();
+                String::from_utf8_lossy(&bytes[..bytes.len() - 2]).into_owned()
+            }
+            ("*", items) => {
+                let items: usize = items.parse().unwrap();
+                (0..items).map(|_| self.answer()).collect::<Vec<_>>().join("\n")
+            }
+            _ => line.to_owned(),
+        }
+    }
+
+    /// Whether an answer comes within this time.
+    pub fn answers_within(&mut self, patience: Duration) -> bool {
+        self.0.get_ref().set_read_timeout(Some(patience)).unwrap();
+        let answered = self.0.fill_buf().is_ok_and(|bytes| !bytes.is_empty());
+        self.0.get_ref().set_read_timeout(None).unwrap();
+        answered
+    }
+}
+
+fn launch(folder: &TempDir, port: u16) -> Process {
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (socket, users, port) = (path("redis.sock"), path("users.acl"), port.to_string());
+    let folder = folder.path().to_str().unwrap();
+    let arguments = [
+        "--port",
+        &port,
+        "--bind",
+        "127.0.0.1",
+        "--unixsocket",
+        &socket,
+        "--aclfile",
+        &users,
+        "--save",
+        "",
+        "--dir",
+        folder,
+    ];
+    Process::start("redis-server", "redis-server", &arguments)
+}
