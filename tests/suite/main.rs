@@ -1,5 +1,4 @@
 //! The integration tests, one binary: each module is an area, its data lies beside it.
-#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod again;
 mod cli;
@@ -14,3 +13,4 @@ mod policy;
 mod redis;
 mod scenarios;
 mod support;
+mod tidy;
