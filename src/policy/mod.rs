@@ -1,5 +1,6 @@
 //! What should be done, and nothing else: pure values and functions over them. No clock, no I/O, no logging, no
 //! randomness, no hash order; the same code runs live, in `replay` and in tests. It imports nothing from this crate.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod condition;
 pub mod event;

@@ -1,12 +1,16 @@
 //! The integration tests, one binary: each module is an area, its data lies beside it.
 
+mod again;
 mod cli;
 mod config;
+mod edges;
 mod faults;
 mod haproxy;
 mod host;
 mod http;
+mod journal;
 mod policy;
 mod redis;
 mod scenarios;
 mod support;
+mod tidy;

@@ -1,3 +1,5 @@
+//! Conditions as users write them: what is read, what is refused, and that showing and reading agree.
+
 use std::time::Duration;
 
 use proptest::prelude::*;

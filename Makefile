@@ -1,0 +1,40 @@
+# `make run` guards this machine; the rest is for developing.
+
+CARGO ?= cargo
+ARGS ?=
+CASES ?= 20000
+TARGET = $(shell packaging/build-target)
+BINARY = $(or $(CARGO_TARGET_DIR),target)/$(if $(TARGET),$(TARGET)/)release/node-guardian
+
+.PHONY: help build run test bench lint fuzz clean
+
+help:
+	@echo "make run     build for release and guard this machine (ARGS=\"--dry-run\" to look on only)"
+	@echo "make test    install what the tests need, then run them all"
+	@echo "make lint    format, clippy and documentation, as in CI"
+	@echo "make bench   the figures that this is judged by"
+	@echo "make fuzz    property tests with $(CASES) cases each (CASES=)"
+
+build:
+	$(CARGO) build --release --locked $(if $(TARGET),--target $(TARGET))
+
+run: build
+	@exec $(BINARY) run $(ARGS)
+
+test:
+	packaging/install-test-tools
+	$(CARGO) test --locked
+
+bench:
+	$(CARGO) bench --locked
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+
+fuzz:
+	PROPTEST_CASES=$(CASES) $(CARGO) test --locked --lib
+
+clean:
+	$(CARGO) clean

@@ -1,0 +1,47 @@
+//! A test that needs a process of its own runs itself again: the child takes another way through the same function.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+use nix::unistd::Uid;
+
+const ROLE: &str = "NODE_GUARDIAN_TEST_DIRECTORY";
+
+/// The directory that the parent gave; `None` in the parent. A child ends with its parent.
+pub fn as_child() -> Option<PathBuf> {
+    let directory = env::var_os(ROLE).map(PathBuf::from)?;
+    set_pdeathsig(Signal::SIGKILL).unwrap();
+    Some(directory)
+}
+
+/// This very test, as a child with this directory.
+pub fn again(test: &str, directory: &Path) -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(ROLE, directory).env("RUST_BACKTRACE", "0");
+    command
+}
+
+/// Runs the child to its end, and fails with what it said if it fails.
+pub fn succeeds(mut child: Command) -> Output {
+    let output = child.output().unwrap();
+    let said = || [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned()).join("\n");
+    assert!(output.status.success(), "{}: {}", output.status, said());
+    output
+}
+
+/// A small file system of the child's own, gone with the child.
+pub fn mount_tmpfs(at: &Path, options: &str) {
+    let mut flags = CloneFlags::CLONE_NEWNS;
+    if !Uid::effective().is_root() {
+        flags |= CloneFlags::CLONE_NEWUSER;
+    }
+    unshare(flags).expect("needs root, or user namespaces: `sysctl kernel.unprivileged_userns_clone=1`");
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+    mount(Some("tmpfs"), at, Some("tmpfs"), MsFlags::empty(), Some(options)).unwrap();
+}

@@ -1,0 +1,127 @@
+//! The habits of CONTRIBUTING.md that a machine can check, so that nobody has to remember them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A file that is longer is two files.
+const MOST_LINES: usize = 500;
+
+struct Source {
+    path: String,
+    text: String,
+}
+
+impl Source {
+    /// What ships: without unit tests, which end a file, and without comments.
+    fn shipped(&self) -> impl Iterator<Item = (usize, &str)> {
+        let test_file = self.path.ends_with("/tests.rs") || self.path.contains("/tests/");
+        let lines = if test_file { "" } else { self.text.split("\n#[cfg(test)]\nmod tests {").next().unwrap() };
+        let numbered = lines.lines().enumerate().map(|(at, line)| (at + 1, line));
+        numbered.filter(|(_, line)| !line.trim_start().starts_with("//"))
+    }
+
+    fn is_in(&self, module: &str) -> bool {
+        self.path.starts_with(&format!("src/{module}/")) || self.path == format!("src/{module}.rs")
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources(folder: &str) -> Vec<Source> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path: PathBuf = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                found.push(Source { path: path.strip_prefix(root()).unwrap().display().to_string(), text });
+            }
+        }
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    assert!(!found.is_empty());
+    found
+}
+
+/// Fails with every place that breaks the habit.
+fn none(habit: &str, broken: &[String]) {
+    assert!(broken.is_empty(), "{habit}:\n{}", broken.join("\n"));
+}
+
+fn lines_with(sources: &[Source], is_bad: impl Fn(&Source, &str) -> bool) -> Vec<String> {
+    let places = |source| Source::shipped(source).map(move |(number, line)| (source, number, line));
+    let bad = sources.iter().flat_map(places).filter(|(source, _, line)| is_bad(source, line));
+    bad.map(|(source, number, line)| format!("{}:{number}: {}", source.path, line.trim())).collect()
+}
+
+#[test]
+fn each_file_says_why_it_exists() {
+    let all = [sources("src"), sources("tests"), sources("benches")];
+    let silent = all.iter().flatten().filter(|source| !source.text.starts_with("//!"));
+    none("begin the file with `//!`", &silent.map(|source| source.path.clone()).collect::<Vec<_>>());
+}
+
+#[test]
+fn no_file_is_too_long() {
+    let all = [sources("src"), sources("tests"), sources("benches")];
+    let long = all.iter().flatten().filter(|source| source.text.lines().count() > MOST_LINES);
+    none("split the file", &long.map(|source| source.path.clone()).collect::<Vec<_>>());
+}
+
+#[test]
+fn modules_import_only_what_they_may() {
+    let forbidden = [("host", "control"), ("http", "agent"), ("control", "agent"), ("journal", "agent")];
+    let broken = lines_with(&sources("src"), |source, line| {
+        let reaches = |module: &str| line.contains(&format!("crate::{module}::"));
+        let leaves_policy = line.contains("crate::") && !reaches("policy");
+        source.is_in("policy") && leaves_policy || forbidden.iter().any(|(from, to)| source.is_in(from) && reaches(to))
+    });
+    none("these modules must not know each other", &broken);
+}
+
+#[test]
+fn no_error_is_turned_into_a_panic() {
+    let broken = lines_with(&sources("src"), |_, line| line.contains(".unwrap()") || line.contains(".expect(\""));
+    none("say what went wrong instead", &broken);
+}
+
+#[test]
+fn the_daemon_never_forks() {
+    let broken = lines_with(&sources("src"), |_, line| line.contains("process::Command") || line.contains("fork("));
+    none("forking under memory pressure fails when it is needed", &broken);
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    let marks = ["TODO", "FIXME", "XXX", concat!("#[ign", "ore")];
+    let here = file!();
+    let mut broken = Vec::new();
+    for source in sources("src").iter().chain(&sources("tests")).filter(|source| source.path != here) {
+        let left = |line: &str| marks.iter().any(|mark| line.contains(mark));
+        let lines = source.text.lines().enumerate().filter(|(_, line)| left(line));
+        broken.extend(lines.map(|(at, line)| format!("{}:{}: {}", source.path, at + 1, line.trim())));
+    }
+    none("do it or open an issue", &broken);
+}
+
+#[test]
+fn every_module_is_on_the_maps() {
+    let library = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let map = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let modules = library.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
+    let mut broken = Vec::new();
+    for module in modules {
+        if !library.contains(&format!("//! - [`{module}`]: ")) {
+            broken.push(format!("{module} has no sentence in src/lib.rs"));
+        }
+        if !map.contains(&format!("`{module}")) {
+            broken.push(format!("{module} is not in ARCHITECTURE.md"));
+        }
+    }
+    none("keep the maps true", &broken);
+}
