@@ -146,7 +146,7 @@ impl Telemetry {
 }
 
 impl Recorder for Telemetry {
-    /// Descriptions are in [`KNOWN`], next to the names.
+    /// Descriptions are in `KNOWN`, next to the names.
     fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
     fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
     fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}

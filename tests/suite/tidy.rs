@@ -3,15 +3,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use node_guardian::config::Source;
+
 /// A file that is longer is two files.
 const MOST_LINES: usize = 500;
 
-struct Source {
+struct File {
     path: String,
     text: String,
 }
 
-impl Source {
+impl File {
     /// What ships: without unit tests, which end a file, and without comments.
     fn shipped(&self) -> impl Iterator<Item = (usize, &str)> {
         let test_file = self.path.ends_with("/tests.rs") || self.path.contains("/tests/");
@@ -29,7 +31,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn sources(folder: &str) -> Vec<Source> {
+fn sources(folder: &str) -> Vec<File> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(folder)];
     while let Some(folder) = folders.pop() {
@@ -39,7 +41,7 @@ fn sources(folder: &str) -> Vec<Source> {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = fs::read_to_string(&path).unwrap();
-                found.push(Source { path: path.strip_prefix(root()).unwrap().display().to_string(), text });
+                found.push(File { path: path.strip_prefix(root()).unwrap().display().to_string(), text });
             }
         }
     }
@@ -53,8 +55,8 @@ fn none(habit: &str, broken: &[String]) {
     assert!(broken.is_empty(), "{habit}:\n{}", broken.join("\n"));
 }
 
-fn lines_with(sources: &[Source], is_bad: impl Fn(&Source, &str) -> bool) -> Vec<String> {
-    let places = |source| Source::shipped(source).map(move |(number, line)| (source, number, line));
+fn lines_with(sources: &[File], is_bad: impl Fn(&File, &str) -> bool) -> Vec<String> {
+    let places = |source| File::shipped(source).map(move |(number, line)| (source, number, line));
     let bad = sources.iter().flat_map(places).filter(|(source, _, line)| is_bad(source, line));
     bad.map(|(source, number, line)| format!("{}:{number}: {}", source.path, line.trim())).collect()
 }
@@ -124,4 +126,15 @@ fn every_module_is_on_the_maps() {
         }
     }
     none("keep the maps true", &broken);
+}
+
+#[test]
+fn the_first_rule_of_the_readme_compiles() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let example = readme.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let directory = tempfile::TempDir::new().unwrap();
+    let file = directory.path().join("config.toml");
+    fs::write(&file, example).unwrap();
+    let settings = node_guardian::config::load(&Source { file: Some(file), ..Source::default() }).unwrap();
+    assert_eq!(settings.controls.len(), 2);
 }
