@@ -68,7 +68,7 @@ impl Guardian {
         if let Some(why) = self.reason_to_skip(now, flat, mitigation) {
             self.steps[flat].view.skipped = Some(why);
             if why == Skip::Unavailable {
-                self.claim(index, flat, mitigation);
+                self.claim(now, index, flat, mitigation);
             }
             let rule = Arc::clone(&rule.name);
             out.events.push(Event::Skipped { rule, step, mitigation: mitigation.clone(), why });
@@ -78,7 +78,7 @@ impl Guardian {
         let kind = if dry_run {
             StepKind::DryRun
         } else if mitigation.verb.lasting() == Lasting::InForce {
-            self.claim(index, flat, mitigation)
+            self.claim(now, index, flat, mitigation)
         } else {
             StepKind::Act
         };
@@ -114,10 +114,10 @@ impl Guardian {
     }
 
     /// Wants a lasting step; `Shared` where that changes nothing.
-    fn claim(&mut self, index: usize, flat: usize, mitigation: &Mitigation) -> StepKind {
-        let before = self.wanted(mitigation).map(|claim| self.claims[claim].mitigation.clone());
+    fn claim(&mut self, now: Moment, index: usize, flat: usize, mitigation: &Mitigation) -> StepKind {
+        let before = self.wanted(now, mitigation).map(|claim| self.claims[claim].mitigation.clone());
         self.claims.push(Claim { rule: Some(index), step: Some(flat), mitigation: mitigation.clone() });
-        let after = self.wanted(mitigation).map(|claim| self.claims[claim].mitigation.clone());
+        let after = self.wanted(now, mitigation).map(|claim| self.claims[claim].mitigation.clone());
         if before == after { StepKind::Shared } else { StepKind::Act }
     }
 

@@ -7,7 +7,7 @@ use super::super::event::{Event, Release};
 use super::super::ledger::{Action, VERIFY_EVERY, pause_after};
 use super::super::mitigation::{Command, Mitigation};
 use super::super::moment::Moment;
-use super::super::view::Phase;
+use super::super::view::{Phase, State};
 use super::{Block, Decisions, Guardian};
 
 impl Guardian {
@@ -20,15 +20,16 @@ impl Guardian {
         }
     }
 
-    /// On one knob the highest priority wins, then the strongest, then the oldest. Orphans come last.
-    pub(super) fn wanted(&self, knob: &Mitigation) -> Option<usize> {
+    /// On one knob the highest priority wins, then the strongest, then the oldest. What a rule only still holds because
+    /// it is being released comes after what some rule wants; orphans come last.
+    pub(super) fn wanted(&self, now: Moment, knob: &Mitigation) -> Option<usize> {
         let mut best: Option<usize> = None;
         for (at, claim) in self.claims.iter().enumerate() {
             if !claim.mitigation.same_knob(knob) {
                 continue;
             }
             let wins = best.is_none_or(|best| {
-                let (mine, theirs) = (self.rank(at), self.rank(best));
+                let (mine, theirs) = (self.rank(now, at), self.rank(now, best));
                 let stronger = claim.mitigation.amount.is_stronger_than(self.claims[best].mitigation.amount);
                 mine > theirs || mine == theirs && stronger
             });
@@ -39,8 +40,10 @@ impl Guardian {
         best
     }
 
-    fn rank(&self, claim: usize) -> Option<i32> {
-        self.claims[claim].rule.map(|rule| self.plan.rules()[rule].priority)
+    fn rank(&self, now: Moment, claim: usize) -> Option<(bool, i32)> {
+        let rule = self.claims[claim].rule?;
+        let wants = self.lives[rule].state == State::Firing || self.is_held(now, rule);
+        Some((wants, self.plan.rules()[rule].priority))
     }
 
     pub(super) fn is_blocked(&self, now: Moment, knob: &Mitigation) -> bool {
@@ -82,7 +85,7 @@ impl Guardian {
         if action.waiting {
             return;
         }
-        let wanted = self.wanted(&action.mitigation);
+        let wanted = self.wanted(now, &action.mitigation);
         let adjusts = wanted.filter(|claim| self.claims[*claim].rule.is_some());
         let is_due = now >= action.due;
         match (action.phase, wanted) {
@@ -138,7 +141,7 @@ impl Guardian {
     fn satisfy(&mut self, now: Moment, claim: usize, out: &mut Decisions) {
         let knob = &self.claims[claim].mitigation;
         if self.claims[claim].rule.is_none()
-            || self.wanted(knob) != Some(claim)
+            || self.wanted(now, knob) != Some(claim)
             || self.ledger.on_knob(knob).is_some()
             || self.is_blocked(now, knob)
         {

@@ -15,7 +15,7 @@ impl Guardian {
         let releasing = self.ledger.all().iter().any(|action| action.phase == Phase::Releasing && action.waiting);
         while now >= self.next_release && !releasing {
             let Some(at) = self.last_releasable(now) else { break };
-            if self.take_back(at) {
+            if self.take_back(now, at) {
                 self.next_release = now + self.plan.policy.emergency.release_interval;
             }
         }
@@ -51,14 +51,14 @@ impl Guardian {
     }
 
     /// The hold keeps what emergency rules put in force.
-    fn is_held(&self, now: Moment, rule: usize) -> bool {
+    pub(super) fn is_held(&self, now: Moment, rule: usize) -> bool {
         self.mode.holds(now) && self.plan.rules()[rule].severity == Severity::Emergency
     }
 
     /// Takes back one claim, or half of it. True where that changes what is in force.
-    fn take_back(&mut self, at: usize) -> bool {
+    fn take_back(&mut self, now: Moment, at: usize) -> bool {
         let knob = self.claims[at].mitigation.clone();
-        let before = self.wanted(&knob).map(|claim| self.claims[claim].mitigation.clone());
+        let before = self.wanted(now, &knob).map(|claim| self.claims[claim].mitigation.clone());
         let alone = self.claims.iter().filter(|claim| claim.mitigation.same_knob(&knob)).count() == 1;
         let in_force = self.ledger.on_knob(&knob).is_some();
         let orphan = self.claims[at].rule.is_none();
@@ -68,7 +68,7 @@ impl Guardian {
                 self.claims.remove(at);
             }
         }
-        let after = self.wanted(&knob).map(|claim| self.claims[claim].mitigation.clone());
+        let after = self.wanted(now, &knob).map(|claim| self.claims[claim].mitigation.clone());
         in_force && before != after
     }
 
@@ -82,7 +82,7 @@ impl Guardian {
             let under_way = self.ledger.all().iter().any(|action| {
                 action.rule == rule.name && matches!(action.phase, Phase::Applying | Phase::Releasing | Phase::InForce)
             });
-            if claimed || under_way && !self.is_kept_by_others(index) {
+            if claimed || under_way && !self.is_kept_by_others(now, index) {
                 continue;
             }
             let (name, cooldown) = (Arc::clone(&rule.name), rule.cooldown);
@@ -93,10 +93,10 @@ impl Guardian {
     }
 
     /// Whether everything that still carries this rule's name is wanted by another rule.
-    fn is_kept_by_others(&self, index: usize) -> bool {
+    fn is_kept_by_others(&self, now: Moment, index: usize) -> bool {
         let name = &self.plan.rules()[index].name;
         let mine = self.ledger.all().iter().filter(|action| action.rule == *name);
-        mine.into_iter().all(|action| self.wanted(&action.mitigation).is_some())
+        mine.into_iter().all(|action| self.wanted(now, &action.mitigation).is_some())
     }
 }
 
