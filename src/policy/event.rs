@@ -283,7 +283,7 @@ impl Event {
             Event::Step { rule, step, mitigation, kind, .. } => match kind {
                 StepKind::Act => write!(f, "{mitigation} ({})", Rung(rule, *step)),
                 StepKind::DryRun => write!(f, "would {mitigation} ({}, dry run)", Rung(rule, *step)),
-                StepKind::Shared => write!(f, "{mitigation} is in force already ({})", Rung(rule, *step)),
+                StepKind::Shared => write!(f, "{mitigation} adds nothing to what is in force ({})", Rung(rule, *step)),
             },
             Event::Skipped { rule, step, mitigation, why } => {
                 write!(f, "{mitigation} skipped ({}): {why}", Rung(rule, *step))
