@@ -19,6 +19,7 @@ pub mod network;
 pub mod paging;
 pub mod pressure;
 pub mod process;
+pub mod processes;
 pub mod round;
 pub mod sampler;
 pub mod scan;

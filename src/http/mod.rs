@@ -26,6 +26,7 @@ mod headroom;
 mod health;
 mod listen;
 mod metrics;
+mod node;
 mod problem;
 mod routes;
 mod seats;
@@ -74,6 +75,8 @@ pub fn serve(
 ) -> Result<Handle, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(1)
+        .thread_stack_size(STACK_BYTES)
         .build()
         .map_err(|error| format!("cannot start the HTTP runtime: {error}"))?;
     let group = listen::admin_group();

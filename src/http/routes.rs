@@ -19,7 +19,7 @@ use super::problem::Problem;
 use super::shape;
 use super::site::{Pulse, Site};
 use super::stream::EventStream;
-use super::{metrics, summary};
+use super::{metrics, node, summary};
 use crate::inbox::Message;
 use crate::policy::event::Mode;
 use crate::policy::explain::explain;
@@ -35,7 +35,7 @@ const BODY_BYTES: usize = 64 * 1024;
 const RECENT_ACTIONS: usize = 100;
 const USUAL_EVENTS: usize = 100;
 
-const ROUTES: [(&str, &str, &str); 12] = [
+const ROUTES: [(&str, &str, &str); 14] = [
     ("GET", "/", "this list"),
     ("GET", "/livez", "200 while the loop ticks"),
     ("GET", "/readyz", "200 unless in emergency"),
@@ -45,6 +45,8 @@ const ROUTES: [(&str, &str, &str); 12] = [
     ("GET", "/rules/{name}", "one rule explained"),
     ("GET", "/actions", "what is in force, and what was done lately"),
     ("GET", "/events", "the audit trail; ?since=SEQ&limit=N, or as text/event-stream"),
+    ("GET", "/node", "what this machine is and has"),
+    ("GET", "/processes", "its largest processes; ?by=memory|cpu&limit=N"),
     ("GET", "/metrics", "Prometheus text or OpenMetrics"),
     ("POST", "/release", "undo what is in force now: {\"actions\": [1, 2]}, or all"),
     ("POST", "/reload", "read the configuration again"),
@@ -64,6 +66,8 @@ pub fn router(site: &Arc<Site>) -> Router {
         .route("/rules/{name}", get(rule))
         .route("/actions", get(actions))
         .route("/events", get(events))
+        .route("/node", get(node::facts))
+        .route("/processes", get(node::processes))
         .route("/metrics", get(scrape))
         .route("/release", post(release))
         .route("/reload", post(reload))

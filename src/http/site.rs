@@ -10,6 +10,7 @@ use metrics::Counter;
 use super::answer::Version;
 use super::gate::Via;
 use super::health;
+use super::node::Scans;
 use crate::clock;
 use crate::events::Log;
 use crate::inbox::Door;
@@ -28,6 +29,7 @@ pub struct Site {
     pub tallies: Tallies,
     published: Mutex<Option<Published>>,
     health: Mutex<Option<Health>>,
+    pub scans: Scans,
 }
 
 /// What the loop published last, copied once however many ask.
@@ -76,7 +78,16 @@ impl Site {
     #[must_use]
     pub fn new(board: Arc<Board>, log: Arc<Log>, telemetry: Arc<Telemetry>, door: Door) -> Self {
         let tallies = Tallies::register(&telemetry);
-        Self { board, log, telemetry, door, tallies, published: Mutex::default(), health: Mutex::default() }
+        Self {
+            board,
+            log,
+            telemetry,
+            door,
+            tallies,
+            published: Mutex::default(),
+            health: Mutex::default(),
+            scans: Scans::default(),
+        }
     }
 
     /// Takes the board's lock only where there is something new.

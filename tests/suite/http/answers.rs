@@ -30,6 +30,18 @@ fn status_says_what_is_wrong_what_was_done_and_what_is_left() {
 }
 
 #[test]
+fn the_node_and_its_largest_processes_are_told_on_demand() {
+    let house = House::open();
+    assert_eq!(house.get("/node").json()["host"], "web-3");
+    let largest = house.get("/processes?limit=2").json();
+    let sizes: Vec<u64> =
+        largest["processes"].as_array().unwrap().iter().map(|one| one["resident_bytes"].as_u64().unwrap()).collect();
+    assert_eq!(sizes.len(), 2);
+    assert!(sizes[0] >= sizes[1] && sizes[1] > 0, "{sizes:?}");
+    assert!(house.get("/processes?by=luck").problem(400).contains("by=memory"));
+}
+
+#[test]
 fn liveness_readiness_and_health_tell_three_different_things() {
     let house = House::open();
     assert_eq!(house.get("/livez").status, 200);
