@@ -229,16 +229,16 @@ fn tell_start(events: &mut Events, settings: &Settings, warnings: &Complaints) {
     }
 }
 
-/// A person who starts it by hand is told where to look.
+/// Whoever starts it is told where to look.
 fn tell_where(settings: &Settings, site: &http::Handle) {
-    if !std::io::stderr().is_terminal() {
-        return;
+    let socket = &settings.http.socket;
+    let usual = Path::new("/run/node-guardian/admin.sock") == socket;
+    let flag = if usual { String::new() } else { format!(" --socket {}", socket.display()) };
+    let pages = site.address().map_or_else(String::new, |address| {
+        format!("curl http://{address}/status (also /health, /events and /metrics for Prometheus), or run ")
+    });
+    tracing::info!("to see how the node is: {pages}node-guardian status{flag}");
+    if std::io::stderr().is_terminal() {
+        tracing::info!("Ctrl-C releases everything that is in force, and ends");
     }
-    if let Some(address) = site.address() {
-        eprintln!("Look at http://{address}/status (curl), /health and /metrics (Prometheus);");
-    }
-    let socket = settings.http.socket.display();
-    let usual = Path::new("/run/node-guardian/admin.sock") == settings.http.socket;
-    let flag = if usual { String::new() } else { format!(" --socket {socket}") };
-    eprintln!("or run `node-guardian status{flag}` in another terminal. Ctrl-C releases everything and ends.");
 }
