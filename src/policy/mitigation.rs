@@ -230,20 +230,30 @@ pub enum Command {
         mitigation: Mitigation,
         rule: Arc<str>,
     },
-    /// Read back what is in force, and renew it where it is a lease.
+    /// Read back what is in force.
     Verify {
         id: ActionId,
+        lease: Lease,
     },
     Revert {
         id: ActionId,
     },
 }
 
+/// What becomes of something that lapses by itself when it is read back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lease {
+    /// Some rule wants it: renew it, even if it has lapsed.
+    Renew,
+    /// Nobody wants it: write nothing.
+    LetLapse,
+}
+
 impl Command {
     #[must_use]
     pub const fn id(&self) -> ActionId {
         match self {
-            Command::Apply { id, .. } | Command::Verify { id } | Command::Revert { id } => *id,
+            Command::Apply { id, .. } | Command::Verify { id, .. } | Command::Revert { id } => *id,
         }
     }
 }
@@ -252,7 +262,7 @@ impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Command::Apply { id, mitigation, .. } => write!(f, "apply {id}: {mitigation}"),
-            Command::Verify { id } => write!(f, "verify {id}"),
+            Command::Verify { id, .. } => write!(f, "verify {id}"),
             Command::Revert { id } => write!(f, "revert {id}"),
         }
     }

@@ -125,7 +125,7 @@ impl Task {
             Command::Apply { id, mitigation, rule } => {
                 (Answered::Apply, self.apply(Wish { id, mitigation, rule }).await)
             }
-            Command::Verify { id } => (Answered::Verify, self.verify(id).await),
+            Command::Verify { id, .. } => (Answered::Verify, self.verify(id).await),
             Command::Revert { id } => (Answered::Revert, self.revert(id).await),
         };
         if self.shared.entry(id).is_none() {

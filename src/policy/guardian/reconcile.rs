@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::super::event::{Event, Release};
 use super::super::ledger::{Action, VERIFY_EVERY, pause_after};
-use super::super::mitigation::{Command, Mitigation};
+use super::super::mitigation::{Command, Lease, Mitigation};
 use super::super::moment::Moment;
 use super::super::view::{Phase, State};
 use super::{Block, Decisions, Guardian};
@@ -94,7 +94,9 @@ impl Guardian {
                 let different = adjusts.filter(|claim| self.claims[*claim].mitigation != action.mitigation);
                 match different.filter(|_| !self.is_blocked(now, &action.mitigation)) {
                     Some(claim) => self.adjust(now, at, claim, out),
-                    None if is_due => self.verify(at, out),
+                    None if is_due => {
+                        self.verify(at, if adjusts.is_some() { Lease::Renew } else { Lease::LetLapse }, out)
+                    }
                     None => {}
                 }
             }
@@ -102,15 +104,18 @@ impl Guardian {
                 Some(claim) => self.adjust(now, at, claim, out),
                 None => self.revert(now, at, out),
             },
-            (Phase::InDoubt, _) if is_due => self.verify(at, out),
+            (Phase::InDoubt, None) if is_due => self.revert(now, at, out),
+            (Phase::InDoubt, Some(_)) if is_due => {
+                self.verify(at, if adjusts.is_some() { Lease::Renew } else { Lease::LetLapse }, out);
+            }
             (Phase::Owed | Phase::InDoubt | Phase::Applying | Phase::Releasing, _) => {}
         }
     }
 
-    fn verify(&mut self, at: usize, out: &mut Decisions) {
+    fn verify(&mut self, at: usize, lease: Lease, out: &mut Decisions) {
         let action = &mut self.ledger.all_mut()[at];
         action.waiting = true;
-        out.commands.push(Command::Verify { id: action.id });
+        out.commands.push(Command::Verify { id: action.id, lease });
     }
 
     fn revert(&mut self, now: Moment, at: usize, out: &mut Decisions) {

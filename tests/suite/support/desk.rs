@@ -11,7 +11,7 @@ use node_guardian::control::target::Target;
 use node_guardian::control::worker::{Record, Workers};
 use node_guardian::inbox::{self, Inbox, Message};
 use node_guardian::journal::{Entry, Journal, JournalError};
-use node_guardian::policy::mitigation::{ActionId, Amount, Answered, Command, Mitigation, Report, Verb};
+use node_guardian::policy::mitigation::{ActionId, Amount, Answered, Command, Lease, Mitigation, Report, Verb};
 use node_guardian::status::ControlView;
 
 /// A journal in memory that the test can look into, and break.
@@ -72,7 +72,7 @@ impl Desk {
     }
 
     pub fn verify(&mut self, id: u64) -> Report {
-        self.send(Command::Verify { id: ActionId(id) });
+        self.send(Command::Verify { id: ActionId(id), lease: Lease::Renew });
         self.report(id, Answered::Verify)
     }
 
