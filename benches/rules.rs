@@ -19,6 +19,13 @@ const PASSES: u32 = 2000;
 const ROUNDS: usize = 15;
 
 fn main() {
+    let (policy, loops) = measure();
+    println!("one pass of {RULES} rules        {:>8.1} us   (must <= 50, aim <= 15)", policy * 1e6);
+    println!("bare comparisons, same number {:>8.1} us   ratio {:.1}", loops * 1e6, policy / loops);
+}
+
+/// Seconds of one pass of the policy, and of the bare comparisons.
+pub fn measure() -> (f64, f64) {
     let mut guardian = guardian();
     let mut out = Decisions::default();
     let mut sample = sample();
@@ -44,9 +51,7 @@ fn main() {
         policy.push(time(&mut step));
         loops.push(time(&mut pass));
     }
-    let (policy, loops) = (median(policy), median(loops));
-    println!("one pass of {RULES} rules        {:>8.1} us   (must <= 50, aim <= 15)", policy * 1e6);
-    println!("bare comparisons, same number {:>8.1} us   ratio {:.1}", loops * 1e6, policy / loops);
+    (median(policy), median(loops))
 }
 
 fn time(work: &mut impl FnMut()) -> f64 {

@@ -43,14 +43,14 @@ const FILES: [&str; 17] = [
 ];
 
 #[derive(Clone, Copy)]
-struct Cost {
-    user_us: f64,
-    system_us: f64,
-    reads: f64,
+pub struct Cost {
+    pub user_us: f64,
+    pub system_us: f64,
+    pub reads: f64,
 }
 
 impl Cost {
-    fn total_us(self) -> f64 {
+    pub fn total_us(self) -> f64 {
         self.user_us + self.system_us
     }
 }
@@ -86,7 +86,31 @@ fn best(costs: &[Cost]) -> Cost {
     costs.iter().copied().min_by(|a, b| a.total_us().total_cmp(&b.total_us())).expect("there were turns")
 }
 
+const NAMES: [&str; 5] = [
+    "bare reads of the same files",
+    "full sample, every source (1 s pace)",
+    "full sample at 1 ms pace",
+    "memory only",
+    "sysinfo: cpu, memory, disks, networks",
+];
+
 fn main() {
+    let costs = measure_all();
+    let bare = costs[0].total_us();
+    println!("{:<40}{:>9}{:>9}{:>9}{:>8}{:>8}", "per sample", "user us", "sys us", "sum us", "reads", "ratio");
+    for (name, cost) in NAMES.iter().zip(&costs) {
+        let (user, system, total) = (cost.user_us, cost.system_us, cost.total_us());
+        println!("{name:<40}{user:>9.1}{system:>9.1}{total:>9.1}{:>8.1}{:>8.2}", cost.reads, total / bare);
+    }
+    println!(
+        "{} files of {} can be read here; best of {TURNS} turns of {SAMPLES} samples",
+        open_bare().len(),
+        FILES.len()
+    );
+}
+
+/// The best turn of each kind, in the order of [`NAMES`].
+pub fn measure_all() -> [Cost; 5] {
     let settings = Sampling {
         interval: Duration::from_secs(1),
         fast_interval: Duration::from_millis(20),
@@ -134,19 +158,5 @@ fn main() {
             networks.refresh(true);
         }));
     }
-    let names = [
-        "bare reads of the same files",
-        "full sample, every source (1 s pace)",
-        "full sample at 1 ms pace",
-        "memory only",
-        "sysinfo: cpu, memory, disks, networks",
-    ];
-    let bare = best(&costs[0]).total_us();
-    println!("{:<40}{:>9}{:>9}{:>9}{:>8}{:>8}", "per sample", "user us", "sys us", "sum us", "reads", "ratio");
-    for (name, costs) in names.iter().zip(&costs) {
-        let cost = best(costs);
-        let (user, system, total) = (cost.user_us, cost.system_us, cost.total_us());
-        println!("{name:<40}{user:>9.1}{system:>9.1}{total:>9.1}{:>8.1}{:>8.2}", cost.reads, total / bare);
-    }
-    println!("{} files of {} can be read here; best of {TURNS} turns of {SAMPLES} samples", files.len(), FILES.len());
+    costs.map(|turns| best(&turns))
 }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
+use crate::clock;
 use crate::policy;
 
 mod describe;
@@ -101,6 +102,8 @@ pub struct Record {
     /// Counts from 1 without gaps.
     pub seq: u64,
     pub unix_ms: u64,
+    /// Since boot (CLOCK_BOOTTIME), to the microsecond: to be set against what the kernel and other programs saw.
+    pub at_seconds: f64,
     pub level: Level,
     /// Which kind of event, to filter by: `rule_fired`.
     pub name: &'static str,
@@ -182,10 +185,11 @@ impl Events {
     }
 
     pub fn emit(&mut self, unix_ms: u64, event: Event) {
+        let at_seconds = clock::now().map_or(0.0, |now| (now.seconds() * 1e6).round() / 1e6);
         tally::count(&event);
         let (level, name, text) = (event.level(), event.name(), event.to_string());
         let fields = event.fields();
-        write_line(&self.0.append(|seq| Record { seq, unix_ms, level, name, text, fields }));
+        write_line(&self.0.append(|seq| Record { seq, unix_ms, at_seconds, level, name, text, fields }));
     }
 
     /// Makes the counters of these rules visible at zero, so that their first increase shows in a rate.
@@ -282,6 +286,8 @@ mod tests {
         let event = policy::event::Event::Mode { from: Default::default(), to, why: "rule x".into() };
         events.emit(1, Event::Policy(event));
         let record = &events.log().since(0, 1)[0];
+        let now = clock::now().unwrap().seconds();
+        assert!((now - 60.0..=now).contains(&record.at_seconds), "{record:?}");
         assert_eq!((record.name, record.level, record.field("mode")), ("mode", Level::Error, Some("emergency")));
         let json = serde_json::to_value(&**record).unwrap();
         assert_eq!(json["fields"]["mode"], "emergency");

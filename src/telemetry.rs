@@ -36,7 +36,10 @@ pub mod name {
 const SAMPLE_BUCKETS: &[f64] =
     &[0.000_05, 0.000_1, 0.000_2, 0.000_4, 0.000_8, 0.001_6, 0.003_2, 0.01, 0.03, 0.1, 0.3, 1.0];
 /// The aim is 0.2 ms at four-fold oversubscription; without real-time scheduling it may be 100 ms.
-const LAG_BUCKETS: &[f64] = &[0.000_02, 0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.005, 0.02, 0.1, 0.5, 2.0];
+const LAG_BUCKETS: &[f64] = &[
+    0.000_02, 0.000_03, 0.000_05, 0.000_07, 0.000_1, 0.000_15, 0.000_2, 0.000_3, 0.000_5, 0.000_7, 0.001, 0.002, 0.005,
+    0.02, 0.1, 0.5, 2.0,
+];
 /// Around the goals of 4 ms and 10 ms, up to one calm interval.
 const DETECTION_BUCKETS: &[f64] = &[0.001, 0.002, 0.004, 0.007, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0];
 /// A unix socket answers in 0.1 ms; deadlines are 1 to 2 s.

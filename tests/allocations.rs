@@ -1,16 +1,21 @@
-//! A full sample in the steady state allocates nothing on the thread that samples. In its own binary, because it counts
-//! with a global allocator.
+//! In the steady state nothing is allocated: a full sample, and a whole tick of the loop, with every built-in rule
+//! evaluated and the board published. In its own binary, because it counts with a global allocator.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use node_guardian::config::settings::Sampling;
+use node_guardian::config::settings::Settings;
 use node_guardian::host::sampler::{Sampler, Scope};
-use node_guardian::policy::metric::Family;
+use node_guardian::policy::guardian::{Decisions, Guardian, Input};
+use node_guardian::policy::metric::{Family, Metric};
+use node_guardian::policy::mitigation::ActionId;
 use node_guardian::policy::moment::Moment;
+use node_guardian::policy::plan::Plan;
 use node_guardian::policy::sample::Sample;
+use node_guardian::policy::view::View;
+use node_guardian::status::{Board, Snapshot};
 
 struct Counting;
 
@@ -51,47 +56,114 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-const SAMPLES: u32 = 1000;
+const TICKS: u32 = 1000;
+/// The slow thread delivers at its own pace, and a machine in use changes now and then.
+const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a change of makes a batch not steady: a port that some other program opened, a disk that was mounted.
-fn shape(sampler: &Sampler, sample: &Sample) -> ([u64; 3], usize, usize) {
-    let blind = Arc::as_ptr(sampler.blind_spots()) as usize;
-    let facts = Arc::as_ptr(&sampler.facts()) as usize;
-    (Family::INSTANCED.map(|family| sample.generation(family)), blind, facts)
+/// All that a tick needs, as the loop has it.
+struct Loop {
+    sampler: Sampler,
+    sample: Sample,
+    guardian: Guardian,
+    board: Board,
+    out: Decisions,
+    now: Moment,
+    tick: u64,
+}
+
+impl Loop {
+    fn new() -> Self {
+        let settings = Settings::default();
+        let plan = Arc::new(Plan::new(settings.policy));
+        let mut out = Decisions::default();
+        let board = Board::new(Snapshot {
+            tick: 0,
+            at: Moment::ORIGIN,
+            unix_ms: 0,
+            started: Moment::ORIGIN,
+            pace: Duration::ZERO,
+            sample: Sample::default(),
+            view: View::default(),
+            plan: Arc::clone(&plan),
+            facts: Arc::default(),
+            blind_spots: Arc::default(),
+            controls: Arc::default(),
+        });
+        Self {
+            sampler: Sampler::open(&settings.sampling),
+            sample: Sample::default(),
+            guardian: Guardian::new(Moment::ORIGIN, plan, Vec::new(), ActionId(1), &mut out),
+            board,
+            out,
+            now: Moment::ORIGIN,
+            tick: 0,
+        }
+    }
+
+    fn sample(&mut self) {
+        self.now = self.now + Duration::from_secs(1);
+        self.sampler.sample(self.now, Scope::Full, &mut self.sample);
+    }
+
+    fn tick(&mut self) {
+        self.sample();
+        self.sample.at = self.now;
+        self.sample.set(Metric::GuardianTickSeconds, Some(0.001));
+        self.guardian.step(self.now, Input::Sampled(&self.sample), &mut self.out);
+        self.tick += 1;
+        let (guardian, sampler, sample) = (&self.guardian, &self.sampler, &self.sample);
+        let (tick, at) = (self.tick, self.now);
+        self.board.publish(|snapshot| {
+            snapshot.tick = tick;
+            snapshot.at = at;
+            snapshot.sample.copy_from(sample);
+            guardian.show(&mut snapshot.view);
+            snapshot.facts = sampler.facts();
+        });
+        std::hint::black_box(self.guardian.soonest_crossing());
+    }
+
+    /// What a change of makes a batch not steady: a port that some other program opened, a disk that was mounted.
+    fn shape(&self) -> ([u64; 3], usize, usize) {
+        let blind = Arc::as_ptr(self.sampler.blind_spots()) as usize;
+        let facts = Arc::as_ptr(&self.sampler.facts()) as usize;
+        (Family::INSTANCED.map(|family| self.sample.generation(family)), blind, facts)
+    }
+
+    /// Allocations in a batch in which neither the machine changed nor anything was decided.
+    fn steady(&mut self, mut one: impl FnMut(&mut Self)) -> u64 {
+        let deadline = Instant::now() + PATIENCE;
+        while self.sampler.facts().cpus == 0 || self.sample.instances(Family::Disk).is_empty() {
+            assert!(Instant::now() < deadline, "the slow thread does not deliver");
+            one(self);
+        }
+        loop {
+            // Whole windows of the rules, so that they too have filled.
+            (0..TICKS).for_each(|_| one(self));
+            self.out.clear();
+            let before = self.shape();
+            let counted = ALLOCATIONS.with(Cell::get);
+            (0..TICKS).for_each(|_| one(self));
+            let allocations = ALLOCATIONS.with(Cell::get) - counted;
+            if self.shape() == before && self.out.events.is_empty() {
+                return allocations;
+            }
+            assert!(Instant::now() < deadline, "this machine changes all the time");
+        }
+    }
+}
+
+/// What the loop's thread allocates in a thousand ticks.
+pub fn in_a_thousand_ticks() -> u64 {
+    Loop::new().steady(Loop::tick)
 }
 
 #[test]
 fn a_thousand_samples_allocate_nothing() {
-    let mut sampler = Sampler::open(&Sampling {
-        interval: Duration::from_secs(1),
-        fast_interval: Duration::from_millis(20),
-        mounts: None,
-        proc_root: "/proc".into(),
-        sys_root: "/sys".into(),
-    });
-    let mut sample = Sample::default();
-    let mut now = Moment::ORIGIN;
-    let mut tick = |sampler: &mut Sampler, sample: &mut Sample| {
-        now = now + Duration::from_secs(1);
-        sampler.sample(now, Scope::Full, sample);
-    };
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while sampler.facts().cpus == 0 || sample.instances(Family::Disk).is_empty() {
-        assert!(Instant::now() < deadline, "the slow thread does not deliver");
-        tick(&mut sampler, &mut sample);
-    }
-    loop {
-        tick(&mut sampler, &mut sample);
-        let before = shape(&sampler, &sample);
-        let counted = ALLOCATIONS.with(Cell::get);
-        for _ in 0..SAMPLES {
-            tick(&mut sampler, &mut sample);
-        }
-        let allocations = ALLOCATIONS.with(Cell::get) - counted;
-        if shape(&sampler, &sample) == before {
-            assert_eq!(allocations, 0, "in {SAMPLES} samples");
-            return;
-        }
-        assert!(Instant::now() < deadline, "this machine changes all the time");
-    }
+    assert_eq!(Loop::new().steady(Loop::sample), 0);
+}
+
+#[test]
+fn a_thousand_ticks_allocate_nothing() {
+    assert_eq!(in_a_thousand_ticks(), 0);
 }

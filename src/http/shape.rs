@@ -147,6 +147,8 @@ pub struct Events {
 pub struct Record {
     pub seq: u64,
     pub unix_ms: u64,
+    /// Since boot (CLOCK_BOOTTIME), to the microsecond.
+    pub at_seconds: f64,
     pub level: String,
     pub name: String,
     pub text: String,
@@ -167,6 +169,7 @@ impl From<&crate::events::Record> for Record {
         Self {
             seq: record.seq,
             unix_ms: record.unix_ms,
+            at_seconds: record.at_seconds,
             level: record.level.name().to_owned(),
             name: record.name.to_owned(),
             text: record.text.clone(),

@@ -1,0 +1,26 @@
+//! One file a part of the table.
+
+pub mod cpu;
+pub mod http;
+pub mod inside;
+pub mod lateness;
+pub mod memory;
+pub mod reaction;
+pub mod runaway;
+pub mod start;
+
+/// What other programs of this machine do must not quicken the pace that is measured.
+const CALM: &str = "
+[rule.cpu-emergency]
+enabled = false
+[rule.cpu-high]
+enabled = false
+[rule.cpu-pressure]
+enabled = false
+[rule.load-high]
+enabled = false
+[rule.memory-pressure]
+enabled = false
+[rule.disk-pressure]
+enabled = false
+";

@@ -1,0 +1,107 @@
+//! The figures that this project promises, measured at the daemon as it is shipped, next to its peers, in one run on one
+//! machine. It informs: a figure that is missed is shown and does not fail the run. Nothing here may harm the machine
+//! that it measures: memory is filled by 3 GiB at most, only loopback is used, and every process ends with its part.
+//!
+//! `cargo bench --bench daemon` runs all of it in under six minutes; names of parts run those: `-- memory cpu`.
+//! `NODE_GUARDIAN_BINARY` says which daemon; without it, the one that was built for the bench.
+
+mod client;
+mod daemon;
+mod figures;
+mod fill;
+mod histogram;
+mod process;
+mod servers;
+mod table;
+
+#[allow(dead_code, reason = "their own entries are not used here")]
+#[path = "../../tests/allocations.rs"]
+mod allocations;
+#[allow(dead_code, reason = "their own entries are not used here")]
+#[path = "../rules.rs"]
+mod rules;
+#[allow(dead_code, reason = "their own entries are not used here")]
+#[path = "../sample.rs"]
+mod sample;
+
+use std::env;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use table::{Row, Table};
+
+type Figures = Result<Vec<Row>, String>;
+
+struct Part {
+    name: &'static str,
+    /// Programs, each with the Debian package that has it.
+    needs: &'static [(&'static str, &'static str)],
+    measure: fn() -> Figures,
+}
+
+const HAPROXY: (&str, &str) = ("haproxy", "haproxy");
+const REDIS: (&str, &str) = ("redis-server", "redis-server");
+const EARLYOOM: (&str, &str) = ("earlyoom", "earlyoom");
+const EXPORTER: (&str, &str) = ("prometheus-node-exporter", "prometheus-node-exporter");
+
+const PARTS: [Part; 10] = [
+    Part { name: "memory", needs: &[HAPROXY, REDIS, EARLYOOM, EXPORTER], measure: figures::memory::measure },
+    Part { name: "cpu", needs: &[HAPROXY, REDIS, EARLYOOM, EXPORTER], measure: figures::cpu::measure },
+    Part { name: "sample", needs: &[("strace", "strace")], measure: figures::inside::sample },
+    Part { name: "rules", needs: &[], measure: figures::inside::rules },
+    Part { name: "allocations", needs: &[], measure: figures::inside::allocations },
+    Part { name: "runaway", needs: &[], measure: figures::runaway::measure },
+    Part { name: "lateness", needs: &[], measure: figures::lateness::measure },
+    Part { name: "reaction", needs: &[HAPROXY], measure: figures::reaction::measure },
+    Part { name: "http", needs: &[("wrk", "wrk"), ("nginx", "nginx-light")], measure: figures::http::measure },
+    Part { name: "start", needs: &[], measure: figures::start::measure },
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    if let Some((fill::FLAG, rest)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return fill::run(rest);
+    }
+    match measure(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(names: &[String]) -> Result<(), String> {
+    let known = || PARTS.map(|part| part.name).join(", ");
+    if let Some(unknown) = names.iter().find(|name| PARTS.iter().all(|part| part.name != **name)) {
+        return Err(format!("there is no part {unknown:?}; there are {}", known()));
+    }
+    let wanted: Vec<&Part> =
+        PARTS.iter().filter(|part| names.is_empty() || names.iter().any(|name| part.name == name)).collect();
+    missing(&wanted)?;
+    println!("daemon: {}", daemon::binary()?.display());
+    let mut table = Table::default();
+    for part in wanted {
+        let started = Instant::now();
+        eprint!("{:<12}", part.name);
+        table.add((part.measure)().map_err(|why| format!("{}: {why}", part.name))?);
+        eprintln!("{:>4} s", started.elapsed().as_secs());
+    }
+    table.print();
+    Ok(())
+}
+
+fn missing(parts: &[&Part]) -> Result<(), String> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<_> = env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).collect();
+    let there = |program: &str| folders.iter().any(|folder| Path::new(folder).join(program).exists());
+    let mut packages: Vec<&str> =
+        parts.iter().flat_map(|part| part.needs).filter(|need| !there(need.0)).map(|need| need.1).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    Err(format!("the figures are measured next to other programs; run: apt-get install {}", packages.join(" ")))
+}
