@@ -1,0 +1,4 @@
+//! The executable as a user runs it, with real servers: what it does to them and undoes, what it tells, how it ends.
+
+mod crash;
+mod guard;
