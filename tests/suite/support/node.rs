@@ -253,6 +253,15 @@ impl Daemon {
         self.until(&format!("{wanted:?} in force"), |daemon| (daemon.in_force() == wanted).then_some(()));
     }
 
+    /// An action of this verb, done.
+    pub fn until_in_force_of(&mut self, verb: &str) {
+        self.until(&format!("{verb} in force"), |daemon| {
+            let status = daemon.status();
+            let mut actions = status["in_force"].as_array()?.iter();
+            actions.any(|action| action["verb"] == verb && action["phase"] == "in_force").then_some(())
+        });
+    }
+
     /// Normal, with nothing in force and a sample taken.
     pub fn until_calm(&mut self) {
         self.until("calm", |daemon| is_calm(&daemon.status()).then_some(()));
