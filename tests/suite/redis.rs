@@ -63,12 +63,15 @@ fn shrink_evicts_gives_memory_back_and_is_undone_exactly() {
 #[test]
 fn what_redis_spends_on_answering_is_not_waited_for() {
     let server = Redis::start();
-    // So small that eviction ends closer to the limit than an answer is long.
-    server.fill("cache:", 60_000, 100);
     let mut desk = rebuildable(&server);
-    let report = desk.apply(1, "cache", Verb::Shrink, Amount::Bytes(6 << 20));
-    assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
-    assert!(report.took < Duration::from_millis(1500), "{:?}", report.took);
+    // How close to the limit an eviction ends is a matter of luck.
+    for round in 1..=4 {
+        server.fill("cache:", 20_000, 1000);
+        let report = desk.apply(round, "cache", Verb::Shrink, Amount::Bytes(6 << 20));
+        assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
+        assert!(report.took < Duration::from_millis(1500), "{:?}", report.took);
+        assert_eq!(desk.revert(round).outcome, Outcome::Applied);
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ const FLUSH_BUDGET: Duration = Duration::from_secs(10);
 /// 330 MB are freed in the background in 0.2 s, 200 MB evicted in under 1 s (measured on Redis 7.0).
 const SETTLE_BUDGET: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(20);
-/// INFO counts the buffers that it is being written to, so Redis reports a little more than the limit for ever.
+/// INFO counts the buffers that it is written to: what Redis reports can stay that little above the limit for seconds.
 const INFO_BYTES: u64 = 64 << 10;
 /// Less than this is what a resident set moves by anyway.
 const NOISE_BYTES: i64 = 1 << 20;
