@@ -2,6 +2,12 @@
 
 mod ask;
 mod crash;
+mod disk;
 mod drift;
+mod footprint;
 mod guard;
+mod manager;
+mod reload;
+mod servers;
 mod stop;
+mod unprivileged;

@@ -63,10 +63,12 @@ fn a_server_that_does_not_answer_is_owed_its_undo_until_the_next_start() {
     assert_eq!(in_the_journal(&node), ["throttle edge to 25%"]);
     assert!(node.log().contains("is the process stopped"), "{}", node.log());
 
-    edge.process().signal(Signal::SIGCONT);
-    assert_eq!(edge.limit("be/s1"), "2");
     node.set_available(60);
     let mut daemon = node.start();
+    daemon.until_in_force(&["throttle edge to 25% (in_doubt)"]);
+    assert_eq!(daemon.mode(), "recovering");
+    edge.process().signal(Signal::SIGCONT);
+    assert_eq!(edge.limit("be/s1"), "2");
     daemon.until_calm();
     assert_eq!((edge.face(), cache.face()), before);
     assert_eq!(daemon.told("inherited"), ["action 1 throttle edge to 25%: found in the journal"]);
@@ -92,6 +94,50 @@ fn a_second_request_to_stop_does_not_wait() {
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     assert_eq!(in_the_journal(&node), ["throttle edge to 25%"]);
     edge.process().signal(Signal::SIGCONT);
+}
+
+#[test]
+fn what_is_just_being_done_is_undone_too() {
+    let edge = Haproxy::start();
+    let before = edge.face();
+    let rule = short_of_memory(r#"{ throttle = "edge", to = "50%" }"#);
+    for end in [Signal::SIGTERM, Signal::SIGHUP] {
+        let node = Node::new(&(edge.section("edge", "admin.sock") + &rule));
+        let mut daemon = node.start();
+        daemon.until_control("edge", "applied");
+        edge.process().signal(Signal::SIGSTOP);
+        node.set_available(5);
+        daemon.until_in_force(&["throttle edge to 50% (applying)"]);
+        node.configure("");
+        daemon.signal(end);
+        std::thread::sleep(Duration::from_millis(100));
+        edge.process().signal(Signal::SIGCONT);
+        if end == Signal::SIGHUP {
+            daemon.until_calm();
+            daemon.signal(Signal::SIGTERM);
+        }
+        assert_eq!((daemon.wait(), edge.face()), (0, before.clone()), "{end}:\n{}", node.log());
+        assert_eq!(in_the_journal(&node), [""; 0]);
+    }
+}
+
+#[test]
+fn after_a_crash_all_of_it_is_undone_last_first() {
+    let (edge, cache) = (Haproxy::start(), Redis::start());
+    let before = (edge.face(), cache.face());
+    let (node, daemon) = in_an_emergency(&edge, &cache);
+    daemon.kill();
+    assert_eq!(in_the_journal(&node), ["throttle edge to 25%", "shrink cache to 64.0MiB"]);
+    let nobody = node.ask(&["status"]);
+    assert!(nobody.code == 69 && nobody.err.contains("nobody answers at"), "{nobody:?}");
+    node.set_available(60);
+    let mut daemon = node.start();
+    daemon.until_calm();
+    let released = daemon.events();
+    let released = released.iter().filter(|event| event.name() == "released");
+    assert_eq!(released.map(|event| event.field("action_id").unwrap()).collect::<Vec<_>>(), ["2", "1"]);
+    assert_eq!((edge.face(), cache.face()), before);
+    assert_eq!(daemon.stop(), 0);
 }
 
 #[test]
