@@ -75,14 +75,22 @@ fn forbidden(socket: &Path) -> String {
         Ok(None) | Err(_) => gid.to_string(),
     };
     let mode = metadata.mode() & 0o777;
-    format!(
-        "may not open {path}, which belongs to group {group} with mode {mode:04o}: run `usermod -aG {group} \
-         node-guardian` and restart the guardian"
-    )
+    // Connecting takes the right to write.
+    let advice = if mode & 0o020 == 0 || gid.as_raw() == 0 {
+        "let a group of its own open it (HAProxy: `mode 660 group NAME` on that `stats socket` line; Redis: \
+         `unixsocketperm 770`), and add the guardian's user to that group"
+            .to_owned()
+    } else {
+        format!("run `usermod -aG {group} node-guardian` and restart the guardian")
+    };
+    format!("may not open {path}, which belongs to group {group} with mode {mode:04o}: {advice}")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -101,5 +109,15 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let detail = connecting("Redis", file.path(), &io::ErrorKind::PermissionDenied.into()).detail;
         assert!(detail.contains("belongs to group") && detail.contains("0600"), "{detail}");
+        assert!(detail.contains("mode 660") && !detail.contains("usermod"), "a group that may not either: {detail}");
+    }
+
+    #[test]
+    fn who_is_to_join_a_group_is_told_which() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::set_permissions(file.path(), fs::Permissions::from_mode(0o660)).unwrap();
+        let gid = fs::metadata(file.path()).unwrap().gid();
+        let detail = connecting("Redis", file.path(), &io::ErrorKind::PermissionDenied.into()).detail;
+        assert_eq!(detail.contains("usermod -aG"), gid != 0, "nobody is to join root's: {detail}");
     }
 }

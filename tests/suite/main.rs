@@ -3,6 +3,7 @@
 mod again;
 mod cli;
 mod config;
+mod daemon;
 mod edges;
 mod faults;
 mod haproxy;

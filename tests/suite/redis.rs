@@ -46,7 +46,7 @@ fn shrink_evicts_gives_memory_back_and_is_undone_exactly() {
     let limit: u64 = server.setting("maxmemory").parse().unwrap();
     assert!((50 << 20..80 << 20).contains(&limit), "{limit}");
     assert_eq!(server.setting("maxmemory-policy"), "allkeys-lru");
-    assert!(server.info("used_memory") <= limit);
+    assert!(server.info("used_memory") <= limit + (64 << 10));
     assert!(report.freed_bytes.unwrap() > 5 * MIB, "{}", report.detail);
 
     let report = desk.apply(1, "cache", Verb::Shrink, Amount::Keep(25.0));
@@ -58,6 +58,20 @@ fn shrink_evicts_gives_memory_back_and_is_undone_exactly() {
     assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
     assert_eq!((server.setting("maxmemory"), server.setting("maxmemory-policy")), before);
     assert!(desk.journaled().is_empty());
+}
+
+#[test]
+fn what_redis_spends_on_answering_is_not_waited_for() {
+    let server = Redis::start();
+    let mut desk = rebuildable(&server);
+    // How close to the limit an eviction ends is a matter of luck.
+    for round in 1..=4 {
+        server.fill("cache:", 20_000, 1000);
+        let report = desk.apply(round, "cache", Verb::Shrink, Amount::Bytes(6 << 20));
+        assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
+        assert!(report.took < Duration::from_millis(1500), "{:?}", report.took);
+        assert_eq!(desk.revert(round).outcome, Outcome::Applied);
+    }
 }
 
 #[test]

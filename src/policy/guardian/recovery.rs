@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::super::event::{Event, Mode};
-use super::super::mitigation::{Amount, Verb};
+use super::super::mitigation::{Amount, Mitigation, Verb};
 use super::super::moment::Moment;
 use super::super::rule::Severity;
 use super::super::view::{Phase, State};
@@ -45,9 +45,15 @@ impl Guardian {
 
     fn last_releasable(&self, now: Moment) -> Option<usize> {
         self.claims.iter().rposition(|claim| match claim.rule {
-            None => self.mode.mode != Mode::Emergency,
+            None => self.mode.mode != Mode::Emergency || !self.may_be_wanted(&claim.mitigation),
             Some(rule) => self.lives[rule].state == State::Releasing && !self.is_held(now, rule),
         })
+    }
+
+    /// While an emergency lasts, what a restart or a changed rule left behind stays, if some rule may climb to it again.
+    fn may_be_wanted(&self, knob: &Mitigation) -> bool {
+        let rules = self.plan.rules().iter().filter(|rule| !rule.dry_run);
+        rules.flat_map(|rule| &rule.steps).any(|step| step.mitigation.same_knob(knob))
     }
 
     /// The hold keeps what emergency rules put in force.

@@ -89,6 +89,13 @@ impl Haproxy {
         }
     }
 
+    /// The same as configuration, through this of its sockets.
+    pub fn section(&self, name: &str, socket: &str) -> String {
+        let socket = self.path(socket);
+        let socket = socket.display();
+        format!("[control.haproxy.{name}]\nsocket = \"{socket}\"\nfrontends = [\"web\"]\nbackends = [\"be\"]\n")
+    }
+
     pub fn ask(&self, command: &str) -> String {
         let mut stream = UnixStream::connect(self.path("admin.sock")).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();

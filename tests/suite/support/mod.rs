@@ -4,8 +4,10 @@
 
 pub mod desk;
 pub mod haproxy;
+pub mod node;
 pub mod proxy;
 pub mod redis;
+pub mod trap;
 pub mod web;
 
 use std::process::{Child, Command, Stdio};

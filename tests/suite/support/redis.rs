@@ -63,6 +63,21 @@ impl Redis {
         }
     }
 
+    /// A pure cache as configuration, through this of its sockets.
+    pub fn section(&self, name: &str, socket: &str) -> String {
+        let (socket, password) = (self.path(socket), self.path("password"));
+        let (socket, password) = (socket.display(), password.display());
+        format!(
+            "[control.redis.{name}]\nsocket = \"{socket}\"\nusername = \"guardian\"\npassword_file = \"{password}\"\n\
+             cache_only = true\n"
+        )
+    }
+
+    /// Everything that the guardian may ever have touched.
+    pub fn face(&self) -> String {
+        format!("{} {}", self.setting("maxmemory"), self.setting("maxmemory-policy"))
+    }
+
     pub fn tcp(&self) -> Address {
         Address::Tcp(format!("127.0.0.1:{}", self.port))
     }

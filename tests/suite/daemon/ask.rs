@@ -1,0 +1,127 @@
+//! What the other subcommands say about a running daemon and do to it: words, figures, exit codes.
+
+use super::super::support::haproxy::Haproxy;
+use super::super::support::node::{Node, short_of_memory};
+use super::super::support::redis::Redis;
+
+const STEPS: &str =
+    r#"{ throttle = "edge", to = "50%", settle = "300ms" }, { shrink = "cache", to = "64MiB", settle = "30s" }"#;
+
+#[test]
+fn a_person_is_told_what_is_in_force_and_why_and_can_end_it() {
+    let (edge, cache) = (Haproxy::start(), Redis::start());
+    let before = (edge.face(), cache.face());
+    let rule = short_of_memory(STEPS).replace("300ms\"\nsteps", "60s\"\nsteps");
+    let node = Node::new(&(edge.section("edge", "admin.sock") + &cache.section("cache", "redis.sock") + &rule));
+    let mut daemon = node.start();
+    daemon.until_control("edge", "applied");
+    daemon.until_control("cache", "applied");
+    let calm = node.ask(&["status"]);
+    assert_eq!((calm.code, calm.err.as_str()), (0, ""), "{}", calm.out);
+    assert!(calm.out.contains("NORMAL for ") && calm.out.contains("IN FORCE\n  nothing\n"), "{}", calm.out);
+    assert!(calm.out.contains("edge (haproxy): ready") && calm.out.contains("quiet: short"), "{}", calm.out);
+    let calm = node.ask(&["explain", "short"]);
+    assert!(calm.code == 0 && calm.out.contains("quiet"), "{calm:?}");
+
+    node.set_available(5);
+    daemon.until_in_force(&["throttle edge to 50%", "shrink cache to 64.0MiB"]);
+    let page = node.ask(&["status"]);
+    assert_eq!((page.code, page.err.as_str()), (1, ""));
+    for line in ["EMERGENCY for ", "because of short", "throttle edge to 50% for ", "server be/s1 maxconn 8 → 4"] {
+        assert!(page.out.contains(line), "no {line:?} in\n{}", page.out);
+    }
+    assert!(page.out.contains("beyond < 10.0% short"), "{}", page.out);
+    assert!(page.out.lines().all(|line| line.chars().count() <= 80), "{}", page.out);
+    let json = node.ask(&["status", "--json"]);
+    assert_eq!((json.code, json.err.as_str()), (1, ""));
+    let status: serde_json::Value = serde_json::from_str(&json.out).expect("nothing but JSON");
+    assert_eq!((status["mode"].as_str(), status["in_force"].as_array().unwrap().len()), (Some("emergency"), 2));
+    let why = node.ask(&["explain", "short"]);
+    assert_eq!((why.code, why.err.as_str()), (0, ""));
+    for part in ["short (emergency", "firing for ", "5.0%", "throttle edge to 50%", "shrink cache to 64.0MiB"] {
+        assert!(why.out.contains(part), "no {part:?} in\n{}", why.out);
+    }
+
+    let released = node.ask(&["release"]);
+    assert_eq!((released.code, released.err.as_str()), (0, ""), "{}", released.out);
+    assert!(released.out.contains("server be/s1 maxconn back to 8"), "{}", released.out);
+    assert!(released.out.contains("maxmemory back to 0"), "{}", released.out);
+    assert_eq!((edge.face(), cache.face()), before, "reverted when the command returns");
+    // It is as short of memory as ever, but its rule cools down.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let status = daemon.status();
+    assert_eq!((status["rules"][0]["state"].as_str(), status["mode"].as_str()), (Some("cooling"), Some("normal")));
+    assert_eq!((edge.face(), cache.face()), before);
+    let why = node.ask(&["explain", "short"]).out;
+    assert!(why.contains("cooling") && why.contains("may fire again in "), "{why}");
+    assert_eq!(node.ask(&["release"]).out, "nothing is in force\n");
+    assert_eq!(node.ask(&["status"]).code, 0);
+    assert_eq!(daemon.stop(), 0);
+    for arguments in [&["status"][..], &["status", "--json"], &["explain"], &["release"]] {
+        let nobody = node.ask(arguments);
+        assert_eq!((nobody.code, nobody.out.as_str()), (69, ""), "{arguments:?}");
+        assert_eq!(nobody.err.lines().count(), 1, "{}", nobody.err);
+    }
+}
+
+#[test]
+fn one_action_can_be_released_by_its_number() {
+    let (edge, cache) = (Haproxy::start(), Redis::start());
+    let other = "[rule.other]\nwhen = \"memory.available_percent < 11%\"\nclear_for = \"200ms\"\ncooldown = \"60s\"\n\
+                 steps = [{ shrink = \"cache\", to = \"64MiB\" }]\n";
+    let rule = short_of_memory(r#"{ throttle = "edge", to = "50%" }"#);
+    let node = Node::new(&(edge.section("edge", "admin.sock") + &cache.section("cache", "redis.sock") + &rule + other));
+    let mut daemon = node.start();
+    node.set_available(5);
+    daemon.until("both", |daemon| (daemon.in_force().len() == 2).then_some(()));
+    let status = daemon.status();
+    let actions = status["in_force"].as_array().unwrap();
+    let shrink = actions.iter().find(|action| action["verb"] == "shrink").unwrap()["id"].to_string();
+    daemon.until_in_force_of("shrink");
+    let released = node.ask(&["release", &shrink]);
+    assert_eq!((released.code, released.err.as_str()), (0, ""));
+    assert!(released.out.contains("maxmemory back to 0"), "{}", released.out);
+    assert_eq!((edge.limit("be/s1").as_str(), cache.setting("maxmemory").as_str()), ("4", "0"));
+    assert_eq!(daemon.in_force(), ["throttle edge to 50%"]);
+    let unknown = node.ask(&["release", "999"]);
+    assert!(unknown.code == 1 && unknown.err.contains("not in force: 999"), "{unknown:?}");
+    assert_eq!(daemon.stop(), 0);
+    assert_eq!(edge.limit("be/s1"), "8");
+}
+
+#[test]
+fn check_live_asks_every_control_and_changes_nothing() {
+    let (edge, cache) = (Haproxy::start(), Redis::start());
+    let before = (edge.face(), cache.face());
+    let node = Node::new(&(edge.section("edge", "admin.sock") + &cache.section("cache", "redis.sock")));
+    let config = node.path("config.toml");
+    let config = config.to_str().unwrap();
+    let fine = node.ask(&["check", config, "--live"]);
+    assert_eq!(fine.code, 0, "{fine:?}");
+    assert!(fine.out.contains("edge   usable ") && fine.out.contains("cache  usable "), "{}", fine.out);
+    let refusing = edge.section("edge", "user.sock") + &cache.section("cache", "nobody.sock");
+    node.configure(&refusing);
+    assert_eq!(node.ask(&["check", config]).code, 0, "without --live nobody is asked");
+    let bad = node.ask(&["check", config, "--live"]);
+    assert_eq!(bad.code, 78, "{bad:?}");
+    assert!(bad.out.contains("edge   refused ") && bad.out.contains("level admin"), "{}", bad.out);
+    assert!(bad.out.contains("cache  unreachable ") && bad.out.contains("does not exist"), "{}", bad.out);
+    assert_eq!((edge.face(), cache.face()), before);
+}
+
+#[test]
+fn a_bad_configuration_is_pointed_at_by_check_and_run_alike() {
+    let node = Node::new(
+        "[control.haproxy.edge]\nsocket = \"/nowhere.sock\"\n[rule.bad]\nwhen = \"memory.availble_percent < 10%\"\nsteps = [{ throttle = \"edg\", to = \"50%\" }]\n",
+    );
+    let config = node.path("config.toml");
+    let config = config.to_str().unwrap();
+    for arguments in [&["check", config][..], &["run", "--config", config]] {
+        let said = node.ask(arguments);
+        assert_eq!((said.code, said.out.as_str()), (78, ""), "{arguments:?}");
+        for part in ["memory.available_percent", "did you mean", "edge", "^^^", &format!("{config}:")] {
+            assert!(said.err.contains(part), "no {part:?} in\n{}", said.err);
+        }
+    }
+    assert!(!node.path("state").exists() && !node.path("admin.sock").exists(), "nothing was started");
+}

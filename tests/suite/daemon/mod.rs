@@ -1,0 +1,13 @@
+//! The executable as a user runs it, with real servers: what it does to them and undoes, what it tells, how it ends.
+
+mod ask;
+mod crash;
+mod disk;
+mod drift;
+mod footprint;
+mod guard;
+mod manager;
+mod reload;
+mod servers;
+mod stop;
+mod unprivileged;

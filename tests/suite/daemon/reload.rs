@@ -1,0 +1,131 @@
+//! A new configuration while something is in force.
+
+use nix::sys::signal::Signal;
+
+use super::super::support::haproxy::Haproxy;
+use super::super::support::node::{Daemon, Node, short_of_memory};
+use super::super::support::redis::Redis;
+
+const BOTH: &str = r#"{ throttle = "edge", to = "50%", settle = "100ms" }, { shrink = "cache", to = "64MiB" }"#;
+
+fn in_an_emergency(edge: &Haproxy, cache: &Redis) -> (Node, Daemon) {
+    let node = Node::new(
+        &(edge.section("edge", "admin.sock") + &cache.section("cache", "redis.sock") + &short_of_memory(BOTH)),
+    );
+    let mut daemon = node.start();
+    node.set_available(5);
+    daemon.until_in_force(&["throttle edge to 50%", "shrink cache to 64.0MiB"]);
+    (node, daemon)
+}
+
+#[test]
+fn a_bad_configuration_is_refused_whole_and_nothing_changes() {
+    let (edge, cache) = (Haproxy::start(), Redis::start());
+    let before = (edge.face(), cache.face());
+    let (node, mut daemon) = in_an_emergency(&edge, &cache);
+    node.configure("[rule.short]\nwhen = \"memory.availble_percent < 10%\"\n[sampling2]\n");
+    daemon.signal(Signal::SIGHUP);
+    let refused = daemon.until_told("reload_refused", "the old one stays");
+    for part in ["memory.available_percent", "sampling", "^^^", "config.toml:"] {
+        assert!(refused.text().contains(part), "no {part:?} in {}", refused.text());
+    }
+    assert_eq!(daemon.in_force(), ["throttle edge to 50%", "shrink cache to 64.0MiB"]);
+    assert_eq!((edge.limit("be/s1").as_str(), cache.face().as_str()), ("4", "67108864 allkeys-lru"));
+    node.set_available(60);
+    daemon.until_calm();
+    assert_eq!((edge.face(), cache.face()), before);
+    assert_eq!(daemon.stop(), 0);
+}
+
+#[test]
+fn an_unchanged_configuration_disturbs_nothing() {
+    let (edge, cache) = (Haproxy::start(), Redis::start());
+    let (node, mut daemon) = in_an_emergency(&edge, &cache);
+    daemon.signal(Signal::SIGHUP);
+    daemon.until_told("reloaded", "config.toml");
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    assert_eq!(daemon.in_force(), ["throttle edge to 50%", "shrink cache to 64.0MiB"]);
+    assert_eq!((daemon.told("acted").len(), daemon.told("releasing").len()), (2, 0));
+    assert_eq!((daemon.mode().as_str(), daemon.told("rule_fired").len()), ("emergency", 1));
+    node.set_available(60);
+    daemon.until_calm();
+    assert_eq!(daemon.stop(), 0);
+}
+
+#[test]
+fn what_a_removed_rule_had_in_force_is_released() {
+    let (edge, cache) = (Haproxy::start(), Redis::start());
+    let before = (edge.face(), cache.face());
+    let (node, mut daemon) = in_an_emergency(&edge, &cache);
+    node.configure(&(edge.section("edge", "admin.sock") + &cache.section("cache", "redis.sock")));
+    daemon.signal(Signal::SIGHUP);
+    daemon.until_told("reloaded", "config.toml");
+    daemon.until_calm();
+    assert_eq!((edge.face(), cache.face()), before);
+    assert_eq!(daemon.status()["rules"].as_array().unwrap().len(), 0);
+    assert_eq!(daemon.told("released").len(), 2);
+    assert_eq!(daemon.stop(), 0);
+}
+
+#[test]
+fn a_control_that_is_removed_while_in_force_is_restored_at_where_it_was() {
+    let (edge, cache) = (Haproxy::start(), Redis::start());
+    let before = (edge.face(), cache.face());
+    let (node, mut daemon) = in_an_emergency(&edge, &cache);
+    let only_the_cache = r#"{ shrink = "cache", to = "64MiB" }"#;
+    node.configure(&(cache.section("cache", "redis.sock") + &short_of_memory(only_the_cache)));
+    daemon.signal(Signal::SIGHUP);
+    daemon.until_told("released", "throttle edge to 50%");
+    assert_eq!(edge.face(), before.0);
+    daemon.until_in_force(&["shrink cache to 64.0MiB"]);
+    assert_eq!(cache.face(), "67108864 allkeys-lru");
+    let status = daemon.status();
+    let names: Vec<_> = status["controls"].as_array().unwrap().iter().map(|control| &control["name"]).collect();
+    assert_eq!(names, ["cache"]);
+    node.set_available(60);
+    daemon.until_calm();
+    assert_eq!((edge.face(), cache.face()), before);
+    assert_eq!(daemon.stop(), 0);
+}
+
+#[test]
+fn a_control_that_moves_while_in_force_is_restored_at_its_old_place() {
+    let (old, new) = (Haproxy::start(), Haproxy::start());
+    let before = (old.face(), new.face());
+    let rule = short_of_memory(r#"{ throttle = "edge", to = "50%" }"#);
+    let node = Node::new(&(old.section("edge", "admin.sock") + &rule));
+    let mut daemon = node.start();
+    node.set_available(5);
+    daemon.until_in_force(&["throttle edge to 50%"]);
+    node.configure(&(new.section("edge", "admin.sock") + &rule));
+    daemon.signal(Signal::SIGHUP);
+    daemon.until_told("reloaded", "config.toml");
+    node.set_available(60);
+    daemon.until_calm();
+    assert_eq!((old.face(), new.face()), before);
+    // From now on it is the new one.
+    daemon.until_told("rule_quiet", "short");
+    node.set_available(5);
+    daemon.until_in_force(&["throttle edge to 50%"]);
+    assert_eq!((old.face(), new.limit("be/s1").as_str()), (before.0.clone(), "4"));
+    node.set_available(60);
+    daemon.until_calm();
+    assert_eq!((old.face(), new.face()), before);
+    assert_eq!(daemon.stop(), 0);
+}
+
+#[test]
+fn a_level_that_forbids_it_lets_go_at_once() {
+    let (edge, cache) = (Haproxy::start(), Redis::start());
+    let before = (edge.face(), cache.face());
+    let (node, mut daemon) = in_an_emergency(&edge, &cache);
+    let text = std::fs::read_to_string(node.path("config.toml")).unwrap();
+    std::fs::write(node.path("config.toml"), format!("level = \"minimal\"\n{text}")).unwrap();
+    daemon.signal(Signal::SIGHUP);
+    daemon.until_told("reloaded", "config.toml");
+    daemon.until("both released", |daemon| (daemon.told("released").len() == 2).then_some(()));
+    assert_eq!((edge.face(), cache.face()), before);
+    assert_eq!(daemon.status()["level"], "minimal");
+    assert_eq!(daemon.in_force(), [""; 0]);
+    assert_eq!(daemon.stop(), 0);
+}

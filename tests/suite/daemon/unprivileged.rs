@@ -1,0 +1,80 @@
+//! Without root: it guards what it may, and says what it cannot see.
+
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::process::Command;
+
+use nix::unistd::geteuid;
+
+use super::super::support::haproxy::Haproxy;
+use super::super::support::node::{Daemon, EXECUTABLE, Node, short_of_memory};
+
+const NOBODY: u32 = 65534;
+
+/// As nobody, from a copy that nobody may run, wherever this source lies.
+fn start(node: &Node) -> Daemon {
+    let mut command = Command::new(EXECUTABLE);
+    if geteuid().is_root() {
+        let copy = node.path("node-guardian");
+        std::fs::copy(EXECUTABLE, &copy).unwrap();
+        std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755)).unwrap();
+        chown(node.path(""), Some(NOBODY), Some(NOBODY)).unwrap();
+        command = Command::new("setpriv");
+        let nobody = NOBODY.to_string();
+        command.args(["--reuid", &nobody, "--regid", &nobody, "--clear-groups", "--no-new-privs"]).arg(copy);
+    }
+    let mut daemon = node.launch(command);
+    daemon.until("the first tick", |daemon| (daemon.try_get("/status")?.json()["tick"].as_u64()? > 0).then_some(()));
+    daemon
+}
+
+fn blind(daemon: &Daemon) -> Vec<(String, String)> {
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let status = daemon.status();
+    let spots = status["blind_spots"].as_array().unwrap().iter();
+    spots.map(|spot| (text(&spot["what"]), text(&spot["why"]))).collect()
+}
+
+#[test]
+fn it_starts_serves_and_says_what_it_is_refused() {
+    let edge = Haproxy::start();
+    let before = edge.face();
+    let node =
+        Node::new(&(edge.section("edge", "admin.sock") + &short_of_memory(r#"{ throttle = "edge", to = "50%" }"#)));
+    let mut daemon = start(&node);
+    let spots = blind(&daemon);
+    for (what, advice) in [("real-time scheduling", "CAP_SYS_NICE"), ("locked memory", "CAP_IPC_LOCK")] {
+        let spot = spots.iter().find(|(known, _)| known == what);
+        assert!(spot.is_some_and(|(_, why)| why.contains(advice)), "{what}: {spots:?}");
+    }
+    let page = node.ask(&["status"]);
+    assert!(page.code == 0 && page.out.contains("CANNOT SEE\n"), "{page:?}");
+    assert!(page.out.contains("real-time scheduling\n"), "{}", page.out);
+    if geteuid().is_root() {
+        let detail = daemon.until_control("edge", "unreachable");
+        assert!(detail.contains("mode 0600") && detail.contains("stats socket"), "{detail}");
+        node.set_available(5);
+        daemon.until_told("acted", "throttle edge to 50%: unreachable");
+        assert_eq!((daemon.mode().as_str(), edge.face()), ("emergency", before.clone()));
+    }
+    node.set_available(60);
+    daemon.until_calm();
+    assert_eq!(daemon.stop(), 0);
+    assert_eq!(edge.face(), before);
+}
+
+#[test]
+fn a_server_that_lets_it_in_is_throttled_and_restored() {
+    let edge = Haproxy::start();
+    let before = edge.face();
+    std::fs::set_permissions(edge.path(""), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(edge.path("admin.sock"), std::fs::Permissions::from_mode(0o666)).unwrap();
+    let node =
+        Node::new(&(edge.section("edge", "admin.sock") + &short_of_memory(r#"{ throttle = "edge", to = "50%" }"#)));
+    let mut daemon = start(&node);
+    node.set_available(5);
+    daemon.until_in_force(&["throttle edge to 50%"]);
+    assert_eq!(edge.limit("be/s1"), "4");
+    assert_eq!(node.ask(&["release"]).code, 0, "root may always change things");
+    assert_eq!(edge.face(), before);
+    assert_eq!(daemon.stop(), 0);
+}
