@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use serde::Serialize;
 
@@ -158,15 +158,20 @@ impl Log {
         self.ring().last
     }
 
-    fn append(&self, build: impl FnOnce(u64) -> Record) -> Arc<Record> {
-        let mut ring = self.ring();
-        ring.last += 1;
-        let record = Arc::new(build(ring.last));
-        if ring.records.len() == KEPT {
-            ring.records.pop_front();
+    /// Takes over the records, unless a reader has the ring this very moment.
+    fn take(&self, records: &mut Vec<Arc<Record>>) {
+        let mut ring = match self.0.try_lock() {
+            Ok(ring) => ring,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        for record in records.drain(..) {
+            if ring.records.len() == KEPT {
+                ring.records.pop_front();
+            }
+            ring.last = record.seq;
+            ring.records.push_back(record);
         }
-        ring.records.push_back(Arc::clone(&record));
-        record
     }
 
     fn ring(&self) -> MutexGuard<'_, Ring> {
@@ -174,14 +179,18 @@ impl Log {
     }
 }
 
-/// Held by the loop.
+/// Held by the loop, which never waits for a reader of the log.
 #[derive(Debug)]
-pub struct Events(Arc<Log>);
+pub struct Events {
+    log: Arc<Log>,
+    last: u64,
+    waiting: Vec<Arc<Record>>,
+}
 
 impl Events {
     #[must_use]
     pub const fn new(log: Arc<Log>) -> Self {
-        Self(log)
+        Self { log, last: 0, waiting: Vec::new() }
     }
 
     pub fn emit(&mut self, unix_ms: u64, event: Event) {
@@ -189,7 +198,18 @@ impl Events {
         tally::count(&event);
         let (level, name, text) = (event.level(), event.name(), event.to_string());
         let fields = event.fields();
-        write_line(&self.0.append(|seq| Record { seq, unix_ms, at_seconds, level, name, text, fields }));
+        self.last += 1;
+        let record = Arc::new(Record { seq: self.last, unix_ms, at_seconds, level, name, text, fields });
+        write_line(&record);
+        self.waiting.push(record);
+        self.flush();
+    }
+
+    /// Gives the log what a reader kept from it; call it at every tick.
+    pub fn flush(&mut self) {
+        if !self.waiting.is_empty() {
+            self.log.take(&mut self.waiting);
+        }
     }
 
     /// Makes the counters of these rules visible at zero, so that their first increase shows in a rate.
@@ -199,7 +219,7 @@ impl Events {
 
     #[must_use]
     pub const fn log(&self) -> &Arc<Log> {
-        &self.0
+        &self.log
     }
 }
 

@@ -102,6 +102,12 @@ impl Inbox {
         self.bell.wake.as_fd()
     }
 
+    /// Wakes the loop again, for messages that it has left.
+    pub fn ring(&self) {
+        // A counter that is full has been rung.
+        self.bell.wake.write(1).ok();
+    }
+
     /// Silences the bell; call it before taking the messages.
     pub fn hush(&self) {
         // An empty counter answers EAGAIN, which is just as silent.

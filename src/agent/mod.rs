@@ -19,6 +19,7 @@ use crate::policy;
 use crate::policy::event::Mode;
 use crate::policy::guardian::{Decisions, Guardian, Input};
 use crate::policy::metric::Metric;
+use crate::policy::mitigation::Outcome;
 use crate::policy::moment::Moment;
 use crate::policy::plan::Plan;
 use crate::policy::sample::Sample;
@@ -30,6 +31,9 @@ use wait::Woken;
 /// A stop waits this long for reverts to be answered; what is still owed then stays in the journal for the next start.
 /// Well within systemd's default `TimeoutStopSec=` of 90 s.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
+
+/// So many, then the clock is looked at again: no flood of messages delays a tick.
+const MESSAGES_AT_ONCE: u32 = 64;
 
 /// After the kernel told that tasks wait for memory, everything is watched closely for this long. Waiting for a disk or a
 /// CPU is a busy node's daily life: it is worth one early look.
@@ -120,6 +124,7 @@ impl Agent {
                 self.tick(now);
             }
             if self.is_done(now) {
+                self.tell_owed();
                 return Ok(());
             }
             due = self.ticked_at + self.until_next(now);
@@ -138,6 +143,7 @@ impl Agent {
         self.tick += 1;
         self.ticked_at = now;
         self.publish();
+        self.parts.events.flush();
         self.parts.notifier.tick(now);
         self.tick_seconds = elapsed(now).as_secs_f64();
         if self.tick == 1 {
@@ -190,32 +196,42 @@ impl Agent {
 
     fn read_messages(&mut self, now: Moment) {
         self.parts.inbox.hush();
-        let mut told = false;
+        let mut read = 0;
         while let Some(message) = self.parts.inbox.take() {
-            told = true;
+            read += 1;
             match message {
                 Message::Report(report) => {
                     self.parts.guardian.step(now, Input::Reported(report), &mut self.out);
                 }
-                Message::Probed(control) => self.note_control(control),
+                Message::Probed(control) => self.note_control(now, control),
                 Message::Release(ids) => self.parts.guardian.step(now, Input::Release(&ids), &mut self.out),
                 Message::Reload => self.reload(now),
                 Message::Stop => self.stop(now),
                 Message::Describe => self.describe(),
             }
             self.perform(now);
+            if read == MESSAGES_AT_ONCE {
+                self.parts.inbox.ring();
+                break;
+            }
         }
-        if told {
+        if read > 0 {
             self.publish();
         }
     }
 
-    fn note_control(&mut self, control: ControlView) {
+    fn note_control(&mut self, now: Moment, control: ControlView) {
+        if !self.parts.settings.controls.iter().any(|known| known.name == control.name) {
+            return;
+        }
         let known = self.controls.iter().position(|known| known.name == control.name);
         let changed = known.is_none_or(|at| self.controls[at].state != control.state);
         let controls = Arc::make_mut(&mut self.controls);
         if changed {
             let (name, state, detail) = (Arc::clone(&control.name), control.state, Arc::clone(&control.detail));
+            if state == Outcome::Applied.name() {
+                self.parts.guardian.step(now, Input::Usable(&name), &mut self.out);
+            }
             self.parts.events.emit(clock::unix_ms(), Event::Daemon(Daemon::Control { name, state, detail }));
         }
         match known {
@@ -228,6 +244,9 @@ impl Agent {
     }
 
     fn reload(&mut self, now: Moment) {
+        if self.stop_by.is_some() {
+            return;
+        }
         self.parts.notifier.reloading();
         let unix_ms = clock::unix_ms();
         let told = match (self.parts.reload)() {
@@ -282,6 +301,14 @@ impl Agent {
 
     fn is_done(&self, now: Moment) -> bool {
         self.stop_by.is_some_and(|by| self.parts.guardian.owes_nothing() || now >= by)
+    }
+
+    /// What a stop could not undo in its time is undone by the next start, and somebody should know.
+    fn tell_owed(&self) {
+        for action in self.parts.guardian.owed() {
+            let (id, mitigation, detail) = (action.id, &action.mitigation, &*action.detail);
+            tracing::error!(action = %id, %mitigation, detail, "still owed: the next start of node-guardian undoes it");
+        }
     }
 
     /// One line for each thing that is in force, on request.

@@ -142,8 +142,12 @@ fn guard(settings: Settings, warnings: &Complaints, source: Source) -> Result<()
     ended
 }
 
+fn inherit(entry: &Entry) -> Inherited {
+    Inherited { id: entry.id, mitigation: entry.mitigation.clone(), rule: Arc::clone(&entry.rule) }
+}
+
 struct Opened {
-    journal: Result<Journal, JournalError>,
+    journal: Result<Journal, NoJournal>,
     inherited: Vec<Inherited>,
     next_id: ActionId,
 }
@@ -155,11 +159,6 @@ fn open_journal(settings: &Settings, events: &mut Events, blind_spots: &mut Vec<
             if let Some(what) = opened.damage {
                 events.emit(clock::unix_ms(), Event::Daemon(Daemon::JournalDamage { what }));
             }
-            let inherit = |entry: &Entry| Inherited {
-                id: entry.id,
-                mitigation: entry.mitigation.clone(),
-                rule: Arc::clone(&entry.rule),
-            };
             let inherited = opened.journal.entries().iter().map(inherit).collect();
             let next_id = opened.journal.next_id();
             Ok(Opened { journal: Ok(opened.journal), inherited, next_id })
@@ -169,23 +168,28 @@ fn open_journal(settings: &Settings, events: &mut Events, blind_spots: &mut Vec<
             let why = format!("nothing will be changed, because the journal cannot be opened: {error}");
             events.emit(clock::unix_ms(), Event::Daemon(Daemon::JournalFailed { why: why.clone() }));
             blind_spots.push(BlindSpot { what: settings.state_directory.display().to_string(), why });
-            Ok(Opened { journal: Err(error), inherited: Vec::new(), next_id: ActionId(1) })
+            // What it says is in force is undone all the same: that is safe to repeat, so nothing need be written.
+            let entries = Journal::peek(&settings.state_directory).unwrap_or_default();
+            let inherited = entries.iter().map(inherit).collect();
+            let next_id = ActionId(entries.iter().map(|entry| entry.id.0 + 1).max().unwrap_or(1));
+            Ok(Opened { journal: Err(NoJournal { why: error.to_string(), entries }), inherited, next_id })
         }
     }
 }
 
-fn start_workers(journal: Result<Journal, JournalError>, settings: &Settings, door: &Door) -> Result<Workers, String> {
+fn start_workers(journal: Result<Journal, NoJournal>, settings: &Settings, door: &Door) -> Result<Workers, String> {
     let controls = settings.controls.clone();
     let started = match journal {
         Ok(journal) => Workers::start(journal, controls, door.clone()),
-        Err(error) => Workers::start(NoJournal { why: error.to_string() }, controls, door.clone()),
+        Err(none) => Workers::start(none, controls, door.clone()),
     };
     started.map_err(|error| format!("cannot start the thread that acts: {error}"))
 }
 
-/// Refuses every change, since none could be undone after a crash.
+/// Refuses every change, since none could be undone after a crash; knows what an older guardian left in force.
 struct NoJournal {
     why: String,
+    entries: Vec<Entry>,
 }
 
 impl Record for NoJournal {
@@ -193,12 +197,13 @@ impl Record for NoJournal {
         Err(JournalError::Absent { why: self.why.clone() })
     }
 
-    fn close(&mut self, _: ActionId) -> Result<(), JournalError> {
+    fn close(&mut self, id: ActionId) -> Result<(), JournalError> {
+        self.entries.retain(|entry| entry.id != id);
         Ok(())
     }
 
     fn entries(&self) -> &[Entry] {
-        &[]
+        &self.entries
     }
 }
 

@@ -98,6 +98,9 @@ async fn readyz(State(site): Shared) -> Answer {
     let snapshot = site.snapshot();
     let detail = if snapshot.tick == 0 {
         "no sample yet"
+    } else if snapshot.view.mode == Mode::Emergency && snapshot.plan.policy.dry_run {
+        // Whoever only tries it out must not lose the node's traffic by it.
+        return Ok(answer::body(StatusCode::OK, "text/plain; charset=utf-8", "ok (dry run; else in emergency)\n"));
     } else if snapshot.view.mode == Mode::Emergency {
         "the node is in emergency; see /status"
     } else {

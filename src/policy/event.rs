@@ -239,7 +239,7 @@ impl fmt::Display for Release {
             Release::Operator => "an operator asked for it",
             Release::Stopping => "the guardian is stopping",
             Release::Orphaned => "its rule is gone",
-            Release::Level => "the level no longer allows it",
+            Release::Level => "the configuration no longer allows changes",
         })
     }
 }

@@ -28,6 +28,8 @@ pub struct Action {
     /// When to verify or to retry.
     pub due: Moment,
     pub tries: u32,
+    /// When it was last made weaker: recovery takes its time between two such changes.
+    pub eased: Option<Moment>,
     pub why: Release,
     pub detail: Arc<str>,
 }

@@ -28,6 +28,8 @@ pub struct Life {
     holds_since: Option<Moment>,
     clears_since: Option<Moment>,
     unknown_since: Option<Moment>,
+    /// While firing: its clear condition has been unknown for longer than it has patience.
+    in_the_dark: bool,
     seen: Moment,
 }
 
@@ -79,6 +81,7 @@ impl Life {
             holds_since: None,
             clears_since: None,
             unknown_since: None,
+            in_the_dark: false,
             seen: now,
         }
     }
@@ -89,7 +92,7 @@ impl Life {
         match self.state {
             State::Quiet | State::Blind => self.while_quiet(now, rule, patience),
             State::Pending => self.while_pending(now, rule, patience),
-            State::Firing => self.while_firing(now, rule),
+            State::Firing => self.while_firing(now, rule, patience),
             State::Releasing => self.while_releasing(now, rule),
             State::Cooling => {
                 if now >= self.cooling_until {
@@ -111,6 +114,30 @@ impl Life {
     /// The steps are let go although the condition may still hold.
     pub fn let_go(&mut self, now: Moment) {
         self.enter(State::Releasing, now);
+    }
+
+    /// The ladder is climbed from its foot again; what is in force already is found in force.
+    pub fn climb_anew(&mut self) {
+        self.taken = 0;
+        self.exhausted = false;
+        self.settles = None;
+    }
+
+    /// The rule was changed by a reload: its count goes on, and so does a cooldown that it is in.
+    pub fn begin_anew(&mut self, older: &Life) {
+        self.fired = older.fired;
+        if older.state == State::Cooling {
+            self.state = State::Cooling;
+            self.since = older.since;
+            self.cooling_until = older.cooling_until;
+        }
+    }
+
+    /// The commonest tick: quiet, and nothing holds.
+    pub const fn rest(&mut self, now: Moment) {
+        self.clear = Verdict::True;
+        self.unknown_since = None;
+        self.seen = now;
     }
 
     /// When the state ends if nothing changes.
@@ -153,7 +180,11 @@ impl Life {
         }
     }
 
-    fn while_firing(&mut self, now: Moment, rule: &Rule) -> Turn {
+    fn while_firing(&mut self, now: Moment, rule: &Rule, patience: Duration) -> Turn {
+        if self.in_the_dark && self.clear != Verdict::Unknown {
+            self.in_the_dark = false;
+            return Turn::Sees;
+        }
         match self.clear {
             Verdict::True => {
                 let since = *self.clears_since.get_or_insert(now);
@@ -167,7 +198,7 @@ impl Life {
                 self.clears_since = None;
                 Turn::None
             }
-            Verdict::Unknown => Turn::None,
+            Verdict::Unknown => self.lose_sight_of_clear(now, patience),
         }
     }
 
@@ -205,17 +236,29 @@ impl Life {
         Turn::Blind
     }
 
+    /// It goes on firing, because unknown clears nothing; but somebody should know.
+    fn lose_sight_of_clear(&mut self, now: Moment, patience: Duration) -> Turn {
+        let since = *self.unknown_since.get_or_insert(now);
+        if self.in_the_dark || now.since(since) < patience {
+            return Turn::None;
+        }
+        self.in_the_dark = true;
+        Turn::Blind
+    }
+
     /// Moves the starts of what is being counted past the time that was unknown.
     fn stretch(&mut self, now: Moment) {
         let passed = now.since(self.seen);
         self.seen = now;
         if self.when == Verdict::Unknown {
             self.holds_since = self.holds_since.map(|since| since + passed);
-        } else {
-            self.unknown_since = None;
         }
         if self.clear == Verdict::Unknown {
             self.clears_since = self.clears_since.map(|since| since + passed);
+        }
+        let awaited = if self.state == State::Firing { self.clear } else { self.when };
+        if awaited != Verdict::Unknown {
+            self.unknown_since = None;
         }
     }
 
@@ -223,6 +266,8 @@ impl Life {
         self.state = state;
         self.since = now;
         self.clears_since = None;
+        self.unknown_since = None;
+        self.in_the_dark = false;
         if state != State::Pending {
             self.holds_since = None;
         }

@@ -11,6 +11,10 @@ use super::super::moment::Moment;
 use super::super::view::{Phase, State};
 use super::{Decisions, Guardian};
 
+/// What is in force is read back at least this often, even while its target is hard to reach: a lease of 30 s must not
+/// lapse in an emergency.
+const MOST_BETWEEN_READS: Duration = Duration::from_secs(10);
+
 /// A target that said no is not asked again for a minute.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 
@@ -93,10 +97,11 @@ impl Guardian {
                 if in_doubt {
                     action.enter(Phase::InForce, now);
                 }
+                action.tries = 0;
                 action.due = now + VERIFY_EVERY;
             }
             Outcome::TimedOut | Outcome::Unreachable | Outcome::Refused | Outcome::Unsupported => {
-                action.due = now + pause_after(action.tries);
+                action.due = now + pause_after(action.tries).min(MOST_BETWEEN_READS);
                 action.tries += 1;
             }
             Outcome::EpochChanged | Outcome::Already | Outcome::Drifted => self.lost(now, report, in_doubt, out),
@@ -117,6 +122,7 @@ impl Guardian {
             self.block(now, &action.mitigation, Duration::ZERO);
         }
         self.claims.retain(|claim| claim.rule.is_some() || !claim.mitigation.same_knob(&action.mitigation));
+        self.drop_idle_blocks();
         out.events.push(Event::Lost {
             id: report.id,
             mitigation: action.mitigation,
@@ -173,7 +179,7 @@ impl Guardian {
                 life.judged = None;
             }
         }
-        if !worked && outcome != Outcome::TimedOut {
+        if outcome == Outcome::NoEffect {
             self.count_effect(now, flat, false, out);
         }
     }

@@ -58,13 +58,21 @@ impl Guardian {
         let mut moved = vec![None; older.rules().len()];
         for (old, rule) in older.rules().iter().enumerate() {
             let Some(new) = plan.rule_named(&rule.name) else { continue };
-            if plan.rules()[new] != *rule || plan.policy.level == Level::Disabled {
+            if plan.policy.level == Level::Disabled {
                 lives[new].fired = self.lives[old].fired;
+                continue;
+            }
+            if plan.rules()[new] != *rule {
+                lives[new].begin_anew(&self.lives[old]);
                 continue;
             }
             moved[old] = Some(new);
             lives[new] = self.lives[old].clone();
             lives[new].judged = None;
+            if (plan.policy.level, plan.policy.dry_run) != (older.policy.level, older.policy.dry_run) {
+                // What was left out for the level, or only told, is to be done now.
+                lives[new].climb_anew();
+            }
             for step in 0..rule.steps.len() {
                 steps[plan.flat_step(new, step)] = self.steps[older.flat_step(old, step)].clone();
             }
@@ -105,5 +113,6 @@ impl Guardian {
                 claim.rule = None;
             }
         }
+        self.drop_idle_blocks();
     }
 }

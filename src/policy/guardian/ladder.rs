@@ -41,19 +41,34 @@ impl Guardian {
                 }
                 return;
             }
-            if self.must_wait_for_others(now, index) {
+            if self.is_outranked(now, index) || self.must_wait_for_others(now, index) {
                 return;
             }
             self.take_step(now, index, out);
         }
     }
 
-    /// Outside an emergency one rule acts at a time, so that each effect can be told apart.
+    /// A rule of higher priority has the knob, and less is in force than this rule has come to: climbing on would only
+    /// pile up steps that nobody has seen the effect of.
+    fn is_outranked(&self, now: Moment, index: usize) -> bool {
+        self.claims.iter().filter(|claim| claim.rule == Some(index)).any(|claim| {
+            let wanted = self.wanted(now, &claim.mitigation).map(|best| self.claims[best].mitigation.amount);
+            wanted.is_some_and(|amount| claim.mitigation.amount.is_stronger_than(amount))
+        })
+    }
+
+    /// Outside an emergency one rule acts at a time, so that each effect can be told apart. Nobody waits for a rule that
+    /// is less important, or that only tells what it would do.
     fn must_wait_for_others(&self, now: Moment, index: usize) -> bool {
-        let settling =
-            |life: &super::Life| life.state == State::Firing && life.settles.is_some_and(|until| now < until);
-        self.mode.mode != Mode::Emergency
-            && self.lives.iter().enumerate().any(|(other, life)| other != index && settling(life))
+        let rules = self.plan.rules();
+        let settling = |(other, life): (usize, &super::Life)| {
+            other != index
+                && life.state == State::Firing
+                && life.settles.is_some_and(|until| now < until)
+                && !rules[other].dry_run
+                && rules[other].priority >= rules[index].priority
+        };
+        self.mode.mode != Mode::Emergency && self.lives.iter().enumerate().any(settling)
     }
 
     fn take_step(&mut self, now: Moment, index: usize, out: &mut Decisions) {
@@ -85,7 +100,10 @@ impl Guardian {
         let told = Event::Step { rule: Arc::clone(&rule.name), step, mitigation: mitigation.clone(), id: None, kind };
         out.events.push(told);
         if kind == StepKind::Shared {
+            // What is in force already gets its time to show an effect, counted from when it came into force.
+            let since = self.ledger.on_knob(mitigation).map_or(now, |at| self.ledger.all()[at].since);
             self.steps[flat].view.outcome = Some(Outcome::Already);
+            self.lives[index].settles = Some(since + rule.steps[step].settle).filter(|until| now < *until);
             return;
         }
         self.lives[index].settles = Some(now + rule.steps[step].settle);
@@ -116,7 +134,10 @@ impl Guardian {
     /// Wants a lasting step; `Shared` where that changes nothing.
     fn claim(&mut self, now: Moment, index: usize, flat: usize, mitigation: &Mitigation) -> StepKind {
         let before = self.wanted(now, mitigation).map(|claim| self.claims[claim].mitigation.clone());
-        self.claims.push(Claim { rule: Some(index), step: Some(flat), mitigation: mitigation.clone() });
+        if !self.claims.iter().any(|claim| claim.rule == Some(index) && claim.mitigation == *mitigation) {
+            self.claims.push(Claim { rule: Some(index), step: Some(flat), mitigation: mitigation.clone() });
+        }
+        self.hurry(now, mitigation);
         let after = self.wanted(now, mitigation).map(|claim| self.claims[claim].mitigation.clone());
         if before == after { StepKind::Shared } else { StepKind::Act }
     }
@@ -132,7 +153,18 @@ impl Guardian {
             let lasts = taken.mitigation.verb.lasting() == Lasting::InForce;
             if lasts && !dry_run && matches!(self.steps[flat].view.skipped, None | Some(Skip::Unavailable)) {
                 self.claims.push(Claim { rule: Some(index), step: Some(flat), mitigation: taken.mitigation.clone() });
+                self.hurry(now, &taken.mitigation);
                 self.lives[index].settles = Some(now + taken.settle);
+            }
+        }
+    }
+
+    /// What is owed on a knob that is wanted again need not wait for its next try.
+    fn hurry(&mut self, now: Moment, knob: &Mitigation) {
+        if let Some(at) = self.ledger.on_knob(knob) {
+            let action = &mut self.ledger.all_mut()[at];
+            if action.phase == Phase::Owed {
+                action.due = now;
             }
         }
     }
@@ -152,6 +184,7 @@ impl Guardian {
             waiting: true,
             due: now,
             tries: 0,
+            eased: None,
             why: Release::Recovered,
             detail: Arc::from(""),
         });
@@ -191,6 +224,10 @@ impl Guardian {
     fn judge(&mut self, now: Moment, index: usize, out: &mut Decisions) {
         let Some(baseline) = self.lives[index].judged.take() else { return };
         let Some(actual) = self.slots.readings()[baseline.slot].known() else { return };
+        let judged = &self.plan.rules()[index].steps[baseline.step].mitigation;
+        if judged.verb.lasting() == Lasting::InForce && !self.is_in_force(judged) {
+            return;
+        }
         let effect = baseline.effect(now, actual);
         let flat = self.plan.flat_step(index, baseline.step);
         self.steps[flat].view.effect = Some(effect);
@@ -199,6 +236,10 @@ impl Guardian {
         let rule = Arc::clone(&rule.name);
         out.events.push(Event::Judged { rule, step: baseline.step, mitigation, effect: Some(effect) });
         self.count_effect(now, flat, effect >= LEAST_EFFECT, out);
+    }
+
+    fn is_in_force(&self, mitigation: &Mitigation) -> bool {
+        self.ledger.on_knob(mitigation).is_some_and(|at| self.ledger.all()[at].phase == Phase::InForce)
     }
 
     /// Opens the step's breaker when it has done nothing several times running.

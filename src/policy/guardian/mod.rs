@@ -34,6 +34,8 @@ pub enum Input<'a> {
     Reported(Report),
     /// An operator wants these released now; all of them where none is named.
     Release(&'a [ActionId]),
+    /// A control that could not be used can be used again.
+    Usable(&'a str),
     /// The daemon is to end: everything is released at once.
     Stopping,
 }
@@ -145,6 +147,7 @@ impl Guardian {
             Input::Sampled(sample) => self.look(now, sample, out),
             Input::Reported(report) => self.answer(now, report, out),
             Input::Release(ids) => self.release(now, ids, out),
+            Input::Usable(control) => self.control_is_usable(now, control),
             Input::Stopping => self.stop(),
         }
         if !self.is_calm() {
@@ -234,7 +237,7 @@ impl Guardian {
         let life = &mut self.lives[index];
         life.when = programs.when.evaluate(readings, &mut self.stack);
         if life.when == Verdict::False && life.state == State::Quiet {
-            life.clear = Verdict::True;
+            life.rest(now);
             return;
         }
         life.clear = match &programs.clear {
@@ -323,6 +326,7 @@ impl Guardian {
             waiting: false,
             due: now,
             tries: 0,
+            eased: None,
             why: Release::Orphaned,
             detail: Arc::from("found in the journal"),
         });

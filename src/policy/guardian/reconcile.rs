@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::super::event::{Event, Release};
 use super::super::ledger::{Action, VERIFY_EVERY, pause_after};
-use super::super::mitigation::{Command, Lease, Mitigation};
+use super::super::mitigation::{Amount, Command, Lease, Mitigation};
 use super::super::moment::Moment;
 use super::super::view::{Phase, State};
+use super::recovery::halved;
 use super::{Block, Decisions, Guardian};
 
 impl Guardian {
@@ -74,10 +75,22 @@ impl Guardian {
         self.blocks.retain(|block| block.theirs || !block.knob.same_knob(knob));
     }
 
-    /// Forgets the blocks of knobs that nobody wants.
+    /// Forgets the blocks of knobs that no rule wants: what is theirs is theirs until then.
     pub(super) fn drop_idle_blocks(&mut self) {
         let claims = &self.claims;
-        self.blocks.retain(|block| claims.iter().any(|claim| claim.mitigation.same_knob(&block.knob)));
+        let wanted =
+            |knob: &Mitigation| claims.iter().any(|claim| claim.rule.is_some() && claim.mitigation.same_knob(knob));
+        self.blocks.retain(|block| wanted(&block.knob));
+    }
+
+    /// A control that could not be used can be again: what is wanted of it need not wait any longer.
+    pub(super) fn control_is_usable(&mut self, now: Moment, control: &str) {
+        self.blocks.retain(|block| block.theirs || *block.knob.control != *control);
+        for action in self.ledger.all_mut() {
+            if *action.mitigation.control == *control && !action.waiting && action.phase != Phase::InForce {
+                action.due = now;
+            }
+        }
     }
 
     fn reconcile_action(&mut self, now: Moment, at: usize, out: &mut Decisions) {
@@ -92,7 +105,11 @@ impl Guardian {
             (Phase::InForce, None) => self.revert(now, at, out),
             (Phase::InForce, Some(_)) => {
                 let different = adjusts.filter(|claim| self.claims[*claim].mitigation != action.mitigation);
-                match different.filter(|_| !self.is_blocked(now, &action.mitigation)) {
+                let possible = different.filter(|claim| {
+                    !self.is_blocked(now, &action.mitigation)
+                        && self.may_ease(now, action, &self.claims[*claim].mitigation)
+                });
+                match possible {
                     Some(claim) => self.adjust(now, at, claim, out),
                     None if is_due => {
                         self.verify(at, if adjusts.is_some() { Lease::Renew } else { Lease::LetLapse }, out)
@@ -121,7 +138,7 @@ impl Guardian {
     fn revert(&mut self, now: Moment, at: usize, out: &mut Decisions) {
         let action = &mut self.ledger.all_mut()[at];
         action.waiting = true;
-        if action.phase == Phase::InForce {
+        if action.phase != Phase::Owed {
             action.enter(Phase::Releasing, now);
             out.events.push(Event::Releasing { id: action.id, mitigation: action.mitigation.clone(), why: action.why });
         }
@@ -130,9 +147,17 @@ impl Guardian {
 
     fn adjust(&mut self, now: Moment, at: usize, claim: usize, out: &mut Decisions) {
         let claim = &self.claims[claim];
-        let mitigation = claim.mitigation.clone();
+        let mut mitigation = claim.mitigation.clone();
         let (rule, step) = (self.rule_name(claim.rule), claim.step);
+        let holder = &self.ledger.all()[at];
+        // Down its own ladder a rule goes step by step as written; from one rule's step to another's may be far.
+        if rule.as_ref() != Some(&holder.rule) {
+            mitigation.amount = eased(&holder.mitigation, mitigation.amount);
+        }
         let action = &mut self.ledger.all_mut()[at];
+        if action.mitigation.amount.is_stronger_than(mitigation.amount) {
+            action.eased = Some(now);
+        }
         action.before = Some(std::mem::replace(&mut action.mitigation, mitigation.clone()));
         action.rule = rule.unwrap_or_else(|| Arc::clone(&action.rule));
         action.step = step;
@@ -140,6 +165,13 @@ impl Guardian {
         action.waiting = true;
         action.enter(Phase::Applying, now);
         out.commands.push(Command::Apply { id: action.id, mitigation, rule: Arc::clone(&action.rule) });
+    }
+
+    /// Tightening is never held up; easing takes one step per release interval.
+    fn may_ease(&self, now: Moment, action: &Action, to: &Mitigation) -> bool {
+        let eases = action.mitigation.amount.is_stronger_than(to.amount);
+        let interval = self.plan.policy.emergency.release_interval;
+        !eases || action.eased.is_none_or(|eased| now >= eased + interval)
     }
 
     /// Applies what a rule wants on a knob where nothing is in force.
@@ -167,6 +199,7 @@ impl Guardian {
             waiting: true,
             due: now + VERIFY_EVERY,
             tries: 0,
+            eased: None,
             why: Release::Recovered,
             detail: Arc::from(""),
         });
@@ -174,5 +207,13 @@ impl Guardian {
 
     fn rule_name(&self, rule: Option<usize>) -> Option<Arc<str>> {
         rule.map(|rule| Arc::clone(&self.plan.rules()[rule].name))
+    }
+}
+
+/// Where a share is eased, at most to twice of what it keeps now.
+fn eased(from: &Mitigation, to: Amount) -> Amount {
+    match (halved(from.verb, from.amount), to) {
+        (Some(Amount::Keep(most)), Amount::Keep(kept)) if kept > most => Amount::Keep(most),
+        _ => to,
     }
 }

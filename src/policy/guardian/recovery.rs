@@ -35,10 +35,18 @@ impl Guardian {
 
     pub(super) fn leave_recovery(&mut self, now: Moment, out: &mut Decisions) {
         // A revert that a target will not take is owed, alarmed and tried again, but the node is not recovering by it.
-        let settled = self.ledger.all().iter().all(|action| action.phase == Phase::Owed);
-        let released = self.lives.iter().all(|life| life.state != State::Releasing);
-        if self.mode.mode == Mode::Recovering && self.claims.is_empty() && settled && released {
-            let why = if self.ledger.is_empty() { "everything is released" } else { "only owed releases are left" };
+        // What some rule wants, although nothing is an emergency, is no part of the recovery either.
+        let is_wanted = |knob: &Mitigation| {
+            let firing = |rule: usize| self.lives[rule].state == State::Firing;
+            self.claims.iter().any(|claim| claim.rule.is_some_and(firing) && claim.mitigation.same_knob(knob))
+        };
+        let settled = |action: &super::Action| action.phase == Phase::Owed || is_wanted(&action.mitigation);
+        let recovered = self.ledger.all().iter().all(settled)
+            && self.lives.iter().all(|life| life.state != State::Releasing)
+            && self.claims.iter().all(|claim| claim.rule.is_some());
+        if self.mode.mode == Mode::Recovering && recovered {
+            let owed = self.ledger.all().iter().any(|action| action.phase == Phase::Owed);
+            let why = if owed { "only owed releases are left" } else { "everything is released" };
             self.turn_mode(Mode::Normal, now, why, out);
         }
     }
@@ -107,7 +115,7 @@ impl Guardian {
 }
 
 /// Half of the way back, where a share is throttled or shed to less than half.
-fn halved(verb: Verb, amount: Amount) -> Option<Amount> {
+pub(super) fn halved(verb: Verb, amount: Amount) -> Option<Amount> {
     let kept = amount.kept_percent().filter(|_| matches!(verb, Verb::Throttle | Verb::Shed))?;
     let doubled = (kept * 2.0).max(5.0);
     (doubled < 100.0).then_some(Amount::Keep(doubled))

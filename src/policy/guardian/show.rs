@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::super::condition::Function;
 use super::super::event::Mode;
+use super::super::ledger::Action;
 use super::super::metric::Metric;
-use super::super::mitigation::{ActionId, Mitigation};
+use super::super::mitigation::{ActionId, Lasting, Mitigation};
 use super::super::rule::Resource;
 use super::super::view::{ActionView, RuleView, View};
 use super::Guardian;
@@ -15,6 +16,11 @@ impl Guardian {
     #[must_use]
     pub fn mitigation_of(&self, id: ActionId) -> Option<&Mitigation> {
         self.ledger.all().iter().find(|action| action.id == id).map(|action| &action.mitigation)
+    }
+
+    /// Everything lasting that is not known to be undone.
+    pub fn owed(&self) -> impl Iterator<Item = &Action> {
+        self.ledger.all().iter().filter(|action| action.mitigation.verb.lasting() == Lasting::InForce)
     }
 
     pub fn show(&self, view: &mut View) {
