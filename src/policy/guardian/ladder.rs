@@ -101,7 +101,7 @@ impl Guardian {
         out.events.push(told);
         if kind == StepKind::Shared {
             // What is in force already gets its time to show an effect, counted from when it came into force.
-            let since = self.ledger.on_knob(mitigation).map_or(now, |at| self.ledger.all()[at].since);
+            let since = self.in_force_since(mitigation).unwrap_or(now);
             self.steps[flat].view.outcome = Some(Outcome::Already);
             self.lives[index].settles = Some(since + rule.steps[step].settle).filter(|until| now < *until);
             return;
@@ -240,6 +240,13 @@ impl Guardian {
 
     fn is_in_force(&self, mitigation: &Mitigation) -> bool {
         self.ledger.on_knob(mitigation).is_some_and(|at| self.ledger.all()[at].phase == Phase::InForce)
+    }
+
+    /// Since when this or more is in force.
+    fn in_force_since(&self, mitigation: &Mitigation) -> Option<Moment> {
+        let action = &self.ledger.all()[self.ledger.on_knob(mitigation)?];
+        let enough = !mitigation.amount.is_stronger_than(action.mitigation.amount);
+        (action.phase == Phase::InForce && enough).then_some(action.since)
     }
 
     /// Opens the step's breaker when it has done nothing several times running.

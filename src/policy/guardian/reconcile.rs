@@ -151,7 +151,8 @@ impl Guardian {
         let (rule, step) = (self.rule_name(claim.rule), claim.step);
         let holder = &self.ledger.all()[at];
         // Down its own ladder a rule goes step by step as written; from one rule's step to another's may be far.
-        if rule.as_ref() != Some(&holder.rule) {
+        let own = |rule: usize| self.plan.rules()[rule].steps.iter().any(|step| step.mitigation == holder.mitigation);
+        if !claim.rule.is_some_and(own) {
             mitigation.amount = eased(&holder.mitigation, mitigation.amount);
         }
         let action = &mut self.ledger.all_mut()[at];
