@@ -140,6 +140,8 @@ fn comes_back(server: &mut Server, at: usize, meanwhile: Meanwhile) -> bool {
         Meanwhile::Restarted => {
             node.set_available(60);
             server.restart();
+            // Looks like ours, and is somebody's in this new life of the server.
+            server.set_by_hand(server.set_by_the_step());
         }
         Meanwhile::Changed => {
             node.set_available(60);
@@ -160,7 +162,14 @@ fn comes_back(server: &mut Server, at: usize, meanwhile: Meanwhile) -> bool {
     let was_in_force = !daemon.told("inherited").is_empty();
     match meanwhile {
         Meanwhile::Over | Meanwhile::StillShort => {}
-        Meanwhile::Restarted => assert_eq!(trap.written_since(), [""; 0], "{here}"),
+        Meanwhile::Restarted => {
+            assert_eq!(trap.written_since(), [""; 0], "{here}");
+            assert_eq!(server.value(), server.set_by_the_step(), "{here}");
+            let told = daemon.events();
+            let changed = told.iter().any(|event| event.field("outcome") == Some("epoch_changed"));
+            assert_eq!(changed, was_in_force, "{here}: {told:#?}");
+            server.set_by_hand(server.at_first());
+        }
         Meanwhile::Changed => {
             assert_eq!(server.value(), server.taste(), "{here}");
             let told = daemon.events();

@@ -150,6 +150,7 @@ fn a_relapse_during_recovery_puts_back_what_was_being_released() {
     let before = edge.face();
     let steps = r#"{ throttle = "edge", to = "20%", settle = "300ms" }"#;
     let node = Node::new(&(edge.section("edge", "admin.sock") + &short_of_memory(steps)));
+    node.edit("release_interval = \"300ms\"", "release_interval = \"2s\"");
     let mut daemon = node.start();
     node.set_available(5);
     daemon.until_in_force(&["throttle edge to 20%"]);

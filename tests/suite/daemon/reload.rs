@@ -119,8 +119,7 @@ fn a_level_that_forbids_it_lets_go_at_once() {
     let (edge, cache) = (Haproxy::start(), Redis::start());
     let before = (edge.face(), cache.face());
     let (node, mut daemon) = in_an_emergency(&edge, &cache);
-    let text = std::fs::read_to_string(node.path("config.toml")).unwrap();
-    std::fs::write(node.path("config.toml"), format!("level = \"minimal\"\n{text}")).unwrap();
+    node.edit("[sampling]", "level = \"minimal\"\n[sampling]");
     daemon.signal(Signal::SIGHUP);
     daemon.until_told("reloaded", "config.toml");
     daemon.until("both released", |daemon| (daemon.told("released").len() == 2).then_some(()));

@@ -86,6 +86,13 @@ impl Node {
         std::fs::write(self.path("config.toml"), text).unwrap();
     }
 
+    /// Something else instead of what is in the configuration now.
+    pub fn edit(&self, from: &str, to: &str) {
+        let text = std::fs::read_to_string(self.path("config.toml")).unwrap();
+        assert!(text.contains(from), "{text}");
+        std::fs::write(self.path("config.toml"), text.replace(from, to)).unwrap();
+    }
+
     /// In place, because the daemon keeps the file open as it keeps the kernel's; the digits alone, so that no reading
     /// ever sees half a file.
     pub fn set_available(&self, percent: u64) {
