@@ -8,7 +8,7 @@ use super::super::ledger::Action;
 use super::super::metric::Metric;
 use super::super::mitigation::{ActionId, Lasting, Mitigation};
 use super::super::rule::Resource;
-use super::super::view::{ActionView, RuleView, View};
+use super::super::view::{ActionView, Phase, RuleView, View};
 use super::Guardian;
 
 impl Guardian {
@@ -51,7 +51,7 @@ impl Guardian {
             phase: action.phase,
             since: action.since,
             detail: Arc::clone(&action.detail),
-            next_try: (!action.waiting).then_some(action.due),
+            next_try: (matches!(action.phase, Phase::Owed | Phase::InDoubt) && !action.waiting).then_some(action.due),
         }));
     }
 

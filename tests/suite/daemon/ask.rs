@@ -30,7 +30,7 @@ fn a_person_is_told_what_is_in_force_and_why_and_can_end_it() {
     for line in ["EMERGENCY for ", "because of short", "throttle edge to 50% for ", "server be/s1 maxconn 8 → 4"] {
         assert!(page.out.contains(line), "no {line:?} in\n{}", page.out);
     }
-    assert!(page.out.contains("beyond < 10.0% short"), "{}", page.out);
+    assert!(page.out.contains("beyond 10.0% short"), "{}", page.out);
     assert!(page.out.lines().all(|line| line.chars().count() <= 80), "{}", page.out);
     let json = node.ask(&["status", "--json"]);
     assert_eq!((json.code, json.err.as_str()), (1, ""));
