@@ -30,7 +30,7 @@ use wait::Woken;
 /// Well within systemd's default `TimeoutStopSec=` of 90 s.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
-/// After the kernel told of a stall, everything is watched closely for this long.
+/// After the kernel told that memory is short, everything is watched closely for this long.
 const ALERT_AFTER_TRIGGER: Duration = Duration::from_secs(3);
 
 /// Everything the loop is made of, put together by `cli::run`.
@@ -105,10 +105,12 @@ impl Agent {
             let woken = self.parts.waker.wait()?;
             let now = clock::now()?;
             self.read_messages(now);
-            if woken == Woken::Pressure {
-                self.alert_until = now + ALERT_AFTER_TRIGGER;
+            match woken {
+                Woken::Stall => self.alert_until = now + ALERT_AFTER_TRIGGER,
+                Woken::Queue => self.everything_at = None,
+                Woken::Bell | Woken::Timer => {}
             }
-            if now >= due || woken == Woken::Pressure {
+            if now >= due || matches!(woken, Woken::Queue | Woken::Stall) {
                 if woken == Woken::Timer {
                     self.timings.tick_lag.record(now.since(due).as_secs_f64());
                 }

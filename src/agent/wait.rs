@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::clock::Timer;
-use crate::host::trigger::Triggers;
+use crate::host::trigger::{Kind, Triggers};
 use crate::inbox::Inbox;
 use crate::policy::moment::Moment;
 
@@ -14,11 +14,15 @@ const TIMER: u64 = 0;
 const BELL: u64 = 1;
 const FIRST_TRIGGER: u64 = 2;
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// A later one outranks an earlier one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Woken {
-    Timer,
     Bell,
-    Pressure,
+    Timer,
+    /// Tasks wait for a CPU or a disk: worth a look now.
+    Queue,
+    /// Memory is short: worth a close watch.
+    Stall,
 }
 
 pub struct Waker {
@@ -61,22 +65,32 @@ impl Waker {
             match event.data() {
                 TIMER => {
                     self.timer.expired()?;
-                    woken = if woken == Woken::Pressure { woken } else { Woken::Timer };
+                    woken = woken.max(Woken::Timer);
                 }
                 BELL => {}
                 trigger if event.events().contains(EpollFlags::EPOLLERR) => self.forget(trigger)?,
-                _ => woken = Woken::Pressure,
+                trigger => woken = woken.max(self.told_by(trigger)),
             }
         }
         Ok(woken)
     }
 
+    fn told_by(&self, trigger: u64) -> Woken {
+        match self.triggers.kind(index_of(trigger)) {
+            Some(Kind::Queue) => Woken::Queue,
+            Some(Kind::Stall) | None => Woken::Stall,
+        }
+    }
+
     /// A trigger that is no more would wake us for ever.
     fn forget(&self, trigger: u64) -> nix::Result<()> {
-        let index = usize::try_from(trigger - FIRST_TRIGGER).unwrap_or(usize::MAX);
-        match self.triggers.fds().nth(index) {
+        match self.triggers.fds().nth(index_of(trigger)) {
             Some(fd) => self.epoll.delete(fd.as_fd()),
             None => Ok(()),
         }
     }
+}
+
+fn index_of(trigger: u64) -> usize {
+    usize::try_from(trigger - FIRST_TRIGGER).unwrap_or(usize::MAX)
 }

@@ -19,11 +19,21 @@ const WINDOWS_US: [u32; 2] = [500_000, 2_000_000];
 
 /// What to watch, and the share of the window in percent in which some task must have stalled. Memory is to wake early;
 /// a disk and a CPU that tasks wait for now and then are at work.
-const WATCHED: [(&str, u32); 3] = [("memory", 10), ("io", 20), ("cpu", 50)];
+const WATCHED: [(&str, u32, Kind); 3] =
+    [("memory", 10, Kind::Stall), ("io", 20, Kind::Queue), ("cpu", 50, Kind::Queue)];
+
+/// What a trigger tells of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Memory is short: it may get worse within milliseconds.
+    Stall,
+    /// Tasks wait for a CPU or a disk. On a busy node they often do, so it is worth a look and not a closer watch.
+    Queue,
+}
 
 #[derive(Debug, Default)]
 pub struct Triggers {
-    armed: Vec<File>,
+    armed: Vec<(File, Kind)>,
     blind_spots: Vec<BlindSpot>,
 }
 
@@ -33,12 +43,12 @@ impl Triggers {
     pub fn arm(proc_root: &Path) -> Self {
         let mut triggers = Self::default();
         let mut shortest = true;
-        for (resource, share) in WATCHED {
+        for (resource, share, kind) in WATCHED {
             let path = proc_root.join("pressure").join(resource);
             match arm_one(&path, share) {
                 Ok((file, window_us)) => {
                     shortest &= window_us == WINDOWS_US[0];
-                    triggers.armed.push(file);
+                    triggers.armed.push((file, kind));
                 }
                 Err(error) => triggers.tell(&format!("trigger on {}", path.display()), &not_armed(resource, &error)),
             }
@@ -56,7 +66,13 @@ impl Triggers {
 
     /// To be polled with POLLPRI. POLLERR means that the trigger is no more.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.armed.iter().map(AsFd::as_fd)
+        self.armed.iter().map(|(file, _)| file.as_fd())
+    }
+
+    /// Of the descriptor at this place of [`Triggers::fds`].
+    #[must_use]
+    pub fn kind(&self, index: usize) -> Option<Kind> {
+        self.armed.get(index).map(|(_, kind)| *kind)
     }
 
     #[must_use]
@@ -110,5 +126,9 @@ mod tests {
         let triggers = Triggers::arm(Path::new("/proc"));
         let refused = triggers.blind_spots().iter().filter(|spot| spot.what.starts_with("trigger on")).count();
         assert_eq!(triggers.fds().count() + refused, WATCHED.len());
+        if refused == 0 {
+            let kinds: Vec<_> = (0..4).filter_map(|index| triggers.kind(index)).collect();
+            assert_eq!(kinds, [Kind::Stall, Kind::Queue, Kind::Queue]);
+        }
     }
 }
