@@ -25,8 +25,8 @@ test:
 	packaging/install-test-tools
 	$(CARGO) test --locked
 
-bench:
-	$(CARGO) bench --locked
+bench: build
+	NODE_GUARDIAN_BINARY=$(BINARY) $(CARGO) bench --locked $(if $(TARGET),--target $(TARGET)) --bench daemon -- $(ARGS)
 
 lint:
 	$(CARGO) fmt --check

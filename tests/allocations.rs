@@ -56,7 +56,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-const TICKS: u32 = 1000;
+const TURNS: u32 = 1000;
 /// The slow thread delivers at its own pace, and a machine in use changes now and then.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -130,26 +130,28 @@ impl Loop {
         (Family::INSTANCED.map(|family| self.sample.generation(family)), blind, facts)
     }
 
-    /// Allocations in a batch in which neither the machine changed nor anything was decided.
-    fn steady(&mut self, mut one: impl FnMut(&mut Self)) -> u64 {
+    /// Allocations in so many turns in which neither the machine changed nor anything was decided.
+    fn steady(&mut self, mut turn: impl FnMut(&mut Self)) -> u64 {
         let deadline = Instant::now() + PATIENCE;
         while self.sampler.facts().cpus == 0 || self.sample.instances(Family::Disk).is_empty() {
             assert!(Instant::now() < deadline, "the slow thread does not deliver");
-            one(self);
+            turn(self);
         }
-        loop {
-            // Whole windows of the rules, so that they too have filled.
-            (0..TICKS).for_each(|_| one(self));
-            self.out.clear();
+        // As many again first, so that the windows that rules look back on have filled.
+        let (mut steady, mut allocations) = (0, 0);
+        while steady < 2 * TURNS {
+            assert!(Instant::now() < deadline, "this machine changes all the time");
             let before = self.shape();
             let counted = ALLOCATIONS.with(Cell::get);
-            (0..TICKS).for_each(|_| one(self));
-            let allocations = ALLOCATIONS.with(Cell::get) - counted;
+            turn(self);
+            let counted = ALLOCATIONS.with(Cell::get) - counted;
             if self.shape() == before && self.out.events.is_empty() {
-                return allocations;
+                steady += 1;
+                allocations += if steady > TURNS { counted } else { 0 };
             }
-            assert!(Instant::now() < deadline, "this machine changes all the time");
+            self.out.clear();
         }
+        allocations
     }
 }
 

@@ -23,21 +23,28 @@ pub struct Daemon {
     pub port: u16,
     /// From before it was spawned until it said that it is ready.
     pub ready_after: Duration,
-    _folder: TempDir,
+    folder: Option<TempDir>,
 }
 
 impl Daemon {
-    /// With this configuration, to which it adds where its own files are.
+    /// With this configuration, to which it adds where its own files are, in a new folder.
     pub fn start(configuration: &str) -> Result<Self, String> {
         let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
+        let daemon = Self::start_in(folder.path(), configuration)?;
+        Ok(Self { folder: Some(folder), ..daemon })
+    }
+
+    /// Where one may have run before.
+    pub fn start_in(folder: &Path, configuration: &str) -> Result<Self, String> {
         let port = free_port()?;
-        let path = |name: &str| folder.path().join(name);
+        let path = |name: &str| folder.join(name);
         let own = format!(
             "state_directory = {:?}\n[http]\nlisten = \"127.0.0.1:{port}\"\nsocket = {:?}\n",
             path("state"),
             path("admin.sock")
         );
         let io = |error: std::io::Error| format!("cannot prepare the daemon's folder: {error}");
+        fs::remove_file(path("notify.sock")).ok();
         fs::write(path("config.toml"), own + configuration).map_err(io)?;
         let manager = UnixDatagram::bind(path("notify.sock")).map_err(io)?;
         manager.set_read_timeout(Some(READY_WITHIN)).map_err(io)?;
@@ -51,7 +58,7 @@ impl Daemon {
             let log = fs::read_to_string(path("log")).unwrap_or_default();
             format!("the daemon did not become ready ({why}):\n{log}")
         })?;
-        Ok(Self { process, port, ready_after: spawned.elapsed(), _folder: folder })
+        Ok(Self { process, port, ready_after: spawned.elapsed(), folder: None })
     }
 
     pub fn ticks(&self) -> Result<f64, String> {
@@ -81,7 +88,9 @@ impl Daemon {
     /// Orderly: what is in force is released first.
     pub fn stop(mut self) -> Result<(), String> {
         self.process.signal(Signal::SIGTERM);
-        if self.process.ends() { Ok(()) } else { Err("the daemon did not stop within 5 s".to_owned()) }
+        let ended = self.process.ends();
+        drop(self.folder.take());
+        if ended { Ok(()) } else { Err("the daemon did not stop within 5 s".to_owned()) }
     }
 }
 

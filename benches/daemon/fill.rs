@@ -15,7 +15,10 @@ pub const FLAG: &str = "--fill";
 const STEP: usize = 2 << 20;
 const MOST: usize = 3 << 30;
 /// How far below what is available now thresholds are set.
-pub const AHEAD: u64 = 2 << 30;
+pub const AHEAD: u64 = 1 << 30;
+/// Where a virtual machine's host supplies memory only when it is touched, a first touch is ten times slower than 4 GB/s:
+/// this much is touched and given back before the daemon starts.
+const WARM: usize = 1700 << 20;
 /// It goes on for so long past the threshold, to show how far a slow decision would have let it come.
 const BEYOND: usize = 512 << 20;
 const BYTES_PER_SECOND: f64 = 4e9;
@@ -50,12 +53,22 @@ pub fn available_bytes() -> Result<u64, String> {
     parse(&text).ok_or_else(|| "/proc/meminfo has no MemAvailable".to_owned())
 }
 
+/// Makes the host supply what a run will need.
+pub fn warm() -> Result<(), String> {
+    child(0, WARM).map(drop)
+}
+
+fn child(threshold: u64, most: usize) -> Result<String, String> {
+    let this = std::env::current_exe().map_err(|error| error.to_string())?;
+    let mut command = Command::new(this);
+    command.arg(FLAG).arg(threshold.to_string()).arg(most.to_string()).stdin(Stdio::null());
+    let output = command.output().map_err(|error| format!("cannot start what fills memory: {error}"))?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 /// Runs the child until it has crossed the threshold.
 pub fn past(threshold: u64) -> Result<Run, String> {
-    let this = std::env::current_exe().map_err(|error| error.to_string())?;
-    let child = Command::new(this).arg(FLAG).arg(threshold.to_string()).stdin(Stdio::null()).output();
-    let output = child.map_err(|error| format!("cannot start what fills memory: {error}"))?;
-    let text = String::from_utf8_lossy(&output.stdout);
+    let text = child(threshold, MOST)?;
     let step =
         |line: &str| line.split_once(' ').and_then(|(at, filled)| Some((at.parse().ok()?, filled.parse().ok()?)));
     let steps: Vec<(f64, f64)> = text.lines().filter_map(step).collect();
@@ -66,15 +79,17 @@ pub fn past(threshold: u64) -> Result<Run, String> {
 }
 
 pub fn run(arguments: &[String]) -> ExitCode {
-    let threshold = arguments.first().and_then(|argument| argument.parse().ok());
-    let steps = threshold.and_then(fill).unwrap_or_default();
+    let numbers: Vec<u64> = arguments.iter().filter_map(|argument| argument.parse().ok()).collect();
+    let [threshold, most] = numbers[..] else { return ExitCode::FAILURE };
+    let most = usize::try_from(most).map_or(MOST, |most| most.min(MOST));
+    let steps = fill(threshold, most).unwrap_or_default();
     for (at, filled) in &steps {
         println!("{:.6} {filled}", at.seconds());
     }
     if steps.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn fill(threshold: u64) -> Option<Vec<(Moment, usize)>> {
+fn fill(threshold: u64, most: usize) -> Option<Vec<(Moment, usize)>> {
     let meminfo = File::open("/proc/meminfo").ok()?;
     let mut text = [0; 4096];
     let room = std::num::NonZero::new(MOST)?;
@@ -86,9 +101,11 @@ fn fill(threshold: u64) -> Option<Vec<(Moment, usize)>> {
         nix::sys::mman::madvise(memory, MOST, nix::sys::mman::MmapAdvise::MADV_HUGEPAGE).ok();
         memory.cast::<u8>()
     };
-    let started = clock::now().ok()?;
+    let pause = Duration::from_secs_f64(STEP as f64 / BYTES_PER_SECOND);
     let (mut steps, mut crossed_at): (Vec<(Moment, usize)>, usize) = (Vec::with_capacity(1024), 0);
-    for filled in (STEP..=MOST).step_by(STEP) {
+    for filled in (STEP..=most).step_by(STEP) {
+        // Each step by itself: what was not filled in time is not made up for at a higher rate.
+        let due = clock::now().ok()? + pause;
         for page in (filled - STEP..filled).step_by(PAGE) {
             // SAFETY: within the mapping.
             unsafe { memory.add(page).write_volatile(1) };
@@ -104,7 +121,6 @@ fn fill(threshold: u64) -> Option<Vec<(Moment, usize)>> {
         if !steps.is_empty() && filled - crossed_at >= BEYOND {
             break;
         }
-        let due = started + Duration::from_secs_f64(filled as f64 / BYTES_PER_SECOND);
         while clock::now().ok()? < due {
             std::hint::spin_loop();
         }

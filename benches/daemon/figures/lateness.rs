@@ -1,7 +1,14 @@
-//! How late ticks begin while four threads a core want the CPU, next to a plain thread that sleeps as long.
+//! How late ticks begin while four threads a core want the CPU, next to bare loops over the
+//! same seconds: a thread that sleeps as long, and one with a timer and real-time scheduling that does nothing else. What
+//! the latter is late is the machine's doing: its host, its kernel, its other programs.
 
+use std::os::fd::AsFd;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use node_guardian::clock::{self, Timer};
+use node_guardian::privilege::{Urgency, schedule_in_real_time};
 
 use super::CALM;
 use crate::Figures;
@@ -18,7 +25,9 @@ pub fn measure() -> Figures {
     let spinners = Spinners::start(cores() * 4);
     sleep(Duration::from_secs(1));
     let before = Histogram::read(daemon.port, TICK_LAG)?;
+    let timer = std::thread::spawn(|| bare_timer(WINDOW));
     let plain = sleeper();
+    let bare = timer.join().map_err(|_| "the bare timer failed".to_owned())?.map_err(|errno| errno.to_string())?;
     let lag = Histogram::read(daemon.port, TICK_LAG)?.since(&before);
     drop(spinners);
     Ok(vec![
@@ -29,9 +38,10 @@ pub fn measure() -> Figures {
         )
         .at_most(1.0, 0.2)
         .next_to(format!(
-            "p50 {:.2}, {:.0} ticks; a thread without privilege {:.2} ms",
+            "p50 {:.2}, {:.0} ticks; a bare real-time timer {:.2}, a thread that sleeps {:.2} ms",
             lag.quantile(0.5) * 1e3,
             lag.count(),
+            quantile(&bare, 0.99),
             quantile(&plain, 0.99)
         )),
     ])
@@ -47,4 +57,20 @@ fn sleeper() -> Vec<f64> {
         late.push(due.elapsed().as_secs_f64() * 1e3);
     }
     late
+}
+
+/// Lateness in milliseconds, over a while.
+pub fn bare_timer(window: Duration) -> nix::Result<Vec<f64>> {
+    if let Some(refused) = schedule_in_real_time(Urgency::Loop) {
+        eprintln!("{}: {}", refused.what, refused.why);
+    }
+    let (started, mut timer, mut late) = (clock::now()?, Timer::new()?, Vec::new());
+    let mut now = started;
+    while now.since(started) < window {
+        timer.arm(now + PERIOD)?;
+        poll(&mut [PollFd::new(timer.as_fd(), PollFlags::POLLIN)], PollTimeout::MAX)?;
+        now = clock::now()?;
+        late.push(timer.lateness(now).as_secs_f64() * 1e3);
+    }
+    Ok(late)
 }

@@ -13,6 +13,7 @@ const IDLE_RUNS: usize = 24;
 const SATURATED_RUNS: usize = 15;
 /// So that the first ticks are over and the pace is that of the headroom.
 const SETTLE: Duration = Duration::from_millis(600);
+const TRIES: usize = 3;
 pub const RULE: &str = "runaway";
 
 pub fn measure() -> Figures {
@@ -44,8 +45,21 @@ fn rows(state: &str, runs: usize, [must, aim]: [f64; 2]) -> Figures {
     ])
 }
 
-/// One run past a threshold that is 2 GiB away, with a daemon of its own.
-pub fn once<T>(more: &str, look: impl FnOnce(&Daemon) -> Result<T, String>) -> Result<(Run, T), String> {
+/// One run past a threshold that is 1 GiB away, with a daemon of its own. Where other programs gave back as much memory
+/// meanwhile, once more.
+pub fn once<T>(more: &str, look: impl Fn(&Daemon) -> Result<T, String>) -> Result<(Run, T), String> {
+    let mut outcome = attempt(more, &look);
+    for _ in 1..TRIES {
+        if outcome.is_ok() {
+            break;
+        }
+        outcome = attempt(more, &look);
+    }
+    outcome
+}
+
+fn attempt<T>(more: &str, look: impl Fn(&Daemon) -> Result<T, String>) -> Result<(Run, T), String> {
+    fill::warm()?;
     let threshold = fill::available_bytes()? - fill::AHEAD;
     let rule = format!(
         "{more}\n[rule.{RULE}]\nwhen = \"memory.available_bytes < {threshold}B\"\nseverity = \"emergency\"\n\
