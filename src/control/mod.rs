@@ -62,6 +62,14 @@ struct Order<'a> {
 /// The value that a change is to have next.
 type Aim = String;
 
+/// What becomes of the other orders after one was refused.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AfterRefusal {
+    Stop,
+    /// What is put back is put back as far as it goes.
+    GoOn,
+}
+
 impl Control {
     #[must_use]
     pub fn new(target: &Target) -> Self {
@@ -132,7 +140,7 @@ impl Control {
             Control::Haproxy(_) => None,
             Control::Redis(redis) => redis.resident(undo).await,
         };
-        self.write(&undo.epoch, &wanted(&undo.changes)).await?;
+        self.write(&undo.epoch, &wanted(&undo.changes), AfterRefusal::Stop).await?;
         let live = self.read(undo).await?;
         if undo.epoch != live.epoch {
             return Err(Failure::epoch_changed(self.service()));
@@ -179,7 +187,7 @@ impl Control {
         if orders.is_empty() {
             return Ok(standing);
         }
-        self.write(&undo.epoch, &orders).await?;
+        self.write(&undo.epoch, &orders, AfterRefusal::Stop).await?;
         Ok(Standing::Ours)
     }
 
@@ -231,7 +239,7 @@ impl Control {
 
     async fn restore(&mut self, epoch: &str, changes: &[&Change]) -> Result<(), Failure> {
         let orders: Vec<_> = changes.iter().map(|change| Order { key: &change.key, value: &change.prior }).collect();
-        self.write(epoch, &orders).await?;
+        self.write(epoch, &orders, AfterRefusal::GoOn).await?;
         let only = Undo { epoch: epoch.to_owned(), changes: changes.iter().map(|&change| change.clone()).collect() };
         match standing::judge_restored(&only, &self.read(&only).await?) {
             None => Ok(()),
@@ -246,9 +254,10 @@ impl Control {
         }
     }
 
-    async fn write(&mut self, epoch: &str, orders: &[Order<'_>]) -> Result<(), Failure> {
+    async fn write(&mut self, epoch: &str, orders: &[Order<'_>], after: AfterRefusal) -> Result<(), Failure> {
         match self {
-            Control::Haproxy(haproxy) => haproxy.write(epoch, orders).await,
+            Control::Haproxy(haproxy) => haproxy.write(epoch, orders, after).await,
+            // One command for all of it.
             Control::Redis(redis) => redis.write(epoch, orders).await,
         }
     }

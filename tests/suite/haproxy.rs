@@ -196,6 +196,26 @@ fn of_several_values_only_those_still_ours_are_put_back() {
 }
 
 #[test]
+fn what_cannot_be_put_back_keeps_nothing_else_from_being_put_back() {
+    let server = Haproxy::start();
+    let target = Target::Haproxy(target::Haproxy { backends: Vec::new(), ..server.target() });
+    let mut desk = Desk::new(&[("edge", target)]);
+    assert_eq!(desk.apply(1, "edge", Verb::Throttle, HALF).outcome, Outcome::Applied);
+    let ledger = desk.stop();
+    let key = {
+        let mut entries = ledger.entries.lock().unwrap();
+        let first = &mut entries[0].undo.changes[0];
+        first.prior = "nothing that HAProxy takes".into();
+        first.key.clone()
+    };
+    let mut desk = Desk::resume(ledger, &[]);
+    let report = desk.revert(1);
+    assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Refused, 1), "{}", report.detail);
+    assert_eq!((key.as_str(), server.limit("be/s1").as_str()), ("server be/s1 maxconn", "4"));
+    assert_eq!(server.limit("other/o1"), "100", "the one after it");
+}
+
+#[test]
 fn a_restart_has_undone_it_already() {
     let mut server = Haproxy::start();
     let before = server.face();

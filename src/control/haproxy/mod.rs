@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use super::failure::Failure;
 use super::standing::Live;
 use super::undo::{Change, Undo};
-use super::{Aim, Order, Probe, boot_id, target};
+use super::{AfterRefusal, Aim, Order, Probe, boot_id, target};
 use crate::policy::mitigation::{Amount, Mitigation, Outcome, Verb};
 use answer::{Info, Lease};
 use knob::{ADMIN_BITS, Knob, plain};
@@ -119,15 +119,27 @@ impl Haproxy {
         Ok(Live { epoch: epoch(&info), values })
     }
 
-    pub(super) async fn write(&self, expected_epoch: &str, orders: &[Order<'_>]) -> Result<(), Failure> {
+    /// The first failure, where one does not keep the others from being tried.
+    pub(super) async fn write(
+        &self,
+        expected_epoch: &str,
+        orders: &[Order<'_>],
+        after: AfterRefusal,
+    ) -> Result<(), Failure> {
         let mut session = Session::open(&self.target.socket).await?;
         if epoch(&greet(&mut session).await?) != expected_epoch {
             return Err(Failure::epoch_changed("HAProxy"));
         }
+        let mut first = Ok(());
         for order in orders {
-            session.order(&Knob::required(order.key)?.command(order.value)).await?;
+            let Err(failure) = give(&mut session, order).await else { continue };
+            let was_heard = matches!(failure.outcome, Outcome::Refused | Outcome::Unsupported);
+            first = first.and(Err(failure));
+            if after == AfterRefusal::Stop || !was_heard {
+                break;
+            }
         }
-        Ok(())
+        first
     }
 
     #[must_use]
@@ -196,6 +208,10 @@ impl Readings {
 
 async fn greet(session: &mut Session) -> Result<Info, Failure> {
     answer::info(&session.ask("show info").await?).ok_or_else(not_haproxy)
+}
+
+async fn give(session: &mut Session, order: &Order<'_>) -> Result<(), Failure> {
+    session.order(&Knob::required(order.key)?.command(order.value)).await
 }
 
 async fn stat_servers(session: &mut Session) -> Result<Vec<answer::Server>, Failure> {
