@@ -138,6 +138,68 @@ fn half_an_answer_before_anything_was_sent_owes_nothing() {
     assert_eq!(server.limit("be/s1"), "8");
 }
 
+/// Answers one kind of question with something else from when it is switched on.
+fn instead(
+    front: &Path,
+    back: &Path,
+    protocol: Protocol,
+    question: &'static str,
+    answer: &'static str,
+) -> Arc<AtomicBool> {
+    let on = Arc::new(AtomicBool::new(false));
+    let (switch, mut asked) = (Arc::clone(&on), false);
+    proxy::start(front, back, protocol, move |passing| {
+        match passing.way {
+            Way::Request => asked = passing.says(question),
+            Way::Answer if std::mem::take(&mut asked) && switch.load(Ordering::SeqCst) => return Verdict::Say(answer),
+            Way::Answer => {}
+        }
+        Verdict::Pass
+    });
+    on
+}
+
+#[test]
+fn a_value_that_haproxy_does_not_tell_is_not_taken_for_somebody_elses() {
+    let answers = [
+        (Verb::Drain, Amount::Whole, "show servers state", "1\n\n> "),
+        (Verb::Throttle, HALF, "show stat", "# pxname,svname,slim,\n\n> "),
+        (Verb::Shed, HALF, "show table", "Permission denied\n\n> "),
+    ];
+    for (verb, amount, question, answer) in answers {
+        let server = Haproxy::start();
+        let before = server.face();
+        let front = server.path("front.sock");
+        let on = instead(&front, &server.path("admin.sock"), Protocol::Haproxy, question, answer);
+        let mut desk =
+            Desk::new(&[("edge", Target::Haproxy(target::Haproxy { socket: front, ..server.target() }))]);
+        assert_eq!(desk.apply(1, "edge", verb, amount).outcome, Outcome::Applied);
+        on.store(true, Ordering::SeqCst);
+        let (verified, reverted) = (desk.verify(1), desk.revert(1));
+        assert_eq!((verified.outcome, reverted.outcome), (Outcome::Unsupported, Outcome::Unsupported), "{verb}");
+        assert!(reverted.detail.contains("does not tell"), "{}", reverted.detail);
+        assert_eq!(desk.journaled().len(), 1, "it is still owed");
+        on.store(false, Ordering::SeqCst);
+        assert_eq!((desk.revert(1).outcome, server.face()), (Outcome::Applied, before.clone()), "{verb}");
+    }
+}
+
+#[test]
+fn a_value_that_redis_does_not_tell_is_not_taken_for_somebody_elses() {
+    let server = Redis::start();
+    let front = server.path("front.sock");
+    let on = instead(&front, &server.path("redis.sock"), Protocol::Redis, "GET\r\n$10\r\nmaxmemory*", "*0\r\n");
+    let target = target::Redis { address: Address::Unix(front), cache_only: true, ..server.target() };
+    let mut desk = Desk::new(&[("cache", Target::Redis(target))]);
+    assert_eq!(desk.apply(1, "cache", Verb::Shrink, Amount::Bytes(64 << 20)).outcome, Outcome::Applied);
+    on.store(true, Ordering::SeqCst);
+    assert_eq!((desk.verify(1).outcome, desk.revert(1).outcome), (Outcome::Unsupported, Outcome::Unsupported));
+    assert_eq!(desk.apply(2, "cache", Verb::Shrink, Amount::Bytes(32 << 20)).outcome, Outcome::Unsupported);
+    assert_eq!(desk.journaled().len(), 1, "it is still owed");
+    on.store(false, Ordering::SeqCst);
+    assert_eq!((desk.revert(1).outcome, server.setting("maxmemory").as_str()), (Outcome::Applied, "0"));
+}
+
 #[test]
 fn a_server_that_restarts_in_the_middle_of_an_action_is_noticed() {
     let server = Arc::new(Mutex::new(Haproxy::start()));

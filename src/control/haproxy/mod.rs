@@ -45,12 +45,12 @@ impl Haproxy {
         let info = greet(&mut session).await?;
         let level = session.ask("show cli level").await?;
         let table = session.ask(&format!("show table {} key probe", self.lease_table()?)).await?;
-        let leases = answer::lease(&table, "gpc0") != Lease::NoTable;
+        let leases = matches!(answer::lease(&table, "gpc0"), Lease::Absent | Lease::Held(_));
         let seen = format!("HAProxy {}, {level} level", info.version);
         let may = match (level.as_str(), leases) {
             ("admin", true) => "may throttle, drain and shed".to_owned(),
             ("admin", false) => {
-                format!("may throttle and drain; cannot shed: there is no stick table {}", self.target.lease_table)
+                format!("may throttle and drain; cannot shed: there is no stick table {} with gpc0", self.target.lease_table)
             }
             ("operator", true) => "may shed only; to throttle it needs `level admin` on the stats socket".to_owned(),
             _ => {
@@ -74,7 +74,7 @@ impl Haproxy {
                 survey::throttle(&chosen, &info.maxconn, kept)
             }
             Verb::Drain => {
-                let mut servers = answer::admin_states(&session.ask("show servers state").await?);
+                let mut servers = server_states(&mut session).await?;
                 servers.retain(|(proxy, ..)| self.chooses(proxy));
                 survey::drain(&servers)
             }
@@ -187,6 +187,9 @@ impl Readings {
             Knob::ServerLimit { proxy, server } => {
                 if self.limits.is_none() {
                     let rows = stat_servers(session).await?;
+                    if rows.is_empty() {
+                        return Err(untold("its servers' limits"));
+                    }
                     let limit = |row: answer::Server| (format!("{}/{}", row.proxy, row.server), row.limit);
                     self.limits = Some(rows.into_iter().map(limit).collect());
                 }
@@ -195,7 +198,7 @@ impl Readings {
             }
             Knob::ServerState { proxy, server } => {
                 if self.states.is_none() {
-                    let rows = answer::admin_states(&session.ask("show servers state").await?);
+                    let rows = server_states(session).await?;
                     let state = |(proxy, server, state)| (format!("{proxy}/{server}"), state);
                     self.states = Some(rows.into_iter().map(state).collect());
                 }
@@ -218,11 +221,16 @@ async fn stat_servers(session: &mut Session) -> Result<Vec<answer::Server>, Fail
     answer::servers(&session.ask("show stat -1 4 -1").await?).ok_or_else(not_haproxy)
 }
 
+async fn server_states(session: &mut Session) -> Result<Vec<(String, String, u32)>, Failure> {
+    answer::admin_states(&session.ask("show servers state").await?).ok_or_else(|| untold("its servers' states"))
+}
+
 async fn read_lease(session: &mut Session, knob: &Knob) -> Result<String, Failure> {
     let Knob::Lease { table, key } = knob else { return Ok(String::new()) };
     match answer::lease(&session.ask(&format!("show table {table} key {key}")).await?, "gpc0") {
         Lease::Held(value) => Ok(value),
         Lease::Absent => Ok(String::new()),
+        Lease::Untold => Err(untold(&format!("gpc0 of {key} in {table}; does the table `store gpc0`?"))),
         Lease::NoTable => Err(Failure::refused(format!(
             "HAProxy has no stick table {table}: add `backend {table}` with `stick-table type string len 32 size 64 \
              expire 30s store gpc0`, and in the frontend `http-request set-var(txn.shed) str({key}),table_gpc0({table})` \
@@ -234,6 +242,11 @@ async fn read_lease(session: &mut Session, knob: &Knob) -> Result<String, Failur
 /// A process id comes back after a reboot, and in a container after every restart: hence boot and start time.
 fn epoch(info: &Info) -> String {
     format!("{}:{}:{}", boot_id(), info.pid, info.start)
+}
+
+/// What cannot be read is nobody's: neither ours nor an operator's.
+fn untold(what: &str) -> Failure {
+    Failure::unsupported(format!("HAProxy does not tell {what}"))
 }
 
 fn not_haproxy() -> Failure {

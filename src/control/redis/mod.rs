@@ -101,10 +101,11 @@ impl Redis {
         let settings = self.settings().await?;
         let paused = self.paused_until.is_none_or(|until| Instant::now() < until);
         let live = |change: &Change| match change.key.as_str() {
-            PAUSE => if paused { "on" } else { "off" }.to_owned(),
-            key => settings.get(key).cloned().unwrap_or_default(),
+            PAUSE => Ok(if paused { "on" } else { "off" }.to_owned()),
+            key => told(&settings, key),
         };
-        Ok(Live { epoch, values: undo.changes.iter().map(live).collect() })
+        let values = undo.changes.iter().map(live).collect::<Result<_, _>>()?;
+        Ok(Live { epoch, values })
     }
 
     pub(super) async fn write(&mut self, expected_epoch: &str, orders: &[Order<'_>]) -> Result<(), Failure> {
@@ -187,16 +188,15 @@ impl Redis {
 
     async fn memory(&mut self, epoch: &str) -> Result<Memory, Failure> {
         let settings = self.settings().await?;
-        let limit = settings.get(MAXMEMORY).and_then(|limit| limit.parse().ok());
-        let limit = limit.ok_or_else(|| Failure::unsupported("Redis does not tell its maxmemory"))?;
-        let used = self.client.info("memory", "used_memory").await?.unwrap_or(0);
+        let limit = told(&settings, MAXMEMORY)?.parse().map_err(|_| untold(MAXMEMORY))?;
+        let used = self.client.info("memory", "used_memory").await?.ok_or_else(|| untold("used_memory"))?;
         let now = if limit == 0 { used } else { used.min(limit) };
         let base = match &self.base {
             Some((life, base)) if life == epoch => *base,
             Some(_) | None => now,
         };
         self.base = Some((epoch.to_owned(), base));
-        let policy = settings.get(POLICY).cloned().unwrap_or_default();
+        let policy = told(&settings, POLICY)?;
         Ok(Memory { limit, base, policy, cache_only: self.client.target().cache_only })
     }
 
@@ -215,6 +215,15 @@ impl Redis {
         }
         Ok(())
     }
+}
+
+/// What Redis does not tell is nobody's: neither ours nor an operator's.
+fn told(settings: &Settings, key: &str) -> Result<String, Failure> {
+    settings.get(key).cloned().ok_or_else(|| untold(key))
+}
+
+fn untold(what: &str) -> Failure {
+    Failure::unsupported(format!("Redis does not tell its {what}"))
 }
 
 /// Redis can pause all writes or none.
