@@ -238,6 +238,25 @@ fn a_restart_has_undone_it_already() {
 }
 
 #[test]
+fn what_was_set_before_a_reboot_is_gone_without_asking() {
+    let server = Haproxy::start();
+    let mut desk = desk(&server);
+    for id in [1, 2] {
+        desk.apply(id, "edge", if id == 1 { Verb::Throttle } else { Verb::Shed }, HALF);
+    }
+    let ledger = desk.stop();
+    for entry in ledger.entries.lock().unwrap().iter_mut() {
+        let life = entry.undo.epoch.split_once(':').unwrap().1.to_owned();
+        entry.undo.epoch = format!("00000000-0000-0000-0000-000000000000:{life}");
+    }
+    drop(server);
+    let mut desk = Desk::resume(ledger, &[]);
+    assert_eq!(desk.verify(1).outcome, Outcome::EpochChanged);
+    assert_eq!(desk.revert(2).outcome, Outcome::EpochChanged);
+    assert!(desk.journaled().is_empty());
+}
+
+#[test]
 fn after_a_crash_the_journal_alone_is_enough_even_for_a_control_that_is_gone() {
     let server = Haproxy::start();
     let before = server.face();

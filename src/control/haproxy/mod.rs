@@ -108,6 +108,9 @@ impl Haproxy {
     }
 
     pub async fn read(&self, undo: &Undo) -> Result<Live, Failure> {
+        if is_of_another_boot(&undo.epoch, boot_id()) {
+            return Ok(Live { epoch: String::new(), values: Vec::new() });
+        }
         let mut session = Session::open(&self.target.socket).await?;
         let info = greet(&mut session).await?;
         let mut readings = Readings::default();
@@ -244,6 +247,12 @@ fn epoch(info: &Info) -> String {
     format!("{}:{}:{}", boot_id(), info.pid, info.start)
 }
 
+/// Nobody need be asked: what was set is gone with the kernel under it.
+fn is_of_another_boot(epoch: &str, today: &str) -> bool {
+    let then = epoch.split(':').next().unwrap_or_default();
+    !then.is_empty() && !today.is_empty() && then != today
+}
+
 /// What cannot be read is nobody's: neither ours nor an operator's.
 fn untold(what: &str) -> Failure {
     Failure::unsupported(format!("HAProxy does not tell {what}"))
@@ -251,4 +260,17 @@ fn untold(what: &str) -> Failure {
 
 fn not_haproxy() -> Failure {
     Failure::unsupported("what answers on this socket does not speak HAProxy's runtime protocol")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_boot_is_only_what_is_known_to_be_one() {
+        assert!(is_of_another_boot("one:7:17", "two"));
+        for (epoch, today) in [("two:7:17", "two"), (":7:17", "two"), ("one:7:17", ""), ("", "two")] {
+            assert!(!is_of_another_boot(epoch, today), "{epoch} {today}");
+        }
+    }
 }
