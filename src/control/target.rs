@@ -20,7 +20,7 @@ pub struct Haproxy {
     pub socket: PathBuf,
     /// Frontends to throttle or shed at. Empty: the whole process.
     pub frontends: Vec<String>,
-    /// Backends whose servers are throttled or drained. Empty: all of them.
+    /// Backends whose servers are throttled or drained. Empty: all of them, or the process where none has a limit.
     pub backends: Vec<String>,
     /// Stick table that holds the shed leases (research: actuators §3.1).
     pub lease_table: String,

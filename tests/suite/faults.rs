@@ -171,8 +171,7 @@ fn a_value_that_haproxy_does_not_tell_is_not_taken_for_somebody_elses() {
         let before = server.face();
         let front = server.path("front.sock");
         let on = instead(&front, &server.path("admin.sock"), Protocol::Haproxy, question, answer);
-        let mut desk =
-            Desk::new(&[("edge", Target::Haproxy(target::Haproxy { socket: front, ..server.target() }))]);
+        let mut desk = Desk::new(&[("edge", Target::Haproxy(target::Haproxy { socket: front, ..server.target() }))]);
         assert_eq!(desk.apply(1, "edge", verb, amount).outcome, Outcome::Applied);
         on.store(true, Ordering::SeqCst);
         let (verified, reverted) = (desk.verify(1), desk.revert(1));

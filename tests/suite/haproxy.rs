@@ -47,16 +47,49 @@ fn a_graded_throttle_while_requests_flow_and_its_exact_undo() {
 }
 
 #[test]
-fn without_limits_at_the_servers_the_process_is_throttled() {
-    let server = Haproxy::start();
+fn without_limits_at_the_servers_the_process_is_throttled_where_no_backend_is_named() {
+    let server = Haproxy::without_server_limits();
     let before = server.face();
-    let target = target::Haproxy { backends: vec!["unlimited".into()], ..server.target() };
+    let target = target::Haproxy { backends: Vec::new(), ..server.target() };
     let mut desk = Desk::new(&[("edge", Target::Haproxy(target))]);
     let report = desk.apply(1, "edge", Verb::Throttle, HALF);
     assert_eq!((report.outcome, &*report.detail), (Outcome::Applied, "global maxconn 200 → 100"));
     assert_eq!((server.global_limit().as_str(), server.limit("unlimited/u1").as_str()), ("100", ""));
     assert_eq!(desk.revert(1).outcome, Outcome::Applied);
     assert_eq!(server.face(), before);
+}
+
+#[test]
+fn who_named_a_backend_did_not_ask_for_the_whole_process() {
+    let server = Haproxy::start();
+    let before = server.face();
+    let target = target::Haproxy { backends: vec!["unlimited".into()], ..server.target() };
+    let mut desk = Desk::new(&[("edge", Target::Haproxy(target))]);
+    let report = desk.apply(1, "edge", Verb::Throttle, HALF);
+    assert_eq!(report.outcome, Outcome::Unsupported);
+    assert!(report.detail.starts_with("no server of unlimited has a maxconn: give one"), "{}", report.detail);
+    assert_eq!((server.face(), desk.journaled().len()), (before, 0));
+}
+
+#[test]
+fn a_backend_that_does_not_exist_is_named() {
+    let server = Haproxy::start();
+    let at = |backends: &[&str]| {
+        let backends = backends.iter().map(|&name| name.to_owned()).collect();
+        Target::Haproxy(target::Haproxy { backends, ..server.target() })
+    };
+    let mut desk = Desk::new(&[("wrong", at(&["bee"])), ("half", at(&["bee", "be"]))]);
+    for control in ["wrong", "half"] {
+        let view = desk.view(control, "unsupported");
+        assert!(view.detail.starts_with("HAProxy has no backend bee; it has be, other,"), "{}", view.detail);
+    }
+    for (id, verb) in [(1, Verb::Throttle), (2, Verb::Drain)] {
+        let report = desk.apply(id, "wrong", verb, HALF);
+        assert_eq!(report.outcome, Outcome::Unsupported);
+        assert!(report.detail.contains("no backend bee"), "{}", report.detail);
+    }
+    assert_eq!(desk.apply(3, "half", Verb::Throttle, HALF).outcome, Outcome::Applied, "better than nothing");
+    assert_eq!(server.limit("be/s1"), "4");
 }
 
 #[test]

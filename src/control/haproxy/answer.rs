@@ -65,6 +65,11 @@ pub fn frontends(answer: &str) -> Option<Vec<String>> {
     proxies(answer, "FRONTEND")
 }
 
+#[must_use]
+pub fn backends(answer: &str) -> Option<Vec<String>> {
+    proxies(answer, "BACKEND")
+}
+
 fn proxies(answer: &str, side: &str) -> Option<Vec<String>> {
     let rows = rows(answer, ["pxname", "svname"])?;
     Some(rows.into_iter().filter(|row| row[1] == side).map(|row| row[0].to_owned()).collect())

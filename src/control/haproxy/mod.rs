@@ -46,11 +46,15 @@ impl Haproxy {
         let level = session.ask("show cli level").await?;
         let table = session.ask(&format!("show table {} key probe", self.lease_table()?)).await?;
         let leases = matches!(answer::lease(&table, "gpc0"), Lease::Absent | Lease::Held(_));
+        self.every_backend_exists(&backends(&mut session).await?)?;
         let seen = format!("HAProxy {}, {level} level", info.version);
         let may = match (level.as_str(), leases) {
             ("admin", true) => "may throttle, drain and shed".to_owned(),
             ("admin", false) => {
-                format!("may throttle and drain; cannot shed: there is no stick table {} with gpc0", self.target.lease_table)
+                format!(
+                    "may throttle and drain; cannot shed: there is no stick table {} with gpc0",
+                    self.target.lease_table
+                )
             }
             ("operator", true) => "may shed only; to throttle it needs `level admin` on the stats socket".to_owned(),
             _ => {
@@ -69,11 +73,17 @@ impl Haproxy {
         let changes = match mitigation.verb {
             Verb::Throttle => {
                 let kept = survey::kept_percent(mitigation.amount)?;
+                self.some_backend_exists(&backends(&mut session).await?)?;
                 let servers = stat_servers(&mut session).await?;
                 let chosen: Vec<_> = servers.into_iter().filter(|row| self.chooses(&row.proxy)).collect();
-                survey::throttle(&chosen, &info.maxconn, kept)
+                if self.target.backends.is_empty() {
+                    survey::throttle(&chosen, &info.maxconn, kept)
+                } else {
+                    survey::throttle_servers(&chosen, kept).ok_or_else(|| no_limit(&self.target.backends))?
+                }
             }
             Verb::Drain => {
+                self.some_backend_exists(&backends(&mut session).await?)?;
                 let mut servers = server_states(&mut session).await?;
                 servers.retain(|(proxy, ..)| self.chooses(proxy));
                 survey::drain(&servers)
@@ -154,6 +164,22 @@ impl Haproxy {
         self.target.backends.is_empty() || self.target.backends.iter().any(|backend| backend == proxy)
     }
 
+    /// A name that is wrong is to be seen before the emergency.
+    fn every_backend_exists(&self, known: &[String]) -> Result<(), Failure> {
+        match self.target.backends.iter().find(|backend| !known.contains(backend)) {
+            Some(missing) => Err(no_backend(missing, known)),
+            None => Ok(()),
+        }
+    }
+
+    /// In the emergency, those that are there are better than none.
+    fn some_backend_exists(&self, known: &[String]) -> Result<(), Failure> {
+        if self.target.backends.iter().any(|backend| known.contains(backend)) {
+            return Ok(());
+        }
+        self.every_backend_exists(known)
+    }
+
     fn lease_table(&self) -> Result<String, Failure> {
         plain(&self.target.lease_table).ok_or_else(|| {
             Failure::unsupported(format!("`{}` cannot be the name of a stick table", self.target.lease_table))
@@ -224,6 +250,10 @@ async fn stat_servers(session: &mut Session) -> Result<Vec<answer::Server>, Fail
     answer::servers(&session.ask("show stat -1 4 -1").await?).ok_or_else(not_haproxy)
 }
 
+async fn backends(session: &mut Session) -> Result<Vec<String>, Failure> {
+    answer::backends(&session.ask("show stat -1 2 -1").await?).ok_or_else(not_haproxy)
+}
+
 async fn server_states(session: &mut Session) -> Result<Vec<(String, String, u32)>, Failure> {
     answer::admin_states(&session.ask("show servers state").await?).ok_or_else(|| untold("its servers' states"))
 }
@@ -251,6 +281,20 @@ fn epoch(info: &Info) -> String {
 fn is_of_another_boot(epoch: &str, today: &str) -> bool {
     let then = epoch.split(':').next().unwrap_or_default();
     !then.is_empty() && !today.is_empty() && then != today
+}
+
+fn no_backend(missing: &str, known: &[String]) -> Failure {
+    const ROOM: usize = 8;
+    let some = known.iter().take(ROOM).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = if known.len() > ROOM { ", …" } else { "" };
+    Failure::unsupported(format!("HAProxy has no backend {missing}; it has {some}{more}: correct `backends`"))
+}
+
+fn no_limit(backends: &[String]) -> Failure {
+    Failure::unsupported(format!(
+        "no server of {} has a maxconn: give one, or leave out backends to limit the whole process",
+        backends.join(", ")
+    ))
 }
 
 /// What cannot be read is nobody's: neither ours nor an operator's.

@@ -55,6 +55,11 @@ impl Haproxy {
         Self::start_with(&(kept.join("\n") + "\n"))
     }
 
+    /// No server has a limit, so that there is only the one of the process.
+    pub fn without_server_limits() -> Self {
+        Self::start_with(&CONFIGURATION.replace(" maxconn 8", "").replace(" maxconn 100", ""))
+    }
+
     fn start_with(configuration: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let text = configuration.replace("FOLDER", folder.path().to_str().unwrap());
