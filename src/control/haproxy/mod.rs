@@ -190,7 +190,7 @@ impl Haproxy {
         let table = self.lease_table()?;
         let percent = survey::shed_percent(amount)?;
         let frontends = if self.target.frontends.is_empty() {
-            answer::frontends(&session.ask("show stat -1 1 -1").await?).ok_or_else(not_haproxy)?
+            answer::frontends(&session.question("show stat -1 1 -1").await?).ok_or_else(not_haproxy)?
         } else {
             self.target.frontends.clone()
         };
@@ -247,20 +247,20 @@ async fn give(session: &mut Session, order: &Order<'_>) -> Result<(), Failure> {
 }
 
 async fn stat_servers(session: &mut Session) -> Result<Vec<answer::Server>, Failure> {
-    answer::servers(&session.ask("show stat -1 4 -1").await?).ok_or_else(not_haproxy)
+    answer::servers(&session.question("show stat -1 4 -1").await?).ok_or_else(not_haproxy)
 }
 
 async fn backends(session: &mut Session) -> Result<Vec<String>, Failure> {
-    answer::backends(&session.ask("show stat -1 2 -1").await?).ok_or_else(not_haproxy)
+    answer::backends(&session.question("show stat -1 2 -1").await?).ok_or_else(not_haproxy)
 }
 
 async fn server_states(session: &mut Session) -> Result<Vec<(String, String, u32)>, Failure> {
-    answer::admin_states(&session.ask("show servers state").await?).ok_or_else(|| untold("its servers' states"))
+    answer::admin_states(&session.question("show servers state").await?).ok_or_else(|| untold("its servers' states"))
 }
 
 async fn read_lease(session: &mut Session, knob: &Knob) -> Result<String, Failure> {
     let Knob::Lease { table, key } = knob else { return Ok(String::new()) };
-    match answer::lease(&session.ask(&format!("show table {table} key {key}")).await?, "gpc0") {
+    match answer::lease(&session.question(&format!("show table {table} key {key}")).await?, "gpc0") {
         Lease::Held(value) => Ok(value),
         Lease::Absent => Ok(String::new()),
         Lease::Untold => Err(untold(&format!("gpc0 of {key} in {table}; does the table `store gpc0`?"))),
