@@ -331,6 +331,39 @@ fn a_control_that_moved_is_undone_where_it_was() {
 }
 
 #[test]
+fn two_controls_never_hold_one_value() {
+    let server = Haproxy::start();
+    let before = server.face();
+    let link = server.path("link.sock");
+    std::os::unix::fs::symlink(server.path("admin.sock"), &link).unwrap();
+    let at = |socket| Target::Haproxy(target::Haproxy { socket, backends: Vec::new(), ..server.target() });
+    let mut desk = Desk::new(&[
+        ("all", at(server.path("admin.sock"))),
+        ("same", at(link)),
+        ("edge", at(server.path("second.sock"))),
+    ]);
+    assert_eq!(desk.apply(1, "all", Verb::Throttle, HALF).outcome, Outcome::Applied);
+    for (id, control) in [(2, "same"), (3, "edge")] {
+        let report = desk.apply(id, control, Verb::Throttle, Amount::Keep(25.0));
+        assert_eq!(report.outcome, Outcome::Refused);
+        assert_eq!(
+            &*report.detail,
+            "action 1 (throttle all to 50%) already holds `server be/s1 maxconn`; release that first, or make one \
+             control of the two"
+        );
+    }
+    assert_eq!((server.limit("be/s1").as_str(), desk.journaled().len()), ("4", 1));
+    assert_eq!(desk.apply(4, "same", Verb::Shed, HALF).outcome, Outcome::Applied, "that is another value");
+
+    desk.reconfigure(&[("renamed", at(server.path("admin.sock")))]);
+    assert_eq!(desk.apply(5, "renamed", Verb::Throttle, HALF).outcome, Outcome::Refused);
+    assert_eq!((desk.revert(1).outcome, desk.revert(4).outcome), (Outcome::Applied, Outcome::Applied));
+    assert_eq!(server.face(), before);
+    assert_eq!(desk.apply(6, "renamed", Verb::Throttle, HALF).outcome, Outcome::Applied);
+    assert_eq!((desk.revert(6).outcome, server.face()), (Outcome::Applied, before));
+}
+
+#[test]
 fn each_level_of_the_socket_may_what_it_may() {
     let server = Haproxy::start();
     let at = |socket: &str| Target::Haproxy(target::Haproxy { socket: server.path(socket), ..server.target() });

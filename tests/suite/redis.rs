@@ -157,6 +157,20 @@ fn a_share_of_the_writes_cannot_be_paused_and_a_pause_stops_eviction() {
 }
 
 #[test]
+fn two_controls_never_hold_one_limit() {
+    let server = Redis::start();
+    let cache = target::Redis { cache_only: true, ..server.target() };
+    let far = target::Redis { address: server.tcp(), ..cache.clone() };
+    let mut desk = Desk::new(&[("near", Target::Redis(cache)), ("far", Target::Redis(far))]);
+    assert_eq!(desk.apply(1, "near", Verb::Shrink, Amount::Bytes(64 << 20)).outcome, Outcome::Applied);
+    let report = desk.apply(2, "far", Verb::Shrink, Amount::Bytes(32 << 20));
+    assert_eq!(report.outcome, Outcome::Refused);
+    assert!(report.detail.starts_with("action 1 (shrink near to 64"), "{}", report.detail);
+    assert!(report.detail.contains("already holds `maxmemory`"), "{}", report.detail);
+    assert_eq!((desk.revert(1).outcome, server.setting("maxmemory").as_str()), (Outcome::Applied, "0"));
+}
+
+#[test]
 fn only_the_keys_of_the_pattern_are_flushed() {
     let server = Redis::start();
     server.fill("cache:", 3_000, 10_000);

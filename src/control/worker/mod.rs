@@ -2,6 +2,7 @@
 //! loop. Keeps the order that nothing may break: capture, write the undo durably, apply, read back, report; and nothing
 //! leaves the journal before it is verified gone. Never decides what to do.
 
+mod clash;
 mod task;
 
 use std::cell::RefCell;
@@ -141,6 +142,10 @@ struct Shared {
 impl Shared {
     fn new(record: impl Record + 'static, door: Door) -> Self {
         Self { record: RefCell::new(Box::new(record)), routes: RefCell::default(), door }
+    }
+
+    fn in_force(&self) -> Vec<Entry> {
+        self.record.borrow().entries().to_vec()
     }
 
     fn entry(&self, id: ActionId) -> Option<Entry> {

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout};
 
-use super::{Job, NOTHING, Shared};
+use super::{Job, NOTHING, Shared, clash};
 use crate::control::failure::Failure;
 use crate::control::standing::Standing;
 use crate::control::target::Target;
@@ -188,11 +188,20 @@ impl Task {
         if let Some(refused) = self.excluded(control, wish) {
             return refused;
         }
+        // What is released while this looks may still have been in force then.
+        let mut others = self.shared.in_force();
         let undo = match control.capture(&wish.mitigation).await {
             Ok(undo) if undo.changes.is_empty() => return Answer::already("it is so already"),
             Ok(undo) => undo,
             Err(failure) => return Answer::failed(failure),
         };
+        others.extend(self.shared.in_force());
+        if let Some((entry, change)) = clash::holder(&others, target, &undo) {
+            return Answer::failed(Failure::refused(format!(
+                "action {} ({}) already holds `{}`; release that first, or make one control of the two",
+                entry.id, entry.mitigation, change.key
+            )));
+        }
         let entry = Entry {
             id: wish.id,
             mitigation: wish.mitigation.clone(),

@@ -20,6 +20,7 @@ const CONFIGURATION: &str = "
 global
     maxconn 200
     stats socket FOLDER/admin.sock mode 600 level admin
+    stats socket FOLDER/second.sock mode 600 level admin
     stats socket FOLDER/operator.sock mode 600 level operator
     stats socket FOLDER/user.sock mode 600 level user
 defaults
