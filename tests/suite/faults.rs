@@ -317,6 +317,34 @@ fn nothing_is_sent_when_its_undo_cannot_be_recorded() {
     assert_eq!(server.limit("be/s1"), "8");
 }
 
+#[test]
+fn an_end_that_cannot_be_recorded_is_told_and_recorded_later() {
+    let server = Haproxy::start();
+    let before = server.face();
+    let mut desk = Desk::new(&[("edge", Target::Haproxy(server.target()))]);
+    desk.apply(1, "edge", Verb::Throttle, HALF);
+    desk.ledger.stuck.store(true, Ordering::SeqCst);
+    let report = desk.revert(1);
+    assert_eq!((report.outcome, server.face()), (Outcome::Applied, before));
+    assert!(report.detail.contains("its end could not be recorded"), "{}", report.detail);
+    assert!(desk.failures[0].starts_with("the end of action 1 could not be recorded"), "{:?}", desk.failures);
+    assert_eq!((desk.journaled().len(), desk.revert(1).outcome), (1, Outcome::Already), "it is gone all the same");
+    assert_eq!(desk.apply(2, "edge", Verb::Throttle, HALF).outcome, Outcome::Applied, "and holds nothing");
+    assert_eq!(desk.journaled().len(), 2);
+    desk.ledger.stuck.store(false, Ordering::SeqCst);
+    assert_eq!(desk.apply(2, "edge", Verb::Throttle, Amount::Keep(25.0)).outcome, Outcome::Applied);
+    assert_eq!(
+        desk.journaled().iter().map(|entry| entry.id.0).collect::<Vec<_>>(),
+        [2],
+        "the next record took it along"
+    );
+
+    desk.ledger.stuck.store(true, Ordering::SeqCst);
+    assert_eq!((desk.revert(2).outcome, desk.journaled().len()), (Outcome::Applied, 1));
+    desk.ledger.stuck.store(false, Ordering::SeqCst);
+    eventually("a look around records it without being told", || desk.journaled().is_empty().then_some(()));
+}
+
 /// Something that listens where a server should be.
 fn impostor(socket: &Path, behave: fn(UnixStream)) {
     let listener = UnixListener::bind(socket).unwrap();

@@ -3,9 +3,9 @@
 //! leaves the journal before it is verified gone. Never decides what to do.
 
 mod clash;
+mod shared;
 mod task;
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
@@ -23,6 +23,7 @@ use crate::inbox::{Door, Message};
 use crate::journal::{Entry, Journal, JournalError};
 use crate::policy::mitigation::{ActionId, Answered, Command, Outcome, Report};
 use crate::privilege;
+use shared::Shared;
 use task::Task;
 
 /// Deep enough for a debug build; only touched pages count.
@@ -131,37 +132,6 @@ pub fn probe_once(controls: &[settings::Control]) -> io::Result<Vec<(Arc<str>, P
     }))
 }
 
-/// What all tasks share; never borrowed across an await.
-struct Shared {
-    record: RefCell<Box<dyn Record>>,
-    /// Which control an action that is not in the journal yet was given to.
-    routes: RefCell<HashMap<ActionId, Arc<str>>>,
-    door: Door,
-}
-
-impl Shared {
-    fn new(record: impl Record + 'static, door: Door) -> Self {
-        Self { record: RefCell::new(Box::new(record)), routes: RefCell::default(), door }
-    }
-
-    fn in_force(&self) -> Vec<Entry> {
-        self.record.borrow().entries().to_vec()
-    }
-
-    fn entry(&self, id: ActionId) -> Option<Entry> {
-        self.record.borrow().entries().iter().find(|entry| entry.id == id).cloned()
-    }
-
-    fn route(&self, command: &Command) -> Option<Arc<str>> {
-        if let Command::Apply { id, mitigation, .. } = command {
-            self.routes.borrow_mut().insert(*id, Arc::clone(&mitigation.control));
-            return Some(Arc::clone(&mitigation.control));
-        }
-        let recorded = self.entry(command.id()).map(|entry| entry.mitigation.control);
-        recorded.or_else(|| self.routes.borrow().get(&command.id()).cloned())
-    }
-}
-
 /// Hands commands to the tasks.
 struct Crew {
     shared: Rc<Shared>,
@@ -189,7 +159,7 @@ impl Crew {
                     let names: Vec<_> = self.tasks.keys().cloned().collect();
                     names.iter().for_each(|name| self.give(name, Job::Probe));
                 }
-                Order::Stop => return,
+                Order::Stop => return self.shared.close_again(),
             }
         }
     }

@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout};
 
-use super::{Job, NOTHING, Shared, clash};
+use super::shared::Shared;
+use super::{Job, NOTHING, clash};
 use crate::control::failure::Failure;
 use crate::control::standing::Standing;
 use crate::control::target::Target;
@@ -70,6 +71,7 @@ impl Task {
 
     fn patience(&self) -> Duration {
         match &self.told {
+            _ if self.shared.owes_the_journal() => LOOK_AGAIN,
             Some((Outcome::Unreachable | Outcome::TimedOut, _)) => LOOK_AGAIN,
             Some(_) | None => LOOK_EVERY,
         }
@@ -91,6 +93,7 @@ impl Task {
     }
 
     async fn look(&mut self) -> bool {
+        self.shared.close_again();
         // What was found wrong, a glance would not find again: look as closely as before.
         let closely = !matches!(self.told, Some((Outcome::Applied, _)));
         let Some((_, control)) = &mut self.configured else { return true };
@@ -128,9 +131,7 @@ impl Task {
             Command::Verify { id, .. } => (Answered::Verify, self.verify(id).await),
             Command::Revert { id } => (Answered::Revert, self.revert(id).await),
         };
-        if self.shared.entry(id).is_none() {
-            self.shared.routes.borrow_mut().remove(&id);
-        }
+        self.shared.forget_route(id);
         let reached = self.note_reach(&answer);
         let report = Report {
             id,
@@ -217,7 +218,7 @@ impl Task {
         let undo = match control.capture_again(&wish.mitigation, &entry.undo).await {
             Ok(undo) => undo,
             Err(failure) if failure.outcome == Outcome::EpochChanged => {
-                return match self.close(entry.id) {
+                return match self.shared.close(entry.id) {
                     Ok(()) => self.impose(&entry.target.clone(), control, wish).await,
                     Err(failure) => Answer::failed(failure),
                 };
@@ -237,7 +238,7 @@ impl Task {
 
     /// The undo is durable before the first byte that changes anything.
     async fn carry_out(&mut self, control: &mut Control, entry: Entry, held: Held) -> Answer {
-        if let Err(why) = self.shared.record.borrow_mut().write(&entry) {
+        if let Err(why) = self.shared.write(&entry) {
             return Answer::failed(Failure::refused(format!(
                 "nothing was sent, because its undo could not be recorded: {why}"
             )));
@@ -319,22 +320,16 @@ impl Task {
     }
 
     fn excluded(&self, control: &Control, wish: &Wish) -> Option<Answer> {
-        let record = self.shared.record.borrow();
-        let harmful = record.entries().iter().map(|entry| &entry.mitigation).find(|in_force| {
+        let harmful = self.shared.in_force().into_iter().map(|entry| entry.mitigation).find(|in_force| {
             in_force.control == wish.mitigation.control && control.excludes(wish.mitigation.verb, in_force.verb)
         })?;
         let detail = format!("{} would do harm while `{harmful}` is in force: release that first", wish.mitigation);
         Some(Answer::failed(Failure::refused(detail)))
     }
 
-    fn close(&self, id: ActionId) -> Result<(), Failure> {
-        let closed = self.shared.record.borrow_mut().close(id);
-        closed.map_err(|why| Failure::refused(format!("its end could not be recorded: {why}")))
-    }
-
-    /// An entry that could not be closed is found out to be gone at the next start.
+    /// What is verified gone is gone, also where the journal does not take it yet.
     fn closed(&self, id: ActionId, mut answer: Answer) -> Answer {
-        if let Err(failure) = self.close(id) {
+        if let Err(failure) = self.shared.close(id) {
             answer.detail = format!("{} ({})", answer.detail, failure.detail);
         }
         answer

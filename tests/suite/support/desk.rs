@@ -19,6 +19,8 @@ use node_guardian::status::ControlView;
 pub struct Ledger {
     pub entries: Arc<Mutex<Vec<Entry>>>,
     pub broken: Arc<AtomicBool>,
+    /// Nothing can be closed.
+    pub stuck: Arc<AtomicBool>,
 }
 
 struct Notebook {
@@ -32,6 +34,8 @@ pub struct Desk {
     pub ledger: Ledger,
     views: Vec<ControlView>,
     waiting: Vec<Report>,
+    /// What the loop was told of the journal.
+    pub failures: Vec<String>,
 }
 
 impl Desk {
@@ -45,7 +49,7 @@ impl Desk {
         let own = ledger.entries.lock().unwrap().clone();
         let record = Notebook { own, ledger: ledger.clone() };
         let workers = Workers::start(record, settings(controls), door).unwrap();
-        Self { workers: Some(workers), inbox, ledger, views: Vec::new(), waiting: Vec::new() }
+        Self { workers: Some(workers), inbox, ledger, views: Vec::new(), waiting: Vec::new(), failures: Vec::new() }
     }
 
     /// With the journal that the daemon uses; its ledger stays empty.
@@ -53,7 +57,14 @@ impl Desk {
         let (door, inbox) = inbox::open().unwrap();
         let journal = Journal::open(folder).unwrap().journal;
         let workers = Workers::start(journal, settings(controls), door).unwrap();
-        Self { workers: Some(workers), inbox, ledger: Ledger::default(), views: Vec::new(), waiting: Vec::new() }
+        Self {
+            workers: Some(workers),
+            inbox,
+            ledger: Ledger::default(),
+            views: Vec::new(),
+            waiting: Vec::new(),
+            failures: Vec::new(),
+        }
     }
 
     pub fn reconfigure(&self, controls: &[(&str, Target)]) {
@@ -128,6 +139,7 @@ impl Desk {
                 match message {
                     Message::Report(report) => self.waiting.push(report),
                     Message::Probed(view) => self.views.push(view),
+                    Message::JournalFailed(why) => self.failures.push(why),
                     other => panic!("workers never say {other:?}"),
                 }
             }
@@ -156,6 +168,9 @@ impl Record for Notebook {
     }
 
     fn close(&mut self, id: ActionId) -> Result<(), JournalError> {
+        if self.ledger.stuck.load(Ordering::SeqCst) {
+            return Err(JournalError::Absent { why: "Input/output error".into() });
+        }
         self.own.retain(|known| known.id != id);
         self.ledger.entries.lock().unwrap().clone_from(&self.own);
         Ok(())
