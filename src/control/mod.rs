@@ -53,6 +53,14 @@ pub struct Done {
     pub freed_bytes: Option<i64>,
 }
 
+/// What a read-back came to.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Checked {
+    pub standing: Standing,
+    /// Written anew, this stays as it is wanted.
+    pub due: Vec<Change>,
+}
+
 /// A value to write.
 struct Order<'a> {
     key: &'a str,
@@ -128,7 +136,7 @@ impl Control {
             .filter(|((change, value), _)| is_ours_to_change(change, value))
             .map(|((change, _), aim)| aimed(change, aim))
             .collect();
-        Ok(Undo { epoch: undo.epoch.clone(), changes })
+        Ok(Undo { changes, ..undo.renewed() })
     }
 
     /// Writes what the undo says we want, and reads it back.
@@ -169,26 +177,36 @@ impl Control {
         Ok(standing::judge(undo, &self.read(undo).await?))
     }
 
-    /// The same, and renews what lapses by itself or what an adjustment in doubt did not reach.
+    /// The same, and what is to be written so that it stays: what lapses by itself, or what an adjustment in doubt did
+    /// not reach.
     ///
     /// # Errors
-    /// When it cannot be read or renewed.
-    pub async fn verify(&mut self, undo: &Undo) -> Result<Standing, Failure> {
+    /// When it cannot be read.
+    pub async fn check(&mut self, undo: &Undo) -> Result<Checked, Failure> {
         let live = self.read(undo).await?;
         let standing = standing::judge(undo, &live);
         if !matches!(standing, Standing::Ours | Standing::Prior) {
-            return Ok(standing);
+            return Ok(Checked { standing, due: Vec::new() });
         }
         let due = undo.changes.iter().zip(&live.values).filter(|(change, value)| {
             let renewable = self.is_lease(&change.key) && is_ours_to_change(change, value);
             renewable || (change.wanted() != *value && change.restore(value) == Restore::Write)
         });
-        let orders: Vec<_> = due.map(|(change, _)| Order { key: &change.key, value: change.wanted() }).collect();
-        if orders.is_empty() {
-            return Ok(standing);
-        }
-        self.write(&undo.epoch, &orders, AfterRefusal::Stop).await?;
-        Ok(Standing::Ours)
+        Ok(Checked { standing, due: due.map(|(change, _)| change.clone()).collect() })
+    }
+
+    /// Writes what is due.
+    ///
+    /// # Errors
+    /// When it was not written.
+    pub async fn renew(&mut self, undo: &Undo, due: &[Change]) -> Result<(), Failure> {
+        self.write(&undo.epoch, &wanted(due), AfterRefusal::Stop).await
+    }
+
+    /// Whether all of it goes by itself when it is not renewed.
+    #[must_use]
+    pub fn lapses(&self, undo: &Undo) -> bool {
+        undo.changes.iter().all(|change| self.is_lease(&change.key))
     }
 
     /// Puts back what is still ours, reads that back, and leaves alone what somebody else has set.
@@ -240,7 +258,8 @@ impl Control {
     async fn restore(&mut self, epoch: &str, changes: &[&Change]) -> Result<(), Failure> {
         let orders: Vec<_> = changes.iter().map(|change| Order { key: &change.key, value: &change.prior }).collect();
         self.write(epoch, &orders, AfterRefusal::GoOn).await?;
-        let only = Undo { epoch: epoch.to_owned(), changes: changes.iter().map(|&change| change.clone()).collect() };
+        let changes = changes.iter().map(|&change| change.clone()).collect();
+        let only = Undo { epoch: epoch.to_owned(), changes, lapses_unix_ms: None };
         match standing::judge_restored(&only, &self.read(&only).await?) {
             None => Ok(()),
             Some(still) => Err(Failure::refused(format!("{} took the undo without doing it: {still}", self.service()))),

@@ -3,12 +3,18 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::LEASE;
+use crate::clock;
+
 /// Everything needed to put one mitigation back.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Undo {
     /// Changes when the target restarts or reloads and so forgets what we set. Unique across reboots of the node.
     pub epoch: String,
     pub changes: Vec<Change>,
+    /// When all of it will have lapsed unless it is renewed, where the target does not tell; written before each renewal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lapses_unix_ms: Option<u64>,
 }
 
 /// One value of the target.
@@ -30,6 +36,20 @@ pub enum Restore {
     Done,
     /// Somebody else set something: it is theirs.
     Leave,
+}
+
+impl Undo {
+    /// The same, for a lease that begins now.
+    #[must_use]
+    pub fn renewed(&self) -> Undo {
+        Undo { lapses_unix_ms: self.lapses_unix_ms.map(|_| lease_end()), ..self.clone() }
+    }
+}
+
+/// By the wall clock, since the target may be on another node. Should that clock jump, what was set lapses all the same.
+#[must_use]
+pub fn lease_end() -> u64 {
+    clock::unix_ms() + u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Change {

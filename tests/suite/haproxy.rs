@@ -147,6 +147,21 @@ fn a_lease_that_lapsed_is_already_undone() {
 }
 
 #[test]
+fn a_lease_that_nobody_wants_is_not_renewed_and_its_end_is_noticed() {
+    let server = Haproxy::start();
+    let mut desk = desk(&server);
+    assert_eq!(desk.apply(1, "edge", Verb::Shed, HALF).outcome, Outcome::Applied);
+    let held = |desk: &mut Desk| {
+        let report = desk.let_lapse(1);
+        (report.outcome, report.detail.to_string(), desk.journaled().len())
+    };
+    assert_eq!(held(&mut desk), (Outcome::Applied, "still in force".into(), 1));
+    server.ask("clear table ng_lease key web");
+    assert_eq!(held(&mut desk), (Outcome::Already, "it lapsed".into(), 0));
+    assert!(!server.ask("show table ng_lease").contains("key=web"), "nothing was written");
+}
+
+#[test]
 fn shedding_without_a_table_is_refused_with_what_to_add() {
     let server = Haproxy::without_lease_table();
     let mut desk = desk(&server);

@@ -99,7 +99,7 @@ impl Haproxy {
                 return Err(Failure::unsupported(format!("HAProxy cannot {}", mitigation.verb)));
             }
         };
-        Ok(Undo { epoch: epoch(&info), changes })
+        Ok(Undo { epoch: epoch(&info), changes, lapses_unix_ms: None })
     }
 
     /// What to write now so that a mitigation which is in force gets another strength.

@@ -2,20 +2,21 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout};
 
 use super::shared::Shared;
 use super::{Job, NOTHING, clash};
+use crate::clock;
 use crate::control::failure::Failure;
 use crate::control::standing::Standing;
 use crate::control::target::Target;
-use crate::control::{Control, Done};
+use crate::control::{Checked, Control, Done};
 use crate::inbox::Message;
 use crate::journal::Entry;
-use crate::policy::mitigation::{ActionId, Answered, Command, Lasting, Mitigation, Outcome, Report};
+use crate::policy::mitigation::{ActionId, Answered, Command, Lasting, Lease, Mitigation, Outcome, Report};
 use crate::status::ControlView;
 
 /// A control that nobody uses is looked at this often, so that `status` knows before the emergency does.
@@ -115,7 +116,7 @@ impl Task {
             kind: target.kind(),
             state: outcome.name(),
             detail: detail.as_str().into(),
-            checked_unix_ms: unix_ms(),
+            checked_unix_ms: clock::unix_ms(),
         };
         self.told = Some((outcome, detail));
         self.shared.door.tell(Message::Probed(view))
@@ -128,7 +129,7 @@ impl Task {
             Command::Apply { id, mitigation, rule } => {
                 (Answered::Apply, self.apply(Wish { id, mitigation, rule }).await)
             }
-            Command::Verify { id, .. } => (Answered::Verify, self.verify(id).await),
+            Command::Verify { id, lease } => (Answered::Verify, self.verify(id, lease).await),
             Command::Revert { id } => (Answered::Revert, self.revert(id).await),
         };
         self.shared.forget_route(id);
@@ -209,7 +210,7 @@ impl Task {
             rule: Arc::clone(&wish.rule),
             target: target.clone(),
             undo,
-            since_unix_ms: unix_ms(),
+            since_unix_ms: clock::unix_ms(),
         };
         self.carry_out(control, entry, Held::Nothing).await
     }
@@ -272,11 +273,16 @@ impl Task {
         }
     }
 
-    async fn verify(&mut self, id: ActionId) -> Answer {
+    async fn verify(&mut self, id: ActionId, lease: Lease) -> Answer {
         let Some(entry) = self.shared.entry(id) else { return Answer::already(NOTHING) };
         let mut control = self.take(&entry.target);
-        let answer = match control.verify(&entry.undo).await {
+        let standing = match lease {
+            Lease::Renew => self.renewed(&mut control, &entry).await,
+            Lease::LetLapse => control.standing(&entry.undo).await,
+        };
+        let answer = match standing {
             Ok(Standing::Ours) => Answer::applied("still in force"),
+            Ok(Standing::Prior) if control.lapses(&entry.undo) => self.closed(id, Answer::already("it lapsed")),
             Ok(Standing::Prior) => self.closed(id, Answer::already("the prior values are back; nothing is in force")),
             Ok(Standing::Foreign(found)) => self.closed(id, Answer::failed(Failure::drifted(found))),
             Ok(Standing::EpochChanged) => self.closed(id, Answer::restarted(&entry.target)),
@@ -284,6 +290,22 @@ impl Task {
         };
         self.give_back(&entry.target, control);
         answer
+    }
+
+    /// How long it may now last is durable before it does.
+    async fn renewed(&self, control: &mut Control, entry: &Entry) -> Result<Standing, Failure> {
+        let Checked { standing, due } = control.check(&entry.undo).await?;
+        if due.is_empty() {
+            return Ok(standing);
+        }
+        let entry = Entry { undo: entry.undo.renewed(), ..entry.clone() };
+        if entry.undo.lapses_unix_ms.is_some() {
+            let written = self.shared.write(&entry);
+            written
+                .map_err(|why| Failure::refused(format!("not renewed, because that could not be recorded: {why}")))?;
+        }
+        control.renew(&entry.undo, &due).await?;
+        Ok(Standing::Ours)
     }
 
     async fn revert(&mut self, id: ActionId) -> Answer {
@@ -365,10 +387,4 @@ impl Answer {
     fn restarted(target: &Target) -> Self {
         Self::failed(Failure::epoch_changed(target.kind()))
     }
-}
-
-/// For people; nothing is ever decided by it.
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

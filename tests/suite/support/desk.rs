@@ -83,7 +83,16 @@ impl Desk {
     }
 
     pub fn verify(&mut self, id: u64) -> Report {
-        self.send(Command::Verify { id: ActionId(id), lease: Lease::Renew });
+        self.check(id, Lease::Renew)
+    }
+
+    /// While nobody wants it.
+    pub fn let_lapse(&mut self, id: u64) -> Report {
+        self.check(id, Lease::LetLapse)
+    }
+
+    fn check(&mut self, id: u64, lease: Lease) -> Report {
+        self.send(Command::Verify { id: ActionId(id), lease });
         self.report(id, Answered::Verify)
     }
 
