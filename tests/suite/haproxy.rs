@@ -281,8 +281,10 @@ fn a_restart_has_undone_it_already() {
     desk.apply(3, "edge", Verb::Throttle, HALF);
     server.restart();
     let report = desk.apply(3, "edge", Verb::Throttle, Amount::Keep(25.0));
-    assert_eq!((report.outcome, server.limit("be/s1").as_str()), (Outcome::Applied, "2"));
-    assert_eq!((desk.revert(3).outcome, server.face()), (Outcome::Applied, before));
+    assert_eq!((report.outcome, server.limit("be/s1").as_str()), (Outcome::EpochChanged, "8"));
+    assert!(desk.journaled().is_empty(), "what is wanted now is applied anew");
+    assert_eq!(desk.apply(4, "edge", Verb::Throttle, Amount::Keep(25.0)).outcome, Outcome::Applied);
+    assert_eq!((desk.revert(4).outcome, server.face()), (Outcome::Applied, before));
 }
 
 #[test]

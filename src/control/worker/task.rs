@@ -218,13 +218,8 @@ impl Task {
     async fn adjust(&mut self, control: &mut Control, entry: Entry, wish: &Wish) -> Answer {
         let undo = match control.capture_again(&wish.mitigation, &entry.undo).await {
             Ok(undo) => undo,
-            Err(failure) if failure.outcome == Outcome::EpochChanged => {
-                return match self.shared.close(entry.id) {
-                    Ok(()) => self.impose(&entry.target.clone(), control, wish).await,
-                    Err(failure) => Answer::failed(failure),
-                };
-            }
-            Err(failure) if failure.outcome == Outcome::Drifted => {
+            // The entry is over with it: whoever still wants this applies it anew, under an id of its own.
+            Err(failure) if matches!(failure.outcome, Outcome::EpochChanged | Outcome::Drifted) => {
                 return self.closed(entry.id, Answer::failed(failure));
             }
             // What was in force before still is, so this is not a matter of doubt.
@@ -258,7 +253,8 @@ impl Task {
             _ => control.standing(&entry.undo).await,
         };
         match (standing, held) {
-            (Ok(Standing::Prior), _) => self.closed(entry.id, Answer::failed(why)),
+            (Ok(Standing::Prior), Held::Nothing) => self.closed(entry.id, Answer::failed(why)),
+            (Ok(Standing::Prior), Held::Before) => self.closed(entry.id, Answer::ended(why)),
             (Ok(Standing::EpochChanged), _) => self.closed(entry.id, Answer::restarted(&entry.target)),
             (Ok(Standing::Foreign(found)), _) => {
                 self.closed(entry.id, Answer::failed(Failure::drifted(format!("left alone: {found}"))))
@@ -382,6 +378,12 @@ impl Answer {
     /// Something may have been changed; nobody can tell now.
     fn doubtful(failure: Failure) -> Self {
         Self::failed(Failure::timed_out(failure.detail))
+    }
+
+    /// What was in force before is not any more either.
+    fn ended(why: Failure) -> Self {
+        let detail = format!("{}; the prior values are back, nothing of it is in force", why.detail);
+        Self { outcome: Outcome::EpochChanged, detail, freed_bytes: None }
     }
 
     fn restarted(target: &Target) -> Self {
