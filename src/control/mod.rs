@@ -29,9 +29,6 @@ pub const DEADLINE: Duration = Duration::from_millis(1500);
 /// verified, and so renewed, at a third of it.
 pub const LEASE: Duration = Duration::from_secs(30);
 
-/// Values kept of what we wrote to one knob: only the newest few can still be there.
-const HISTORY: usize = 8;
-
 /// One service that can be told to do something.
 pub enum Control {
     Haproxy(Haproxy),
@@ -134,7 +131,7 @@ impl Control {
         let kept = undo.changes.iter().zip(&live.values).zip(aims);
         let changes = kept
             .filter(|((change, value), _)| is_ours_to_change(change, value))
-            .map(|((change, _), aim)| aimed(change, aim))
+            .map(|((change, _), aim)| change.aimed(aim))
             .collect();
         Ok(Undo { changes, ..undo.renewed() })
     }
@@ -310,14 +307,6 @@ fn is_ours_to_change(change: &Change, live: &str) -> bool {
     change.wanted() == live || change.restore(live) != Restore::Leave
 }
 
-fn aimed(change: &Change, aim: Aim) -> Change {
-    let mut ours = change.ours.clone();
-    ours.retain(|known| *known != aim);
-    ours.push(aim);
-    ours.drain(..ours.len().saturating_sub(HISTORY));
-    Change { key: change.key.clone(), prior: change.prior.clone(), ours }
-}
-
 /// Names this life of the kernel; empty where it cannot be read, and then only a restart of the target shows.
 fn boot_id() -> &'static str {
     static BOOT_ID: OnceLock<String> = OnceLock::new();
@@ -325,20 +314,4 @@ fn boot_id() -> &'static str {
         let read = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
         read.map(|id| id.trim().to_owned()).unwrap_or_default()
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn adjusting_keeps_the_first_prior_and_a_bounded_history() {
-        let mut change = Change { key: "k".into(), prior: "100".into(), ours: vec!["50".into()] };
-        for aim in 0..20 {
-            change = aimed(&change, aim.to_string());
-        }
-        assert_eq!((change.prior.as_str(), change.wanted(), change.ours.len()), ("100", "19", HISTORY));
-        let again = aimed(&change, "15".into());
-        assert_eq!((again.wanted(), again.ours.len()), ("15", HISTORY));
-    }
 }

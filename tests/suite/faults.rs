@@ -345,6 +345,57 @@ fn an_end_that_cannot_be_recorded_is_told_and_recorded_later() {
     eventually("a look around records it without being told", || desk.journaled().is_empty().then_some(()));
 }
 
+/// Puts `between` in the way of one order, and lets HAProxy refuse that order.
+fn refused(at: &'static str, between: impl Fn(&Path) + Send + 'static, backends: &[&str]) -> (Haproxy, Desk) {
+    let server = Haproxy::start();
+    let (front, back) = (server.path("front.sock"), server.path("admin.sock"));
+    let admin = back.clone();
+    let mut asked = false;
+    proxy::start(&front, &back, Protocol::Haproxy, move |passing| {
+        if passing.way == Way::Request && passing.says(at) {
+            asked = true;
+            between(&admin);
+            return Verdict::Say("set maxconn server nobody/s1 4\n");
+        }
+        if std::mem::take(&mut asked) {
+            assert!(passing.says("No such backend"));
+        }
+        Verdict::Pass
+    });
+    let backends = backends.iter().map(|&name| name.to_owned()).collect();
+    let target = target::Haproxy { socket: front, backends, ..server.target() };
+    let desk = Desk::new(&[("edge", Target::Haproxy(target))]);
+    (server, desk)
+}
+
+#[test]
+fn after_an_adjustment_that_was_refused_what_was_in_force_is_what_is_wanted() {
+    let (server, mut desk) = refused("set maxconn server other/o1 25", |_| (), &["be", "other"]);
+    assert_eq!(desk.apply(1, "edge", Verb::Throttle, HALF).outcome, Outcome::Applied);
+    assert_eq!(desk.apply(1, "edge", Verb::Throttle, Amount::Keep(25.0)).outcome, Outcome::Refused);
+    let entry = &desk.journaled()[0];
+    assert_eq!(entry.mitigation.amount, HALF);
+    assert_eq!(entry.undo.changes.iter().map(|change| change.wanted()).collect::<Vec<_>>(), ["4", "50"]);
+    assert_eq!(desk.verify(1).outcome, Outcome::Applied);
+    assert_eq!((server.limit("be/s1").as_str(), server.limit("other/o1").as_str()), ("4", "50"), "not half of each");
+    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!((server.limit("be/s1").as_str(), server.limit("other/o1").as_str()), ("8", "100"));
+}
+
+#[test]
+fn an_adjustment_that_finds_its_action_ended_says_so() {
+    let put_back = |admin: &Path| {
+        let mut stream = UnixStream::connect(admin).unwrap();
+        stream.write_all(b"set maxconn server be/s1 8\n").unwrap();
+        stream.read_to_end(&mut Vec::new()).unwrap();
+    };
+    let (server, mut desk) = refused("set maxconn server be/s1 2", put_back, &["be"]);
+    assert_eq!(desk.apply(1, "edge", Verb::Throttle, HALF).outcome, Outcome::Applied);
+    let report = desk.apply(1, "edge", Verb::Throttle, Amount::Keep(25.0));
+    assert_eq!((report.outcome, desk.journaled().len()), (Outcome::EpochChanged, 0), "{}", report.detail);
+    assert_eq!(server.limit("be/s1"), "8");
+}
+
 /// Something that listens where a server should be.
 fn impostor(socket: &Path, behave: fn(UnixStream)) {
     let listener = UnixListener::bind(socket).unwrap();

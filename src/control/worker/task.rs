@@ -46,10 +46,9 @@ struct Wish {
 }
 
 /// What was in force before an apply.
-#[derive(Clone, Copy)]
 enum Held {
     Nothing,
-    Before,
+    Before(Box<Entry>),
 }
 
 impl Task {
@@ -228,8 +227,9 @@ impl Task {
             }
             Err(failure) => return Answer::failed(failure),
         };
-        let adjusted = Entry { mitigation: wish.mitigation.clone(), rule: Arc::clone(&wish.rule), undo, ..entry };
-        self.carry_out(control, adjusted, Held::Before).await
+        let (mitigation, rule) = (wish.mitigation.clone(), Arc::clone(&wish.rule));
+        let adjusted = Entry { mitigation, rule, undo, ..entry.clone() };
+        self.carry_out(control, adjusted, Held::Before(Box::new(entry))).await
     }
 
     /// The undo is durable before the first byte that changes anything.
@@ -254,18 +254,27 @@ impl Task {
         };
         match (standing, held) {
             (Ok(Standing::Prior), Held::Nothing) => self.closed(entry.id, Answer::failed(why)),
-            (Ok(Standing::Prior), Held::Before) => self.closed(entry.id, Answer::ended(why)),
+            (Ok(Standing::Prior), Held::Before(_)) => self.closed(entry.id, Answer::ended(why)),
             (Ok(Standing::EpochChanged), _) => self.closed(entry.id, Answer::restarted(&entry.target)),
             (Ok(Standing::Foreign(found)), _) => {
                 self.closed(entry.id, Answer::failed(Failure::drifted(format!("left alone: {found}"))))
             }
-            // As strong as before: that is still owed.
-            (Ok(Standing::Ours), Held::Before) => Answer::failed(why),
+            (Ok(Standing::Ours), Held::Before(before)) => self.fall_back(entry, *before, why),
             (Ok(Standing::Ours), Held::Nothing) => match control.revert(&entry.undo).await {
                 Ok(_) => self.closed(entry.id, Answer::failed(why)),
                 Err(failure) => Answer::doubtful(failure),
             },
             (Err(failure), _) => Answer::doubtful(failure),
+        }
+    }
+
+    /// The adjustment failed, so what it adjusted is what is wanted again, and is verified from now on.
+    fn fall_back(&self, adjusted: &Entry, before: Entry, why: Failure) -> Answer {
+        let entry = Entry { undo: adjusted.undo.falling_back_to(&before.undo), ..before };
+        match self.shared.write(&entry) {
+            Ok(()) => Answer::failed(why),
+            // The journal still wants the adjustment: reading it back settles which it is.
+            Err(unwritten) => Answer::doubtful(Failure::refused(format!("{}; {unwritten}", why.detail))),
         }
     }
 
