@@ -154,7 +154,10 @@ impl Task {
             // The wish was wrong, not the control.
             Outcome::Unsupported => return true,
         };
-        if matches!(&self.told, Some((told, _)) if *told == state) {
+        // A probe calls a silent target by another name than a command that it did not let begin.
+        let is_silence = |outcome| matches!(outcome, Outcome::TimedOut | Outcome::Unreachable);
+        let is_known = |told: Outcome| told == state || is_silence(told) && is_silence(state);
+        if self.told.as_ref().is_some_and(|(told, _)| is_known(*told)) {
             return true;
         }
         self.tell_state(state, answer.detail.clone())
@@ -194,7 +197,7 @@ impl Task {
         let undo = match control.capture(&wish.mitigation).await {
             Ok(undo) if undo.changes.is_empty() => return Answer::already("it is so already"),
             Ok(undo) => undo,
-            Err(failure) => return Answer::failed(failure),
+            Err(failure) => return Answer::unsent(failure),
         };
         others.extend(self.shared.in_force());
         if let Some((entry, change)) = clash::holder(&others, target, &undo) {
@@ -221,11 +224,7 @@ impl Task {
             Err(failure) if matches!(failure.outcome, Outcome::EpochChanged | Outcome::Drifted) => {
                 return self.closed(entry.id, Answer::failed(failure));
             }
-            // What was in force before still is, so this is not a matter of doubt.
-            Err(failure) if failure.outcome == Outcome::TimedOut => {
-                return Answer::failed(Failure::unreachable(failure.detail));
-            }
-            Err(failure) => return Answer::failed(failure),
+            Err(failure) => return Answer::unsent(failure),
         };
         let (mitigation, rule) = (wish.mitigation.clone(), Arc::clone(&wish.rule));
         let adjusted = Entry { mitigation, rule, undo, ..entry.clone() };
@@ -382,6 +381,14 @@ impl Answer {
 
     fn already(detail: &str) -> Self {
         Self { outcome: Outcome::Already, detail: detail.to_owned(), freed_bytes: None }
+    }
+
+    /// Nothing was sent that changes anything, so that a silent target leaves no doubt.
+    fn unsent(failure: Failure) -> Self {
+        match failure.outcome {
+            Outcome::TimedOut => Self::failed(Failure::unreachable(failure.detail)),
+            _ => Self::failed(failure),
+        }
     }
 
     /// Something may have been changed; nobody can tell now.

@@ -21,6 +21,8 @@ pub struct Ledger {
     pub broken: Arc<AtomicBool>,
     /// Nothing can be closed.
     pub stuck: Arc<AtomicBool>,
+    /// Writing is a bug.
+    pub panics: Arc<AtomicBool>,
 }
 
 struct Notebook {
@@ -127,6 +129,15 @@ impl Desk {
         self.ledger.entries.lock().unwrap().clone()
     }
 
+    /// Whether there is somebody to take commands.
+    pub fn acts(&self) -> bool {
+        self.workers.as_ref().unwrap().probe_all()
+    }
+
+    pub fn ended_well(mut self) -> bool {
+        self.workers.take().unwrap().stop()
+    }
+
     pub fn stop(mut self) -> Ledger {
         assert!(self.workers.take().unwrap().stop());
         self.ledger.clone()
@@ -167,6 +178,7 @@ impl Drop for Desk {
 
 impl Record for Notebook {
     fn write(&mut self, entry: &Entry) -> Result<(), JournalError> {
+        assert!(!self.ledger.panics.load(Ordering::SeqCst), "as this test wants it");
         if self.ledger.broken.load(Ordering::SeqCst) {
             return Err(JournalError::Absent { why: "No space left on device".into() });
         }
