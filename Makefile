@@ -26,6 +26,7 @@ test:
 	$(CARGO) test --locked
 
 bench: build
+	packaging/install-test-tools bench
 	NODE_GUARDIAN_BINARY=$(BINARY) $(CARGO) bench --locked $(if $(TARGET),--target $(TARGET)) --bench daemon -- $(ARGS)
 
 lint:

@@ -16,6 +16,8 @@ pub enum Message {
     Report(Report),
     /// What a probe found out about a control.
     Probed(ControlView),
+    /// The journal cannot be written: what it does not know, and why.
+    JournalFailed(String),
     /// An operator wants these reverted now; all of them where none is named.
     Release(Vec<ActionId>),
     Reload,

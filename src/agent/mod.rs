@@ -204,6 +204,9 @@ impl Agent {
                     self.parts.guardian.step(now, Input::Reported(report), &mut self.out);
                 }
                 Message::Probed(control) => self.note_control(now, control),
+                Message::JournalFailed(why) => {
+                    self.parts.events.emit(clock::unix_ms(), Event::Daemon(Daemon::JournalFailed { why }));
+                }
                 Message::Release(ids) => self.parts.guardian.step(now, Input::Release(&ids), &mut self.out),
                 Message::Reload => self.reload(now),
                 Message::Stop => self.stop(now),

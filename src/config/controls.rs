@@ -60,6 +60,7 @@ pub fn read(root: Section<'_>, findings: &mut Findings<'_>) -> Vec<Declared> {
             }
         }
     }
+    refuse_twins(&declared, findings);
     declared.into_iter().map(|(name, (_, target))| Declared { name: name.into(), target }).collect()
 }
 
@@ -81,9 +82,7 @@ fn read_one(kind: &str, name: &str, entry: &Entry, declared: &mut Found, finding
         findings.error(&entry.key, message, "use letters, digits, - and _");
     }
     if let Some((other, _)) = declared.get(name) {
-        let place = findings.origins.get(other.origin).map_or_else(String::new, |origin| {
-            format!(" ({}:{})", printable(&origin.name), origin.position(&other.span).line)
-        });
+        let place = written(other, findings);
         let message = format!("two controls are named `{}`{place}", printable(name));
         findings.error(&entry.key, message, "steps name a control by its name alone: rename one of them");
         return;
@@ -94,6 +93,53 @@ fn read_one(kind: &str, name: &str, entry: &Entry, declared: &mut Found, finding
         _ => None,
     };
     declared.insert(name.to_owned(), (entry.key.clone(), target));
+}
+
+/// ` (config.toml:7)`
+fn written(place: &Place, findings: &Findings<'_>) -> String {
+    findings.origins.get(place.origin).map_or_else(String::new, |origin| {
+        format!(" ({}:{})", printable(&origin.name), origin.position(&place.span).line)
+    })
+}
+
+/// What two controls turn at once, neither could put back: each would take the other's value for the operator's.
+fn refuse_twins(declared: &Found, findings: &mut Findings<'_>) {
+    let mut all: Vec<_> =
+        declared.iter().filter_map(|(name, (key, target))| Some((name, key, target.as_ref()?))).collect();
+    all.sort_by_key(|(_, key, _)| (key.origin, key.span.start));
+    for (at, (name, key, target)) in all.iter().enumerate() {
+        let twin = all[..at].iter().find_map(|(other, place, theirs)| Some((other, place, shared(target, theirs)?)));
+        let Some((other, place, (what, help))) = twin else { continue };
+        let place = written(place, findings);
+        findings.error(key, format!("`{}` and `{}`{place} {what}", printable(name), printable(other)), help);
+    }
+}
+
+fn shared(mine: &Target, theirs: &Target) -> Option<(String, &'static str)> {
+    if !mine.is_same_place(theirs) {
+        return None;
+    }
+    match (mine, theirs) {
+        (Target::Haproxy(mine), Target::Haproxy(theirs)) => {
+            if mine.socket.as_os_str().is_empty() {
+                return None;
+            }
+            let what = match (mine.backends.is_empty(), theirs.backends.is_empty()) {
+                (true, true) => "both act on all backends of one HAProxy".to_owned(),
+                (true, false) | (false, true) => "overlap: one acts on all backends of the same HAProxy".to_owned(),
+                (false, false) => {
+                    let both = mine.backends.iter().find(|backend| theirs.backends.contains(backend))?;
+                    format!("both act on backend `{both}` of one HAProxy")
+                }
+            };
+            Some((what, "give each its own `backends`, or make one control of the two"))
+        }
+        (Target::Redis(mine), Target::Redis(_)) => {
+            let is_missing = matches!(&mine.address, Address::Unix(path) if path.as_os_str().is_empty());
+            (!is_missing).then(|| ("both act on one Redis".to_owned(), "make one control of the two"))
+        }
+        (Target::Haproxy(_) | Target::Redis(_), _) => None,
+    }
 }
 
 /// Names appear in commands, metrics' labels and addresses of HTTP.

@@ -33,7 +33,10 @@ pub fn read(node: &Node, controls: &[Declared]) -> Read<Vec<Placed>> {
     let mut faults = unknown_keys(table);
     let verb = verb(table).map_err(|found| faults.extend(found)).ok();
     let settle = keep(&mut faults, settle(table));
-    let amount = verb.and_then(|verb| keep(&mut faults, amount(verb, table)));
+    let amount = verb.and_then(|verb| {
+        let read = if pauses(verb, table, controls) { pause(table) } else { amount(verb, table) };
+        keep(&mut faults, read)
+    });
     let named = verb.and_then(|verb| keep(&mut faults, named(verb, table, controls)));
     match (verb, settle, amount, named) {
         (Some(verb), Some(settle), Some(amount), Some(names)) if faults.is_empty() => {
@@ -83,6 +86,32 @@ fn settle(table: &Table) -> Read<Duration> {
 
 fn at(faults: Vec<Fault>, node: &Node) -> Vec<Fault> {
     faults.into_iter().map(|fault| fault.at(&node.place)).collect()
+}
+
+/// Whether this is a throttle of nothing but Redis: that one can pause all writes or none.
+fn pauses(verb: Verb, table: &Table, controls: &[Declared]) -> bool {
+    let Some(Value::Text(name)) = table.get(verb.name()).map(|entry| &entry.node.value) else { return false };
+    let is_redis = |declared: &Declared| *declared.name == **name && matches!(declared.target, Some(Target::Redis(_)));
+    verb == Verb::Throttle && (name == "redis.*" || controls.iter().any(is_redis))
+}
+
+fn pause(table: &Table) -> Read<Amount> {
+    let mut faults = Vec::new();
+    if let Some(entry) = table.get("share") {
+        faults.push(Fault::new("`throttle` takes no `share`", "remove it").at(&entry.key));
+    }
+    if let Some(entry) = table.get("to") {
+        match value::quantity("to", &entry.node, "0%") {
+            Ok(Quantity { value: 0.0, suffix: Suffix::Percent }) => {}
+            Ok(_) => {
+                let message = "Redis can only pause all writes, not slow them down to a share";
+                let help = "write to = \"0%\", or throttle what is in front of it";
+                faults.push(Fault::new(message, help).at(&entry.node.place));
+            }
+            Err(found) => faults.extend(at(found, &entry.node)),
+        }
+    }
+    if faults.is_empty() { Ok(Amount::Whole) } else { Err(faults) }
 }
 
 fn amount(verb: Verb, table: &Table) -> Read<Amount> {
@@ -156,6 +185,8 @@ fn one_or_all(verb: Verb, node: &Node, controls: &[Declared]) -> Read<Vec<std::s
         wanted_kind.is_none_or(|kind| target.kind() == kind)
             && can(target, verb).is_ok()
             && !is_undeclared_flush(target, verb)
+            // Redis knows no share: a step for all that throttle by one is not for it.
+            && !(wanted_kind.is_none() && verb == Verb::Throttle && matches!(target, Target::Redis(_)))
     };
     let able = |declared: &&Declared| declared.target.as_ref().is_some_and(fits);
     Ok(controls.iter().filter(able).map(|declared| declared.name.clone()).collect())

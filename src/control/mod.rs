@@ -29,9 +29,6 @@ pub const DEADLINE: Duration = Duration::from_millis(1500);
 /// verified, and so renewed, at a third of it.
 pub const LEASE: Duration = Duration::from_secs(30);
 
-/// Values kept of what we wrote to one knob: only the newest few can still be there.
-const HISTORY: usize = 8;
-
 /// One service that can be told to do something.
 pub enum Control {
     Haproxy(Haproxy),
@@ -53,6 +50,14 @@ pub struct Done {
     pub freed_bytes: Option<i64>,
 }
 
+/// What a read-back came to.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Checked {
+    pub standing: Standing,
+    /// Written anew, this stays as it is wanted.
+    pub due: Vec<Change>,
+}
+
 /// A value to write.
 struct Order<'a> {
     key: &'a str,
@@ -61,6 +66,14 @@ struct Order<'a> {
 
 /// The value that a change is to have next.
 type Aim = String;
+
+/// What becomes of the other orders after one was refused.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AfterRefusal {
+    Stop,
+    /// What is put back is put back as far as it goes.
+    GoOn,
+}
 
 impl Control {
     #[must_use]
@@ -118,9 +131,9 @@ impl Control {
         let kept = undo.changes.iter().zip(&live.values).zip(aims);
         let changes = kept
             .filter(|((change, value), _)| is_ours_to_change(change, value))
-            .map(|((change, _), aim)| aimed(change, aim))
+            .map(|((change, _), aim)| change.aimed(aim))
             .collect();
-        Ok(Undo { epoch: undo.epoch.clone(), changes })
+        Ok(Undo { changes, ..undo.renewed() })
     }
 
     /// Writes what the undo says we want, and reads it back.
@@ -132,7 +145,7 @@ impl Control {
             Control::Haproxy(_) => None,
             Control::Redis(redis) => redis.resident(undo).await,
         };
-        self.write(&undo.epoch, &wanted(&undo.changes)).await?;
+        self.write(&undo.epoch, &wanted(&undo.changes), AfterRefusal::Stop).await?;
         let live = self.read(undo).await?;
         if undo.epoch != live.epoch {
             return Err(Failure::epoch_changed(self.service()));
@@ -161,26 +174,36 @@ impl Control {
         Ok(standing::judge(undo, &self.read(undo).await?))
     }
 
-    /// The same, and renews what lapses by itself or what an adjustment in doubt did not reach.
+    /// The same, and what is to be written so that it stays: what lapses by itself, or what an adjustment in doubt did
+    /// not reach.
     ///
     /// # Errors
-    /// When it cannot be read or renewed.
-    pub async fn verify(&mut self, undo: &Undo) -> Result<Standing, Failure> {
+    /// When it cannot be read.
+    pub async fn check(&mut self, undo: &Undo) -> Result<Checked, Failure> {
         let live = self.read(undo).await?;
         let standing = standing::judge(undo, &live);
         if !matches!(standing, Standing::Ours | Standing::Prior) {
-            return Ok(standing);
+            return Ok(Checked { standing, due: Vec::new() });
         }
         let due = undo.changes.iter().zip(&live.values).filter(|(change, value)| {
             let renewable = self.is_lease(&change.key) && is_ours_to_change(change, value);
             renewable || (change.wanted() != *value && change.restore(value) == Restore::Write)
         });
-        let orders: Vec<_> = due.map(|(change, _)| Order { key: &change.key, value: change.wanted() }).collect();
-        if orders.is_empty() {
-            return Ok(standing);
-        }
-        self.write(&undo.epoch, &orders).await?;
-        Ok(Standing::Ours)
+        Ok(Checked { standing, due: due.map(|(change, _)| change.clone()).collect() })
+    }
+
+    /// Writes what is due.
+    ///
+    /// # Errors
+    /// When it was not written.
+    pub async fn renew(&mut self, undo: &Undo, due: &[Change]) -> Result<(), Failure> {
+        self.write(&undo.epoch, &wanted(due), AfterRefusal::Stop).await
+    }
+
+    /// Whether all of it goes by itself when it is not renewed.
+    #[must_use]
+    pub fn lapses(&self, undo: &Undo) -> bool {
+        undo.changes.iter().all(|change| self.is_lease(&change.key))
     }
 
     /// Puts back what is still ours, reads that back, and leaves alone what somebody else has set.
@@ -231,8 +254,9 @@ impl Control {
 
     async fn restore(&mut self, epoch: &str, changes: &[&Change]) -> Result<(), Failure> {
         let orders: Vec<_> = changes.iter().map(|change| Order { key: &change.key, value: &change.prior }).collect();
-        self.write(epoch, &orders).await?;
-        let only = Undo { epoch: epoch.to_owned(), changes: changes.iter().map(|&change| change.clone()).collect() };
+        self.write(epoch, &orders, AfterRefusal::GoOn).await?;
+        let changes = changes.iter().map(|&change| change.clone()).collect();
+        let only = Undo { epoch: epoch.to_owned(), changes, lapses_unix_ms: None };
         match standing::judge_restored(&only, &self.read(&only).await?) {
             None => Ok(()),
             Some(still) => Err(Failure::refused(format!("{} took the undo without doing it: {still}", self.service()))),
@@ -246,9 +270,10 @@ impl Control {
         }
     }
 
-    async fn write(&mut self, epoch: &str, orders: &[Order<'_>]) -> Result<(), Failure> {
+    async fn write(&mut self, epoch: &str, orders: &[Order<'_>], after: AfterRefusal) -> Result<(), Failure> {
         match self {
-            Control::Haproxy(haproxy) => haproxy.write(epoch, orders).await,
+            Control::Haproxy(haproxy) => haproxy.write(epoch, orders, after).await,
+            // One command for all of it.
             Control::Redis(redis) => redis.write(epoch, orders).await,
         }
     }
@@ -282,14 +307,6 @@ fn is_ours_to_change(change: &Change, live: &str) -> bool {
     change.wanted() == live || change.restore(live) != Restore::Leave
 }
 
-fn aimed(change: &Change, aim: Aim) -> Change {
-    let mut ours = change.ours.clone();
-    ours.retain(|known| *known != aim);
-    ours.push(aim);
-    ours.drain(..ours.len().saturating_sub(HISTORY));
-    Change { key: change.key.clone(), prior: change.prior.clone(), ours }
-}
-
 /// Names this life of the kernel; empty where it cannot be read, and then only a restart of the target shows.
 fn boot_id() -> &'static str {
     static BOOT_ID: OnceLock<String> = OnceLock::new();
@@ -297,20 +314,4 @@ fn boot_id() -> &'static str {
         let read = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
         read.map(|id| id.trim().to_owned()).unwrap_or_default()
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn adjusting_keeps_the_first_prior_and_a_bounded_history() {
-        let mut change = Change { key: "k".into(), prior: "100".into(), ours: vec!["50".into()] };
-        for aim in 0..20 {
-            change = aimed(&change, aim.to_string());
-        }
-        assert_eq!((change.prior.as_str(), change.wanted(), change.ours.len()), ("100", "19", HISTORY));
-        let again = aimed(&change, "15".into());
-        assert_eq!((again.wanted(), again.ours.len()), ("15", HISTORY));
-    }
 }

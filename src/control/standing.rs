@@ -124,6 +124,7 @@ mod tests {
         Undo {
             epoch: "life 1".into(),
             changes: vec![change("a", "100", &["50", "20"]), change("b", "10", &["5", "2"])],
+            lapses_unix_ms: None,
         }
     }
 

@@ -130,6 +130,19 @@ fn built_in_ladders_use_whatever_controls_there_are() {
 }
 
 #[test]
+fn redis_is_paused_wholly_and_throttled_by_no_share() {
+    let etc = Etc::new();
+    let controls = "[control.haproxy.edge]\nsocket = \"/run/h\"\n[control.redis.cache]\nsocket = \"/run/r\"\n";
+    let steps = "{ throttle = \"cache\" }, { throttle = \"cache\", to = \"0%\" }, { throttle = \"redis.*\" }, \
+                 { throttle = \"*\", to = \"50%\" }";
+    etc.write("config.toml", format!("{controls}[rule.x]\nwhen = \"threads > 50000\"\nsteps = [{steps}]\n"));
+    let settings = load(&etc.source());
+    let mitigations: Vec<_> = rule(&settings, "x").steps.iter().map(|step| step.mitigation.clone()).collect();
+    assert!(mitigations[..3].iter().all(|pause| &*pause.control == "cache" && pause.amount == Amount::Whole));
+    assert_eq!(mitigations[3..].iter().map(ToString::to_string).collect::<Vec<_>>(), ["throttle edge to 50%"]);
+}
+
+#[test]
 fn one_key_of_a_built_in_rule_changes_alone_and_later_files_win() {
     let etc = Etc::new();
     etc.write("config.toml", "[rule.memory-high]\npriority = 11\ncooldown = \"5s\"\n[emergency]\nhold = \"20s\"\n");

@@ -47,16 +47,49 @@ fn a_graded_throttle_while_requests_flow_and_its_exact_undo() {
 }
 
 #[test]
-fn without_limits_at_the_servers_the_process_is_throttled() {
-    let server = Haproxy::start();
+fn without_limits_at_the_servers_the_process_is_throttled_where_no_backend_is_named() {
+    let server = Haproxy::without_server_limits();
     let before = server.face();
-    let target = target::Haproxy { backends: vec!["unlimited".into()], ..server.target() };
+    let target = target::Haproxy { backends: Vec::new(), ..server.target() };
     let mut desk = Desk::new(&[("edge", Target::Haproxy(target))]);
     let report = desk.apply(1, "edge", Verb::Throttle, HALF);
     assert_eq!((report.outcome, &*report.detail), (Outcome::Applied, "global maxconn 200 → 100"));
     assert_eq!((server.global_limit().as_str(), server.limit("unlimited/u1").as_str()), ("100", ""));
     assert_eq!(desk.revert(1).outcome, Outcome::Applied);
     assert_eq!(server.face(), before);
+}
+
+#[test]
+fn who_named_a_backend_did_not_ask_for_the_whole_process() {
+    let server = Haproxy::start();
+    let before = server.face();
+    let target = target::Haproxy { backends: vec!["unlimited".into()], ..server.target() };
+    let mut desk = Desk::new(&[("edge", Target::Haproxy(target))]);
+    let report = desk.apply(1, "edge", Verb::Throttle, HALF);
+    assert_eq!(report.outcome, Outcome::Unsupported);
+    assert!(report.detail.starts_with("no server of unlimited has a maxconn: give one"), "{}", report.detail);
+    assert_eq!((server.face(), desk.journaled().len()), (before, 0));
+}
+
+#[test]
+fn a_backend_that_does_not_exist_is_named() {
+    let server = Haproxy::start();
+    let at = |backends: &[&str]| {
+        let backends = backends.iter().map(|&name| name.to_owned()).collect();
+        Target::Haproxy(target::Haproxy { backends, ..server.target() })
+    };
+    let mut desk = Desk::new(&[("wrong", at(&["bee"])), ("half", at(&["bee", "be"]))]);
+    for control in ["wrong", "half"] {
+        let view = desk.view(control, "unsupported");
+        assert!(view.detail.starts_with("HAProxy has no backend bee; it has be, other,"), "{}", view.detail);
+    }
+    for (id, verb) in [(1, Verb::Throttle), (2, Verb::Drain)] {
+        let report = desk.apply(id, "wrong", verb, HALF);
+        assert_eq!(report.outcome, Outcome::Unsupported);
+        assert!(report.detail.contains("no backend bee"), "{}", report.detail);
+    }
+    assert_eq!(desk.apply(3, "half", Verb::Throttle, HALF).outcome, Outcome::Applied, "better than nothing");
+    assert_eq!(server.limit("be/s1"), "4");
 }
 
 #[test]
@@ -111,6 +144,21 @@ fn a_lease_that_lapsed_is_already_undone() {
     server.ask("clear table ng_lease key web");
     let report = desk.revert(1);
     assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Already, 0));
+}
+
+#[test]
+fn a_lease_that_nobody_wants_is_not_renewed_and_its_end_is_noticed() {
+    let server = Haproxy::start();
+    let mut desk = desk(&server);
+    assert_eq!(desk.apply(1, "edge", Verb::Shed, HALF).outcome, Outcome::Applied);
+    let held = |desk: &mut Desk| {
+        let report = desk.let_lapse(1);
+        (report.outcome, report.detail.to_string(), desk.journaled().len())
+    };
+    assert_eq!(held(&mut desk), (Outcome::Applied, "still in force".into(), 1));
+    server.ask("clear table ng_lease key web");
+    assert_eq!(held(&mut desk), (Outcome::Already, "it lapsed".into(), 0));
+    assert!(!server.ask("show table ng_lease").contains("key=web"), "nothing was written");
 }
 
 #[test]
@@ -196,6 +244,26 @@ fn of_several_values_only_those_still_ours_are_put_back() {
 }
 
 #[test]
+fn what_cannot_be_put_back_keeps_nothing_else_from_being_put_back() {
+    let server = Haproxy::start();
+    let target = Target::Haproxy(target::Haproxy { backends: Vec::new(), ..server.target() });
+    let mut desk = Desk::new(&[("edge", target)]);
+    assert_eq!(desk.apply(1, "edge", Verb::Throttle, HALF).outcome, Outcome::Applied);
+    let ledger = desk.stop();
+    let key = {
+        let mut entries = ledger.entries.lock().unwrap();
+        let first = &mut entries[0].undo.changes[0];
+        first.prior = "nothing that HAProxy takes".into();
+        first.key.clone()
+    };
+    let mut desk = Desk::resume(ledger, &[]);
+    let report = desk.revert(1);
+    assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Refused, 1), "{}", report.detail);
+    assert_eq!((key.as_str(), server.limit("be/s1").as_str()), ("server be/s1 maxconn", "4"));
+    assert_eq!(server.limit("other/o1"), "100", "the one after it");
+}
+
+#[test]
 fn a_restart_has_undone_it_already() {
     let mut server = Haproxy::start();
     let before = server.face();
@@ -213,8 +281,29 @@ fn a_restart_has_undone_it_already() {
     desk.apply(3, "edge", Verb::Throttle, HALF);
     server.restart();
     let report = desk.apply(3, "edge", Verb::Throttle, Amount::Keep(25.0));
-    assert_eq!((report.outcome, server.limit("be/s1").as_str()), (Outcome::Applied, "2"));
-    assert_eq!((desk.revert(3).outcome, server.face()), (Outcome::Applied, before));
+    assert_eq!((report.outcome, server.limit("be/s1").as_str()), (Outcome::EpochChanged, "8"));
+    assert!(desk.journaled().is_empty(), "what is wanted now is applied anew");
+    assert_eq!(desk.apply(4, "edge", Verb::Throttle, Amount::Keep(25.0)).outcome, Outcome::Applied);
+    assert_eq!((desk.revert(4).outcome, server.face()), (Outcome::Applied, before));
+}
+
+#[test]
+fn what_was_set_before_a_reboot_is_gone_without_asking() {
+    let server = Haproxy::start();
+    let mut desk = desk(&server);
+    for id in [1, 2] {
+        desk.apply(id, "edge", if id == 1 { Verb::Throttle } else { Verb::Shed }, HALF);
+    }
+    let ledger = desk.stop();
+    for entry in ledger.entries.lock().unwrap().iter_mut() {
+        let life = entry.undo.epoch.split_once(':').unwrap().1.to_owned();
+        entry.undo.epoch = format!("00000000-0000-0000-0000-000000000000:{life}");
+    }
+    drop(server);
+    let mut desk = Desk::resume(ledger, &[]);
+    assert_eq!(desk.verify(1).outcome, Outcome::EpochChanged);
+    assert_eq!(desk.revert(2).outcome, Outcome::EpochChanged);
+    assert!(desk.journaled().is_empty());
 }
 
 #[test]
@@ -256,6 +345,39 @@ fn a_control_that_moved_is_undone_where_it_was() {
     assert_eq!((old.limit("be/s1").as_str(), new.limit("be/s1").as_str()), ("8", "8"));
     assert_eq!(desk.apply(2, "edge", Verb::Throttle, HALF).outcome, Outcome::Applied);
     assert_eq!((old.limit("be/s1").as_str(), new.limit("be/s1").as_str()), ("8", "4"));
+}
+
+#[test]
+fn two_controls_never_hold_one_value() {
+    let server = Haproxy::start();
+    let before = server.face();
+    let link = server.path("link.sock");
+    std::os::unix::fs::symlink(server.path("admin.sock"), &link).unwrap();
+    let at = |socket| Target::Haproxy(target::Haproxy { socket, backends: Vec::new(), ..server.target() });
+    let mut desk = Desk::new(&[
+        ("all", at(server.path("admin.sock"))),
+        ("same", at(link)),
+        ("edge", at(server.path("second.sock"))),
+    ]);
+    assert_eq!(desk.apply(1, "all", Verb::Throttle, HALF).outcome, Outcome::Applied);
+    for (id, control) in [(2, "same"), (3, "edge")] {
+        let report = desk.apply(id, control, Verb::Throttle, Amount::Keep(25.0));
+        assert_eq!(report.outcome, Outcome::Refused);
+        assert_eq!(
+            &*report.detail,
+            "action 1 (throttle all to 50%) already holds `server be/s1 maxconn`; release that first, or make one \
+             control of the two"
+        );
+    }
+    assert_eq!((server.limit("be/s1").as_str(), desk.journaled().len()), ("4", 1));
+    assert_eq!(desk.apply(4, "same", Verb::Shed, HALF).outcome, Outcome::Applied, "that is another value");
+
+    desk.reconfigure(&[("renamed", at(server.path("admin.sock")))]);
+    assert_eq!(desk.apply(5, "renamed", Verb::Throttle, HALF).outcome, Outcome::Refused);
+    assert_eq!((desk.revert(1).outcome, desk.revert(4).outcome), (Outcome::Applied, Outcome::Applied));
+    assert_eq!(server.face(), before);
+    assert_eq!(desk.apply(6, "renamed", Verb::Throttle, HALF).outcome, Outcome::Applied);
+    assert_eq!((desk.revert(6).outcome, server.face()), (Outcome::Applied, before));
 }
 
 #[test]

@@ -1,11 +1,15 @@
 //! The Redis control against a real Redis: memory given back and measured, limits lowered and restored, whose keys go.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use node_guardian::control::target::{self, Target};
+use node_guardian::control::LEASE;
+use node_guardian::control::target::{self, Address, Target};
 use node_guardian::policy::mitigation::{Amount, Outcome, Verb};
 
 use super::support::desk::Desk;
+use super::support::eventually;
+use super::support::proxy::{self, Protocol, Verdict, Way};
 use super::support::redis::Redis;
 
 const HALF: Amount = Amount::Keep(50.0);
@@ -157,6 +161,68 @@ fn a_pause_that_a_crash_left_behind_is_ended() {
     assert_eq!(server.ask(&["SET", "a", "1"]), "+OK");
 }
 
+/// A desk after a crash, as it is so much later, and every request that it sends to Redis from then on.
+fn later(server: &Redis, desk: Desk, later: Duration) -> (Desk, Arc<Mutex<String>>) {
+    let ledger = desk.stop();
+    let (front, said) = (server.path(&format!("{}.sock", later.as_secs())), Arc::new(Mutex::new(String::new())));
+    let heard = Arc::clone(&said);
+    proxy::start(&front, &server.path("redis.sock"), Protocol::Redis, move |passing| {
+        if passing.way == Way::Request {
+            heard.lock().unwrap().push_str(&String::from_utf8_lossy(passing.bytes));
+        }
+        Verdict::Pass
+    });
+    for entry in ledger.entries.lock().unwrap().iter_mut() {
+        let lapses = entry.undo.lapses_unix_ms.as_mut().unwrap();
+        *lapses -= later.as_millis() as u64;
+        let Target::Redis(target) = &mut entry.target else { panic!("Redis") };
+        target.address = Address::Unix(front.clone());
+    }
+    (Desk::resume(ledger, &[]), said)
+}
+
+#[test]
+fn after_a_crash_a_pause_is_ended_only_while_it_can_still_hold() {
+    let server = Redis::start();
+    let pauses = |said: &Mutex<String>| said.lock().unwrap().matches("PAUSE").count();
+    let mut desk = desk(&server);
+    assert_eq!(desk.apply(1, "cache", Verb::Throttle, Amount::Whole).outcome, Outcome::Applied);
+    let (mut desk, said) = later(&server, desk, Duration::from_secs(20));
+    assert_eq!((desk.let_lapse(1).outcome, pauses(&said)), (Outcome::Applied, 0), "it may still be on");
+    assert_eq!((desk.revert(1).outcome, pauses(&said)), (Outcome::Applied, 1));
+    assert_eq!(server.ask(&["SET", "a", "1"]), "+OK");
+
+    for reverts in [false, true] {
+        let mut desk = self::desk(&server);
+        assert_eq!(desk.apply(2, "cache", Verb::Throttle, Amount::Whole).outcome, Outcome::Applied);
+        let (mut desk, said) = later(&server, desk, LEASE + Duration::from_secs(u64::from(reverts)));
+        let report = if reverts { desk.revert(2) } else { desk.let_lapse(2) };
+        assert_eq!((report.outcome, pauses(&said), desk.journaled().len()), (Outcome::Already, 0, 0));
+        assert!(reverts || &*report.detail == "it lapsed", "{}", report.detail);
+        server.ask(&["CLIENT", "UNPAUSE"]);
+    }
+}
+
+#[test]
+fn a_pause_is_renewed_while_it_is_wanted_and_the_journal_knows_how_long() {
+    let server = Redis::start();
+    let mut desk = desk(&server);
+    desk.apply(1, "cache", Verb::Throttle, Amount::Whole);
+    let lapses = |desk: &Desk| desk.journaled()[0].undo.lapses_unix_ms.unwrap();
+    let first = lapses(&desk);
+    eventually("a later end", || {
+        assert_eq!(desk.verify(1).outcome, Outcome::Applied);
+        (lapses(&desk) > first).then_some(())
+    });
+    let renewed = lapses(&desk);
+    assert_eq!((desk.let_lapse(1).outcome, lapses(&desk)), (Outcome::Applied, renewed));
+    let (mut desk, said) = later(&server, desk, LEASE);
+    assert_eq!(desk.verify(1).outcome, Outcome::Applied, "what has lapsed is set again where it is wanted");
+    assert!(said.lock().unwrap().contains("PAUSE"));
+    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(server.ask(&["SET", "a", "1"]), "+OK");
+}
+
 #[test]
 fn a_share_of_the_writes_cannot_be_paused_and_a_pause_stops_eviction() {
     let server = Redis::start();
@@ -168,6 +234,20 @@ fn a_share_of_the_writes_cannot_be_paused_and_a_pause_stops_eviction() {
     assert_eq!(report.outcome, Outcome::Refused);
     assert!(report.detail.contains("release that first"), "{}", report.detail);
     assert_eq!(desk.revert(2).outcome, Outcome::Applied);
+}
+
+#[test]
+fn two_controls_never_hold_one_limit() {
+    let server = Redis::start();
+    let cache = target::Redis { cache_only: true, ..server.target() };
+    let far = target::Redis { address: server.tcp(), ..cache.clone() };
+    let mut desk = Desk::new(&[("near", Target::Redis(cache)), ("far", Target::Redis(far))]);
+    assert_eq!(desk.apply(1, "near", Verb::Shrink, Amount::Bytes(64 << 20)).outcome, Outcome::Applied);
+    let report = desk.apply(2, "far", Verb::Shrink, Amount::Bytes(32 << 20));
+    assert_eq!(report.outcome, Outcome::Refused);
+    assert!(report.detail.starts_with("action 1 (shrink near to 64"), "{}", report.detail);
+    assert!(report.detail.contains("already holds `maxmemory`"), "{}", report.detail);
+    assert_eq!((desk.revert(1).outcome, server.setting("maxmemory").as_str()), (Outcome::Applied, "0"));
 }
 
 #[test]

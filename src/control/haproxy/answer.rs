@@ -25,6 +25,8 @@ pub enum Lease {
     NoTable,
     Absent,
     Held(String),
+    /// An answer that tells neither.
+    Untold,
 }
 
 /// `None` where this is not HAProxy.
@@ -44,7 +46,8 @@ pub fn info(answer: &str) -> Option<Info> {
     })
 }
 
-/// The servers among the rows of `show stat`, by the names in its header.
+/// The servers among the rows of `show stat`, by the names in its header. `None` where a row cannot be read: a value that
+/// is missing must never pass for one that somebody took away.
 #[must_use]
 pub fn servers(answer: &str) -> Option<Vec<Server>> {
     let rows = rows(answer, ["pxname", "svname", "slim"])?;
@@ -54,43 +57,60 @@ pub fn servers(answer: &str) -> Option<Vec<Server>> {
         server: server.to_owned(),
         limit: limit.to_owned(),
     };
-    Some(rows.filter(is_server).map(server).collect())
+    Some(rows.into_iter().filter(is_server).map(server).collect())
 }
 
 #[must_use]
 pub fn frontends(answer: &str) -> Option<Vec<String>> {
+    proxies(answer, "FRONTEND")
+}
+
+#[must_use]
+pub fn backends(answer: &str) -> Option<Vec<String>> {
+    proxies(answer, "BACKEND")
+}
+
+fn proxies(answer: &str, side: &str) -> Option<Vec<String>> {
     let rows = rows(answer, ["pxname", "svname"])?;
-    Some(rows.filter(|row| row[1] == "FRONTEND").map(|row| row[0].to_owned()).collect())
+    Some(rows.into_iter().filter(|row| row[1] == side).map(|row| row[0].to_owned()).collect())
 }
 
 /// The columns wanted are all before the first that HAProxy would quote.
-fn rows<'a, const N: usize>(answer: &'a str, names: [&str; N]) -> Option<impl Iterator<Item = [&'a str; N]>> {
-    let mut lines = answer.lines();
+fn rows<'a, const N: usize>(answer: &'a str, names: [&str; N]) -> Option<Vec<[&'a str; N]>> {
+    table(answer.lines(), ',', names)
+}
+
+/// Cells by the names in the header; whole or not at all.
+fn table<'a, const N: usize>(
+    mut lines: impl Iterator<Item = &'a str>,
+    separator: char,
+    names: [&str; N],
+) -> Option<Vec<[&'a str; N]>> {
     let header = lines.next()?.strip_prefix("# ")?;
     let mut columns = [0; N];
     for (column, name) in columns.iter_mut().zip(names) {
-        *column = header.split(',').position(|title| title == name)?;
+        *column = header.split(separator).position(|title| title == name)?;
     }
-    Some(lines.filter_map(move |line| {
+    let row = |line: &'a str| {
         let mut row = [""; N];
         for (cell, &column) in row.iter_mut().zip(&columns) {
-            *cell = line.split(',').nth(column)?;
+            *cell = line.split(separator).nth(column)?;
         }
         Some(row)
-    }))
+    };
+    lines.filter(|line| !line.is_empty()).map(row).collect()
 }
 
-/// `show servers state`: backend, server, and why it takes no traffic, as a bit mask.
+/// `show servers state`: backend, server, and why it takes no traffic, as a bit mask. `None` where it tells of no server.
 #[must_use]
-pub fn admin_states(answer: &str) -> Vec<(String, String, u32)> {
-    let row = |line: &str| {
-        let mut cells = line.split(' ');
-        let proxy = cells.nth(1)?;
-        let server = cells.nth(1)?;
-        let state = cells.nth(2)?.parse().ok()?;
-        Some((proxy.to_owned(), server.to_owned(), state))
-    };
-    answer.lines().filter(|line| !line.starts_with('#')).filter_map(row).collect()
+pub fn admin_states(answer: &str) -> Option<Vec<(String, String, u32)>> {
+    let mut lines = answer.lines();
+    // The version of the format, which names its columns.
+    lines.next()?.parse::<u32>().ok()?;
+    let state = |[proxy, server, state]: [&str; 3]| Some((proxy.to_owned(), server.to_owned(), state.parse().ok()?));
+    let rows = table(lines, ' ', ["be_name", "srv_name", "srv_admin_state"])?;
+    let states: Vec<_> = rows.into_iter().map(state).collect::<Option<_>>()?;
+    (!states.is_empty()).then_some(states)
 }
 
 /// `show table T key K`, where `field` is `gpc0`.
@@ -99,9 +119,12 @@ pub fn lease(answer: &str, field: &str) -> Lease {
     if answer.starts_with("No such table") {
         return Lease::NoTable;
     }
+    if answer.is_empty() {
+        return Lease::Absent;
+    }
     let value =
         |line: &str| line.split(' ').find_map(|cell| cell.strip_prefix(field)?.strip_prefix('=')).map(str::to_owned);
-    answer.lines().filter(|line| !line.starts_with('#')).find_map(value).map_or(Lease::Absent, Lease::Held)
+    answer.lines().filter(|line| !line.starts_with('#')).find_map(value).map_or(Lease::Untold, Lease::Held)
 }
 
 #[cfg(test)]
@@ -121,7 +144,19 @@ mod tests {
         assert_eq!(frontends(stat).unwrap(), ["web"]);
         let state = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight\n\
                      3 be 1 s1 127.0.0.1 2 8 1 1\n";
-        assert_eq!(admin_states(state), [("be".into(), "s1".into(), 8)]);
+        assert_eq!(admin_states(state).unwrap(), [("be".into(), "s1".into(), 8)]);
+    }
+
+    #[test]
+    fn what_is_missing_is_never_read_as_a_value() {
+        let header = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight\n";
+        for answer in ["", "1\n", "Permission denied\n", "1\n3 be 1 s1 127.0.0.1 2 8 1 1\n", header] {
+            assert_eq!(admin_states(answer), None, "{answer:?}");
+        }
+        assert_eq!(admin_states(&format!("{header}3 be 1 s1 127.0.0.1\n")), None);
+        assert_eq!(servers("# pxname,svname,qcur,qmax,scur,smax,slim,stot\nbe,s1,0\n"), None);
+        assert_eq!(lease("Permission denied", "gpc0"), Lease::Untold);
+        assert_eq!(lease("# table: t, type: string\n0x1: key=web use=0 exp=1 conn_cnt=3", "gpc0"), Lease::Untold);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use super::failure::Failure;
 use super::standing::Live;
 use super::undo::{Change, Undo};
-use super::{Aim, Order, Probe, boot_id, target};
+use super::{AfterRefusal, Aim, Order, Probe, boot_id, target};
 use crate::policy::mitigation::{Amount, Mitigation, Outcome, Verb};
 use answer::{Info, Lease};
 use knob::{ADMIN_BITS, Knob, plain};
@@ -45,12 +45,16 @@ impl Haproxy {
         let info = greet(&mut session).await?;
         let level = session.ask("show cli level").await?;
         let table = session.ask(&format!("show table {} key probe", self.lease_table()?)).await?;
-        let leases = answer::lease(&table, "gpc0") != Lease::NoTable;
+        let leases = matches!(answer::lease(&table, "gpc0"), Lease::Absent | Lease::Held(_));
+        self.every_backend_exists(&backends(&mut session).await?)?;
         let seen = format!("HAProxy {}, {level} level", info.version);
         let may = match (level.as_str(), leases) {
             ("admin", true) => "may throttle, drain and shed".to_owned(),
             ("admin", false) => {
-                format!("may throttle and drain; cannot shed: there is no stick table {}", self.target.lease_table)
+                format!(
+                    "may throttle and drain; cannot shed: there is no stick table {} with gpc0",
+                    self.target.lease_table
+                )
             }
             ("operator", true) => "may shed only; to throttle it needs `level admin` on the stats socket".to_owned(),
             _ => {
@@ -69,12 +73,18 @@ impl Haproxy {
         let changes = match mitigation.verb {
             Verb::Throttle => {
                 let kept = survey::kept_percent(mitigation.amount)?;
+                self.some_backend_exists(&backends(&mut session).await?)?;
                 let servers = stat_servers(&mut session).await?;
                 let chosen: Vec<_> = servers.into_iter().filter(|row| self.chooses(&row.proxy)).collect();
-                survey::throttle(&chosen, &info.maxconn, kept)
+                if self.target.backends.is_empty() {
+                    survey::throttle(&chosen, &info.maxconn, kept)
+                } else {
+                    survey::throttle_servers(&chosen, kept).ok_or_else(|| no_limit(&self.target.backends))?
+                }
             }
             Verb::Drain => {
-                let mut servers = answer::admin_states(&session.ask("show servers state").await?);
+                self.some_backend_exists(&backends(&mut session).await?)?;
+                let mut servers = server_states(&mut session).await?;
                 servers.retain(|(proxy, ..)| self.chooses(proxy));
                 survey::drain(&servers)
             }
@@ -89,7 +99,7 @@ impl Haproxy {
                 return Err(Failure::unsupported(format!("HAProxy cannot {}", mitigation.verb)));
             }
         };
-        Ok(Undo { epoch: epoch(&info), changes })
+        Ok(Undo { epoch: epoch(&info), changes, lapses_unix_ms: None })
     }
 
     /// What to write now so that a mitigation which is in force gets another strength.
@@ -108,6 +118,9 @@ impl Haproxy {
     }
 
     pub async fn read(&self, undo: &Undo) -> Result<Live, Failure> {
+        if is_of_another_boot(&undo.epoch, boot_id()) {
+            return Ok(Live { epoch: String::new(), values: Vec::new() });
+        }
         let mut session = Session::open(&self.target.socket).await?;
         let info = greet(&mut session).await?;
         let mut readings = Readings::default();
@@ -119,15 +132,27 @@ impl Haproxy {
         Ok(Live { epoch: epoch(&info), values })
     }
 
-    pub(super) async fn write(&self, expected_epoch: &str, orders: &[Order<'_>]) -> Result<(), Failure> {
+    /// The first failure, where one does not keep the others from being tried.
+    pub(super) async fn write(
+        &self,
+        expected_epoch: &str,
+        orders: &[Order<'_>],
+        after: AfterRefusal,
+    ) -> Result<(), Failure> {
         let mut session = Session::open(&self.target.socket).await?;
         if epoch(&greet(&mut session).await?) != expected_epoch {
             return Err(Failure::epoch_changed("HAProxy"));
         }
+        let mut first = Ok(());
         for order in orders {
-            session.order(&Knob::required(order.key)?.command(order.value)).await?;
+            let Err(failure) = give(&mut session, order).await else { continue };
+            let was_heard = matches!(failure.outcome, Outcome::Refused | Outcome::Unsupported);
+            first = first.and(Err(failure));
+            if after == AfterRefusal::Stop || !was_heard {
+                break;
+            }
         }
-        Ok(())
+        first
     }
 
     #[must_use]
@@ -137,6 +162,22 @@ impl Haproxy {
 
     fn chooses(&self, proxy: &str) -> bool {
         self.target.backends.is_empty() || self.target.backends.iter().any(|backend| backend == proxy)
+    }
+
+    /// A name that is wrong is to be seen before the emergency.
+    fn every_backend_exists(&self, known: &[String]) -> Result<(), Failure> {
+        match self.target.backends.iter().find(|backend| !known.contains(backend)) {
+            Some(missing) => Err(no_backend(missing, known)),
+            None => Ok(()),
+        }
+    }
+
+    /// In the emergency, those that are there are better than none.
+    fn some_backend_exists(&self, known: &[String]) -> Result<(), Failure> {
+        if self.target.backends.iter().any(|backend| known.contains(backend)) {
+            return Ok(());
+        }
+        self.every_backend_exists(known)
     }
 
     fn lease_table(&self) -> Result<String, Failure> {
@@ -149,7 +190,7 @@ impl Haproxy {
         let table = self.lease_table()?;
         let percent = survey::shed_percent(amount)?;
         let frontends = if self.target.frontends.is_empty() {
-            answer::frontends(&session.ask("show stat -1 1 -1").await?).ok_or_else(not_haproxy)?
+            answer::frontends(&session.question("show stat -1 1 -1").await?).ok_or_else(not_haproxy)?
         } else {
             self.target.frontends.clone()
         };
@@ -175,6 +216,9 @@ impl Readings {
             Knob::ServerLimit { proxy, server } => {
                 if self.limits.is_none() {
                     let rows = stat_servers(session).await?;
+                    if rows.is_empty() {
+                        return Err(untold("its servers' limits"));
+                    }
                     let limit = |row: answer::Server| (format!("{}/{}", row.proxy, row.server), row.limit);
                     self.limits = Some(rows.into_iter().map(limit).collect());
                 }
@@ -183,7 +227,7 @@ impl Readings {
             }
             Knob::ServerState { proxy, server } => {
                 if self.states.is_none() {
-                    let rows = answer::admin_states(&session.ask("show servers state").await?);
+                    let rows = server_states(session).await?;
                     let state = |(proxy, server, state)| (format!("{proxy}/{server}"), state);
                     self.states = Some(rows.into_iter().map(state).collect());
                 }
@@ -198,15 +242,28 @@ async fn greet(session: &mut Session) -> Result<Info, Failure> {
     answer::info(&session.ask("show info").await?).ok_or_else(not_haproxy)
 }
 
+async fn give(session: &mut Session, order: &Order<'_>) -> Result<(), Failure> {
+    session.order(&Knob::required(order.key)?.command(order.value)).await
+}
+
 async fn stat_servers(session: &mut Session) -> Result<Vec<answer::Server>, Failure> {
-    answer::servers(&session.ask("show stat -1 4 -1").await?).ok_or_else(not_haproxy)
+    answer::servers(&session.question("show stat -1 4 -1").await?).ok_or_else(not_haproxy)
+}
+
+async fn backends(session: &mut Session) -> Result<Vec<String>, Failure> {
+    answer::backends(&session.question("show stat -1 2 -1").await?).ok_or_else(not_haproxy)
+}
+
+async fn server_states(session: &mut Session) -> Result<Vec<(String, String, u32)>, Failure> {
+    answer::admin_states(&session.question("show servers state").await?).ok_or_else(|| untold("its servers' states"))
 }
 
 async fn read_lease(session: &mut Session, knob: &Knob) -> Result<String, Failure> {
     let Knob::Lease { table, key } = knob else { return Ok(String::new()) };
-    match answer::lease(&session.ask(&format!("show table {table} key {key}")).await?, "gpc0") {
+    match answer::lease(&session.question(&format!("show table {table} key {key}")).await?, "gpc0") {
         Lease::Held(value) => Ok(value),
         Lease::Absent => Ok(String::new()),
+        Lease::Untold => Err(untold(&format!("gpc0 of {key} in {table}; does the table `store gpc0`?"))),
         Lease::NoTable => Err(Failure::refused(format!(
             "HAProxy has no stick table {table}: add `backend {table}` with `stick-table type string len 32 size 64 \
              expire 30s store gpc0`, and in the frontend `http-request set-var(txn.shed) str({key}),table_gpc0({table})` \
@@ -220,6 +277,44 @@ fn epoch(info: &Info) -> String {
     format!("{}:{}:{}", boot_id(), info.pid, info.start)
 }
 
+/// Nobody need be asked: what was set is gone with the kernel under it.
+fn is_of_another_boot(epoch: &str, today: &str) -> bool {
+    let then = epoch.split(':').next().unwrap_or_default();
+    !then.is_empty() && !today.is_empty() && then != today
+}
+
+fn no_backend(missing: &str, known: &[String]) -> Failure {
+    const ROOM: usize = 8;
+    let some = known.iter().take(ROOM).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = if known.len() > ROOM { ", …" } else { "" };
+    Failure::unsupported(format!("HAProxy has no backend {missing}; it has {some}{more}: correct `backends`"))
+}
+
+fn no_limit(backends: &[String]) -> Failure {
+    Failure::unsupported(format!(
+        "no server of {} has a maxconn: give one, or leave out backends to limit the whole process",
+        backends.join(", ")
+    ))
+}
+
+/// What cannot be read is nobody's: neither ours nor an operator's.
+fn untold(what: &str) -> Failure {
+    Failure::unsupported(format!("HAProxy does not tell {what}"))
+}
+
 fn not_haproxy() -> Failure {
     Failure::unsupported("what answers on this socket does not speak HAProxy's runtime protocol")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_boot_is_only_what_is_known_to_be_one() {
+        assert!(is_of_another_boot("one:7:17", "two"));
+        for (epoch, today) in [("two:7:17", "two"), (":7:17", "two"), ("one:7:17", ""), ("", "two")] {
+            assert!(!is_of_another_boot(epoch, today), "{epoch} {today}");
+        }
+    }
 }

@@ -15,6 +15,7 @@ use crate::control::failure::{Failure, connecting};
 const ANSWER_BYTES: usize = 1 << 20;
 /// What ends every answer in prompt mode.
 const PROMPT: &[u8] = b"\n> ";
+const REFUSALS: [&str; 2] = ["Permission denied", "Unknown command"];
 
 pub struct Session {
     stream: UnixStream,
@@ -42,6 +43,13 @@ impl Session {
             Ok(answer) => answer,
             Err(_) => Err(silent(&self.shown)),
         }
+    }
+
+    /// The answer, unless it is that this may not be asked.
+    pub async fn question(&mut self, command: &str) -> Result<String, Failure> {
+        let answer = self.ask(command).await?;
+        let is_refused = REFUSALS.iter().any(|refusal| answer.starts_with(refusal));
+        if is_refused { Err(complaint(&self.shown, command, &answer)) } else { Ok(answer) }
     }
 
     /// A command that answers nothing when it worked.

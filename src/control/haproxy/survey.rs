@@ -14,20 +14,23 @@ pub fn scaled(prior: &str, kept_percent: f64) -> Option<String> {
     Some(kept.max(1).to_string())
 }
 
-/// The limits of those servers that have one; where none has, the process's own limit. A server without a limit has
-/// nothing that a share could be taken of.
+/// The limits of those servers that have one; where none has, the process's own limit.
 #[must_use]
 pub fn throttle(servers: &[Server], global: &str, kept_percent: f64) -> Vec<Change> {
-    let limited: Vec<_> = servers.iter().filter(|row| !row.limit.is_empty() && row.limit != "0").collect();
-    let mut changes = Vec::with_capacity(limited.len().max(1));
-    for row in &limited {
+    throttle_servers(servers, kept_percent)
+        .unwrap_or_else(|| change(&Knob::GlobalLimit, global, scaled(global, kept_percent)).into_iter().collect())
+}
+
+/// `None` where no server has a limit: then there is nothing that a share could be taken of.
+#[must_use]
+pub fn throttle_servers(servers: &[Server], kept_percent: f64) -> Option<Vec<Change>> {
+    let mut limited = servers.iter().filter(|row| !row.limit.is_empty() && row.limit != "0").peekable();
+    limited.peek()?;
+    let lowered = |row: &Server| {
         let knob = Knob::ServerLimit { proxy: row.proxy.clone(), server: row.server.clone() };
-        changes.extend(change(&knob, &row.limit, scaled(&row.limit, kept_percent)));
-    }
-    if limited.is_empty() {
-        changes.extend(change(&Knob::GlobalLimit, global, scaled(global, kept_percent)));
-    }
-    changes
+        change(&knob, &row.limit, scaled(&row.limit, kept_percent))
+    };
+    Some(limited.filter_map(lowered).collect())
 }
 
 /// Only servers that are in service: who is in maintenance stays there.
@@ -80,6 +83,7 @@ mod tests {
         assert_eq!(told(&changes), ["server be/s1 maxconn 100>50", "server be/s3 maxconn 3>2"]);
         let changes = throttle(&[server("s2", "")], "2000", 10.0);
         assert_eq!(told(&changes), ["global maxconn 2000>200"]);
+        assert_eq!(throttle_servers(&[server("s2", "")], 10.0), None);
     }
 
     #[test]

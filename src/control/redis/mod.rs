@@ -12,8 +12,9 @@ use tokio::time::Instant;
 
 use super::failure::Failure;
 use super::standing::Live;
-use super::undo::{Change, Undo};
+use super::undo::{Change, Undo, lease_end};
 use super::{Aim, Done, LEASE, Order, Probe, target};
+use crate::clock;
 use crate::policy::mitigation::{Amount, Mitigation, Outcome, Verb};
 use client::Client;
 use resp::Reply;
@@ -23,7 +24,8 @@ pub struct Redis {
     client: Client,
     /// Memory in use when the limit was first lowered in this life of the server: `run_id` and bytes.
     base: Option<(String, u64)>,
-    /// Redis 7.0 does not tell whether it is paused, so we remember until when. `None` after a restart of ours.
+    /// Redis 7.0 does not tell whether it is paused, so we remember until when. `None` after a restart of ours: then the
+    /// undo tells when a pause has lapsed.
     paused_until: Option<Instant>,
 }
 
@@ -57,13 +59,13 @@ impl Redis {
                 let epoch = self.client.begin().await?;
                 self.paused_until.get_or_insert_with(Instant::now);
                 let change = Change { key: PAUSE.into(), prior: "off".into(), ours: vec!["on".into()] };
-                Ok(Undo { epoch, changes: vec![change] })
+                Ok(Undo { epoch, changes: vec![change], lapses_unix_ms: Some(lease_end()) })
             }
             Verb::Shrink => {
                 let epoch = self.client.begin().await?;
                 self.base = None;
                 let memory = self.memory(&epoch).await?;
-                Ok(Undo { epoch, changes: survey::shrink(&memory, mitigation.amount)? })
+                Ok(Undo { epoch, changes: survey::shrink(&memory, mitigation.amount)?, lapses_unix_ms: None })
             }
             Verb::Notify
             | Verb::Release
@@ -99,12 +101,16 @@ impl Redis {
     pub async fn read(&mut self, undo: &Undo) -> Result<Live, Failure> {
         let epoch = self.client.begin().await?;
         let settings = self.settings().await?;
-        let paused = self.paused_until.is_none_or(|until| Instant::now() < until);
-        let live = |change: &Change| match change.key.as_str() {
-            PAUSE => if paused { "on" } else { "off" }.to_owned(),
-            key => settings.get(key).cloned().unwrap_or_default(),
+        let paused = match self.paused_until {
+            Some(until) => Instant::now() < until,
+            None => undo.lapses_unix_ms.is_some_and(|lapses| clock::unix_ms() < lapses),
         };
-        Ok(Live { epoch, values: undo.changes.iter().map(live).collect() })
+        let live = |change: &Change| match change.key.as_str() {
+            PAUSE => Ok(if paused { "on" } else { "off" }.to_owned()),
+            key => told(&settings, key),
+        };
+        let values = undo.changes.iter().map(live).collect::<Result<_, _>>()?;
+        Ok(Live { epoch, values })
     }
 
     pub(super) async fn write(&mut self, expected_epoch: &str, orders: &[Order<'_>]) -> Result<(), Failure> {
@@ -187,16 +193,15 @@ impl Redis {
 
     async fn memory(&mut self, epoch: &str) -> Result<Memory, Failure> {
         let settings = self.settings().await?;
-        let limit = settings.get(MAXMEMORY).and_then(|limit| limit.parse().ok());
-        let limit = limit.ok_or_else(|| Failure::unsupported("Redis does not tell its maxmemory"))?;
-        let used = self.client.info("memory", "used_memory").await?.unwrap_or(0);
+        let limit = told(&settings, MAXMEMORY)?.parse().map_err(|_| untold(MAXMEMORY))?;
+        let used = self.client.info("memory", "used_memory").await?.ok_or_else(|| untold("used_memory"))?;
         let now = if limit == 0 { used } else { used.min(limit) };
         let base = match &self.base {
             Some((life, base)) if life == epoch => *base,
             Some(_) | None => now,
         };
         self.base = Some((epoch.to_owned(), base));
-        let policy = settings.get(POLICY).cloned().unwrap_or_default();
+        let policy = told(&settings, POLICY)?;
         Ok(Memory { limit, base, policy, cache_only: self.client.target().cache_only })
     }
 
@@ -215,6 +220,15 @@ impl Redis {
         }
         Ok(())
     }
+}
+
+/// What Redis does not tell is nobody's: neither ours nor an operator's.
+fn told(settings: &Settings, key: &str) -> Result<String, Failure> {
+    settings.get(key).cloned().ok_or_else(|| untold(key))
+}
+
+fn untold(what: &str) -> Failure {
+    Failure::unsupported(format!("Redis does not tell its {what}"))
 }
 
 /// Redis can pause all writes or none.

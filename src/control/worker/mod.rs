@@ -2,18 +2,23 @@
 //! loop. Keeps the order that nothing may break: capture, write the undo durably, apply, read back, report; and nothing
 //! leaves the journal before it is verified gone. Never decides what to do.
 
+mod clash;
+mod shared;
 mod task;
 
-use std::cell::RefCell;
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
+use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::sync::mpsc::error::SendError;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::task::LocalSet;
+use tokio::task::{JoinError, JoinSet, LocalSet};
 
 use super::target::Target;
 use super::{Control, Probe};
@@ -22,6 +27,7 @@ use crate::inbox::{Door, Message};
 use crate::journal::{Entry, Journal, JournalError};
 use crate::policy::mitigation::{ActionId, Answered, Command, Outcome, Report};
 use crate::privilege;
+use shared::Shared;
 use task::Task;
 
 /// Deep enough for a debug build; only touched pages count.
@@ -84,7 +90,8 @@ impl Workers {
             std::thread::Builder::new().name("controls".to_owned()).stack_size(STACK_BYTES).spawn(move || {
                 // Else it waits for its turn behind what it should relieve. Where refused, the loop tells it.
                 let _refused = privilege::schedule_in_real_time(privilege::Urgency::Acting);
-                let crew = Crew { shared: Rc::new(Shared::new(record, door)), tasks: HashMap::new() };
+                let crew =
+                    Crew { shared: Rc::new(Shared::new(record, door)), tasks: HashMap::new(), running: JoinSet::new() };
                 LocalSet::new().block_on(&runtime, crew.lead(controls, queue));
             })?;
         Ok(Self { orders, thread })
@@ -130,37 +137,11 @@ pub fn probe_once(controls: &[settings::Control]) -> io::Result<Vec<(Arc<str>, P
     }))
 }
 
-/// What all tasks share; never borrowed across an await.
-struct Shared {
-    record: RefCell<Box<dyn Record>>,
-    /// Which control an action that is not in the journal yet was given to.
-    routes: RefCell<HashMap<ActionId, Arc<str>>>,
-    door: Door,
-}
-
-impl Shared {
-    fn new(record: impl Record + 'static, door: Door) -> Self {
-        Self { record: RefCell::new(Box::new(record)), routes: RefCell::default(), door }
-    }
-
-    fn entry(&self, id: ActionId) -> Option<Entry> {
-        self.record.borrow().entries().iter().find(|entry| entry.id == id).cloned()
-    }
-
-    fn route(&self, command: &Command) -> Option<Arc<str>> {
-        if let Command::Apply { id, mitigation, .. } = command {
-            self.routes.borrow_mut().insert(*id, Arc::clone(&mitigation.control));
-            return Some(Arc::clone(&mitigation.control));
-        }
-        let recorded = self.entry(command.id()).map(|entry| entry.mitigation.control);
-        recorded.or_else(|| self.routes.borrow().get(&command.id()).cloned())
-    }
-}
-
 /// Hands commands to the tasks.
 struct Crew {
     shared: Rc<Shared>,
     tasks: HashMap<Arc<str>, UnboundedSender<Job>>,
+    running: JoinSet<()>,
 }
 
 enum Job {
@@ -172,7 +153,7 @@ enum Job {
 impl Crew {
     async fn lead(mut self, controls: Vec<settings::Control>, mut orders: UnboundedReceiver<Order>) {
         self.configure(controls);
-        while let Some(order) = orders.recv().await {
+        while let Some(order) = self.next(&mut orders).await {
             match order {
                 Order::Run(command) => {
                     if !self.run(command) {
@@ -182,46 +163,72 @@ impl Crew {
                 Order::Reconfigure(controls) => self.configure(controls),
                 Order::ProbeAll => {
                     let names: Vec<_> = self.tasks.keys().cloned().collect();
-                    names.iter().for_each(|name| self.give(name, Job::Probe));
+                    for name in &names {
+                        self.give(name, Job::Probe);
+                    }
                 }
-                Order::Stop => return,
+                Order::Stop => return self.shared.close_again(),
             }
         }
     }
 
+    /// A task that panics ends them all, as it ends the process where panics abort: nobody may wait for it in vain.
+    async fn next(&mut self, orders: &mut UnboundedReceiver<Order>) -> Option<Order> {
+        poll_fn(|context| {
+            while let Poll::Ready(Some(ended)) = self.running.poll_join_next(context) {
+                if let Some(Ok(panic)) = ended.err().map(JoinError::try_into_panic) {
+                    resume_unwind(panic);
+                }
+            }
+            orders.poll_recv(context)
+        })
+        .await
+    }
+
     /// False when the loop has ended.
     fn run(&mut self, command: Command) -> bool {
-        let Some(name) = self.shared.route(&command) else {
+        match self.shared.route(&command) {
+            Some(name) => self.give(&name, Job::Run(command)),
             // Nothing of it was ever written to a target, or it is verified gone.
-            let answered = match command {
-                Command::Apply { .. } => Answered::Apply,
-                Command::Verify { .. } => Answered::Verify,
-                Command::Revert { .. } => Answered::Revert,
-            };
-            let (id, outcome, detail) = (command.id(), Outcome::Already, NOTHING.into());
-            let report = Report { id, answered, outcome, detail, took: Duration::ZERO, freed_bytes: None };
-            return self.shared.door.tell(Message::Report(report));
+            None => self.answer(&command, Outcome::Already, NOTHING),
+        }
+    }
+
+    fn answer(&self, command: &Command, outcome: Outcome, detail: &str) -> bool {
+        let answered = match command {
+            Command::Apply { .. } => Answered::Apply,
+            Command::Verify { .. } => Answered::Verify,
+            Command::Revert { .. } => Answered::Revert,
         };
-        self.give(&name, Job::Run(command));
-        true
+        let (id, detail) = (command.id(), detail.into());
+        let report = Report { id, answered, outcome, detail, took: Duration::ZERO, freed_bytes: None };
+        self.shared.door.tell(Message::Report(report))
     }
 
     fn configure(&mut self, controls: Vec<settings::Control>) {
         let gone: Vec<_> =
             self.tasks.keys().filter(|name| controls.iter().all(|control| control.name != **name)).cloned().collect();
-        gone.iter().for_each(|name| self.give(name, Job::Configure(None)));
+        for name in &gone {
+            self.give(name, Job::Configure(None));
+        }
         for control in controls {
             self.give(&control.name, Job::Configure(Some(control.target)));
         }
     }
 
-    fn give(&mut self, name: &Arc<str>, job: Job) {
+    /// False when the loop has ended.
+    fn give(&mut self, name: &Arc<str>, job: Job) -> bool {
+        let (shared, running) = (&self.shared, &mut self.running);
         let task = self.tasks.entry(Arc::clone(name)).or_insert_with(|| {
             let (jobs, queue) = unbounded_channel();
-            tokio::task::spawn_local(Task::new(Arc::clone(name), Rc::clone(&self.shared)).work(queue));
+            running.spawn_local(Task::new(Arc::clone(name), Rc::clone(shared)).work(queue));
             jobs
         });
-        // A task only ends when the loop has: then nobody waits for it.
-        task.send(job).ok();
+        let Err(SendError(job)) = task.send(job) else { return true };
+        self.tasks.remove(name);
+        match job {
+            Job::Run(command) => self.answer(&command, Outcome::Unreachable, "the task of this control has ended"),
+            Job::Configure(_) | Job::Probe => true,
+        }
     }
 }

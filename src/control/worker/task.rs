@@ -2,19 +2,21 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout};
 
-use super::{Job, NOTHING, Shared};
+use super::shared::Shared;
+use super::{Job, NOTHING, clash};
+use crate::clock;
 use crate::control::failure::Failure;
 use crate::control::standing::Standing;
 use crate::control::target::Target;
-use crate::control::{Control, Done};
+use crate::control::{Checked, Control, Done};
 use crate::inbox::Message;
 use crate::journal::Entry;
-use crate::policy::mitigation::{ActionId, Answered, Command, Lasting, Mitigation, Outcome, Report};
+use crate::policy::mitigation::{ActionId, Answered, Command, Lasting, Lease, Mitigation, Outcome, Report};
 use crate::status::ControlView;
 
 /// A control that nobody uses is looked at this often, so that `status` knows before the emergency does.
@@ -44,10 +46,9 @@ struct Wish {
 }
 
 /// What was in force before an apply.
-#[derive(Clone, Copy)]
 enum Held {
     Nothing,
-    Before,
+    Before(Box<Entry>),
 }
 
 impl Task {
@@ -70,6 +71,7 @@ impl Task {
 
     fn patience(&self) -> Duration {
         match &self.told {
+            _ if self.shared.owes_the_journal() => LOOK_AGAIN,
             Some((Outcome::Unreachable | Outcome::TimedOut, _)) => LOOK_AGAIN,
             Some(_) | None => LOOK_EVERY,
         }
@@ -91,6 +93,7 @@ impl Task {
     }
 
     async fn look(&mut self) -> bool {
+        self.shared.close_again();
         // What was found wrong, a glance would not find again: look as closely as before.
         let closely = !matches!(self.told, Some((Outcome::Applied, _)));
         let Some((_, control)) = &mut self.configured else { return true };
@@ -112,7 +115,7 @@ impl Task {
             kind: target.kind(),
             state: outcome.name(),
             detail: detail.as_str().into(),
-            checked_unix_ms: unix_ms(),
+            checked_unix_ms: clock::unix_ms(),
         };
         self.told = Some((outcome, detail));
         self.shared.door.tell(Message::Probed(view))
@@ -125,12 +128,10 @@ impl Task {
             Command::Apply { id, mitigation, rule } => {
                 (Answered::Apply, self.apply(Wish { id, mitigation, rule }).await)
             }
-            Command::Verify { id, .. } => (Answered::Verify, self.verify(id).await),
+            Command::Verify { id, lease } => (Answered::Verify, self.verify(id, lease).await),
             Command::Revert { id } => (Answered::Revert, self.revert(id).await),
         };
-        if self.shared.entry(id).is_none() {
-            self.shared.routes.borrow_mut().remove(&id);
-        }
+        self.shared.forget_route(id);
         let reached = self.note_reach(&answer);
         let report = Report {
             id,
@@ -153,7 +154,10 @@ impl Task {
             // The wish was wrong, not the control.
             Outcome::Unsupported => return true,
         };
-        if matches!(&self.told, Some((told, _)) if *told == state) {
+        // A probe calls a silent target by another name than a command that it did not let begin.
+        let is_silence = |outcome| matches!(outcome, Outcome::TimedOut | Outcome::Unreachable);
+        let is_known = |told: Outcome| told == state || is_silence(told) && is_silence(state);
+        if self.told.as_ref().is_some_and(|(told, _)| is_known(*told)) {
             return true;
         }
         self.tell_state(state, answer.detail.clone())
@@ -188,18 +192,27 @@ impl Task {
         if let Some(refused) = self.excluded(control, wish) {
             return refused;
         }
+        // What is released while this looks may still have been in force then.
+        let mut others = self.shared.in_force();
         let undo = match control.capture(&wish.mitigation).await {
             Ok(undo) if undo.changes.is_empty() => return Answer::already("it is so already"),
             Ok(undo) => undo,
-            Err(failure) => return Answer::failed(failure),
+            Err(failure) => return Answer::unsent(failure),
         };
+        others.extend(self.shared.in_force());
+        if let Some((entry, change)) = clash::holder(&others, target, &undo) {
+            return Answer::failed(Failure::refused(format!(
+                "action {} ({}) already holds `{}`; release that first, or make one control of the two",
+                entry.id, entry.mitigation, change.key
+            )));
+        }
         let entry = Entry {
             id: wish.id,
             mitigation: wish.mitigation.clone(),
             rule: Arc::clone(&wish.rule),
             target: target.clone(),
             undo,
-            since_unix_ms: unix_ms(),
+            since_unix_ms: clock::unix_ms(),
         };
         self.carry_out(control, entry, Held::Nothing).await
     }
@@ -207,28 +220,20 @@ impl Task {
     async fn adjust(&mut self, control: &mut Control, entry: Entry, wish: &Wish) -> Answer {
         let undo = match control.capture_again(&wish.mitigation, &entry.undo).await {
             Ok(undo) => undo,
-            Err(failure) if failure.outcome == Outcome::EpochChanged => {
-                return match self.close(entry.id) {
-                    Ok(()) => self.impose(&entry.target.clone(), control, wish).await,
-                    Err(failure) => Answer::failed(failure),
-                };
-            }
-            Err(failure) if failure.outcome == Outcome::Drifted => {
+            // The entry is over with it: whoever still wants this applies it anew, under an id of its own.
+            Err(failure) if matches!(failure.outcome, Outcome::EpochChanged | Outcome::Drifted) => {
                 return self.closed(entry.id, Answer::failed(failure));
             }
-            // What was in force before still is, so this is not a matter of doubt.
-            Err(failure) if failure.outcome == Outcome::TimedOut => {
-                return Answer::failed(Failure::unreachable(failure.detail));
-            }
-            Err(failure) => return Answer::failed(failure),
+            Err(failure) => return Answer::unsent(failure),
         };
-        let adjusted = Entry { mitigation: wish.mitigation.clone(), rule: Arc::clone(&wish.rule), undo, ..entry };
-        self.carry_out(control, adjusted, Held::Before).await
+        let (mitigation, rule) = (wish.mitigation.clone(), Arc::clone(&wish.rule));
+        let adjusted = Entry { mitigation, rule, undo, ..entry.clone() };
+        self.carry_out(control, adjusted, Held::Before(Box::new(entry))).await
     }
 
     /// The undo is durable before the first byte that changes anything.
     async fn carry_out(&mut self, control: &mut Control, entry: Entry, held: Held) -> Answer {
-        if let Err(why) = self.shared.record.borrow_mut().write(&entry) {
+        if let Err(why) = self.shared.write(&entry) {
             return Answer::failed(Failure::refused(format!(
                 "nothing was sent, because its undo could not be recorded: {why}"
             )));
@@ -247,13 +252,13 @@ impl Task {
             _ => control.standing(&entry.undo).await,
         };
         match (standing, held) {
-            (Ok(Standing::Prior), _) => self.closed(entry.id, Answer::failed(why)),
+            (Ok(Standing::Prior), Held::Nothing) => self.closed(entry.id, Answer::failed(why)),
+            (Ok(Standing::Prior), Held::Before(_)) => self.closed(entry.id, Answer::ended(why)),
             (Ok(Standing::EpochChanged), _) => self.closed(entry.id, Answer::restarted(&entry.target)),
             (Ok(Standing::Foreign(found)), _) => {
                 self.closed(entry.id, Answer::failed(Failure::drifted(format!("left alone: {found}"))))
             }
-            // As strong as before: that is still owed.
-            (Ok(Standing::Ours), Held::Before) => Answer::failed(why),
+            (Ok(Standing::Ours), Held::Before(before)) => self.fall_back(entry, *before, why),
             (Ok(Standing::Ours), Held::Nothing) => match control.revert(&entry.undo).await {
                 Ok(_) => self.closed(entry.id, Answer::failed(why)),
                 Err(failure) => Answer::doubtful(failure),
@@ -262,11 +267,26 @@ impl Task {
         }
     }
 
-    async fn verify(&mut self, id: ActionId) -> Answer {
+    /// The adjustment failed, so what it adjusted is what is wanted again, and is verified from now on.
+    fn fall_back(&self, adjusted: &Entry, before: Entry, why: Failure) -> Answer {
+        let entry = Entry { undo: adjusted.undo.falling_back_to(&before.undo), ..before };
+        match self.shared.write(&entry) {
+            Ok(()) => Answer::failed(why),
+            // The journal still wants the adjustment: reading it back settles which it is.
+            Err(unwritten) => Answer::doubtful(Failure::refused(format!("{}; {unwritten}", why.detail))),
+        }
+    }
+
+    async fn verify(&mut self, id: ActionId, lease: Lease) -> Answer {
         let Some(entry) = self.shared.entry(id) else { return Answer::already(NOTHING) };
         let mut control = self.take(&entry.target);
-        let answer = match control.verify(&entry.undo).await {
+        let standing = match lease {
+            Lease::Renew => self.renewed(&mut control, &entry).await,
+            Lease::LetLapse => control.standing(&entry.undo).await,
+        };
+        let answer = match standing {
             Ok(Standing::Ours) => Answer::applied("still in force"),
+            Ok(Standing::Prior) if control.lapses(&entry.undo) => self.closed(id, Answer::already("it lapsed")),
             Ok(Standing::Prior) => self.closed(id, Answer::already("the prior values are back; nothing is in force")),
             Ok(Standing::Foreign(found)) => self.closed(id, Answer::failed(Failure::drifted(found))),
             Ok(Standing::EpochChanged) => self.closed(id, Answer::restarted(&entry.target)),
@@ -274,6 +294,22 @@ impl Task {
         };
         self.give_back(&entry.target, control);
         answer
+    }
+
+    /// How long it may now last is durable before it does.
+    async fn renewed(&self, control: &mut Control, entry: &Entry) -> Result<Standing, Failure> {
+        let Checked { standing, due } = control.check(&entry.undo).await?;
+        if due.is_empty() {
+            return Ok(standing);
+        }
+        let entry = Entry { undo: entry.undo.renewed(), ..entry.clone() };
+        if entry.undo.lapses_unix_ms.is_some() {
+            let written = self.shared.write(&entry);
+            written
+                .map_err(|why| Failure::refused(format!("not renewed, because that could not be recorded: {why}")))?;
+        }
+        control.renew(&entry.undo, &due).await?;
+        Ok(Standing::Ours)
     }
 
     async fn revert(&mut self, id: ActionId) -> Answer {
@@ -310,22 +346,16 @@ impl Task {
     }
 
     fn excluded(&self, control: &Control, wish: &Wish) -> Option<Answer> {
-        let record = self.shared.record.borrow();
-        let harmful = record.entries().iter().map(|entry| &entry.mitigation).find(|in_force| {
+        let harmful = self.shared.in_force().into_iter().map(|entry| entry.mitigation).find(|in_force| {
             in_force.control == wish.mitigation.control && control.excludes(wish.mitigation.verb, in_force.verb)
         })?;
         let detail = format!("{} would do harm while `{harmful}` is in force: release that first", wish.mitigation);
         Some(Answer::failed(Failure::refused(detail)))
     }
 
-    fn close(&self, id: ActionId) -> Result<(), Failure> {
-        let closed = self.shared.record.borrow_mut().close(id);
-        closed.map_err(|why| Failure::refused(format!("its end could not be recorded: {why}")))
-    }
-
-    /// An entry that could not be closed is found out to be gone at the next start.
+    /// What is verified gone is gone, also where the journal does not take it yet.
     fn closed(&self, id: ActionId, mut answer: Answer) -> Answer {
-        if let Err(failure) = self.close(id) {
+        if let Err(failure) = self.shared.close(id) {
             answer.detail = format!("{} ({})", answer.detail, failure.detail);
         }
         answer
@@ -353,18 +383,26 @@ impl Answer {
         Self { outcome: Outcome::Already, detail: detail.to_owned(), freed_bytes: None }
     }
 
+    /// Nothing was sent that changes anything, so that a silent target leaves no doubt.
+    fn unsent(failure: Failure) -> Self {
+        match failure.outcome {
+            Outcome::TimedOut => Self::failed(Failure::unreachable(failure.detail)),
+            _ => Self::failed(failure),
+        }
+    }
+
     /// Something may have been changed; nobody can tell now.
     fn doubtful(failure: Failure) -> Self {
         Self::failed(Failure::timed_out(failure.detail))
     }
 
+    /// What was in force before is not any more either.
+    fn ended(why: Failure) -> Self {
+        let detail = format!("{}; the prior values are back, nothing of it is in force", why.detail);
+        Self { outcome: Outcome::EpochChanged, detail, freed_bytes: None }
+    }
+
     fn restarted(target: &Target) -> Self {
         Self::failed(Failure::epoch_changed(target.kind()))
     }
-}
-
-/// For people; nothing is ever decided by it.
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

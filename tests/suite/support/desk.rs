@@ -19,6 +19,10 @@ use node_guardian::status::ControlView;
 pub struct Ledger {
     pub entries: Arc<Mutex<Vec<Entry>>>,
     pub broken: Arc<AtomicBool>,
+    /// Nothing can be closed.
+    pub stuck: Arc<AtomicBool>,
+    /// Writing is a bug.
+    pub panics: Arc<AtomicBool>,
 }
 
 struct Notebook {
@@ -32,6 +36,8 @@ pub struct Desk {
     pub ledger: Ledger,
     views: Vec<ControlView>,
     waiting: Vec<Report>,
+    /// What the loop was told of the journal.
+    pub failures: Vec<String>,
 }
 
 impl Desk {
@@ -45,7 +51,7 @@ impl Desk {
         let own = ledger.entries.lock().unwrap().clone();
         let record = Notebook { own, ledger: ledger.clone() };
         let workers = Workers::start(record, settings(controls), door).unwrap();
-        Self { workers: Some(workers), inbox, ledger, views: Vec::new(), waiting: Vec::new() }
+        Self { workers: Some(workers), inbox, ledger, views: Vec::new(), waiting: Vec::new(), failures: Vec::new() }
     }
 
     /// With the journal that the daemon uses; its ledger stays empty.
@@ -53,7 +59,14 @@ impl Desk {
         let (door, inbox) = inbox::open().unwrap();
         let journal = Journal::open(folder).unwrap().journal;
         let workers = Workers::start(journal, settings(controls), door).unwrap();
-        Self { workers: Some(workers), inbox, ledger: Ledger::default(), views: Vec::new(), waiting: Vec::new() }
+        Self {
+            workers: Some(workers),
+            inbox,
+            ledger: Ledger::default(),
+            views: Vec::new(),
+            waiting: Vec::new(),
+            failures: Vec::new(),
+        }
     }
 
     pub fn reconfigure(&self, controls: &[(&str, Target)]) {
@@ -72,7 +85,16 @@ impl Desk {
     }
 
     pub fn verify(&mut self, id: u64) -> Report {
-        self.send(Command::Verify { id: ActionId(id), lease: Lease::Renew });
+        self.check(id, Lease::Renew)
+    }
+
+    /// While nobody wants it.
+    pub fn let_lapse(&mut self, id: u64) -> Report {
+        self.check(id, Lease::LetLapse)
+    }
+
+    fn check(&mut self, id: u64, lease: Lease) -> Report {
+        self.send(Command::Verify { id: ActionId(id), lease });
         self.report(id, Answered::Verify)
     }
 
@@ -107,6 +129,15 @@ impl Desk {
         self.ledger.entries.lock().unwrap().clone()
     }
 
+    /// Whether there is somebody to take commands.
+    pub fn acts(&self) -> bool {
+        self.workers.as_ref().unwrap().probe_all()
+    }
+
+    pub fn ended_well(mut self) -> bool {
+        self.workers.take().unwrap().stop()
+    }
+
     pub fn stop(mut self) -> Ledger {
         assert!(self.workers.take().unwrap().stop());
         self.ledger.clone()
@@ -128,6 +159,7 @@ impl Desk {
                 match message {
                     Message::Report(report) => self.waiting.push(report),
                     Message::Probed(view) => self.views.push(view),
+                    Message::JournalFailed(why) => self.failures.push(why),
                     other => panic!("workers never say {other:?}"),
                 }
             }
@@ -146,6 +178,7 @@ impl Drop for Desk {
 
 impl Record for Notebook {
     fn write(&mut self, entry: &Entry) -> Result<(), JournalError> {
+        assert!(!self.ledger.panics.load(Ordering::SeqCst), "as this test wants it");
         if self.ledger.broken.load(Ordering::SeqCst) {
             return Err(JournalError::Absent { why: "No space left on device".into() });
         }
@@ -156,6 +189,9 @@ impl Record for Notebook {
     }
 
     fn close(&mut self, id: ActionId) -> Result<(), JournalError> {
+        if self.ledger.stuck.load(Ordering::SeqCst) {
+            return Err(JournalError::Absent { why: "Input/output error".into() });
+        }
         self.own.retain(|known| known.id != id);
         self.ledger.entries.lock().unwrap().clone_from(&self.own);
         Ok(())

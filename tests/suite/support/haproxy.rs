@@ -20,6 +20,7 @@ const CONFIGURATION: &str = "
 global
     maxconn 200
     stats socket FOLDER/admin.sock mode 600 level admin
+    stats socket FOLDER/second.sock mode 600 level admin
     stats socket FOLDER/operator.sock mode 600 level operator
     stats socket FOLDER/user.sock mode 600 level user
 defaults
@@ -53,6 +54,11 @@ impl Haproxy {
         let kept = CONFIGURATION.lines().filter(|line| !line.contains("ng_lease") && !line.contains("txn.shed"));
         let kept: Vec<_> = kept.filter(|line| !line.contains("stick-table")).collect();
         Self::start_with(&(kept.join("\n") + "\n"))
+    }
+
+    /// No server has a limit, so that there is only the one of the process.
+    pub fn without_server_limits() -> Self {
+        Self::start_with(&CONFIGURATION.replace(" maxconn 8", "").replace(" maxconn 100", ""))
     }
 
     fn start_with(configuration: &str) -> Self {

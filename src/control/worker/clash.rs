@@ -1,0 +1,29 @@
+//! Two actions must never hold one value: the second would take what the first has set for the operator's, and put that
+//! back for good. Controls that were renamed, or two that lead to one server, come to this. Pure.
+
+use crate::control::target::Target;
+use crate::control::undo::{Change, Undo};
+use crate::journal::Entry;
+
+/// The first of these entries that already holds a value which this undo is about.
+pub fn holder<'a>(entries: &'a [Entry], target: &Target, undo: &Undo) -> Option<(&'a Entry, &'a Change)> {
+    let held = |entry: &'a Entry| {
+        let shared = |change: &&Change| is_held(entry, change, target, undo);
+        Some((entry, entry.undo.changes.iter().find(shared)?))
+    };
+    entries.iter().find_map(held)
+}
+
+/// An entry of an earlier life of the server holds nothing any more. One server may be reached in several ways: a Redis
+/// says which one it is; of a HAProxy the name of its life may be another's in another container, but hardly its value.
+fn is_held(entry: &Entry, theirs: &Change, target: &Target, undo: &Undo) -> bool {
+    let Some(mine) = undo.changes.iter().find(|mine| mine.key == theirs.key) else { return false };
+    let is_same_server = match (target, &entry.target) {
+        (Target::Redis(_), Target::Redis(_)) => true,
+        (Target::Haproxy(_), Target::Haproxy(_)) => {
+            target.is_same_place(&entry.target) || theirs.ours.contains(&mine.prior)
+        }
+        (Target::Haproxy(_) | Target::Redis(_), _) => false,
+    };
+    is_same_server && entry.undo.epoch == undo.epoch
+}
