@@ -288,6 +288,41 @@ fn a_restart_has_undone_it_already() {
 }
 
 #[test]
+fn a_reload_has_undone_it_already_in_either_way_of_reloading() {
+    let undone = |server: &Haproxy, desk: &mut Desk, before: &str| {
+        assert_eq!(desk.verify(1).outcome, Outcome::EpochChanged);
+        let report = desk.apply(2, "edge", Verb::Throttle, Amount::Keep(25.0));
+        assert_eq!(report.outcome, Outcome::EpochChanged, "{}", report.detail);
+        assert_eq!(desk.revert(3).outcome, Outcome::EpochChanged);
+        assert_eq!((server.face().as_str(), desk.journaled().len()), (before, 0));
+    };
+    let in_force = |server: &Haproxy| {
+        let backends = |names: &[&str]| {
+            let backends = names.iter().map(|&name| name.to_owned()).collect();
+            Target::Haproxy(target::Haproxy { backends, ..server.target() })
+        };
+        let mut desk = Desk::new(&[("app", backends(&["be"])), ("edge", backends(&["other"]))]);
+        for (id, control, verb) in [(1, "app", Verb::Throttle), (2, "edge", Verb::Throttle), (3, "app", Verb::Shed)] {
+            assert_eq!(desk.apply(id, control, verb, HALF).outcome, Outcome::Applied);
+        }
+        desk
+    };
+    let mut server = Haproxy::start();
+    let before = server.face();
+    let mut desk = in_force(&server);
+    server.hand_over();
+    undone(&server, &mut desk, &before);
+
+    let mut server = Haproxy::managed();
+    let mut desk = in_force(&server);
+    server.reload_managed();
+    undone(&server, &mut desk, &before);
+    assert_eq!(desk.apply(4, "app", Verb::Throttle, HALF).outcome, Outcome::Applied);
+    assert_eq!((desk.revert(4).outcome, server.face()), (Outcome::Applied, before));
+    server.end();
+}
+
+#[test]
 fn what_was_set_before_a_reboot_is_gone_without_asking() {
     let server = Haproxy::start();
     let mut desk = desk(&server);

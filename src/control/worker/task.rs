@@ -7,13 +7,14 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout};
 
+use super::answer::Answer;
 use super::shared::Shared;
 use super::{Job, NOTHING, clash};
 use crate::clock;
 use crate::control::failure::Failure;
 use crate::control::standing::Standing;
 use crate::control::target::Target;
-use crate::control::{Checked, Control, Done};
+use crate::control::{Checked, Control};
 use crate::inbox::Message;
 use crate::journal::Entry;
 use crate::policy::mitigation::{ActionId, Answered, Command, Lasting, Lease, Mitigation, Outcome, Report};
@@ -30,12 +31,6 @@ pub struct Task {
     /// As configured now. An entry of the journal may have another.
     configured: Option<(Target, Control)>,
     told: Option<(Outcome, String)>,
-}
-
-struct Answer {
-    outcome: Outcome,
-    detail: String,
-    freed_bytes: Option<i64>,
 }
 
 /// What is wanted, by whom.
@@ -359,50 +354,5 @@ impl Task {
             answer.detail = format!("{} ({})", answer.detail, failure.detail);
         }
         answer
-    }
-}
-
-impl Answer {
-    fn of(done: Result<Done, Failure>) -> Self {
-        done.map_or_else(Self::failed, Self::done)
-    }
-
-    fn done(done: Done) -> Self {
-        Self { outcome: done.outcome, detail: done.detail, freed_bytes: done.freed_bytes }
-    }
-
-    fn failed(failure: Failure) -> Self {
-        Self { outcome: failure.outcome, detail: failure.detail, freed_bytes: None }
-    }
-
-    fn applied(detail: &str) -> Self {
-        Self { outcome: Outcome::Applied, detail: detail.to_owned(), freed_bytes: None }
-    }
-
-    fn already(detail: &str) -> Self {
-        Self { outcome: Outcome::Already, detail: detail.to_owned(), freed_bytes: None }
-    }
-
-    /// Nothing was sent that changes anything, so that a silent target leaves no doubt.
-    fn unsent(failure: Failure) -> Self {
-        match failure.outcome {
-            Outcome::TimedOut => Self::failed(Failure::unreachable(failure.detail)),
-            _ => Self::failed(failure),
-        }
-    }
-
-    /// Something may have been changed; nobody can tell now.
-    fn doubtful(failure: Failure) -> Self {
-        Self::failed(Failure::timed_out(failure.detail))
-    }
-
-    /// What was in force before is not any more either.
-    fn ended(why: Failure) -> Self {
-        let detail = format!("{}; the prior values are back, nothing of it is in force", why.detail);
-        Self { outcome: Outcome::EpochChanged, detail, freed_bytes: None }
-    }
-
-    fn restarted(target: &Target) -> Self {
-        Self::failed(Failure::epoch_changed(target.kind()))
     }
 }

@@ -1,10 +1,12 @@
 //! A real HAProxy whose every socket is in a temporary folder.
 
 use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use node_guardian::control::target;
 use tempfile::TempDir;
 
@@ -65,7 +67,7 @@ impl Haproxy {
         let folder = tempfile::tempdir().unwrap();
         let text = configuration.replace("FOLDER", folder.path().to_str().unwrap());
         std::fs::write(folder.path().join("haproxy.cfg"), text).unwrap();
-        let process = launch(&folder);
+        let process = launch(&folder, &[]);
         let server = Self { process, folder };
         server.wait();
         server
@@ -73,8 +75,48 @@ impl Haproxy {
 
     pub fn restart(&mut self) {
         self.process.kill();
-        self.process = launch(&self.folder);
+        self.process = launch(&self.folder, &[]);
         self.wait();
+    }
+
+    /// With a process that manages the one which serves, as its systemd unit runs it. End it before the test does.
+    pub fn managed() -> Self {
+        let mut server = Self::start();
+        server.process.kill();
+        let manager = server.path("manager.sock");
+        server.process = launch(&server.folder, &["-W", "-S", manager.to_str().unwrap()]);
+        // Only then it takes signals: it starts itself anew when the other one serves.
+        eventually("the manager answers", || ask(&manager, "show proc").filter(|answer| answer.contains("worker")));
+        server
+    }
+
+    /// As `systemctl reload` does it where one process manages the other.
+    pub fn reload_managed(&self) {
+        let serving = self.pid();
+        self.process.signal(Signal::SIGUSR2);
+        eventually("another process serves", || self.try_pid().filter(|pid| *pid != serving));
+    }
+
+    /// A new process takes over from the old one, which finishes what it has and ends.
+    pub fn hand_over(&mut self) {
+        let serving = self.pid();
+        let successor = launch(&self.folder, &["-sf", &self.process.id()]);
+        let mut old = std::mem::replace(&mut self.process, successor);
+        eventually("another process serves", || self.try_pid().filter(|pid| *pid != serving));
+        old.ended();
+    }
+
+    pub fn end(&mut self) {
+        self.process.end();
+    }
+
+    fn pid(&self) -> String {
+        eventually("HAProxy tells its process", || self.try_pid())
+    }
+
+    fn try_pid(&self) -> Option<String> {
+        let info = ask(&self.path("admin.sock"), "show info")?;
+        info.lines().find_map(|line| line.strip_prefix("Pid: ")).map(str::to_owned)
     }
 
     pub fn process(&self) -> &Process {
@@ -103,12 +145,7 @@ impl Haproxy {
     }
 
     pub fn ask(&self, command: &str) -> String {
-        let mut stream = UnixStream::connect(self.path("admin.sock")).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        writeln!(stream, "{command}").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
+        ask(&self.path("admin.sock"), command).unwrap()
     }
 
     /// The limit of a server, `be/s1`; empty when unlimited.
@@ -139,7 +176,19 @@ impl Haproxy {
     }
 }
 
-fn launch(folder: &TempDir) -> Process {
+fn ask(socket: &Path, command: &str) -> Option<String> {
+    let mut stream = UnixStream::connect(socket).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    writeln!(stream, "{command}").ok()?;
+    // Else a manager keeps the line open.
+    stream.shutdown(Shutdown::Write).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+fn launch(folder: &TempDir, how: &[&str]) -> Process {
     let configuration = folder.path().join("haproxy.cfg");
-    Process::start("haproxy", "haproxy", &["-db", "-f", configuration.to_str().unwrap()])
+    let usual = ["-db", "-f", configuration.to_str().unwrap()];
+    Process::start("haproxy", "haproxy", &[&usual, how].concat())
 }

@@ -37,6 +37,21 @@ impl Process {
         kill(Pid::from_raw(self.0.id() as i32), signal).unwrap();
     }
 
+    pub fn id(&self) -> String {
+        self.0.id().to_string()
+    }
+
+    /// Asks it to end, children included, and waits for that.
+    pub fn end(&mut self) {
+        self.signal(Signal::SIGTERM);
+        self.0.wait().unwrap();
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn ended(&mut self) {
+        eventually("the end of a process", || self.0.try_wait().unwrap());
+    }
+
     pub fn kill(&mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();

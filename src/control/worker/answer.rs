@@ -1,0 +1,57 @@
+//! What a command came to, in the words of its report.
+
+use crate::control::Done;
+use crate::control::failure::Failure;
+use crate::control::target::Target;
+use crate::policy::mitigation::Outcome;
+
+pub struct Answer {
+    pub outcome: Outcome,
+    pub detail: String,
+    pub freed_bytes: Option<i64>,
+}
+
+impl Answer {
+    pub fn of(done: Result<Done, Failure>) -> Self {
+        done.map_or_else(Self::failed, Self::done)
+    }
+
+    pub fn done(done: Done) -> Self {
+        Self { outcome: done.outcome, detail: done.detail, freed_bytes: done.freed_bytes }
+    }
+
+    pub fn failed(failure: Failure) -> Self {
+        Self { outcome: failure.outcome, detail: failure.detail, freed_bytes: None }
+    }
+
+    pub fn applied(detail: &str) -> Self {
+        Self { outcome: Outcome::Applied, detail: detail.to_owned(), freed_bytes: None }
+    }
+
+    pub fn already(detail: &str) -> Self {
+        Self { outcome: Outcome::Already, detail: detail.to_owned(), freed_bytes: None }
+    }
+
+    /// Nothing was sent that changes anything, so that a silent target leaves no doubt.
+    pub fn unsent(failure: Failure) -> Self {
+        match failure.outcome {
+            Outcome::TimedOut => Self::failed(Failure::unreachable(failure.detail)),
+            _ => Self::failed(failure),
+        }
+    }
+
+    /// Something may have been changed; nobody can tell now.
+    pub fn doubtful(failure: Failure) -> Self {
+        Self::failed(Failure::timed_out(failure.detail))
+    }
+
+    /// What was in force before is not any more either.
+    pub fn ended(why: Failure) -> Self {
+        let detail = format!("{}; the prior values are back, nothing of it is in force", why.detail);
+        Self { outcome: Outcome::EpochChanged, detail, freed_bytes: None }
+    }
+
+    pub fn restarted(target: &Target) -> Self {
+        Self::failed(Failure::epoch_changed(target.kind()))
+    }
+}
