@@ -270,7 +270,7 @@ impl fmt::Display for Daemon {
             Daemon::SourceLost { what, why } => write!(f, "cannot see {what}: {why}"),
             Daemon::SourceFound { what } => write!(f, "sees {what} again"),
             Daemon::JournalDamage { what } => write!(f, "the journal was damaged: {what}"),
-            Daemon::JournalFailed { why } => write!(f, "the journal cannot be written, nothing new is done: {why}"),
+            Daemon::JournalFailed { why } => write!(f, "the journal cannot be written: {why}"),
             Daemon::Control { name, state, detail } if detail.is_empty() => write!(f, "control {name}: {state}"),
             Daemon::Control { name, state, detail } => write!(f, "control {name}: {state}; {detail}"),
             Daemon::Degraded { what, why } => write!(f, "{what}: {why}"),

@@ -284,9 +284,9 @@ pub enum Answered {
 /// | `Already` | was so before; nothing is owed | – | the prior value was already back |
 /// | `NoEffect` | done, and changed nothing | – | – |
 /// | `Refused`, `Unsupported` | not in force | – | still owed |
-/// | `Unreachable` | not in force: nothing was sent | unknown | still owed |
+/// | `Unreachable` | not in force: nothing was sent, or nobody answered before anything was | unknown | still owed |
 /// | `TimedOut` | in doubt | unknown | still owed |
-/// | `EpochChanged` | – | gone: the target restarted | gone with the restart |
+/// | `EpochChanged` | not in force: the target restarted, or an adjustment failed and the prior values are back | gone: the target restarted | gone with the restart |
 /// | `Drifted` | the value is somebody else's; not touched | somebody changed it; ours no longer | left as somebody set it |
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Outcome {

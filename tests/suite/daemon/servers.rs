@@ -71,7 +71,7 @@ fn each_way_of_being_unusable_is_told_apart_while_sampling_goes_on() {
     // Five that cannot do it delay the sixth by no more than their own settling.
     daemon.until_in_force_of("throttle");
     assert_eq!(edge.limit("be/s1"), "4");
-    daemon.until_told("acted", "throttle hung to 50%: timed_out");
+    daemon.until_told("acted", "throttle hung to 50%: unreachable");
     let page = node.ask(&["status"]).out;
     assert!(page.contains("absent (haproxy): unreachable") && page.contains("fine (haproxy): ready"), "{page}");
     goes_on_sampling(&daemon);
