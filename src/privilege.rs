@@ -1,6 +1,8 @@
 //! What keeps us alive and on time when everything else is not: real-time scheduling, locked memory, the last place in
 //! the queue of the out-of-memory killer. Each may be refused; then it is reported, with what to do, and lived without.
 
+mod tables;
+
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -56,6 +58,7 @@ pub fn lock_memory(proc_root: &Path) -> Option<BlindSpot> {
         ));
     }
     let outcome = mlockall(MlockAllFlags::MCL_CURRENT).and_then(|()| lock_later_on_touch());
+    tables::let_go();
     outcome.err().map(|errno| {
         refused(format!("refused ({}): the guardian may stall while the node swaps; grant CAP_IPC_LOCK", errno.desc()))
     })
