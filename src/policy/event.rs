@@ -238,7 +238,7 @@ impl fmt::Display for Release {
             Release::Recovered => "no rule wants it any more",
             Release::Operator => "an operator asked for it",
             Release::Stopping => "the guardian is stopping",
-            Release::Orphaned => "its rule is gone",
+            Release::Orphaned => "left from before, and no rule wants it now",
             Release::Level => "the configuration no longer allows changes",
         })
     }

@@ -162,6 +162,7 @@ fn steps(plan: &Plan, view: &View, index: usize) -> Vec<StepExplanation> {
 fn done(outcome: Outcome) -> (&'static str, String) {
     match outcome {
         Outcome::Applied | Outcome::Already => ("done", outcome.name().to_owned()),
+        Outcome::NoEffect => ("done", "no_effect: it freed nothing".to_owned()),
         other => ("failed", other.name().to_owned()),
     }
 }

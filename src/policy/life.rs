@@ -116,11 +116,13 @@ impl Life {
         self.enter(State::Releasing, now);
     }
 
-    /// The ladder is climbed from its foot again; what is in force already is found in force.
-    pub fn climb_anew(&mut self) {
-        self.taken = 0;
-        self.exhausted = false;
-        self.settles = None;
+    /// While it fires, the ladder is climbed again from this step; what is in force already is found in force.
+    pub fn climb_from(&mut self, step: usize) {
+        if self.state == State::Firing {
+            self.taken = self.taken.min(step);
+            self.exhausted = false;
+            self.settles = None;
+        }
     }
 
     /// The rule was changed by a reload: its count goes on, and so does a cooldown that it is in.

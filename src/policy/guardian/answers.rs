@@ -54,6 +54,7 @@ impl Guardian {
             Outcome::Drifted => {
                 self.ledger.remove(report.id);
                 self.block_as_theirs(&told.mitigation);
+                self.drop_idle_blocks();
             }
             Outcome::Already if before.is_none() => {
                 self.ledger.remove(report.id);

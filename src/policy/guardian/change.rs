@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::event::{Event, Release};
+use super::super::event::{Event, Release, Skip};
 use super::super::life::Life;
 use super::super::mitigation::{ActionId, Class, Level};
 use super::super::moment::Moment;
@@ -69,9 +69,17 @@ impl Guardian {
             moved[old] = Some(new);
             lives[new] = self.lives[old].clone();
             lives[new].judged = None;
-            if (plan.policy.level, plan.policy.dry_run) != (older.policy.level, older.policy.dry_run) {
-                // What was left out for the level, or only told, is to be done now.
-                lives[new].climb_anew();
+            // What was left out for the level, or only told, is to be done now.
+            let left_out = |step: &usize| {
+                let view = &self.steps[older.flat_step(old, *step)].view;
+                matches!(view.skipped, Some(Skip::Level { needed }) if plan.policy.level >= needed)
+            };
+            let first = match older.policy.dry_run && !plan.policy.dry_run {
+                true => Some(0),
+                false => (0..self.lives[old].taken).find(left_out),
+            };
+            if let Some(first) = first {
+                lives[new].climb_from(first);
             }
             for step in 0..rule.steps.len() {
                 steps[plan.flat_step(new, step)] = self.steps[older.flat_step(old, step)].clone();

@@ -41,20 +41,28 @@ impl Guardian {
                 }
                 return;
             }
-            if self.is_outranked(now, index) || self.must_wait_for_others(now, index) {
+            if self.mode.mode != Mode::Emergency
+                && (self.is_outranked(now, index) || self.must_wait_for_others(now, index))
+            {
                 return;
             }
             self.take_step(now, index, out);
         }
     }
 
-    /// A rule of higher priority has the knob, and less is in force than this rule has come to: climbing on would only
-    /// pile up steps that nobody has seen the effect of.
+    /// A rule of higher priority has the knob of the next step, and less is in force than this rule has come to: climbing
+    /// on would only pile up steps that nobody has seen the effect of.
     fn is_outranked(&self, now: Moment, index: usize) -> bool {
-        self.claims.iter().filter(|claim| claim.rule == Some(index)).any(|claim| {
-            let wanted = self.wanted(now, &claim.mitigation).map(|best| self.claims[best].mitigation.amount);
-            wanted.is_some_and(|amount| claim.mitigation.amount.is_stronger_than(amount))
-        })
+        let rule = &self.plan.rules()[index];
+        let Some(next) = rule.steps.get(self.lives[index].taken).map(|step| &step.mitigation) else { return false };
+        let Some(best) = self.wanted(now, next).map(|best| &self.claims[best]) else { return false };
+        let mine = |claim: &&Claim| claim.rule == Some(index) && claim.mitigation.same_knob(next);
+        self.is_in_force(&best.mitigation)
+            && self
+                .claims
+                .iter()
+                .filter(mine)
+                .any(|claim| claim.mitigation.amount.is_stronger_than(best.mitigation.amount))
     }
 
     /// Outside an emergency one rule acts at a time, so that each effect can be told apart. Nobody waits for a rule that
@@ -68,7 +76,7 @@ impl Guardian {
                 && !rules[other].dry_run
                 && rules[other].priority >= rules[index].priority
         };
-        self.mode.mode != Mode::Emergency && self.lives.iter().enumerate().any(settling)
+        self.lives.iter().enumerate().any(settling)
     }
 
     fn take_step(&mut self, now: Moment, index: usize, out: &mut Decisions) {
@@ -239,7 +247,8 @@ impl Guardian {
     }
 
     fn is_in_force(&self, mitigation: &Mitigation) -> bool {
-        self.ledger.on_knob(mitigation).is_some_and(|at| self.ledger.all()[at].phase == Phase::InForce)
+        let action = self.ledger.on_knob(mitigation).map(|at| &self.ledger.all()[at]);
+        action.is_some_and(|action| action.phase == Phase::InForce && action.mitigation == *mitigation)
     }
 
     /// Since when this or more is in force.

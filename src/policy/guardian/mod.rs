@@ -19,6 +19,7 @@ use super::mitigation::{ActionId, Command, Lasting, Level, Mitigation, Report};
 use super::mode::{NodeMode, Relapse};
 use super::moment::Moment;
 use super::plan::Plan;
+use super::program::Program;
 use super::rule::{Rule, Severity};
 use super::sample::Sample;
 use super::slots::{Reading, Slots};
@@ -279,7 +280,7 @@ impl Guardian {
                 },
             },
             Turn::Quiet => Event::Quiet { rule },
-            Turn::Blind => Event::Blind { rule, missing: plan.missing(&programs.when, self.slots.readings()) },
+            Turn::Blind => Event::Blind { rule, missing: plan.missing(self.awaited(index), self.slots.readings()) },
             Turn::Sees => Event::Sees { rule },
         });
         match turn {
@@ -290,6 +291,13 @@ impl Guardian {
             }
             Turn::None | Turn::Pending | Turn::Relented | Turn::Cleared | Turn::Quiet | Turn::Blind | Turn::Sees => {}
         }
+    }
+
+    /// The condition that the rule's state waits for.
+    fn awaited(&self, index: usize) -> &Program {
+        let programs = &self.plan.programs()[index];
+        let clears = (self.lives[index].state == State::Firing).then_some(programs.clear.as_ref()).flatten();
+        clears.unwrap_or(&programs.when)
     }
 
     fn fired(&mut self, now: Moment, index: usize, relapse: Relapse, out: &mut Decisions) {

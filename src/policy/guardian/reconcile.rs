@@ -43,8 +43,13 @@ impl Guardian {
 
     fn rank(&self, now: Moment, claim: usize) -> Option<(bool, i32)> {
         let rule = self.claims[claim].rule?;
-        let wants = self.lives[rule].state == State::Firing || self.is_held(now, rule);
-        Some((wants, self.plan.rules()[rule].priority))
+        Some((self.is_wanted_still(now, claim), self.plan.rules()[rule].priority))
+    }
+
+    /// Its rule fires, or is held: it is not only being let go of.
+    pub(super) fn is_wanted_still(&self, now: Moment, claim: usize) -> bool {
+        let wants = |rule: usize| self.lives[rule].state == State::Firing || self.is_held(now, rule);
+        self.claims[claim].rule.is_some_and(wants)
     }
 
     pub(super) fn is_blocked(&self, now: Moment, knob: &Mitigation) -> bool {

@@ -74,16 +74,39 @@ impl Guardian {
         let knob = self.claims[at].mitigation.clone();
         let before = self.wanted(now, &knob).map(|claim| self.claims[claim].mitigation.clone());
         let alone = self.claims.iter().filter(|claim| claim.mitigation.same_knob(&knob)).count() == 1;
-        let in_force = self.ledger.on_knob(&knob).is_some();
+        // Half of the way back from what is in force, which may be less than what was wanted.
+        let amount = self.ledger.on_knob(&knob).map(|at| self.ledger.all()[at].mitigation.amount);
+        let in_force = amount.is_some();
         let orphan = self.claims[at].rule.is_none();
-        match halved(knob.verb, knob.amount).filter(|_| alone && in_force && !orphan) {
-            Some(amount) => self.claims[at].mitigation.amount = amount,
+        match amount.and_then(|amount| halved(knob.verb, amount)).filter(|_| alone && !orphan) {
+            Some(amount) => {
+                // Where the last such step has not landed yet, this only waits for it.
+                self.claims[at].mitigation.amount = amount;
+                return true;
+            }
             None => {
                 self.claims.remove(at);
+                self.never_tighten(now, &knob);
             }
         }
         let after = self.wanted(now, &knob).map(|claim| self.claims[claim].mitigation.clone());
         in_force && before != after
+    }
+
+    /// Where nobody wants the knob any more, letting go of one step must not bring a stronger one of another rule back.
+    fn never_tighten(&mut self, now: Moment, knob: &Mitigation) {
+        let Some(in_force) = self.ledger.on_knob(knob).map(|at| self.ledger.all()[at].mitigation.amount) else {
+            return;
+        };
+        let wants = |at: usize| self.claims[at].mitigation.same_knob(knob) && self.is_wanted_still(now, at);
+        if (0..self.claims.len()).any(wants) {
+            return;
+        }
+        for claim in self.claims.iter_mut().filter(|claim| claim.mitigation.same_knob(knob)) {
+            if claim.mitigation.amount.is_stronger_than(in_force) {
+                claim.mitigation.amount = in_force;
+            }
+        }
     }
 
     fn cool_rules(&mut self, now: Moment, out: &mut Decisions) {
