@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::clock;
 use crate::policy;
+use crate::policy::mitigation::Outcome;
 
 mod describe;
 mod tally;
@@ -271,8 +272,11 @@ impl fmt::Display for Daemon {
             Daemon::SourceFound { what } => write!(f, "sees {what} again"),
             Daemon::JournalDamage { what } => write!(f, "the journal was damaged: {what}"),
             Daemon::JournalFailed { why } => write!(f, "the journal cannot be written: {why}"),
-            Daemon::Control { name, state, detail } if detail.is_empty() => write!(f, "control {name}: {state}"),
-            Daemon::Control { name, state, detail } => write!(f, "control {name}: {state}; {detail}"),
+            Daemon::Control { name, state, detail } => {
+                let state = if *state == Outcome::Applied.name() { "usable" } else { state };
+                let colon = if detail.is_empty() { "" } else { "; " };
+                write!(f, "control {name}: {state}{colon}{detail}")
+            }
             Daemon::Degraded { what, why } => write!(f, "{what}: {why}"),
         }
     }

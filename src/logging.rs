@@ -67,6 +67,10 @@ fn targets(filter: Option<&str>) -> Result<Targets, LoggingError> {
         let own = env!("CARGO_CRATE_NAME");
         return Ok(Targets::new().with_default(LevelFilter::WARN).with_target(own, LevelFilter::INFO));
     };
+    let is_level = |word: &str| word.contains('=') || word.parse::<LevelFilter>().is_ok();
+    if let Some(word) = text.split(',').map(str::trim).find(|word| !is_level(word)) {
+        return Err(LoggingError::Filter { text: text.to_owned(), why: format!("`{word}` is no level") });
+    }
     text.parse().map_err(|error: tracing_subscriber::filter::ParseError| LoggingError::Filter {
         text: text.to_owned(),
         why: error.to_string(),

@@ -13,21 +13,21 @@ use crate::inbox::{Door, Urgent};
 /// What a shell reports of a process that a signal ended is 128 and the signal's number.
 const ENDED_BY_SIGNAL: i32 = 128;
 
-/// `SIGTERM`, `SIGINT` stop, and the second one of them exits at once; `SIGHUP` reloads, `SIGUSR1` describes.
+/// `SIGTERM`, `SIGINT` stop; once the loop has set the answer, which it does half a second into a stop, a further one exits
+/// at once. `SIGHUP` reloads, `SIGUSR1` describes.
 /// `SIGPIPE` is ignored by Rust's runtime already.
 ///
 /// # Errors
 /// When the kernel refuses a handler.
-pub fn install(door: &Door) -> io::Result<()> {
-    let stopping = Arc::new(AtomicBool::new(false));
+pub fn install(door: &Door) -> io::Result<Arc<AtomicBool>> {
+    let impatience = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
-        // Handlers run in the order of registration: the first signal finds the flag unset.
-        flag::register_conditional_shutdown(signal, ENDED_BY_SIGNAL + signal, Arc::clone(&stopping))?;
-        flag::register(signal, Arc::clone(&stopping))?;
+        flag::register_conditional_shutdown(signal, ENDED_BY_SIGNAL + signal, Arc::clone(&impatience))?;
         raise_on(signal, door, Urgent::Stop)?;
     }
     raise_on(SIGHUP, door, Urgent::Reload)?;
-    raise_on(SIGUSR1, door, Urgent::Describe)
+    raise_on(SIGUSR1, door, Urgent::Describe)?;
+    Ok(impatience)
 }
 
 fn raise_on(signal: i32, door: &Door, urgent: Urgent) -> io::Result<()> {

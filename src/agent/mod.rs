@@ -4,6 +4,7 @@
 mod wait;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::clock;
@@ -32,6 +33,9 @@ use wait::Woken;
 /// Well within systemd's default `TimeoutStopSec=` of 90 s.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
+/// A shell and `timeout` may send a stop to the process and to its group: that is one request, not two.
+const HEARD_ONCE: Duration = Duration::from_millis(500);
+
 /// So many, then the clock is looked at again: no flood of messages delays a tick.
 const MESSAGES_AT_ONCE: u32 = 64;
 
@@ -56,6 +60,8 @@ pub struct Parts {
     /// Privileges and triggers that were refused at start.
     pub blind_spots: Vec<BlindSpot>,
     pub started: Moment,
+    /// Once set, a further request to stop ends the process at once.
+    pub impatience: Arc<AtomicBool>,
 }
 
 pub struct Agent {
@@ -122,6 +128,9 @@ impl Agent {
                     self.timings.tick_lag.record(now.since(due).as_secs_f64());
                 }
                 self.tick(now);
+            }
+            if self.stop_by.is_some_and(|by| now + STOP_WITHIN >= by + HEARD_ONCE) {
+                self.parts.impatience.store(true, Ordering::Relaxed);
             }
             if self.is_done(now) {
                 self.tell_owed();
@@ -229,10 +238,13 @@ impl Agent {
         }
         let known = self.controls.iter().position(|known| known.name == control.name);
         let changed = known.is_none_or(|at| self.controls[at].state != control.state);
+        let was_away = known.is_none_or(|at| {
+            [Outcome::Unreachable, Outcome::TimedOut].iter().any(|away| self.controls[at].state == away.name())
+        });
         let controls = Arc::make_mut(&mut self.controls);
         if changed {
             let (name, state, detail) = (Arc::clone(&control.name), control.state, Arc::clone(&control.detail));
-            if state == Outcome::Applied.name() {
+            if state == Outcome::Applied.name() && was_away {
                 self.parts.guardian.step(now, Input::Usable(&name), &mut self.out);
             }
             self.parts.events.emit(clock::unix_ms(), Event::Daemon(Daemon::Control { name, state, detail }));
@@ -288,7 +300,9 @@ impl Agent {
         self.parts.guardian.reload(now, Arc::clone(&plan));
         // The views of rules and their plan must change together, and this must not be missed.
         self.parts.board.replace_plan(plan);
-        self.parts.settings = settings;
+        // What was taken at start goes on to be what a later reload is compared with.
+        let (http, state_directory) = (self.parts.settings.http.clone(), self.parts.settings.state_directory.clone());
+        self.parts.settings = Settings { http, state_directory, ..settings };
     }
 
     fn stop(&mut self, now: Moment) {
@@ -308,6 +322,9 @@ impl Agent {
 
     /// What a stop could not undo in its time is undone by the next start, and somebody should know.
     fn tell_owed(&self) {
+        if self.parts.guardian.owes_nothing() {
+            tracing::info!("stopped; nothing is left in force");
+        }
         for action in self.parts.guardian.owed() {
             let (id, mitigation, detail) = (action.id, &action.mitigation, &*action.detail);
             tracing::error!(action = %id, %mitigation, detail, "still owed: the next start of node-guardian undoes it");

@@ -12,9 +12,9 @@ pub fn run(args: &CheckArgs) -> u8 {
     let checked = config::check(&source);
     let controls = checked.settings.as_ref().map(|settings| settings.controls.clone());
     if args.json {
-        let Ok(json) = serde_json::to_string(&checked.json()) else { return code::INTERNAL };
-        print(&format!("{json}\n"));
-    } else if controls.is_some() {
+        return json(&checked, controls.as_deref(), args.live);
+    }
+    if controls.is_some() {
         print(&checked.text());
     } else {
         // As compilers do: what is wrong goes where errors go.
@@ -25,6 +25,25 @@ pub fn run(args: &CheckArgs) -> u8 {
         Some(controls) if args.live => live(&controls),
         Some(_) => 0,
     }
+}
+
+/// One object, the answers of the controls in it.
+fn json(checked: &config::Checked, controls: Option<&[settings::Control]>, live: bool) -> u8 {
+    let Ok(mut object) = serde_json::to_value(checked.json()) else { return code::INTERNAL };
+    let mut usable = controls.is_some();
+    if let Some(controls) = controls.filter(|_| live) {
+        let probes = match probe_once(controls) {
+            Ok(probes) => probes,
+            Err(error) => return complain(&format!("cannot ask the controls: {error}"), code::INTERNAL),
+        };
+        usable = probes.iter().all(|(_, probe)| probe.outcome == Outcome::Applied);
+        let told = probes.iter().map(|(name, probe)| {
+            serde_json::json!({ "name": &**name, "outcome": probe.outcome.name(), "detail": probe.detail })
+        });
+        object["controls"] = told.collect();
+    }
+    print(&format!("{object}\n"));
+    if usable { 0 } else { code::BAD_CONFIGURATION }
 }
 
 fn live(controls: &[settings::Control]) -> u8 {

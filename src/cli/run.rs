@@ -5,6 +5,7 @@ use std::env;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::unistd::geteuid;
 
@@ -20,7 +21,7 @@ use crate::host::sampler::Sampler;
 use crate::host::trigger::Triggers;
 use crate::http;
 use crate::inbox::{self, Door};
-use crate::journal::{Entry, Journal, JournalError};
+use crate::journal::{self, Entry, Journal, JournalError};
 use crate::logging;
 use crate::notify::Notifier;
 use crate::policy::guardian::{Decisions, Guardian, Inherited};
@@ -99,7 +100,7 @@ fn guard(settings: Settings, warnings: &Complaints, source: Source) -> Result<()
             .collect();
     let telemetry = Telemetry::install()?;
     let (door, inbox) = inbox::open().map_err(|errno| format!("cannot make the loop's inbox: {errno}"))?;
-    signals::install(&door).map_err(|error| format!("cannot handle signals: {error}"))?;
+    let impatience = signals::install(&door).map_err(|error| format!("cannot handle signals: {error}"))?;
     let mut events = Events::new(Arc::new(Log::default()));
     let started = clock::now().map_err(|errno| format!("cannot read the clock: {errno}"))?;
     tell_start(&mut events, &settings, warnings);
@@ -136,10 +137,22 @@ fn guard(settings: Settings, warnings: &Complaints, source: Source) -> Result<()
         notifier: Notifier::from_environment(),
         blind_spots,
         started,
+        impatience,
     });
     let ended = agent.run().map_err(|errno| format!("the loop cannot go on: {errno}"));
     site.stop();
     ended
+}
+
+/// A guardian that was killed holds its lock until the kernel is done with it: that is worth a moment's patience.
+fn open_when_free(directory: &Path) -> Result<journal::Opened, JournalError> {
+    for _ in 0..20 {
+        match Journal::open(directory) {
+            Err(JournalError::Held { .. }) => std::thread::sleep(Duration::from_millis(100)),
+            opened => return opened,
+        }
+    }
+    Journal::open(directory)
 }
 
 fn inherit(entry: &Entry) -> Inherited {
@@ -154,7 +167,7 @@ struct Opened {
 
 /// Without a journal nothing is changed, but everything is still seen and told.
 fn open_journal(settings: &Settings, events: &mut Events, blind_spots: &mut Vec<BlindSpot>) -> Result<Opened, String> {
-    match Journal::open(&settings.state_directory) {
+    match open_when_free(&settings.state_directory) {
         Ok(opened) => {
             if let Some(what) = opened.damage {
                 events.emit(clock::unix_ms(), Event::Daemon(Daemon::JournalDamage { what }));
@@ -213,7 +226,7 @@ fn first_snapshot(started: Moment, plan: Arc<Plan>) -> Snapshot {
         at: started,
         unix_ms: clock::unix_ms(),
         started,
-        pace: std::time::Duration::ZERO,
+        pace: Duration::ZERO,
         sample: Sample::new(started),
         view: View::default(),
         plan,

@@ -157,7 +157,7 @@ fn a_lease_that_nobody_wants_is_not_renewed_and_its_end_is_noticed() {
     };
     assert_eq!(held(&mut desk), (Outcome::Applied, "still in force".into(), 1));
     server.ask("clear table ng_lease key web");
-    assert_eq!(held(&mut desk), (Outcome::Already, "it lapsed".into(), 0));
+    assert_eq!(held(&mut desk), (Outcome::EpochChanged, "it lapsed".into(), 0));
     assert!(!server.ask("show table ng_lease").contains("key=web"), "nothing was written");
 }
 

@@ -199,7 +199,7 @@ impl Haproxy {
             let key = plain(&frontend)
                 .ok_or_else(|| Failure::unsupported(format!("`{frontend}` cannot be the name of a frontend")))?;
             let knob = Knob::Lease { table: table.clone(), key };
-            let prior = read_lease(session, &knob).await?;
+            let prior = read_lease(session, &knob).await?.ok_or_else(|| without_table(&knob))?;
             changes.extend(survey::change(&knob, &prior, Some(percent.clone())));
         }
         Ok(changes)
@@ -212,7 +212,8 @@ impl Readings {
         const GONE: &str = "gone";
         match knob {
             Knob::GlobalLimit => Ok(info.maxconn.clone()),
-            Knob::Lease { .. } => read_lease(session, knob).await,
+            // With its table went the lease.
+            Knob::Lease { .. } => Ok(read_lease(session, knob).await?.unwrap_or_default()),
             Knob::ServerLimit { proxy, server } => {
                 if self.limits.is_none() {
                     let rows = stat_servers(session).await?;
@@ -258,18 +259,24 @@ async fn server_states(session: &mut Session) -> Result<Vec<(String, String, u32
     answer::admin_states(&session.question("show servers state").await?).ok_or_else(|| untold("its servers' states"))
 }
 
-async fn read_lease(session: &mut Session, knob: &Knob) -> Result<String, Failure> {
-    let Knob::Lease { table, key } = knob else { return Ok(String::new()) };
+/// `None` where there is no such table.
+async fn read_lease(session: &mut Session, knob: &Knob) -> Result<Option<String>, Failure> {
+    let Knob::Lease { table, key } = knob else { return Ok(Some(String::new())) };
     match answer::lease(&session.question(&format!("show table {table} key {key}")).await?, "gpc0") {
-        Lease::Held(value) => Ok(value),
-        Lease::Absent => Ok(String::new()),
+        Lease::Held(value) => Ok(Some(value)),
+        Lease::Absent => Ok(Some(String::new())),
         Lease::Untold => Err(untold(&format!("gpc0 of {key} in {table}; does the table `store gpc0`?"))),
-        Lease::NoTable => Err(Failure::refused(format!(
-            "HAProxy has no stick table {table}: add `backend {table}` with `stick-table type string len 32 size 64 \
+        Lease::NoTable => Ok(None),
+    }
+}
+
+fn without_table(knob: &Knob) -> Failure {
+    let Knob::Lease { table, key } = knob else { return not_haproxy() };
+    Failure::refused(format!(
+        "HAProxy has no stick table {table}: add `backend {table}` with `stick-table type string len 32 size 64 \
              expire 30s store gpc0`, and in the frontend `http-request set-var(txn.shed) str({key}),table_gpc0({table})` \
              and `http-request return status 503 hdr Retry-After 5 if {{ rand(100),sub(txn.shed) -m int lt 0 }}`"
-        ))),
-    }
+    ))
 }
 
 /// A process id comes back after a reboot, and in a container after every restart: hence boot and start time.

@@ -51,6 +51,10 @@ impl Answer {
         Self { outcome: Outcome::EpochChanged, detail, freed_bytes: None }
     }
 
+    pub fn lapsed() -> Self {
+        Self { outcome: Outcome::EpochChanged, detail: "it lapsed".to_owned(), freed_bytes: None }
+    }
+
     pub fn restarted(target: &Target) -> Self {
         Self::failed(Failure::epoch_changed(target.kind()))
     }

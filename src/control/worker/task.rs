@@ -145,9 +145,9 @@ impl Task {
             Outcome::Applied | Outcome::Already | Outcome::NoEffect | Outcome::EpochChanged | Outcome::Drifted => {
                 Outcome::Applied
             }
-            failed @ (Outcome::Refused | Outcome::Unreachable | Outcome::TimedOut) => failed,
-            // The wish was wrong, not the control.
-            Outcome::Unsupported => return true,
+            failed @ (Outcome::Unreachable | Outcome::TimedOut) => failed,
+            // The wish was wrong, not the control; one that refuses everything is found out by its probe.
+            Outcome::Refused | Outcome::Unsupported => return true,
         };
         // A probe calls a silent target by another name than a command that it did not let begin.
         let is_silence = |outcome| matches!(outcome, Outcome::TimedOut | Outcome::Unreachable);
@@ -281,14 +281,23 @@ impl Task {
         };
         let answer = match standing {
             Ok(Standing::Ours) => Answer::applied("still in force"),
-            Ok(Standing::Prior) if control.lapses(&entry.undo) => self.closed(id, Answer::already("it lapsed")),
+            // As after a restart: nobody took it away, so it may be given again.
+            Ok(Standing::Prior) if control.lapses(&entry.undo) => self.closed(id, Answer::lapsed()),
             Ok(Standing::Prior) => self.closed(id, Answer::already("the prior values are back; nothing is in force")),
             Ok(Standing::Foreign(found)) => self.closed(id, Answer::failed(Failure::drifted(found))),
             Ok(Standing::EpochChanged) => self.closed(id, Answer::restarted(&entry.target)),
-            Err(failure) => Answer::failed(failure),
+            Err(failure) => self.ended(id, failure),
         };
         self.give_back(&entry.target, control);
         answer
+    }
+
+    /// A failure that says that the target has forgotten everything ends the matter.
+    fn ended(&self, id: ActionId, failure: Failure) -> Answer {
+        match failure.outcome {
+            Outcome::EpochChanged => self.closed(id, Answer::failed(failure)),
+            _ => Answer::failed(failure),
+        }
     }
 
     /// How long it may now last is durable before it does.
@@ -312,7 +321,7 @@ impl Task {
         let mut control = self.take(&entry.target);
         let answer = match control.revert(&entry.undo).await {
             Ok(done) => self.closed(id, Answer::done(done)),
-            Err(failure) => Answer::failed(failure),
+            Err(failure) => self.ended(id, failure),
         };
         self.give_back(&entry.target, control);
         answer
