@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, raise};
@@ -94,9 +95,12 @@ fn tell_in_vain() {
 fn a_second_request_to_stop_ends_the_process_at_once() {
     if as_child().is_some() {
         let (door, inbox) = inbox::open().unwrap();
-        signals::install(&door).unwrap();
+        let impatience = signals::install(&door).unwrap();
         raise(Signal::SIGTERM).unwrap();
         assert!(matches!(inbox.take(), Some(inbox::Message::Stop)));
+        raise(Signal::SIGTERM).unwrap();
+        assert!(matches!(inbox.take(), Some(inbox::Message::Stop)), "a shell's echo of the first is no second one");
+        impatience.store(true, Ordering::Relaxed);
         raise(Signal::SIGINT).unwrap();
         unreachable!("the second one did nothing");
     }

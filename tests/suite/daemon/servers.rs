@@ -62,7 +62,8 @@ fn each_way_of_being_unusable_is_told_apart_while_sampling_goes_on() {
     for (name, state, part) in told {
         let detail = daemon.until_control(name, state);
         assert!(detail.contains(part), "{name}: {detail}");
-        let event = daemon.until_told("control", &format!("control {name}: {state}"));
+        let told = if state == "applied" { "usable" } else { state };
+        let event = daemon.until_told("control", &format!("control {name}: {told}"));
         assert!(event.text().contains(part), "{event:?}");
     }
 
