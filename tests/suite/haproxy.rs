@@ -237,7 +237,8 @@ fn of_several_values_only_those_still_ours_are_put_back() {
     desk.apply(1, "edge", Verb::Throttle, HALF);
     server.ask("set maxconn server be/s1 7");
     assert_eq!(desk.verify(1).outcome, Outcome::Applied, "the other server is still throttled");
-    desk.apply(1, "edge", Verb::Throttle, Amount::Keep(20.0));
+    let report = desk.apply(1, "edge", Verb::Throttle, Amount::Keep(20.0));
+    assert!(report.detail.contains("left alone, because somebody else set it: server "), "{}", report.detail);
     assert_eq!((server.limit("be/s1").as_str(), server.limit("other/o1").as_str()), ("7", "20"));
     desk.revert(1);
     assert_eq!((server.limit("be/s1").as_str(), server.limit("other/o1").as_str()), ("7", "100"));

@@ -222,8 +222,17 @@ impl Task {
             Err(failure) => return Answer::unsent(failure),
         };
         let (mitigation, rule) = (wish.mitigation.clone(), Arc::clone(&wish.rule));
+        let theirs = entry.undo.changes.iter().filter(|change| undo.changes.iter().all(|kept| kept.key != change.key));
+        let theirs: Vec<&str> = theirs.map(|change| change.key.as_str()).collect();
+        let left = if theirs.is_empty() {
+            String::new()
+        } else {
+            format!("; left alone, because somebody else set it: {}", theirs.join(", "))
+        };
         let adjusted = Entry { mitigation, rule, undo, ..entry.clone() };
-        self.carry_out(control, adjusted, Held::Before(Box::new(entry))).await
+        let mut answer = self.carry_out(control, adjusted, Held::Before(Box::new(entry))).await;
+        answer.detail.push_str(&left);
+        answer
     }
 
     /// The undo is durable before the first byte that changes anything.
