@@ -6,11 +6,12 @@ CASES ?= 20000
 TARGET = $(shell packaging/build-target)
 BINARY = $(or $(CARGO_TARGET_DIR),target)/$(if $(TARGET),$(TARGET)/)release/node-guardian
 
-.PHONY: help build run test bench lint fuzz clean
+.PHONY: help build run test vm-test bench lint fuzz clean
 
 help:
 	@echo "make run     build for release and guard this machine (ARGS=\"--dry-run\" to look on only)"
 	@echo "make test    install what the tests need, then run them all"
+	@echo "make vm-test build the package and test it on a real boot, in a virtual machine (root; installs qemu and mmdebstrap)"
 	@echo "make lint    format, clippy and documentation, as in CI"
 	@echo "make bench   the figures that this is judged by"
 	@echo "make fuzz    property tests with $(CASES) cases each (CASES=)"
@@ -24,6 +25,10 @@ run: build
 test:
 	packaging/install-test-tools
 	$(CARGO) test --locked
+
+# Two guests at a time: each has two processors, emulated where KVM does not work.
+vm-test: deb
+	$(CARGO) test --locked -p node-guardian-vm -- --test-threads=2
 
 bench: build
 	packaging/install-test-tools bench

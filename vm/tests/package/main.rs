@@ -1,0 +1,8 @@
+//! The package on a real boot: systemd, cgroup v2, journald, Debian's HAProxy and Redis. `make vm-test` runs it.
+
+mod guarding;
+mod install;
+mod operators;
+mod outage;
+mod service;
+mod support;

@@ -1,0 +1,79 @@
+//! The bad nights: a full disk, a clock that jumps, a reboot and a power cut with things in force.
+
+use super::support::{CALM, Node};
+
+const FILL_THE_DISK: &str = "fallocate -l $(df --output=avail -B1 /var | tail -n 1) /var/filler 2>/dev/null; \
+     cat /dev/zero >/var/rest 2>/dev/null; test $(df --output=avail /var | tail -n 1) -eq 0";
+
+#[test]
+fn a_full_disk_stops_neither_the_throttle_nor_its_undo() {
+    let mut node = Node::guarding();
+    node.must(FILL_THE_DISK);
+    node.fill_memory();
+    node.until_throttled();
+    node.empty_memory();
+    node.until_as_before();
+    // Nor a crash meanwhile: what is in force was written where room had been kept.
+    node.fill_memory();
+    node.until_throttled();
+    node.must("systemctl kill -s KILL --kill-who=main node-guardian");
+    node.empty_memory();
+    node.until_as_before();
+    node.until("systemctl is-active --quiet node-guardian");
+}
+
+#[test]
+fn jumps_of_the_clock_are_not_time() {
+    let mut node = Node::guarding();
+    let pid = node.main_pid();
+    node.fill_memory();
+    node.until_throttled();
+    for jump in ["+400 days", "-800 days", "+400 days"] {
+        node.must(&format!("date -s \"$(date -d '{jump}' --rfc-3339=seconds)\" && sleep 3"));
+        let status = node.status();
+        assert_eq!(status["mode"], "emergency", "{jump}: {status:#}");
+        node.until_throttled();
+    }
+    node.must("date -s '+1000 days'");
+    node.empty_memory();
+    node.until_as_before();
+    assert_eq!(node.main_pid(), pid, "it was restarted meanwhile:\n{}", node.told());
+}
+
+/// The servers start anew with their own values, so there is nothing to undo, and nothing must be owed.
+#[test]
+fn a_reboot_with_things_in_force_leaves_nothing_owed() {
+    let mut node = Node::guarding();
+    node.must("systemctl enable haproxy redis-server");
+    node.fill_memory();
+    node.until_throttled();
+    node.guest().reboot().unwrap();
+    node.until("systemctl is-active --quiet node-guardian haproxy redis-server");
+    nothing_owed(&mut node);
+}
+
+#[test]
+fn a_power_cut_with_things_in_force_leaves_nothing_owed() {
+    let mut node = Node::guarding();
+    node.must("systemctl enable haproxy redis-server; sync");
+    node.fill_memory();
+    node.until_throttled();
+    // The plug: what is in force is in the journal, and on the disk.
+    node.guest().pull_the_plug().unwrap();
+    node.until("systemctl is-active --quiet node-guardian haproxy redis-server");
+    nothing_owed(&mut node);
+}
+
+fn nothing_owed(node: &mut Node) {
+    node.until_as_before();
+    let status = node.status();
+    assert_eq!(status["mode"], "normal", "{status:#}");
+    assert_eq!(status["in_force"].as_array().map(Vec::len), Some(0), "{status:#}");
+    assert_eq!(node.limits(), CALM);
+    assert!(!node.told().contains("ERROR"), "{}", node.told());
+    // And it guards as before.
+    node.fill_memory();
+    node.until_throttled();
+    node.empty_memory();
+    node.until_as_before();
+}
