@@ -122,7 +122,7 @@ impl Control {
         match standing::judge(undo, &live) {
             Standing::EpochChanged => return Err(Failure::epoch_changed(self.service())),
             Standing::Foreign(found) => return Err(Failure::drifted(format!("left alone: {found}"))),
-            Standing::Ours | Standing::Prior => {}
+            Standing::Ours { .. } | Standing::Prior => {}
         }
         let aims = match self {
             Control::Haproxy(_) => Haproxy::aim(mitigation, undo)?,
@@ -182,7 +182,7 @@ impl Control {
     pub async fn check(&mut self, undo: &Undo) -> Result<Checked, Failure> {
         let live = self.read(undo).await?;
         let standing = standing::judge(undo, &live);
-        if !matches!(standing, Standing::Ours | Standing::Prior) {
+        if !matches!(standing, Standing::Ours { .. } | Standing::Prior) {
             return Ok(Checked { standing, due: Vec::new() });
         }
         let due = undo.changes.iter().zip(&live.values).filter(|(change, value)| {

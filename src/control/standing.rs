@@ -12,8 +12,10 @@ pub struct Live {
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Standing {
-    /// At least one value is what we set.
-    Ours,
+    /// At least one value is what we set. What somebody else has set beside it, if anything.
+    Ours {
+        theirs: Option<String>,
+    },
     /// Every value is as it was before us.
     Prior,
     /// None is ours any more and somebody set another: what was found.
@@ -33,12 +35,13 @@ pub fn judge(undo: &Undo, live: &Live) -> Standing {
     if undo.epoch != live.epoch {
         return Standing::EpochChanged;
     }
+    let theirs = sort(undo, live).foreign;
+    let theirs = (!theirs.is_empty()).then(|| found(&theirs));
     let mut pairs = undo.changes.iter().zip(&live.values);
     if pairs.any(|(change, value)| change.wanted() == value || change.restore(value) == Restore::Write) {
-        return Standing::Ours;
+        return Standing::Ours { theirs };
     }
-    let sorted = sort(undo, live);
-    if sorted.foreign.is_empty() { Standing::Prior } else { Standing::Foreign(found(&sorted.foreign)) }
+    theirs.map_or(Standing::Prior, Standing::Foreign)
 }
 
 /// Whether every value is the newest that we wrote.
@@ -134,8 +137,9 @@ mod tests {
 
     #[test]
     fn one_value_of_ours_is_enough_to_owe_something() {
-        assert_eq!(judge(&undo(), &live(["20", "2"])), Standing::Ours);
-        assert_eq!(judge(&undo(), &live(["50", "7"])), Standing::Ours);
+        assert_eq!(judge(&undo(), &live(["20", "2"])), Standing::Ours { theirs: None });
+        let theirs = Some("b is 7, not the 2 that was set".to_owned());
+        assert_eq!(judge(&undo(), &live(["50", "7"])), Standing::Ours { theirs });
         assert_eq!(judge(&undo(), &live(["100", "10"])), Standing::Prior);
         let Standing::Foreign(found) = judge(&undo(), &live(["100", "7"])) else { panic!("theirs") };
         assert_eq!(found, "b is 7, not the 2 that was set");

@@ -86,6 +86,7 @@ const fn decision_name(event: &Decision) -> &'static str {
         Decision::Released { .. } => "released",
         Decision::Owed { .. } => "owed",
         Decision::Lost { .. } => "lost",
+        Decision::Interfered { .. } => "interfered",
         Decision::Inherited { .. } => "inherited",
         Decision::Mode { .. } => "mode",
     }
@@ -109,7 +110,9 @@ fn decision_level(event: &Decision) -> Level {
         | Decision::Releasing { .. }
         | Decision::Inherited { .. } => Level::Info,
         Decision::Acted { outcome, .. } | Decision::Released { outcome, .. } => outcome_level(*outcome),
-        Decision::Blind { .. } | Decision::BreakerOpen { .. } | Decision::Lost { .. } => Level::Warning,
+        Decision::Blind { .. } | Decision::BreakerOpen { .. } | Decision::Lost { .. } | Decision::Interfered { .. } => {
+            Level::Warning
+        }
         Decision::Exhausted { .. } | Decision::Owed { .. } => Level::Error,
         Decision::Mode { to: Mode::Emergency, .. } => Level::Error,
         Decision::Mode { to: Mode::Normal | Mode::Recovering, .. } => Level::Info,
@@ -159,9 +162,9 @@ fn decision_fields(event: &Decision) -> Fields {
         Decision::Released { id, mitigation, outcome, .. }
         | Decision::Owed { id, mitigation, outcome, .. }
         | Decision::Lost { id, mitigation, outcome, .. } => action(*id, mitigation, Some(*outcome)),
-        Decision::Releasing { id, mitigation, .. } | Decision::Inherited { id, mitigation } => {
-            action(*id, mitigation, None)
-        }
+        Decision::Releasing { id, mitigation, .. }
+        | Decision::Interfered { id, mitigation, .. }
+        | Decision::Inherited { id, mitigation } => action(*id, mitigation, None),
         Decision::Mode { to, .. } => vec![("mode", to.to_string())],
     }
 }

@@ -57,6 +57,7 @@ fn count_decision(decision: &Decision) {
         | Decision::Exhausted { .. }
         | Decision::Releasing { .. }
         | Decision::Lost { .. }
+        | Decision::Interfered { .. }
         | Decision::Inherited { .. } => {}
     }
 }

@@ -148,6 +148,12 @@ pub enum Event {
         outcome: Outcome,
         detail: Arc<str>,
     },
+    /// Found while reading back: somebody else has set a part of it. That part stays theirs, the rest stays in force.
+    Interfered {
+        id: ActionId,
+        mitigation: Mitigation,
+        found: Arc<str>,
+    },
     /// Found in the journal at start.
     Inherited {
         id: ActionId,
@@ -271,6 +277,7 @@ impl fmt::Display for Event {
             | Event::Released { .. }
             | Event::Owed { .. }
             | Event::Lost { .. }
+            | Event::Interfered { .. }
             | Event::Inherited { .. } => self.write_action(f),
             Event::Mode { from, to, why } => write!(f, "mode {from} -> {to}: {why}"),
         }
@@ -330,6 +337,9 @@ impl Event {
             Event::Lost { id, mitigation, outcome, detail } => {
                 write!(f, "action {id} {mitigation}: no longer ours, {outcome}")?;
                 write_detail(f, detail)
+            }
+            Event::Interfered { id, mitigation, found } => {
+                write!(f, "action {id} {mitigation}: left alone, because somebody else set it: {found}")
             }
             Event::Inherited { id, mitigation } => write!(f, "action {id} {mitigation}: found in the journal"),
             _ => Ok(()),

@@ -32,6 +32,8 @@ pub struct Action {
     pub eased: Option<Moment>,
     pub why: Release,
     pub detail: Arc<str>,
+    /// What of it somebody else has set meanwhile, as last told.
+    pub theirs: Option<Arc<str>>,
 }
 
 impl Action {

@@ -131,6 +131,7 @@ impl Player {
             detail: "simulated".into(),
             took: ANSWER_AFTER,
             freed_bytes: None,
+            theirs: None,
         }
     }
 }

@@ -102,7 +102,7 @@ impl World {
         };
         let outcome = self.consistent(command, outcome);
         let detail = "".into();
-        Report { id: command.id(), answered, outcome, detail, took: Duration::ZERO, freed_bytes: None }
+        Report { id: command.id(), answered, outcome, detail, took: Duration::ZERO, freed_bytes: None, theirs: None }
     }
 
     /// An answer must not contradict what was done.

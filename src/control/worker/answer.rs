@@ -9,6 +9,7 @@ pub struct Answer {
     pub outcome: Outcome,
     pub detail: String,
     pub freed_bytes: Option<i64>,
+    pub theirs: Option<String>,
 }
 
 impl Answer {
@@ -17,19 +18,29 @@ impl Answer {
     }
 
     pub fn done(done: Done) -> Self {
-        Self { outcome: done.outcome, detail: done.detail, freed_bytes: done.freed_bytes }
+        Self { outcome: done.outcome, detail: done.detail, freed_bytes: done.freed_bytes, theirs: None }
     }
 
     pub fn failed(failure: Failure) -> Self {
-        Self { outcome: failure.outcome, detail: failure.detail, freed_bytes: None }
+        Self { outcome: failure.outcome, detail: failure.detail, freed_bytes: None, theirs: None }
     }
 
     pub fn applied(detail: &str) -> Self {
-        Self { outcome: Outcome::Applied, detail: detail.to_owned(), freed_bytes: None }
+        Self { outcome: Outcome::Applied, detail: detail.to_owned(), freed_bytes: None, theirs: None }
+    }
+
+    pub fn in_force(theirs: Option<String>) -> Self {
+        match theirs {
+            None => Self::applied("still in force"),
+            Some(found) => {
+                let detail = format!("still in force, but for what somebody else has set: {found}");
+                Self { theirs: Some(found), ..Self::applied(&detail) }
+            }
+        }
     }
 
     pub fn already(detail: &str) -> Self {
-        Self { outcome: Outcome::Already, detail: detail.to_owned(), freed_bytes: None }
+        Self { outcome: Outcome::Already, detail: detail.to_owned(), freed_bytes: None, theirs: None }
     }
 
     /// Nothing was sent that changes anything, so that a silent target leaves no doubt.
@@ -48,11 +59,11 @@ impl Answer {
     /// What was in force before is not any more either.
     pub fn ended(why: Failure) -> Self {
         let detail = format!("{}; the prior values are back, nothing of it is in force", why.detail);
-        Self { outcome: Outcome::EpochChanged, detail, freed_bytes: None }
+        Self { outcome: Outcome::EpochChanged, detail, freed_bytes: None, theirs: None }
     }
 
     pub fn lapsed() -> Self {
-        Self { outcome: Outcome::EpochChanged, detail: "it lapsed".to_owned(), freed_bytes: None }
+        Self { outcome: Outcome::EpochChanged, detail: "it lapsed".to_owned(), freed_bytes: None, theirs: None }
     }
 
     pub fn restarted(target: &Target) -> Self {

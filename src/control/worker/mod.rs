@@ -202,7 +202,7 @@ impl Crew {
             Command::Revert { .. } => Answered::Revert,
         };
         let (id, detail) = (command.id(), detail.into());
-        let report = Report { id, answered, outcome, detail, took: Duration::ZERO, freed_bytes: None };
+        let report = Report { id, answered, outcome, detail, took: Duration::ZERO, freed_bytes: None, theirs: None };
         self.shared.door.tell(Message::Report(report))
     }
 

@@ -135,6 +135,7 @@ impl Task {
             detail: answer.detail.into(),
             took: began.elapsed(),
             freed_bytes: answer.freed_bytes,
+            theirs: answer.theirs.map(Into::into),
         };
         self.shared.door.tell(Message::Report(report)) && reached
     }
@@ -262,8 +263,8 @@ impl Task {
             (Ok(Standing::Foreign(found)), _) => {
                 self.closed(entry.id, Answer::failed(Failure::drifted(format!("left alone: {found}"))))
             }
-            (Ok(Standing::Ours), Held::Before(before)) => self.fall_back(entry, *before, why),
-            (Ok(Standing::Ours), Held::Nothing) => match control.revert(&entry.undo).await {
+            (Ok(Standing::Ours { .. }), Held::Before(before)) => self.fall_back(entry, *before, why),
+            (Ok(Standing::Ours { .. }), Held::Nothing) => match control.revert(&entry.undo).await {
                 Ok(_) => self.closed(entry.id, Answer::failed(why)),
                 Err(failure) => Answer::doubtful(failure),
             },
@@ -289,7 +290,7 @@ impl Task {
             Lease::LetLapse => control.standing(&entry.undo).await,
         };
         let answer = match standing {
-            Ok(Standing::Ours) => Answer::applied("still in force"),
+            Ok(Standing::Ours { theirs }) => Answer::in_force(theirs),
             // As after a restart: nobody took it away, so it may be given again.
             Ok(Standing::Prior) if control.lapses(&entry.undo) => self.closed(id, Answer::lapsed()),
             Ok(Standing::Prior) => self.closed(id, Answer::already("the prior values are back; nothing is in force")),
@@ -322,7 +323,8 @@ impl Task {
                 .map_err(|why| Failure::refused(format!("not renewed, because that could not be recorded: {why}")))?;
         }
         control.renew(&entry.undo, &due).await?;
-        Ok(Standing::Ours)
+        let theirs = if let Standing::Ours { theirs } = standing { theirs } else { None };
+        Ok(Standing::Ours { theirs })
     }
 
     async fn revert(&mut self, id: ActionId) -> Answer {

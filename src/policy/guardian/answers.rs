@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::event::Event;
-use super::super::ledger::{VERIFY_EVERY, pause_after};
+use super::super::ledger::{Action, VERIFY_EVERY, pause_after};
 use super::super::mitigation::{Answered, Lasting, Outcome, Report};
 use super::super::moment::Moment;
 use super::super::view::{Phase, State};
@@ -100,6 +100,7 @@ impl Guardian {
                 }
                 action.tries = 0;
                 action.due = now + VERIFY_EVERY;
+                note_theirs(action, report, out);
             }
             Outcome::TimedOut | Outcome::Unreachable | Outcome::Refused | Outcome::Unsupported => {
                 action.due = now + pause_after(action.tries).min(MOST_BETWEEN_READS);
@@ -153,7 +154,7 @@ impl Guardian {
         }
     }
 
-    fn tell_acted(&self, action: &super::Action, report: &Report, out: &mut Decisions) {
+    fn tell_acted(&self, action: &Action, report: &Report, out: &mut Decisions) {
         out.events.push(Event::Acted {
             rule: Arc::clone(&action.rule),
             id: action.id,
@@ -183,5 +184,17 @@ impl Guardian {
         if outcome == Outcome::NoEffect {
             self.count_effect(now, flat, false, out);
         }
+    }
+}
+
+/// Told once for each thing that somebody else set, not at each reading.
+fn note_theirs(action: &mut Action, report: &Report, out: &mut Decisions) {
+    if action.theirs == report.theirs {
+        return;
+    }
+    action.theirs.clone_from(&report.theirs);
+    if let Some(found) = &report.theirs {
+        let (mitigation, found) = (action.mitigation.clone(), Arc::clone(found));
+        out.events.push(Event::Interfered { id: report.id, mitigation, found });
     }
 }

@@ -195,6 +195,7 @@ impl Guardian {
             eased: None,
             why: Release::Recovered,
             detail: Arc::from(""),
+            theirs: None,
         });
     }
 

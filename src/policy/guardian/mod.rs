@@ -337,6 +337,7 @@ impl Guardian {
             eased: None,
             why: Release::Orphaned,
             detail: Arc::from("found in the journal"),
+            theirs: None,
         });
     }
 }

@@ -208,6 +208,7 @@ impl Guardian {
             eased: None,
             why: Release::Recovered,
             detail: Arc::from(""),
+            theirs: None,
         });
     }
 

@@ -49,6 +49,28 @@ fn what_an_operator_sets_meanwhile_is_left_alone_and_told() {
 }
 
 #[test]
+fn where_they_set_one_of_several_it_is_told_once_and_the_rest_stays() {
+    let edge = Haproxy::start();
+    let both = edge.section("edge", "admin.sock").replace(r#"["be"]"#, r#"["be", "other"]"#);
+    let node = Node::new(&(both + &short_of_memory(r#"{ throttle = "edge", to = "25%" }"#)));
+    let mut daemon = node.start();
+    node.set_available(5);
+    daemon.until_in_force(&["throttle edge to 25%"]);
+    edge.ask("set maxconn server other/o1 60");
+    let told = daemon.until_told("interfered", "server other/o1 maxconn is 60, not the 25 that was set");
+    assert_eq!(told.field("control"), Some("edge"), "{told:?}");
+    let page = node.ask(&["status"]).out.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(page.contains("somebody else has set: server other/o1"), "{page}");
+    std::thread::sleep(Duration::from_secs(6));
+    assert_eq!(daemon.told("interfered").len(), 1);
+    assert_eq!((edge.limit("be/s1").as_str(), edge.limit("other/o1").as_str()), ("2", "60"));
+    node.set_available(60);
+    daemon.until_calm();
+    assert_eq!((edge.limit("be/s1").as_str(), edge.limit("other/o1").as_str()), ("8", "60"));
+    assert_eq!(daemon.stop(), 0);
+}
+
+#[test]
 fn a_stop_right_after_an_operators_change_does_not_overwrite_it() {
     let edge = Haproxy::start();
     let node =
