@@ -33,9 +33,19 @@ impl Cache {
         self.folder.join(name)
     }
 
-    /// Of a state of the guest that was booted from this image; another image has another name.
-    pub fn booted(&self, kind: &str, suffix: &str) -> PathBuf {
-        self.folder.join(format!("booted-{}-{kind}.{suffix}", self.stamp))
+    /// Of a guest that was made from this image; with another image it has another name.
+    pub fn saved(&self, name: &str, suffix: &str) -> PathBuf {
+        self.folder.join(format!("saved-{}-{name}.{suffix}", self.stamp))
+    }
+
+    /// Removes the saved guests whose names begin so.
+    pub fn forget(&self, prefix: &str) -> Result<()> {
+        let prefix = format!("saved-{}-{prefix}", self.stamp);
+        let entries = fs::read_dir(&self.folder).map_err(Error::while_doing("looking into the cache"))?;
+        for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix)) {
+            fs::remove_file(entry.path()).map_err(Error::while_doing("clearing the cache"))?;
+        }
+        Ok(())
     }
 
     /// Held until it is dropped.

@@ -83,6 +83,14 @@ impl Guest {
         self.channel.ask(&Request::Get { path }, &[], USUAL).map(|(_, bytes)| bytes)
     }
 
+    /// Ends it, for others to be resumed from here.
+    pub(crate) fn save(mut self, state: &Path) -> Result<()> {
+        let unfinished = state.with_extension("unfinished");
+        self.monitor.save(&unfinished)?;
+        drop(self);
+        fs::rename(unfinished, state).map_err(Error::while_doing("keeping the saved guest"))
+    }
+
     /// An orderly one, with all that units do when they stop.
     pub fn reboot(&mut self) -> Result<()> {
         self.must("systemctl reboot")?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::cache::Cache;
 use crate::channel::Channel;
 use crate::guest::Guest;
-use crate::qemu::{Accelerator, Qemu, Root};
+use crate::qemu::{Accelerator, Changes, Qemu, Root};
 use crate::{Error, Result};
 
 #[derive(Clone, Debug)]
@@ -27,8 +27,9 @@ impl Default for Machine {
     }
 }
 
-/// The disk and the memory of a guest that has booted.
-struct Booted {
+/// The disk and the memory of a saved guest.
+#[derive(Clone)]
+struct Saved {
     disk: PathBuf,
     state: PathBuf,
     accelerator: Accelerator,
@@ -38,17 +39,50 @@ struct Booted {
 const BOOT: Duration = Duration::from_secs(240);
 /// A working KVM boots in two seconds; one that cannot run a guest never does.
 const BOOT_BY_KVM: Duration = Duration::from_secs(30);
+/// So that the last units have started, and nothing of what was done is still to be written.
+const SETTLE: &str = "systemctl is-system-running --wait; sync; echo 3 >/proc/sys/vm/drop_caches; sleep 2";
 
 impl Machine {
     /// A fresh guest, up and answering; nothing that an earlier one did is left in it.
     pub fn start(&self) -> Result<Guest> {
         let cache = Cache::ready()?;
-        let booted = self.booted(&cache)?;
-        let root = Root::Resumed { disk: &booted.disk, state: &booted.state };
-        let mut qemu = Qemu::start(&cache, self, booted.accelerator, &root)?;
-        let (channel, monitor) = qemu.connect()?;
-        let mut guest = Guest::new(qemu, channel, monitor);
-        guest.greet()?;
+        let saved = {
+            let _held = cache.lock()?;
+            self.booted(&cache)?
+        };
+        self.resume(&cache, &saved)
+    }
+
+    /// The same, with something done to it before, which is done once and saved under this name. The name must differ when
+    /// what is done differs; what an earlier one of the same `kind` has saved is thrown away.
+    pub fn start_prepared(
+        &self,
+        kind: &str,
+        name: &str,
+        prepare: impl FnOnce(Guest) -> Result<Guest>,
+    ) -> Result<Guest> {
+        let cache = Cache::ready()?;
+        let saved = {
+            let _held = cache.lock()?;
+            let base = self.booted(&cache)?;
+            let full = format!("{}-{kind}-{name}", self.size());
+            let saved = Saved { disk: cache.saved(&full, "qcow2"), state: cache.saved(&full, "state"), ..base.clone() };
+            if !saved.state.exists() {
+                cache.forget(&format!("{}-{kind}-", self.size()))?;
+                make_overlay(&base.disk, "qcow2", &saved.disk)?;
+                let root = Root::Resumed { disk: &saved.disk, state: &base.state, changes: Changes::Kept };
+                let mut guest = prepare(self.resume_with(&cache, base.accelerator, &root)?)?;
+                guest.must(SETTLE)?;
+                guest.save(&saved.state)?;
+            }
+            saved
+        };
+        self.resume(&cache, &saved)
+    }
+
+    fn resume(&self, cache: &Cache, saved: &Saved) -> Result<Guest> {
+        let root = Root::Resumed { disk: &saved.disk, state: &saved.state, changes: Changes::ThrownAway };
+        let mut guest = self.resume_with(cache, saved.accelerator, &root)?;
         if self.swap_mib > 0 {
             let command = format!("mkswap -q /dev/vdb {} && swapon /dev/vdb", u64::from(self.swap_mib) * 1024);
             guest.must(&command)?;
@@ -59,21 +93,31 @@ impl Machine {
         Ok(guest)
     }
 
-    fn booted(&self, cache: &Cache) -> Result<Booted> {
-        let _held = cache.lock()?;
+    fn resume_with(&self, cache: &Cache, accelerator: Accelerator, root: &Root<'_>) -> Result<Guest> {
+        let mut qemu = Qemu::start(cache, self, accelerator, root)?;
+        let (channel, monitor) = qemu.connect()?;
+        let mut guest = Guest::new(qemu, channel, monitor);
+        guest.greet()?;
+        Ok(guest)
+    }
+
+    fn size(&self) -> String {
+        format!("{}m-{}c", self.memory_mib, self.cpus)
+    }
+
+    fn booted(&self, cache: &Cache) -> Result<Saved> {
         for accelerator in [Accelerator::Kvm, Accelerator::Emulation] {
-            let kind = format!("{}m-{}c-{accelerator:?}", self.memory_mib, self.cpus).to_lowercase();
-            let booted =
-                Booted { disk: cache.booted(&kind, "qcow2"), state: cache.booted(&kind, "state"), accelerator };
-            if booted.state.exists() {
-                return Ok(booted);
+            let name = format!("{}-booted-{accelerator:?}", self.size()).to_lowercase();
+            let saved = Saved { disk: cache.saved(&name, "qcow2"), state: cache.saved(&name, "state"), accelerator };
+            if saved.state.exists() {
+                return Ok(saved);
             }
-            let failed = cache.booted(&kind, "failed");
+            let failed = cache.saved(&name, "failed");
             if accelerator == Accelerator::Kvm && (!Path::new("/dev/kvm").exists() || failed.exists()) {
                 continue;
             }
-            match (self.boot_and_save(cache, &booted), accelerator) {
-                (Ok(()), _) => return Ok(booted),
+            match (self.boot_and_save(cache, &saved), accelerator) {
+                (Ok(()), _) => return Ok(saved),
                 (Err(why), Accelerator::Kvm) => {
                     fs::write(failed, why.to_string()).map_err(Error::while_doing("noting that KVM does not work"))?;
                 }
@@ -83,25 +127,19 @@ impl Machine {
         Err(Error::new("no way to run a guest"))
     }
 
-    fn boot_and_save(&self, cache: &Cache, booted: &Booted) -> Result<()> {
-        make_overlay(&cache.file("root.img"), &booted.disk)?;
-        let mut qemu = Qemu::start(cache, self, booted.accelerator, &Root::Kept(&booted.disk))?;
-        let (mut channel, mut monitor) = qemu.connect()?;
-        let patience = match booted.accelerator {
+    fn boot_and_save(&self, cache: &Cache, saved: &Saved) -> Result<()> {
+        make_overlay(&cache.file("root.img"), "raw", &saved.disk)?;
+        let mut qemu = Qemu::start(cache, self, saved.accelerator, &Root::Booted { disk: &saved.disk })?;
+        let (mut channel, monitor) = qemu.connect()?;
+        let patience = match saved.accelerator {
             Accelerator::Kvm => BOOT_BY_KVM,
             Accelerator::Emulation => BOOT,
         };
         wait_for_boot(&mut channel, patience)
             .map_err(|why| Error::new(format!("{why}; the console's end: {}", tail(&qemu.console()))))?;
-        // So that the last units have started, and nothing of the boot is still to be written.
-        let settled = "systemctl is-system-running --wait; sync; echo 3 >/proc/sys/vm/drop_caches; sleep 2";
-        let request = crate::channel::Request::Run { command: settled, seconds: 120.0 };
-        channel.ask(&request, &[], Duration::from_secs(130))?;
-        drop(channel);
-        let unfinished = booted.state.with_extension("unfinished");
-        monitor.save(&unfinished)?;
-        drop(qemu);
-        fs::rename(unfinished, &booted.state).map_err(Error::while_doing("keeping the saved guest"))
+        let mut guest = Guest::new(qemu, channel, monitor);
+        guest.must(SETTLE)?;
+        guest.save(&saved.state)
     }
 }
 
@@ -114,9 +152,9 @@ pub fn wait_for_boot(channel: &mut Channel, patience: Duration) -> Result<()> {
     }
 }
 
-fn make_overlay(base: &Path, overlay: &Path) -> Result<()> {
+fn make_overlay(base: &Path, format: &str, overlay: &Path) -> Result<()> {
     let mut command = Command::new("qemu-img");
-    command.args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"]).arg(base).arg(overlay);
+    command.args(["create", "-q", "-f", "qcow2", "-F", format, "-b"]).arg(base).arg(overlay);
     match command.status() {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(Error::new(format!("qemu-img ended with {status}"))),

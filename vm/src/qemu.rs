@@ -23,10 +23,16 @@ pub enum Accelerator {
 /// What is on the guest's root disk, and where its changes go.
 #[derive(Debug)]
 pub enum Root<'a> {
-    /// Changes stay in this file.
-    Kept(&'a Path),
-    /// Resumed from a saved state; changes are thrown away.
-    Resumed { disk: &'a Path, state: &'a Path },
+    /// From its kernel on; changes stay.
+    Booted { disk: &'a Path },
+    /// From where it was saved.
+    Resumed { disk: &'a Path, state: &'a Path, changes: Changes },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Changes {
+    Kept,
+    ThrownAway,
 }
 
 /// Units that a guest without network, console and hardware has no use for; each costs a second of emulated boot.
@@ -117,8 +123,8 @@ fn arguments(
         Accelerator::Emulation => ["-accel", "tcg,thread=multi,tb-size=512", "-cpu", "Nehalem"],
     };
     let (disk, throw_away) = match root {
-        Root::Kept(disk) => (disk, "off"),
-        Root::Resumed { disk, .. } => (disk, "on"),
+        Root::Booted { disk } | Root::Resumed { disk, changes: Changes::Kept, .. } => (disk, "off"),
+        Root::Resumed { disk, changes: Changes::ThrownAway, .. } => (disk, "on"),
     };
     let drive = |id: &str, path: PathBuf, format: &str, snapshot: &str| {
         format!("id={id},file={},if=none,format={format},snapshot={snapshot},cache=unsafe,aio=threads", path.display())

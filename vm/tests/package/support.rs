@@ -2,7 +2,9 @@
 
 use std::env;
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use node_guardian_vm::{Guest, Machine, Output};
@@ -60,31 +62,47 @@ backend app
 ";
 
 pub struct Node {
-    guest: Guest,
+    /// Always there, until it is handed on.
+    guest: Option<Guest>,
 }
 
 impl Node {
     /// The package lies there, not installed.
     pub fn bare() -> Self {
-        let mut guest = Machine::default().start().expect("a guest");
-        guest.put(&package(), PACKAGE).expect("the package in the guest");
-        Self { guest }
+        Self::prepared("bare", |_| ())
     }
 
     pub fn installed() -> Self {
-        let mut node = Self::bare();
-        node.install(PACKAGE);
-        node
+        Self::prepared("installed", |node| node.install(PACKAGE))
     }
 
     /// With HAProxy and Redis running, and used by the rules above.
     pub fn guarding() -> Self {
-        let mut node = Self::installed();
-        node.start_servers();
-        node.configure(RULES);
-        node.must("usermod -aG haproxy,redis node-guardian && systemctl restart node-guardian");
-        node.until("node-guardian status | grep -q 'edge (haproxy): ready' && node-guardian status | grep -q 'cache (redis): ready'");
-        node
+        Self::prepared("guarding", |node| {
+            node.install(PACKAGE);
+            node.start_servers();
+            node.configure(RULES);
+            node.must("usermod -aG haproxy,redis node-guardian && systemctl restart node-guardian");
+            for control in ["edge (haproxy)", "cache (redis)"] {
+                node.until(&format!("node-guardian status | grep -qF '{control}: ready'"));
+            }
+        })
+    }
+
+    /// Done once for all tests that need it.
+    fn prepared(kind: &str, prepare: impl FnOnce(&mut Self)) -> Self {
+        let package = package();
+        let mut hash = DefaultHasher::new();
+        (RULES, HAPROXY, include_str!("support.rs")).hash(&mut hash);
+        fs::read(&package).expect("the package").hash(&mut hash);
+        let name = format!("{:016x}", hash.finish());
+        let guest = Machine::default().start_prepared(kind, &name, |mut guest| {
+            guest.put(&package, PACKAGE)?;
+            let mut node = Self { guest: Some(guest) };
+            prepare(&mut node);
+            Ok(node.guest.take().expect("nobody has taken it"))
+        });
+        Self { guest: Some(guest.expect("a guest")) }
     }
 
     fn start_servers(&mut self) {
@@ -104,7 +122,7 @@ impl Node {
     }
 
     pub fn write(&mut self, path: &str, text: &str) {
-        self.guest.write(path, text.as_bytes()).expect("a file in the guest");
+        self.guest().write(path, text.as_bytes()).expect("a file in the guest");
         self.must(&format!("chmod 644 {path}"));
     }
 
@@ -116,7 +134,7 @@ impl Node {
     }
 
     pub fn run(&mut self, command: &str) -> Output {
-        self.guest.run(command, Duration::from_secs(120)).expect("a guest that answers")
+        self.guest().run(command, Duration::from_secs(120)).expect("a guest that answers")
     }
 
     /// Waits until the command succeeds.
@@ -131,12 +149,12 @@ impl Node {
     }
 
     pub fn guest(&mut self) -> &mut Guest {
-        &mut self.guest
+        self.guest.as_mut().expect("nobody has taken it")
     }
 
     /// A file in memory that takes half of it: the rule fires until it is gone.
     pub fn fill_memory(&mut self) {
-        self.must("fallocate -l 500M /dev/shm/filler");
+        self.must("fallocate -l 420M /dev/shm/filler");
     }
 
     pub fn empty_memory(&mut self) {
@@ -172,6 +190,14 @@ impl Node {
         self.must("systemctl show --value -p MainPID node-guardian")
     }
 
+    /// The median of a few, as the guest's clock sees it.
+    pub fn check_takes(&mut self) -> Duration {
+        let one = "s=$(date +%s%N); node-guardian check >/dev/null; e=$(date +%s%N); echo $((e - s))";
+        let mut taken: Vec<u64> = (0..9).map(|_| number(&self.must(one))).collect();
+        taken.sort_unstable();
+        Duration::from_nanos(taken[taken.len() / 2])
+    }
+
     /// Journal lines of the unit in this boot.
     pub fn told(&mut self) -> String {
         self.must("journalctl -b -u node-guardian -o cat --no-pager")
@@ -181,11 +207,11 @@ impl Node {
 impl Drop for Node {
     /// What is needed to understand a failure goes with it: the guest is gone afterwards.
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() && self.guest.is_some() {
             let asked = "systemctl status node-guardian --no-pager; journalctl -b -u node-guardian --no-pager | tail -n 60; dmesg | tail -n 5";
-            match self.guest.run(asked, Duration::from_secs(30)) {
+            match self.guest().run(asked, Duration::from_secs(30)) {
                 Ok(output) => eprintln!("--- the guest's last words\n{}", output.text),
-                Err(error) => eprintln!("--- the guest's console ({error})\n{}", self.guest.console()),
+                Err(error) => eprintln!("--- the guest's console ({error})\n{}", self.guest().console()),
             }
         }
     }
@@ -214,4 +240,23 @@ fn package() -> PathBuf {
     let packages = found.filter(|path| path.extension().is_some_and(|extension| extension == "deb"));
     let newest = packages.max_by_key(|path| fs::metadata(path).and_then(|file| file.modified()).ok());
     newest.expect("no package in target/deb: run `make deb`, or `make vm-test`, which does")
+}
+
+/// The same binary, on the machine that runs the guest.
+pub fn check_takes_here() -> Duration {
+    let folder = tempfile::tempdir().expect("a folder");
+    let unpacked = Command::new("dpkg-deb").arg("-x").args([package().as_path(), folder.path()]).status();
+    assert!(unpacked.expect("dpkg-deb").success());
+    let configuration = folder.path().join("etc/node-guardian/config.toml");
+    let mut taken: Vec<Duration> = (0..9)
+        .map(|_| {
+            let began = Instant::now();
+            let check =
+                Command::new(folder.path().join("usr/bin/node-guardian")).arg("check").arg(&configuration).output();
+            assert!(check.expect("node-guardian").status.success());
+            began.elapsed()
+        })
+        .collect();
+    taken.sort_unstable();
+    taken[taken.len() / 2]
 }
