@@ -2,6 +2,7 @@
 
 mod manual;
 mod pages;
+mod units;
 
 use std::fs;
 use std::path::{Path, PathBuf};
