@@ -184,7 +184,7 @@ fn reason(error: &Error) -> String {
         ErrorKind::NotFound => "no such socket".to_owned(),
         ErrorKind::ConnectionRefused => "connection refused".to_owned(),
         ErrorKind::PermissionDenied => {
-            "permission denied (be root, or let root run `gpasswd -a YOUR_NAME node-guardian`, then log in anew)"
+            "permission denied (be root, or in the group node-guardian: `gpasswd -a NAME node-guardian` as root, then log in anew)"
                 .to_owned()
         }
         _ => error.to_string(),
