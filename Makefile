@@ -3,10 +3,12 @@
 CARGO ?= cargo
 ARGS ?=
 CASES ?= 20000
+# For `make deb`: any *-linux-musl target that `rustup target add` can get; no cross compiler is needed.
+DEB_TARGET ?= $(shell uname -m)-unknown-linux-musl
 TARGET = $(shell packaging/build-target)
 BINARY = $(or $(CARGO_TARGET_DIR),target)/$(if $(TARGET),$(TARGET)/)release/node-guardian
 
-.PHONY: help build run test vm-test bench lint fuzz clean
+.PHONY: help build run test vm-test bench lint fuzz deb clean
 
 help:
 	@echo "make run     build for release and guard this machine (ARGS=\"--dry-run\" to look on only)"
@@ -14,6 +16,7 @@ help:
 	@echo "make vm-test build the package and test it on a real boot, in a virtual machine (root; installs qemu and mmdebstrap)"
 	@echo "make lint    format, clippy and documentation, as in CI"
 	@echo "make bench   the figures that this is judged by"
+	@echo "make deb     target/deb/node-guardian_VERSION_ARCH.deb (DEB_TARGET=aarch64-unknown-linux-musl for arm64)"
 	@echo "make fuzz    property tests with $(CASES) cases each (CASES=)"
 
 build:
@@ -41,6 +44,10 @@ lint:
 
 fuzz:
 	PROPTEST_CASES=$(CASES) $(CARGO) test --locked --lib
+
+deb:
+	packaging/install-test-tools deb
+	packaging/deb/build $(DEB_TARGET)
 
 clean:
 	$(CARGO) clean

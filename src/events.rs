@@ -266,6 +266,9 @@ impl fmt::Display for Daemon {
         match self {
             Daemon::Started { version, sources } => write!(f, "node-guardian {version} started with {sources}"),
             Daemon::Stopping { why } => write!(f, "stopping: {why}"),
+            Daemon::Reloaded { sources } if sources.is_empty() => {
+                f.write_str("configuration reloaded: built-in defaults")
+            }
             Daemon::Reloaded { sources } => write!(f, "configuration reloaded from {sources}"),
             Daemon::ReloadRefused { why } => write!(f, "configuration refused, the old one stays: {why}"),
             Daemon::SourceLost { what, why } => write!(f, "cannot see {what}: {why}"),

@@ -68,6 +68,8 @@ impl Way {
 struct Answer {
     status: u16,
     body: Bytes,
+    /// The way that was tried first, and why it was not taken: that may be what a refusal is about.
+    closed_before: Option<String>,
 }
 
 impl Client {
@@ -93,7 +95,8 @@ impl Client {
         if answer.status >= 400 {
             let problem: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
             let detail = problem["detail"].as_str().unwrap_or("it did not say why");
-            return Err(Failure::Refused(format!("{method} {path} was refused ({}): {detail}", answer.status)));
+            let before = answer.closed_before.map_or_else(String::new, |closed| format!("; {closed}"));
+            return Err(Failure::Refused(format!("{method} {path} was refused ({}): {detail}{before}", answer.status)));
         }
         serde_json::from_slice(&answer.body).map_err(|error| {
             Failure::Refused(format!("the answer to {path} cannot be read ({error}); is that a node-guardian?"))
@@ -104,7 +107,7 @@ impl Client {
         let mut reasons = Vec::new();
         for way in &self.ways {
             match timeout(DEADLINE, self.exchange(way, method, path, body)).await {
-                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Ok(answer)) => return Ok(Answer { closed_before: reasons.pop(), ..answer }),
                 Ok(Err(error)) => reasons.push(format!("{}: {}", way.name(), reason(&error))),
                 Err(_) => reasons.push(format!("{}: no answer within 5 s", way.name())),
             }
@@ -137,7 +140,7 @@ async fn send<S: AsyncRead + AsyncWrite + Unpin>(stream: S, request: Request<Ful
         let response = sender.send_request(request).await.map_err(Error::other)?;
         let status = response.status().as_u16();
         let body = Limited::new(response.into_body(), MOST_BYTES).collect().await.map_err(Error::other)?;
-        Ok(Answer { status, body: body.to_bytes() })
+        Ok(Answer { status, body: body.to_bytes(), closed_before: None })
     };
     let mut exchange = std::pin::pin!(exchange);
     tokio::select! {
@@ -180,7 +183,10 @@ fn reason(error: &Error) -> String {
     match error.kind() {
         ErrorKind::NotFound => "no such socket".to_owned(),
         ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-        ErrorKind::PermissionDenied => "permission denied (be root, or in the group node-guardian)".to_owned(),
+        ErrorKind::PermissionDenied => {
+            "permission denied (be root, or in the group node-guardian: `gpasswd -a NAME node-guardian` as root, then log in anew)"
+                .to_owned()
+        }
         _ => error.to_string(),
     }
 }

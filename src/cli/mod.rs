@@ -17,6 +17,7 @@ mod check;
 mod client;
 mod explain;
 mod metrics;
+mod pages;
 mod paint;
 mod release;
 pub mod replay;
@@ -59,6 +60,10 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Undo now what is in force
     Release(ReleaseArgs),
+    /// Print a script that lets a shell complete these commands
+    Completions(CompletionsArgs),
+    /// Print the manual page, for `man -l -`
+    Man,
 }
 
 #[derive(Debug, Args)]
@@ -88,6 +93,7 @@ pub struct CheckArgs {
     /// Also ask every control whether it can be reached and used; changes nothing
     #[arg(long)]
     pub live: bool,
+    /// For programs: JSON and nothing else
     #[arg(long)]
     pub json: bool,
 }
@@ -96,6 +102,7 @@ pub struct CheckArgs {
 pub struct StatusArgs {
     #[command(flatten)]
     pub reach: Reach,
+    /// For programs: JSON and nothing else
     #[arg(long)]
     pub json: bool,
     /// Again every second, until interrupted
@@ -109,18 +116,21 @@ pub struct ExplainArgs {
     pub rule: Option<String>,
     #[command(flatten)]
     pub reach: Reach,
+    /// For programs: JSON and nothing else
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct MetricsArgs {
+    /// For programs: JSON and nothing else
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
+    /// Whose rules to try
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
     /// The samples
@@ -140,8 +150,15 @@ pub struct ReleaseArgs {
     /// How long to wait for what comes of it
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = read_duration)]
     pub wait: Duration,
+    /// For programs: JSON and nothing else
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// Whose language to write it in
+    pub shell: pages::Shell,
 }
 
 /// Where the daemon is.
@@ -170,6 +187,8 @@ impl Cli {
             Command::Run(args) => run::run(&args.options()),
             Command::Replay(args) => replay::run(&args.config, &args.trace, args.expect.as_deref()),
             Command::Check(args) => check::run(args),
+            Command::Completions(args) => pages::completions(args.shell),
+            Command::Man => pages::manual(),
         };
         ExitCode::from(code)
     }

@@ -28,7 +28,10 @@ pub struct Entry {
     /// What of the file system is mounted there; not `/` for a bind mount.
     pub root: PathBuf,
     pub point: PathBuf,
+    /// The mount; a sandbox of the service manager makes all of them read-only, to us alone.
     pub writable: bool,
+    /// What is mounted: `errors=remount-ro` takes it away everywhere.
+    pub file_system_writable: bool,
     pub file_system: String,
     pub source: String,
 }
@@ -55,8 +58,13 @@ fn parse_line(line: &[u8]) -> Option<Entry> {
     let (root, point, options) = (path(words.next()?), path(words.next()?), words.next()?);
     words.find(|word| *word == b"-")?;
     let (file_system, source) = (text(words.next()?), text(words.next()?));
-    let writable = options.split(|byte| *byte == b',').any(|option| option == b"rw");
-    Some(Entry { device, root, point, writable, file_system, source })
+    let writable = is_writable(options);
+    let file_system_writable = words.next().map_or(writable, is_writable);
+    Some(Entry { device, root, point, writable, file_system_writable, file_system, source })
+}
+
+fn is_writable(options: &[u8]) -> bool {
+    options.split(|byte| *byte == b',').any(|option| option == b"rw")
 }
 
 /// The kernel writes space, tab, newline and backslash as three octal digits.
@@ -144,7 +152,10 @@ mod tests {
         assert_eq!((entry.device, entry.writable), ((98, 0), true));
         assert_eq!(entry.point, Path::new("/mnt/two words"));
         assert_eq!((entry.file_system.as_str(), entry.source.as_str()), ("ext3", "/dev/ro\\ot"));
-        assert!(!entry.is_whole());
+        assert!(!entry.is_whole() && entry.file_system_writable);
+        let seen_from_a_sandbox = &parse(b"36 35 98:0 / / ro,nosuid - ext4 /dev/vda rw,discard\n")[0];
+        assert!(!seen_from_a_sandbox.writable && seen_from_a_sandbox.file_system_writable);
+        assert!(!parse(b"36 35 98:0 / / rw - ext4 /dev/vda ro,errors=remount-ro\n")[0].file_system_writable);
         assert!(parse(b"36 35 98 /a /b rw - ext3 x\n36 35 98:0 /a\n\\ - -\n").is_empty());
     }
 

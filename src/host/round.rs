@@ -35,6 +35,8 @@ const DUMP_AT_LEAST_EVERY: Duration = Duration::from_secs(300);
 /// Dumps may take one part in so many of a core: 17 ms, with 20,000 connections, are then due every 34 s.
 const DUMP_SHARE: u32 = 2000;
 const SPEEDS_EVERY: Duration = Duration::from_secs(10);
+/// The kernel tells of changed mounts, but not of a file system that turned read-only.
+const VEILED_EVERY: Duration = Duration::from_secs(5);
 const INVENTORY_EVERY: Duration = Duration::from_secs(60);
 
 /// How blind spots of a mount begin.
@@ -64,6 +66,7 @@ pub struct Worker {
     ports: Vec<Arc<Port>>,
     dump: Option<Dump>,
     space: Due,
+    veiled: Due,
     processes: Due,
     sockets: Due,
     speeds: Due,
@@ -74,7 +77,7 @@ impl Worker {
     #[must_use]
     pub fn new(post: Arc<Post>, office: u64) -> Self {
         let now = Instant::now();
-        let [space, processes, sockets, speeds, inventory] = [(); 5].map(|()| Due(now));
+        let [space, veiled, processes, sockets, speeds, inventory] = [(); 6].map(|()| Due(now));
         let mounts = post.shared.mounts.get().to_vec();
         let ports = post.shared.ports.get().to_vec();
         Self {
@@ -86,6 +89,7 @@ impl Worker {
             ports,
             dump: None,
             space,
+            veiled,
             processes,
             sockets,
             speeds,
@@ -119,7 +123,9 @@ impl Worker {
 
     /// Reads the mount table again where the kernel says that it changed.
     fn follow_mounts(&mut self) -> Option<()> {
-        if self.mountinfo.as_ref().is_some_and(|file| !has_changed(file)) {
+        let look_again =
+            self.mounts.iter().any(|mount| mount.is_veiled()) && self.veiled.take(Instant::now(), VEILED_EVERY);
+        if !look_again && self.mountinfo.as_ref().is_some_and(|file| !has_changed(file)) {
             return Some(());
         }
         let path = self.post.sampling.proc_root.join("self/mountinfo");
@@ -137,7 +143,11 @@ impl Worker {
         };
         chosen.sort_by(|a, b| a.point.cmp(&b.point));
         let keep = |mount: Mount| match self.mounts.iter().find(|known| ***known == mount) {
-            Some(known) => Arc::clone(known),
+            Some(known) => {
+                let writable = mount.file_system_writable.load(Ordering::Relaxed);
+                known.file_system_writable.store(writable, Ordering::Relaxed);
+                Arc::clone(known)
+            }
             None => Arc::new(mount),
         };
         self.mounts = chosen.into_iter().map(keep).collect();
@@ -279,6 +289,7 @@ fn named(point: &Path, entry: Option<&Entry>) -> Mount {
         source: entry.map(|entry| entry.source.clone()).unwrap_or_default(),
         file_system: entry.map(|entry| entry.file_system.clone()).unwrap_or_default(),
         mounted_writable: entry.is_some_and(|entry| entry.writable),
+        file_system_writable: entry.is_some_and(|entry| entry.file_system_writable).into(),
         ..Mount::default()
     }
 }

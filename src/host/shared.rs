@@ -95,6 +95,8 @@ pub struct Mount {
     pub file_system: String,
     /// The mount itself is writable; its file system may have turned read-only since (`errors=remount-ro`).
     pub mounted_writable: bool,
+    /// Of the file system itself, by the last look at the mount table. What `statvfs` says is about the mount.
+    pub file_system_writable: AtomicBool,
     pub seen_writable: AtomicBool,
     pub used_percent: Reading,
     pub free_bytes: Reading,
@@ -125,6 +127,12 @@ impl Mount {
     pub fn recent(&self, reading: &Reading, now_ms: u64) -> Option<f64> {
         let age_ms = now_ms.saturating_sub(self.answered_ms.load(Ordering::Relaxed));
         reading.get().filter(|_| age_ms < STALE_MS)
+    }
+
+    /// Read-only to us, and writable to others: whether it still is, only the mount table tells.
+    #[must_use]
+    pub fn is_veiled(&self) -> bool {
+        !self.mounted_writable && self.file_system_writable.load(Ordering::Relaxed)
     }
 
     pub fn forget(&self) {

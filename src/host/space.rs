@@ -19,6 +19,7 @@ pub struct Space {
     /// 0 where the file system has no fixed number.
     pub inodes: u64,
     pub inodes_free: u64,
+    /// The mount or its file system is.
     pub read_only: bool,
 }
 
@@ -71,8 +72,9 @@ pub fn publish(mount: &Mount, space: &Space) {
     mount.inodes_used_percent.set(Some(derived.inodes_used_percent));
     mount.size_bytes.store(space.size_bytes, Ordering::Relaxed);
     let was_writable = mount.mounted_writable || mount.seen_writable.load(Ordering::Relaxed);
-    mount.read_only.set(Some(f64::from(u8::from(space.read_only && was_writable))));
-    if !space.read_only {
+    let read_only = space.read_only && !mount.is_veiled();
+    mount.read_only.set(Some(f64::from(u8::from(read_only && was_writable))));
+    if !read_only {
         mount.seen_writable.store(true, Ordering::Relaxed);
     }
 }
@@ -110,6 +112,17 @@ mod tests {
         let failed = Mount { mounted_writable: true, ..Mount::default() };
         publish(&failed, &read_only);
         assert_eq!(failed.read_only.get(), Some(1.0), "it had turned so before we looked");
+    }
+
+    #[test]
+    fn a_sandbox_does_not_pass_for_a_failed_disk_nor_hide_one() {
+        let read_only = Space { read_only: true, ..Space::default() };
+        let disk = Mount { file_system_writable: true.into(), ..Mount::default() };
+        publish(&disk, &read_only);
+        assert_eq!(disk.read_only.get(), Some(0.0), "only we may not write");
+        disk.file_system_writable.store(false, Ordering::Relaxed);
+        publish(&disk, &read_only);
+        assert_eq!(disk.read_only.get(), Some(1.0), "nobody may any more");
     }
 
     #[test]

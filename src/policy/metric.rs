@@ -91,7 +91,7 @@ vocabulary! {
     DiskWriteRate = "disk.write_rate", Disk, BytesPerSecond, High, "Bytes written to the device below the mount (/proc/diskstats).";
     DiskBusyPercent = "disk.busy_percent", Disk, Percent, High, "Time in which the device had requests in flight (/proc/diskstats io_ticks).";
     DiskAwait = "disk.await", Disk, Seconds, High, "Mean time of a request from queueing to completion since the last sample; 0 where there was none (/proc/diskstats).";
-    DiskReadOnly = "disk.read_only", Disk, Flag, High, "1 where a file system that was mounted writable is read-only now (statvfs ST_RDONLY).";
+    DiskReadOnly = "disk.read_only", Disk, Flag, High, "1 where a file system that was mounted writable is read-only now.";
     DiskPressureSomeAvg10 = "disk.pressure.some.avg10", Node, Percent, High, "Share of the last 10 s in which some task waited for I/O (/proc/pressure/io).";
     DiskPressureSomeAvg60 = "disk.pressure.some.avg60", Node, Percent, High, "Share of the last 60 s in which some task waited for I/O (/proc/pressure/io).";
     DiskPressureFullAvg10 = "disk.pressure.full.avg10", Node, Percent, High, "Share of the last 10 s in which all tasks waited for I/O (/proc/pressure/io).";

@@ -1,0 +1,83 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_node_guardian_global_optspecs
+    string join \n h/help V/version
+end
+
+function __fish_node_guardian_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_node_guardian_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_node_guardian_using_subcommand
+    set -l cmd (__fish_node_guardian_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c node-guardian -n "__fish_node_guardian_needs_command" -s h -l help -d 'Print help'
+complete -c node-guardian -n "__fish_node_guardian_needs_command" -s V -l version -d 'Print version'
+complete -c node-guardian -n "__fish_node_guardian_needs_command" -f -a "run" -d 'Guard this node, in the foreground'
+complete -c node-guardian -n "__fish_node_guardian_needs_command" -f -a "check" -d 'Compile the whole configuration and print every complaint'
+complete -c node-guardian -n "__fish_node_guardian_needs_command" -f -a "status" -d 'How the node is, what was done and why, and how much room is left'
+complete -c node-guardian -n "__fish_node_guardian_needs_command" -f -a "explain" -d 'Why each rule does what it does'
+complete -c node-guardian -n "__fish_node_guardian_needs_command" -f -a "metrics" -d 'List every metric that a condition may use'
+complete -c node-guardian -n "__fish_node_guardian_needs_command" -f -a "replay" -d 'Run recorded or hand-written samples through the rules, offline'
+complete -c node-guardian -n "__fish_node_guardian_needs_command" -f -a "release" -d 'Undo now what is in force'
+complete -c node-guardian -n "__fish_node_guardian_needs_command" -f -a "completions" -d 'Print a script that lets a shell complete these commands'
+complete -c node-guardian -n "__fish_node_guardian_needs_command" -f -a "man" -d 'Print the manual page, for `man -l -`'
+complete -c node-guardian -n "__fish_node_guardian_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand run" -l config -d 'Default: /etc/node-guardian/config.toml where it exists, else what is built in' -r -F
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand run" -l level -d 'How far it may go' -r -f -a "disabled\t''
+minimal\t''
+standard\t''
+aggressive\t''
+maximum\t''"
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand run" -l dry-run -d 'Decide and tell, change nothing'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand run" -s h -l help -d 'Print help'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand check" -l live -d 'Also ask every control whether it can be reached and used; changes nothing'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand check" -l json -d 'For programs: JSON and nothing else'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand check" -s h -l help -d 'Print help'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand status" -l socket -d 'The daemon\'s admin socket [default: /run/node-guardian/admin.sock]' -r -F
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand status" -l url -d 'Asked where there is no socket [default: http://127.0.0.1:9977]' -r
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand status" -l token-file -d 'Sent as bearer token with --url' -r -F
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand status" -l json -d 'For programs: JSON and nothing else'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand status" -l watch -d 'Again every second, until interrupted'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand status" -s h -l help -d 'Print help'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand explain" -l socket -d 'The daemon\'s admin socket [default: /run/node-guardian/admin.sock]' -r -F
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand explain" -l url -d 'Asked where there is no socket [default: http://127.0.0.1:9977]' -r
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand explain" -l token-file -d 'Sent as bearer token with --url' -r -F
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand explain" -l json -d 'For programs: JSON and nothing else'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand explain" -s h -l help -d 'Print help'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand metrics" -l json -d 'For programs: JSON and nothing else'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand metrics" -s h -l help -d 'Print help'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand replay" -l config -d 'Whose rules to try' -r -F
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand replay" -l expect -d 'What should be decided; exit 1 where it differs' -r -F
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand replay" -s h -l help -d 'Print help'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand release" -l socket -d 'The daemon\'s admin socket [default: /run/node-guardian/admin.sock]' -r -F
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand release" -l url -d 'Asked where there is no socket [default: http://127.0.0.1:9977]' -r
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand release" -l token-file -d 'Sent as bearer token with --url' -r -F
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand release" -l wait -d 'How long to wait for what comes of it' -r
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand release" -l json -d 'For programs: JSON and nothing else'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand release" -s h -l help -d 'Print help'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand completions" -s h -l help -d 'Print help'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand man" -s h -l help -d 'Print help'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay release completions man help" -f -a "run" -d 'Guard this node, in the foreground'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay release completions man help" -f -a "check" -d 'Compile the whole configuration and print every complaint'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay release completions man help" -f -a "status" -d 'How the node is, what was done and why, and how much room is left'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay release completions man help" -f -a "explain" -d 'Why each rule does what it does'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay release completions man help" -f -a "metrics" -d 'List every metric that a condition may use'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay release completions man help" -f -a "replay" -d 'Run recorded or hand-written samples through the rules, offline'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay release completions man help" -f -a "release" -d 'Undo now what is in force'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay release completions man help" -f -a "completions" -d 'Print a script that lets a shell complete these commands'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay release completions man help" -f -a "man" -d 'Print the manual page, for `man -l -`'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay release completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

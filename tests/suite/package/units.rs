@@ -1,0 +1,77 @@
+//! The unit files, by systemd's own opinion of them. Needs no systemd to be running.
+
+use std::fs;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::{file, text};
+
+/// Tenths of the exposure that `systemd-analyze security` counts; what is left, and why, is in docs/install.md.
+const MOST_EXPOSED: u32 = 20;
+
+fn analyze(arguments: &[&str]) -> (bool, String) {
+    let output = Command::new("systemd-analyze").args(arguments).output();
+    let output = output.unwrap_or_else(|error| panic!("systemd-analyze: {error}: run `apt-get install systemd`"));
+    let told = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    (output.status.success(), told.into_owned())
+}
+
+/// As shipped, but of programs that are there: `verify` looks for them.
+fn installed() -> (TempDir, String) {
+    let folder = TempDir::new().unwrap();
+    let binary = env!("CARGO_BIN_EXE_node-guardian");
+    let service = text("systemd/node-guardian.service").replace("/usr/bin/node-guardian", binary);
+    let path = folder.path().join("node-guardian.service");
+    fs::write(&path, service).unwrap();
+    fs::copy(file("systemd/guardian.slice"), folder.path().join("guardian.slice")).unwrap();
+    (folder, path.display().to_string())
+}
+
+fn setting<'a>(unit: &'a str, name: &str) -> Vec<&'a str> {
+    unit.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('=')).collect()
+}
+
+#[test]
+fn systemd_has_nothing_to_complain_about() {
+    let (folder, service) = installed();
+    let slice = folder.path().join("guardian.slice").display().to_string();
+    // The manual pages are not installed here.
+    let (sound, told) = analyze(&["verify", "--man=no", &slice, &service]);
+    assert!(sound && told.is_empty(), "{told}");
+}
+
+#[test]
+fn the_sandbox_is_tight() {
+    let (_folder, service) = installed();
+    let threshold = format!("--threshold={MOST_EXPOSED}");
+    let (tight, told) = analyze(&["security", "--no-pager", "--offline=yes", &threshold, &service]);
+    assert!(tight, "{told}");
+}
+
+#[test]
+fn a_start_checks_first_and_a_reload_too() {
+    let service = text("systemd/node-guardian.service");
+    let check = "/usr/bin/node-guardian check";
+    assert_eq!(setting(&service, "ExecStartPre"), [check]);
+    assert_eq!(setting(&service, "ExecReload")[0], check);
+    assert!(setting(&service, "ExecReload")[1].contains("kill -HUP"));
+}
+
+#[test]
+fn the_slice_protects_as_much_as_the_service_asks_for() {
+    let (service, slice) = (text("systemd/node-guardian.service"), text("systemd/guardian.slice"));
+    assert_eq!(setting(&service, "Slice"), ["guardian.slice"]);
+    assert_eq!(setting(&service, "MemoryMin"), setting(&slice, "MemoryMin"));
+}
+
+#[test]
+fn the_examples_compile() {
+    let mut seen = 0;
+    for example in fs::read_dir(file("packaging/examples")).unwrap() {
+        let source = node_guardian::config::Source { file: Some(example.unwrap().path()), ..Default::default() };
+        node_guardian::config::load(&source).unwrap_or_else(|complaints| panic!("{complaints}"));
+        seen += 1;
+    }
+    assert!(seen > 0);
+}
