@@ -6,7 +6,7 @@ use super::support::Node;
 fn anybody_may_ask_and_the_group_may_change() {
     let mut node = Node::installed();
     node.must("useradd -m stranger && useradd -m oncall && gpasswd -a oncall node-guardian");
-    assert!(node.must("runuser -u stranger -- node-guardian status").contains("normal"));
+    assert!(node.must("runuser -u stranger -- node-guardian status").contains("NORMAL"));
     let refused = node.run("runuser -u stranger -- node-guardian release");
     assert!(!refused.succeeded(), "{}", refused.text);
     assert!(refused.text.contains("group node-guardian"), "what to do is not said: {}", refused.text);

@@ -237,7 +237,8 @@ fn package() -> PathBuf {
     }
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/deb");
     let found = fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let packages = found.filter(|path| path.extension().is_some_and(|extension| extension == "deb"));
+    // The guest is always of the one kind, whatever else was built beside.
+    let packages = found.filter(|path| path.to_string_lossy().ends_with("_amd64.deb"));
     let newest = packages.max_by_key(|path| fs::metadata(path).and_then(|file| file.modified()).ok());
     newest.expect("no package in target/deb: run `make deb`, or `make vm-test`, which does")
 }
