@@ -113,6 +113,7 @@ fn guard(settings: Settings, warnings: &Complaints, source: Source) -> Result<()
     let workers = start_workers(opened.journal, &settings, &door)?;
 
     let sampler = Sampler::open(&settings.sampling);
+    tracing::info!("memory, CPU, pressure and tasks are judged {}", sampler.place());
     let triggers = Triggers::arm(&proc_root);
     blind_spots.extend(triggers.blind_spots().iter().cloned());
     let board = Arc::new(Board::new(first_snapshot(started, plan)));
