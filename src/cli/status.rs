@@ -25,7 +25,7 @@ pub fn run(args: &StatusArgs) -> u8 {
         Err(failure) => return failure.complain(),
     };
     if args.alive {
-        return client.get::<serde_json::Value>("/livez").map_or_else(|failure| failure.complain(), |_| 0);
+        return client.probe("/livez").map_or_else(|failure| failure.complain(), |()| 0);
     }
     loop {
         let code = match show(&client, args) {
