@@ -214,7 +214,11 @@ impl Gathered {
     fn warn_misspelt(&mut self, name: &str, value: &str) {
         let short = |name: &'static str| &name[PREFIX.len()..];
         let Some(rest) = name.strip_prefix(PREFIX) else { return };
-        let Some(near) = nearest(&rest.to_lowercase(), ["level", "dry_run", "http_listen", "memory_limit", "cpu_limit"]) else { return };
+        let Some(near) =
+            nearest(&rest.to_lowercase(), ["level", "dry_run", "http_listen", "memory_limit", "cpu_limit"])
+        else {
+            return;
+        };
         let Some(meant) = OVERRIDES.into_iter().find(|name| short(name).eq_ignore_ascii_case(near)) else { return };
         let place = Place { origin: self.origins.len(), span: 0..name.len() };
         self.origins.push(overriding("environment", format!("{name}={value}")));

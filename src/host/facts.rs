@@ -110,7 +110,12 @@ mod tests {
     #[test]
     fn this_machine_is_described() {
         let mount = Arc::new(Mount { name: "/".into(), source: "/dev/vda".into(), ..Mount::default() });
-        let facts = take_inventory(Path::new("/proc"), &Place::default(), &[mount], &[Speed { interface: "lo".into(), bits: 7 }]);
+        let facts = take_inventory(
+            Path::new("/proc"),
+            &Place::default(),
+            &[mount],
+            &[Speed { interface: "lo".into(), bits: 7 }],
+        );
         assert!(!facts.kernel.is_empty() && facts.cpus > 0 && facts.memory_bytes > 0 && facts.boot_unix_seconds > 0);
         assert_eq!(facts.disks[0].device, "/dev/vda");
         assert!(facts.interfaces.contains(&Interface { name: "lo".into(), speed_bits: Some(7) }), "{facts:?}");

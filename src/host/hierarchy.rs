@@ -116,7 +116,12 @@ mod tests {
         let found = found_again(&own, &tree.path().join("host"));
         assert_eq!(
             shown(found, &tree.path().join("host")),
-            ["kubepods.slice/kubepods-pod7.slice/cri-a.scope", "kubepods.slice/kubepods-pod7.slice", "kubepods.slice", ""]
+            [
+                "kubepods.slice/kubepods-pod7.slice/cri-a.scope",
+                "kubepods.slice/kubepods-pod7.slice",
+                "kubepods.slice",
+                ""
+            ]
         );
         assert_eq!(found_again(&tree.path().join("own"), &tree.path().join("host")), None);
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use node_guardian::config::settings::{Settings, Scope};
+use node_guardian::config::settings::{Scope, Settings};
 use node_guardian::config::{self, Source};
 use node_guardian::control::target::Target;
 use serde::Deserialize;
@@ -37,9 +37,10 @@ impl Manifest {
     /// A file of the config map behind a volume.
     fn file(&self, volume: &str, name: &str) -> String {
         let map = &self.volume(volume)["configMap"]["name"];
-        let found = self.documents.iter().find(|document| {
-            document["kind"] == "ConfigMap" && &document["metadata"]["name"] == map
-        });
+        let found = self
+            .documents
+            .iter()
+            .find(|document| document["kind"] == "ConfigMap" && &document["metadata"]["name"] == map);
         found.unwrap()["data"][name].as_str().unwrap().to_owned()
     }
 
@@ -105,7 +106,10 @@ fn is_sound(manifest: &Manifest) -> Settings {
         assert_eq!(probe["path"], if name == "readinessProbe" { "/readyz" } else { "/livez" }, "{name}");
     }
     let security = &guardian["securityContext"];
-    assert_eq!((&security["readOnlyRootFilesystem"], &security["allowPrivilegeEscalation"]), (&json!(true), &json!(false)));
+    assert_eq!(
+        (&security["readOnlyRootFilesystem"], &security["allowPrivilegeEscalation"]),
+        (&json!(true), &json!(false))
+    );
     assert_eq!(security["capabilities"]["drop"], json!(["ALL"]));
     assert_eq!(manifest.pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
     assert_eq!(manifest.pod["automountServiceAccountToken"], false);
@@ -130,8 +134,10 @@ fn the_sidecar_is_sound() {
     let manifest = Manifest::read("sidecar.yaml");
     let settings = is_sound(&manifest);
     assert_eq!(manifest.guardian["restartPolicy"], "Always");
-    assert_eq!((manifest.guardian["securityContext"].get("runAsUser"), manifest.pod["securityContext"].get("runAsNonRoot")),
-        (Some(&json!(65532)), Some(&json!(true))));
+    assert_eq!(
+        (manifest.guardian["securityContext"].get("runAsUser"), manifest.pod["securityContext"].get("runAsNonRoot")),
+        (Some(&json!(65532)), Some(&json!(true)))
+    );
     assert!(manifest.guardian["securityContext"]["capabilities"].get("add").is_none());
     let listen = settings.http.listen.unwrap();
     assert!(listen.ip().is_unspecified(), "the kubelet comes from outside");
