@@ -3,10 +3,11 @@
 CARGO ?= cargo
 ARGS ?=
 CASES ?= 20000
+IMAGE ?= node-guardian:latest
 TARGET = $(shell packaging/build-target)
 BINARY = $(or $(CARGO_TARGET_DIR),target)/$(if $(TARGET),$(TARGET)/)release/node-guardian
 
-.PHONY: help build run test vm-test bench lint fuzz clean
+.PHONY: help build run test vm-test bench lint fuzz image clean
 
 help:
 	@echo "make run     build for release and guard this machine (ARGS=\"--dry-run\" to look on only)"
@@ -14,6 +15,7 @@ help:
 	@echo "make vm-test build the package and test it on a real boot, in a virtual machine (root; installs qemu and mmdebstrap)"
 	@echo "make lint    format, clippy and documentation, as in CI"
 	@echo "make bench   the figures that this is judged by"
+	@echo "make image   a container image from scratch (IMAGE=$(IMAGE)), with podman, buildah or docker"
 	@echo "make fuzz    property tests with $(CASES) cases each (CASES=)"
 
 build:
@@ -33,6 +35,9 @@ vm-test: deb
 bench: build
 	packaging/install-test-tools bench
 	NODE_GUARDIAN_BINARY=$(BINARY) $(CARGO) bench --locked $(if $(TARGET),--target $(TARGET)) --bench daemon -- $(ARGS)
+
+image: build
+	packaging/container/build $(abspath $(BINARY)) $(IMAGE)
 
 lint:
 	$(CARGO) fmt --check
