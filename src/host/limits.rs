@@ -2,7 +2,7 @@
 //! readings, which stay where the cgroup has no limit: then the node's end is the one that comes first.
 //!
 //! Version 2: memory.{max,high,current,stat,events}, cpu.{max,stat}, pids.{max,current}. Version 1: memory.{limit_in_bytes,
-//! usage_in_bytes,stat,oom_control}, cpu.cfs_{quota,period}_us, cpuacct.usage, pids.{max,current}.
+//! usage_in_bytes,stat}, cpu.cfs_{quota,period}_us, cpuacct.usage, pids.{max,current}.
 
 use std::fs;
 use std::path::PathBuf;
@@ -181,13 +181,9 @@ impl Tasks {
     }
 }
 
-/// Counted since Linux 4.13 in version 1.
+/// Version 2 alone: the count of version 1 leaves out the cgroups below.
 fn kills(group: &Group) -> Option<Kept> {
-    let name = match group.version {
-        Version::Two => "memory.events",
-        Version::One => "memory.oom_control",
-    };
-    let path = group.folder.join(name);
+    let path = group.folder.join("memory.events");
     let counts = fs::read(&path).ok().and_then(|text| parse_kills(&text)).is_some();
     counts.then(|| Kept::new(path, Shape::Whole, "memory.oom_kills is unknown"))
 }
@@ -282,7 +278,7 @@ pub fn parse_reclaimable(bytes: &[u8]) -> Option<u64> {
     total.or(own)
 }
 
-/// Of memory.events and memory.oom_control.
+/// Of memory.events.
 #[must_use]
 pub fn parse_kills(bytes: &[u8]) -> Option<u64> {
     let line = lines(bytes).find_map(|line| line.strip_prefix(b"oom_kill "))?;
