@@ -5,10 +5,11 @@ ARGS ?=
 CASES ?= 20000
 # For `make deb`: any *-linux-musl target that `rustup target add` can get; no cross compiler is needed.
 DEB_TARGET ?= $(shell uname -m)-unknown-linux-musl
+IMAGE ?= node-guardian:latest
 TARGET = $(shell packaging/build-target)
 BINARY = $(or $(CARGO_TARGET_DIR),target)/$(if $(TARGET),$(TARGET)/)release/node-guardian
 
-.PHONY: help build run test vm-test bench lint fuzz deb clean
+.PHONY: help build run test vm-test bench lint fuzz deb image clean
 
 help:
 	@echo "make run     build for release and guard this machine (ARGS=\"--dry-run\" to look on only)"
@@ -17,6 +18,7 @@ help:
 	@echo "make lint    format, clippy and documentation, as in CI"
 	@echo "make bench   the figures that this is judged by"
 	@echo "make deb     target/deb/node-guardian_VERSION_ARCH.deb (DEB_TARGET=aarch64-unknown-linux-musl for arm64)"
+	@echo "make image   a container image from scratch (IMAGE=$(IMAGE)), with podman, buildah or docker"
 	@echo "make fuzz    property tests with $(CASES) cases each (CASES=)"
 
 build:
@@ -36,6 +38,9 @@ vm-test: deb
 bench: build
 	packaging/install-test-tools bench
 	NODE_GUARDIAN_BINARY=$(BINARY) $(CARGO) bench --locked $(if $(TARGET),--target $(TARGET)) --bench daemon -- $(ARGS)
+
+image: build
+	packaging/container/build $(abspath $(BINARY)) $(IMAGE)
 
 lint:
 	$(CARGO) fmt --check

@@ -111,13 +111,8 @@ fn main() {
 
 /// The best turn of each kind, in the order of [`NAMES`].
 pub fn measure_all() -> [Cost; 5] {
-    let settings = Sampling {
-        interval: Duration::from_secs(1),
-        fast_interval: Duration::from_millis(20),
-        mounts: None,
-        proc_root: "/proc".into(),
-        sys_root: "/sys".into(),
-    };
+    let settings =
+        Sampling { interval: Duration::from_secs(1), fast_interval: Duration::from_millis(20), ..Sampling::default() };
     let mut sampler = Sampler::open(&settings);
     let mut sample = Sample::default();
     let mut now = Moment::ORIGIN;

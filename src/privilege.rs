@@ -10,6 +10,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+use nix::sys::statvfs::{FsFlags, statvfs};
 
 use crate::status::BlindSpot;
 
@@ -80,6 +81,14 @@ fn has_capability(status: &str, bit: u32) -> bool {
     line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).is_some_and(|set| set >> bit & 1 == 1)
 }
 
+/// Where the kernel's knobs can be turned: a container is shown its node's /proc read-only, and has one of its own, of the
+/// same kernel.
+#[must_use]
+pub fn writable_proc(proc_root: &Path) -> &Path {
+    let read_only = statvfs(proc_root).is_ok_and(|found| found.flags().contains(FsFlags::ST_RDONLY));
+    if read_only { Path::new("/proc") } else { proc_root }
+}
+
 /// Leaves a score alone that protects as well already, as a unit's `OOMScoreAdjust=` does.
 #[must_use]
 pub fn protect_from_oom_killer(proc_root: &Path) -> Option<BlindSpot> {
@@ -142,6 +151,13 @@ mod tests {
             assert_eq!(protect_from_oom_killer(proc_root.path()), None);
             assert_eq!(fs::read_to_string(&path).unwrap(), after);
         }
+    }
+
+    #[test]
+    fn what_can_be_written_is_left_where_it_is() {
+        let proc_root = TempDir::new().unwrap();
+        assert_eq!(writable_proc(proc_root.path()), proc_root.path());
+        assert_eq!(writable_proc(Path::new("/nowhere")), Path::new("/nowhere"));
     }
 
     #[test]

@@ -73,7 +73,10 @@ struct Loop {
 
 impl Loop {
     fn new() -> Self {
-        let settings = Settings::default();
+        Self::of(Settings::default())
+    }
+
+    fn of(settings: Settings) -> Self {
         let plan = Arc::new(Plan::new(settings.policy));
         let mut out = Decisions::default();
         let board = Board::new(Snapshot {
@@ -168,4 +171,13 @@ fn a_thousand_samples_allocate_nothing() {
 #[test]
 fn a_thousand_ticks_allocate_nothing() {
     assert_eq!(in_a_thousand_ticks(), 0);
+}
+
+/// Whatever limits our own cgroup has here, their files are read.
+#[test]
+fn a_thousand_samples_of_a_cgroup_allocate_nothing() {
+    let mut usual = Settings::default();
+    usual.sampling.scope = node_guardian::config::settings::Scope::Container;
+    (usual.sampling.memory_limit, usual.sampling.cpu_limit) = (Some(64 << 20), Some(0.5));
+    assert_eq!(Loop::of(usual).steady(Loop::sample), 0);
 }

@@ -52,6 +52,7 @@ complete -c node-guardian -n "__fish_node_guardian_using_subcommand status" -l u
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand status" -l token-file -d 'Sent as bearer token with --url' -r -F
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand status" -l json -d 'For programs: JSON and nothing else'
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand status" -l watch -d 'Again every second, until interrupted'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand status" -l alive -d 'Say nothing; exit 0 if it ticks, in an emergency too: for health checks in containers, which have no curl'
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand status" -s h -l help -d 'Print help'
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand explain" -l socket -d 'The daemon\'s admin socket [default: /run/node-guardian/admin.sock]' -r -F
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand explain" -l url -d 'Asked where there is no socket [default: http://127.0.0.1:9977]' -r

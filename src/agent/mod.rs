@@ -287,6 +287,7 @@ impl Agent {
         }
         if settings.sampling != self.parts.settings.sampling {
             self.parts.sampler = Sampler::open(&settings.sampling);
+            tracing::info!("memory, CPU, pressure and tasks are judged {}", self.parts.sampler.place());
             self.pace = Pace::new(&settings.sampling);
             self.seen_blind_spots = None;
         }

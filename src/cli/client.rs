@@ -90,14 +90,24 @@ impl Client {
         self.ask(&Method::POST, path, body)
     }
 
-    fn ask<T: DeserializeOwned>(&self, method: &Method, path: &str, body: String) -> Result<T, Failure> {
-        let answer = self.runtime.block_on(self.first_answer(method, path, &body))?;
+    /// Whether the answer is a yes, whatever its words.
+    pub fn probe(&self, path: &str) -> Result<(), Failure> {
+        self.accepted(&Method::GET, path, "").map(drop)
+    }
+
+    fn accepted(&self, method: &Method, path: &str, body: &str) -> Result<Answer, Failure> {
+        let answer = self.runtime.block_on(self.first_answer(method, path, body))?;
         if answer.status >= 400 {
             let problem: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
             let detail = problem["detail"].as_str().unwrap_or("it did not say why");
             let before = answer.closed_before.map_or_else(String::new, |closed| format!("; {closed}"));
             return Err(Failure::Refused(format!("{method} {path} was refused ({}): {detail}{before}", answer.status)));
         }
+        Ok(answer)
+    }
+
+    fn ask<T: DeserializeOwned>(&self, method: &Method, path: &str, body: String) -> Result<T, Failure> {
+        let answer = self.accepted(method, path, &body)?;
         serde_json::from_slice(&answer.body).map_err(|error| {
             Failure::Refused(format!("the answer to {path} cannot be read ({error}); is that a node-guardian?"))
         })

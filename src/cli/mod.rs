@@ -108,6 +108,9 @@ pub struct StatusArgs {
     /// Again every second, until interrupted
     #[arg(long)]
     pub watch: bool,
+    /// Say nothing; exit 0 if it ticks, in an emergency too: for health checks in containers, which have no curl
+    #[arg(long, conflicts_with_all = ["json", "watch"])]
+    pub alive: bool,
 }
 
 #[derive(Debug, Args)]

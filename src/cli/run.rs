@@ -94,7 +94,7 @@ fn guard(settings: Settings, warnings: &Complaints, source: Source) -> Result<()
     logging::install(filter.as_deref()).map_err(|error| error.to_string())?;
     let proc_root = settings.sampling.proc_root.clone();
     let mut blind_spots: Vec<BlindSpot> =
-        [privilege::protect_from_oom_killer(&proc_root), privilege::lock_memory(&proc_root)]
+        [privilege::protect_from_oom_killer(privilege::writable_proc(&proc_root)), privilege::lock_memory(&proc_root)]
             .into_iter()
             .flatten()
             .collect();
@@ -113,7 +113,8 @@ fn guard(settings: Settings, warnings: &Complaints, source: Source) -> Result<()
     let workers = start_workers(opened.journal, &settings, &door)?;
 
     let sampler = Sampler::open(&settings.sampling);
-    let triggers = Triggers::arm(&proc_root);
+    tracing::info!("memory, CPU, pressure and tasks are judged {}", sampler.place());
+    let triggers = Triggers::arm(privilege::writable_proc(&proc_root));
     blind_spots.extend(triggers.blind_spots().iter().cloned());
     let board = Arc::new(Board::new(first_snapshot(started, plan)));
     let log = Arc::clone(events.log());

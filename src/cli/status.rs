@@ -24,6 +24,9 @@ pub fn run(args: &StatusArgs) -> u8 {
         Ok(client) => client,
         Err(failure) => return failure.complain(),
     };
+    if args.alive {
+        return client.probe("/livez").map_or_else(|failure| failure.complain(), |()| 0);
+    }
     loop {
         let code = match show(&client, args) {
             Ok((code, Reader::Listens)) => code,
@@ -118,6 +121,10 @@ impl Page {
             format!("version {}, level {}{dry}, up {}", status.version, status.level, duration(status.uptime_seconds));
         let facts = self.paint.paint(Tone::Faint, &facts);
         self.line(format_args!("{facts}"));
+        // On a node that needs no words.
+        if let Some(standing) = status.facts["standing"].as_str().filter(|_| !status.facts["container"].is_null()) {
+            self.folded(0, &format!("judged {standing}"));
+        }
         if status.tick == 0 {
             self.line(format_args!("no sample yet"));
         } else if age > STALE.max(3.0 * status.pace_seconds) {
@@ -324,6 +331,10 @@ mod tests {
             blind_spots: vec![BlindSpot { what: "/proc/pressure".into(), why: "this kernel has no PSI ".repeat(6) }],
             exhaustion_seconds: [("memory".to_owned(), 95.0)].into(),
             scale_hints: [("cpu".to_owned(), 0), ("memory".to_owned(), 1)].into(),
+            facts: serde_json::json!({
+                "container": "Podman",
+                "standing": "by the container (memory 512.0MiB, 1.5 CPUs), in a container (Podman): others are in it too",
+            }),
             ..Status::default()
         }
     }
@@ -334,6 +345,7 @@ mod tests {
         assert!(page.lines().all(|line| line.chars().count() <= WIDTH), "{page}");
         assert!(page.starts_with("web-3: EMERGENCY for 42s\n  because of memory-critical\n"), "{page}");
         for line in [
+            "judged by the container (memory 512.0MiB, 1.5 CPUs), in a container (Podman):",
             "  #7 throttle edge to 50% (owed) for 31s",
             "! memory.available_percent              7.1%  beyond 8.0% memory-critical",
             "  memory runs out in 1m 35s if it goes on like this",

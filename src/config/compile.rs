@@ -8,14 +8,24 @@ use super::complaint::Complaints;
 use super::controls::{self, warn_open_secret};
 use super::document::Node;
 use super::section::{Findings, Read, Section};
-use super::settings::{Control, Http, Sampling, Settings};
+use super::settings::{Control, Http, Sampling, Scope, Settings};
 use super::source::{Gathered, Source, gather};
 use super::{rules, value};
 use crate::policy::mitigation::Level;
 use crate::policy::rule::{Emergency, Policy};
 
 pub const TOP: &[&str] = &["level", "dry_run", "state_directory", "sampling", "http", "emergency", "control", "rule"];
-pub const SAMPLING: &[&str] = &["interval", "fast_interval", "mounts", "proc_root", "sys_root"];
+pub const SAMPLING: &[&str] = &[
+    "interval",
+    "fast_interval",
+    "mounts",
+    "proc_root",
+    "sys_root",
+    "scope",
+    "cgroup_root",
+    "memory_limit",
+    "cpu_limit",
+];
 pub const HTTP: &[&str] = &["listen", "socket", "token_file"];
 pub const EMERGENCY: &[&str] = &["hold", "hold_max", "release_interval"];
 
@@ -117,6 +127,10 @@ impl Default for Sampling {
             mounts: None,
             proc_root: PathBuf::from("/proc"),
             sys_root: PathBuf::from("/sys"),
+            scope: Scope::default(),
+            cgroup_root: None,
+            memory_limit: None,
+            cpu_limit: None,
         }
     }
 }
@@ -127,12 +141,17 @@ fn sampling(root: Section<'_>, findings: &mut Findings<'_>) -> Sampling {
     let pace = |key: &str, node: &Node| value::duration(key, node, 10 * MILLISECOND..=MINUTE);
     let fast = |key: &str, node: &Node| value::duration(key, node, MILLISECOND..=MINUTE);
     let mounts = |key: &str, node: &Node| value::list(key, node, value::path);
+    let scope = |key: &str, node: &Node| value::choice(key, node, &Scope::ALL, Scope::name);
     let sampling = Sampling {
         interval: section.get("interval", findings, pace).unwrap_or(usual.interval),
         fast_interval: section.get("fast_interval", findings, fast).unwrap_or(usual.fast_interval),
         mounts: section.get("mounts", findings, mounts),
         proc_root: section.get("proc_root", findings, value::path).unwrap_or(usual.proc_root),
         sys_root: section.get("sys_root", findings, value::path).unwrap_or(usual.sys_root),
+        scope: section.get("scope", findings, scope).unwrap_or_default(),
+        cgroup_root: section.get("cgroup_root", findings, value::path),
+        memory_limit: section.get("memory_limit", findings, value::size),
+        cpu_limit: section.get("cpu_limit", findings, value::cpus),
     };
     if sampling.fast_interval > sampling.interval {
         let message = "the fastest pace is slower than the calm one";

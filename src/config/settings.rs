@@ -31,6 +31,36 @@ pub struct Sampling {
     pub mounts: Option<Vec<PathBuf>>,
     pub proc_root: PathBuf,
     pub sys_root: PathBuf,
+    /// Whose memory, CPU, pressure and tasks are judged.
+    pub scope: Scope,
+    /// The node's tree of cgroups, where a container is shown it.
+    pub cgroup_root: Option<PathBuf>,
+    /// Bytes; counts with what the cgroup's files say, the smaller of both.
+    pub memory_limit: Option<u64>,
+    /// In CPUs, as `memory_limit`.
+    pub cpu_limit: Option<f64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Scope {
+    /// The container or the pod where we are in one and see more of it than ourselves, else the node.
+    #[default]
+    Auto,
+    Node,
+    Container,
+}
+
+impl Scope {
+    pub const ALL: [Scope; 3] = [Scope::Auto, Scope::Node, Scope::Container];
+
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Scope::Auto => "auto",
+            Scope::Node => "node",
+            Scope::Container => "container",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

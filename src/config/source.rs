@@ -24,7 +24,13 @@ pub const BUILT_IN: &str = include_str!("builtin.toml");
 pub const BUILT_IN_ORIGIN: usize = 0;
 
 const PREFIX: &str = "NODE_GUARDIAN_";
-const OVERRIDES: [&str; 3] = ["NODE_GUARDIAN_LEVEL", "NODE_GUARDIAN_DRY_RUN", "NODE_GUARDIAN_HTTP_LISTEN"];
+const OVERRIDES: [&str; 5] = [
+    "NODE_GUARDIAN_LEVEL",
+    "NODE_GUARDIAN_DRY_RUN",
+    "NODE_GUARDIAN_HTTP_LISTEN",
+    "NODE_GUARDIAN_MEMORY_LIMIT",
+    "NODE_GUARDIAN_CPU_LIMIT",
+];
 /// Set by systemd for `StateDirectory=` and `RuntimeDirectory=` (systemd.exec(5)).
 const DIRECTORIES: [&str; 2] = ["STATE_DIRECTORY", "RUNTIME_DIRECTORY"];
 
@@ -176,7 +182,11 @@ impl Gathered {
             let label = format!("{name}=");
             match name.as_str() {
                 // Set to nothing is how an environment file takes its word back.
-                "NODE_GUARDIAN_LEVEL" | "NODE_GUARDIAN_DRY_RUN" if value.is_empty() => {}
+                "NODE_GUARDIAN_LEVEL"
+                | "NODE_GUARDIAN_DRY_RUN"
+                | "NODE_GUARDIAN_MEMORY_LIMIT"
+                | "NODE_GUARDIAN_CPU_LIMIT"
+                    if value.is_empty() => {}
                 "NODE_GUARDIAN_LEVEL" => self.add_override("environment", &label, value, &["level"], text()),
                 "NODE_GUARDIAN_DRY_RUN" => {
                     let switch = match value {
@@ -189,6 +199,12 @@ impl Gathered {
                 "NODE_GUARDIAN_HTTP_LISTEN" => {
                     self.add_override("environment", &label, value, &["http", "listen"], text());
                 }
+                "NODE_GUARDIAN_MEMORY_LIMIT" => {
+                    self.add_override("environment", &label, value, &["sampling", "memory_limit"], text());
+                }
+                "NODE_GUARDIAN_CPU_LIMIT" => {
+                    self.add_override("environment", &label, value, &["sampling", "cpu_limit"], text());
+                }
                 other => self.warn_misspelt(other, value),
             }
         }
@@ -198,7 +214,11 @@ impl Gathered {
     fn warn_misspelt(&mut self, name: &str, value: &str) {
         let short = |name: &'static str| &name[PREFIX.len()..];
         let Some(rest) = name.strip_prefix(PREFIX) else { return };
-        let Some(near) = nearest(&rest.to_lowercase(), ["level", "dry_run", "http_listen"]) else { return };
+        let Some(near) =
+            nearest(&rest.to_lowercase(), ["level", "dry_run", "http_listen", "memory_limit", "cpu_limit"])
+        else {
+            return;
+        };
         let Some(meant) = OVERRIDES.into_iter().find(|name| short(name).eq_ignore_ascii_case(near)) else { return };
         let place = Place { origin: self.origins.len(), span: 0..name.len() };
         self.origins.push(overriding("environment", format!("{name}={value}")));

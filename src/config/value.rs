@@ -88,6 +88,47 @@ pub fn quantity(key: &str, node: &Node, example: &str) -> Read<Quantity> {
     }
 }
 
+/// Bytes; also a number without a unit, which is how Kubernetes' downward API writes them.
+pub fn size(key: &str, node: &Node) -> Read<u64> {
+    const EXAMPLE: &str = "512MiB";
+    let value = match &node.value {
+        Value::Integer(Some(bytes)) => *bytes as f64,
+        _ => match quantity(key, node, EXAMPLE)? {
+            Quantity { value, suffix: Suffix::Bytes | Suffix::None } => value,
+            _ => return refuse(format!("`{key}` is a size here"), format!("such as \"{EXAMPLE}\"")),
+        },
+    };
+    // A page: less than that is a slip of the pen.
+    if (4096.0..9e18).contains(&value) {
+        return Ok(value as u64);
+    }
+    refuse(format!("`{key}` is out of range"), format!("such as \"{EXAMPLE}\""))
+}
+
+/// A number of CPUs, whole or not, or Kubernetes' thousandths: `1.5`, `"1500m"`.
+pub fn cpus(key: &str, node: &Node) -> Read<f64> {
+    const HELP: &str = "such as \"1.5\" or \"1500m\"";
+    let value = match &node.value {
+        Value::Integer(Some(cpus)) => Some(*cpus as f64),
+        Value::Text(text) => match text.strip_suffix('m') {
+            Some(thousandths) => plain_number(thousandths).map(|thousandths| thousandths / 1000.0),
+            None => plain_number(text),
+        },
+        other => return refuse(format!("`{key}` is a number of CPUs in quotes, not {}", other.described()), HELP),
+    };
+    match value {
+        Some(cpus) if (0.001..=100_000.0).contains(&cpus) => Ok(cpus),
+        Some(_) => refuse(format!("`{key}` is out of range"), HELP),
+        None => refuse(format!("`{key}` is not a number of CPUs"), HELP),
+    }
+}
+
+/// Digits with a point or without; no sign, exponent or word.
+fn plain_number(text: &str) -> Option<f64> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    text.parse().ok().filter(|_| plain)
+}
+
 pub fn path(key: &str, node: &Node) -> Read<PathBuf> {
     let written = text(key, node, "/var/lib")?;
     if written.contains('\0') {

@@ -1,15 +1,18 @@
-//! Whether a CPU limit holds node-guardian back: cpu.stat of the nearest cgroup above or at our own that has one. Version
-//! 2, version 1 and the mixture of both. Where no cgroup on the way up counts periods, nothing can hold us back: 0 %.
+//! Whether a CPU limit holds us back: cpu.stat of the cgroup that counts, else of the nearest one above or at our own that
+//! counts periods. Where no cgroup on the way up does, nothing can hold us back: 0 %.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::counter::{Last, percent};
+use super::hierarchy::lineage;
 use super::kept::{Kept, Reader, Shape};
+use super::place::Group;
 use super::scan::{fields, lines};
 use crate::policy::metric::Metric;
 use crate::policy::moment::Moment;
 use crate::policy::sample::Sample;
 
+const STAT: &str = "cpu.stat";
 const WITHOUT: &str = "cpu.throttled_percent is unknown";
 
 #[derive(Debug)]
@@ -35,11 +38,12 @@ pub struct Raw {
 
 impl Cgroup {
     #[must_use]
-    pub fn new(proc_root: &Path, sys_root: &Path, reader: &mut Reader) -> Self {
+    pub fn new(proc_root: &Path, sys_root: &Path, judged: Option<&Group>, reader: &mut Reader) -> Self {
         let own = proc_root.join("self/cgroup");
-        let limit = match std::fs::read(&own) {
-            Ok(text) => find(&text, &sys_root.join("fs/cgroup")),
-            Err(_) => Limit::Unknown,
+        let limit = match (judged.and_then(|group| counted(&group.folder)), std::fs::read(&own)) {
+            (Some(limit), _) => limit,
+            (None, Ok(text)) => find(&text, &sys_root.join("fs/cgroup")),
+            (None, Err(_)) => Limit::Unknown,
         };
         if matches!(limit, Limit::Unknown) {
             reader.blind.note(&own.to_string_lossy(), &format!("our own cgroup cannot be found: {WITHOUT}"));
@@ -84,36 +88,16 @@ pub fn derive(before: &Raw, now: &Raw) -> Option<f64> {
 }
 
 fn find(own: &[u8], mounted: &Path) -> Limit {
-    let mut seen = false;
-    for (base, path) in places(own, mounted) {
-        for folder in path.ancestors() {
-            let file = base.join(folder).join("cpu.stat");
-            let Ok(text) = std::fs::read(&file) else { continue };
-            seen = true;
-            if parse(&text).is_some() {
-                return Limit::Counted(Kept::new(file, Shape::Whole, WITHOUT));
-            }
-        }
-    }
-    if seen { Limit::None } else { Limit::Unknown }
+    let Some(lineage) = lineage(own, mounted, "cpu") else { return Limit::Unknown };
+    let seen = lineage.folders.iter().any(|folder| folder.join(STAT).exists());
+    let found = lineage.folders.iter().find_map(|folder| counted(folder));
+    found.unwrap_or(if seen { Limit::None } else { Limit::Unknown })
 }
 
-/// Where the hierarchies that may limit CPU are mounted, and our path in each.
-fn places(own: &[u8], mounted: &Path) -> Vec<(PathBuf, PathBuf)> {
-    let mut places = Vec::new();
-    for line in lines(own).map(String::from_utf8_lossy) {
-        let mut parts = line.splitn(3, ':');
-        let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else { continue };
-        let bases: &[&str] = match controllers {
-            "" => &["", "unified"],
-            list if list.split(',').any(|name| name == "cpu") => &["cpu", "cpu,cpuacct"],
-            _ => continue,
-        };
-        // What lies outside of our namespace, `/../..`, is not to be climbed to.
-        let path = PathBuf::from(path.trim_start_matches('/').replace("..", "."));
-        places.extend(bases.iter().map(|base| (mounted.join(base), path.clone())));
-    }
-    places
+fn counted(folder: &Path) -> Option<Limit> {
+    let file = folder.join(STAT);
+    let counts = std::fs::read(&file).is_ok_and(|text| parse(&text).is_some());
+    counts.then(|| Limit::Counted(Kept::new(file, Shape::Whole, WITHOUT)))
 }
 
 #[cfg(test)]

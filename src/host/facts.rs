@@ -3,12 +3,15 @@
 //! Disks are those that are watched, from the mount table: sysinfo's own list asks all mounts in one go, and one that
 //! hangs would hang all.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 use sysinfo::{MemoryRefreshKind, Networks, RefreshKind, System};
 
+use super::cpu;
+use super::place::{Allowed, Judged, Place};
 use super::shared::{Mount, Speed};
 
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
@@ -17,11 +20,21 @@ pub struct Facts {
     pub kernel: String,
     pub os: String,
     pub boot_unix_seconds: u64,
+    /// Those of the node, whatever we may use of them.
     pub cpus: usize,
     pub memory_bytes: u64,
     pub swap_bytes: u64,
     pub disks: Vec<Disk>,
     pub interfaces: Vec<Interface>,
+    /// Who runs the container that the guardian is in.
+    pub container: Option<String>,
+    /// Whose memory, CPU, pressure and tasks are judged.
+    pub judged: Judged,
+    pub judged_why: &'static str,
+    /// Both for people, with the limits.
+    pub standing: String,
+    /// What those may use at most; `null` is the node's own end.
+    pub allowed: Allowed,
 }
 
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
@@ -41,7 +54,7 @@ pub struct Interface {
 
 /// Asks sysinfo about this machine; what it cannot tell stays empty.
 #[must_use]
-pub fn take_inventory(mounts: &[Arc<Mount>], speeds: &[Speed]) -> Facts {
+pub fn take_inventory(proc_root: &Path, place: &Place, mounts: &[Arc<Mount>], speeds: &[Speed]) -> Facts {
     let kind = RefreshKind::nothing().with_memory(MemoryRefreshKind::everything());
     let memory = System::new_with_specifics(kind).ok();
     Facts {
@@ -49,12 +62,24 @@ pub fn take_inventory(mounts: &[Arc<Mount>], speeds: &[Speed]) -> Facts {
         kernel: System::kernel_version().unwrap_or_default(),
         os: System::long_os_version().unwrap_or_default(),
         boot_unix_seconds: System::boot_time().unwrap_or_default(),
-        cpus: std::thread::available_parallelism().map_or(0, Into::into),
+        cpus: online(proc_root),
         memory_bytes: memory.as_ref().map_or(0, System::total_memory),
         swap_bytes: memory.as_ref().map_or(0, System::total_swap),
         disks: mounts.iter().map(|mount| disk(mount)).collect(),
         interfaces: interfaces(speeds),
+        container: place.container.clone(),
+        judged: place.judged,
+        judged_why: place.why,
+        standing: place.to_string(),
+        allowed: place.allowed(),
     }
+}
+
+/// What the standard library tells is what our own cgroup may use, in whole CPUs: second best.
+fn online(proc_root: &Path) -> usize {
+    let times = std::fs::read(proc_root.join("stat")).ok().and_then(|text| cpu::parse(&text));
+    let online = times.and_then(|times| usize::try_from(times.online).ok()).filter(|online| *online > 0);
+    online.unwrap_or_else(|| std::thread::available_parallelism().map_or(0, Into::into))
 }
 
 fn disk(mount: &Mount) -> Disk {
@@ -85,7 +110,12 @@ mod tests {
     #[test]
     fn this_machine_is_described() {
         let mount = Arc::new(Mount { name: "/".into(), source: "/dev/vda".into(), ..Mount::default() });
-        let facts = take_inventory(&[mount], &[Speed { interface: "lo".into(), bits: 7 }]);
+        let facts = take_inventory(
+            Path::new("/proc"),
+            &Place::default(),
+            &[mount],
+            &[Speed { interface: "lo".into(), bits: 7 }],
+        );
         assert!(!facts.kernel.is_empty() && facts.cpus > 0 && facts.memory_bytes > 0 && facts.boot_unix_seconds > 0);
         assert_eq!(facts.disks[0].device, "/dev/vda");
         assert!(facts.interfaces.contains(&Interface { name: "lo".into(), speed_bits: Some(7) }), "{facts:?}");

@@ -1,22 +1,27 @@
 //! The kernel's files to a `Sample`. Reads, parses, derives; never decides. Roots of /proc and /sys are arguments.
 //!
 //! A source has one file: what it keeps open, a pure parser of bytes, a pure derivation from two readings. In reading
-//! order: [`sampler`] asks the sources in turn; [`kept`] is how they read; [`scan`] and [`counter`] are what parsers and
+//! order: [`place`] settles whose readings
+//! count; [`sampler`] asks the sources in turn; [`kept`] is how they read; [`scan`] and [`counter`] are what parsers and
 //! derivations are made of; [`slow`] is the one thread for everything that may take its time.
 
 pub mod blind;
 pub mod cgroup;
+pub mod container;
 pub mod counter;
 pub mod cpu;
 pub mod diag;
 pub mod disk;
 pub mod facts;
 pub mod guardian;
+pub mod hierarchy;
 pub mod kept;
+pub mod limits;
 pub mod memory;
 pub mod mounts;
 pub mod network;
 pub mod paging;
+pub mod place;
 pub mod pressure;
 pub mod process;
 pub mod processes;

@@ -1,4 +1,4 @@
-//! Pressure stall information: /proc/pressure/{cpu,io,memory}. Kernels before 4.20, those booted without `psi=1` and some
+//! Pressure stall information: /proc/pressure/{cpu,io,memory}, or {cpu,io,memory}.pressure of the cgroup that counts. Kernels before 4.20, those booted without `psi=1` and some
 //! containers have none; cpu has no `full` line before 5.13.
 
 use std::path::Path;
@@ -35,8 +35,12 @@ pub struct Raw {
 
 impl Pressure {
     #[must_use]
-    pub fn new(proc_root: &Path) -> Self {
-        let kept = |name: &str, without| Kept::new(proc_root.join("pressure").join(name), Shape::Whole, without);
+    pub fn new(proc_root: &Path, cgroup: Option<&Path>) -> Self {
+        let path = |name: &str| match cgroup {
+            Some(folder) => folder.join(format!("{name}.pressure")),
+            None => proc_root.join("pressure").join(name),
+        };
+        let kept = |name: &str, without| Kept::new(path(name), Shape::Whole, without);
         Self {
             cpu: kept("cpu", "cpu.pressure is unknown; it needs Linux 4.20 and psi=1 on the kernel's command line"),
             io: kept("io", "disk.pressure is unknown; it needs Linux 4.20 and psi=1 on the kernel's command line"),

@@ -114,8 +114,8 @@ impl Worker {
             self.sockets = Due(now + (cost * DUMP_SHARE).clamp(DUMP_EVERY, DUMP_AT_LEAST_EVERY));
         }
         if self.inventory.take(now, INVENTORY_EVERY) {
-            let shared = &self.post.shared;
-            shared.facts.offer(take_inventory(&self.mounts, &shared.speeds.get()));
+            let Post { shared, sampling, place, .. } = &*self.post;
+            shared.facts.offer(take_inventory(&sampling.proc_root, place, &self.mounts, &shared.speeds.get()));
         }
         self.post.shared.blind.offer(self.blind.spots().to_vec());
         SPACE_EVERY.saturating_sub(now.elapsed())

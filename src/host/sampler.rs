@@ -14,9 +14,11 @@ use super::disk::Disks;
 use super::facts::Facts;
 use super::guardian::Guardian;
 use super::kept::Reader;
+use super::limits::{Limits, pressure_folder};
 use super::memory::Memory;
 use super::network::Network;
 use super::paging::Paging;
+use super::place::Place;
 use super::pressure::Pressure;
 use super::process::Processes;
 use super::shared::View;
@@ -51,6 +53,8 @@ pub struct Sampler {
     processes: Processes,
     cgroup: Cgroup,
     guardian: Guardian,
+    limits: Limits,
+    place: Arc<Place>,
     slow: Slow,
     rates_due: Moment,
     facts: View<Facts>,
@@ -69,18 +73,24 @@ impl Sampler {
     pub fn open_with(settings: &Sampling, probe: Probe) -> Self {
         let (proc_root, sys_root) = (settings.proc_root.as_path(), settings.sys_root.as_path());
         let mut reader = Reader::default();
+        let place = Arc::new(Place::find(settings));
+        if place.is_told_in_vain() {
+            reader.blind.note(TOLD, TOLD_IN_VAIN);
+        }
         Self {
             cpu: Cpu::new(proc_root),
             memory: Memory::new(proc_root),
             paging: Paging::new(proc_root),
-            pressure: Pressure::new(proc_root),
+            pressure: Pressure::new(proc_root, pressure_folder(&place).as_deref()),
             disks: Disks::new(proc_root),
             network: Network::new(proc_root),
             sockets: Sockets::new(proc_root),
             processes: Processes::new(proc_root),
-            cgroup: Cgroup::new(proc_root, sys_root, &mut reader),
+            cgroup: Cgroup::new(proc_root, sys_root, place.cpu.as_ref(), &mut reader),
             guardian: Guardian::new(proc_root),
-            slow: Slow::start(settings, probe),
+            limits: Limits::new(&place),
+            slow: Slow::start(settings, Arc::clone(&place), probe),
+            place,
             reader,
             rates_due: Moment::ORIGIN,
             facts: View::default(),
@@ -93,6 +103,7 @@ impl Sampler {
     pub fn sample(&mut self, now: Moment, scope: Scope, sample: &mut Sample) {
         sample.at = now;
         self.memory.sample(now, &mut self.reader, sample);
+        self.limits.sample_memory(now, scope, &mut self.reader, sample);
         if scope == Scope::Full {
             self.sample_levels(now, sample);
             if now >= self.rates_due {
@@ -100,6 +111,7 @@ impl Sampler {
                 self.sample_rates(now, sample);
             }
             self.sample_slow(sample);
+            self.limits.sample_tasks(now, &mut self.reader, sample);
         }
         self.gather_blind_spots();
     }
@@ -108,6 +120,12 @@ impl Sampler {
     #[must_use]
     pub fn blind_spots(&self) -> &Arc<Vec<BlindSpot>> {
         &self.blind
+    }
+
+    /// Whose readings count; settled when the sampler was opened.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     /// The latest inventory; empty until the first one is taken.
@@ -125,6 +143,7 @@ impl Sampler {
         let reader = &mut self.reader;
         self.cpu.sample(now, reader, sample);
         self.paging.sample(now, reader, sample);
+        self.limits.sample_rates(now, self.cpu.online(), reader, sample);
         self.disks.sample_rates(now, reader, sample);
         self.network.sample(now, reader, self.slow.shared(), sample);
         self.sockets.sample_rates(now, reader, self.slow.shared(), sample);
@@ -157,3 +176,6 @@ impl Sampler {
 }
 
 const SLOW: &str = "the slow thread";
+const TOLD: &str = "memory_limit and cpu_limit";
+const TOLD_IN_VAIN: &str = "no cgroup in sight says what is used of them, so the node is judged; see `scope` and \
+                            `cgroup_root` in [sampling]";

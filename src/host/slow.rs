@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+use super::place::Place;
 use super::round::Worker;
 use super::shared::Shared;
 use super::space::{self, Space};
@@ -51,6 +52,7 @@ pub struct Slow {
 pub struct Post {
     pub shared: Shared,
     pub sampling: Sampling,
+    pub place: Arc<Place>,
     pub probe: Probe,
     watch: Mutex<Watch>,
     started: Instant,
@@ -69,10 +71,11 @@ struct Watch {
 
 impl Slow {
     #[must_use]
-    pub fn start(sampling: &Sampling, probe: Probe) -> Self {
+    pub fn start(sampling: &Sampling, place: Arc<Place>, probe: Probe) -> Self {
         let post = Arc::new(Post {
             shared: Shared::default(),
             sampling: sampling.clone(),
+            place,
             probe,
             watch: Mutex::default(),
             started: Instant::now(),
@@ -187,13 +190,8 @@ mod tests {
     fn post(probe: Probe) -> Post {
         Post {
             shared: Shared::default(),
-            sampling: Sampling {
-                interval: Duration::from_secs(1),
-                fast_interval: Duration::from_millis(20),
-                mounts: None,
-                proc_root: "/proc".into(),
-                sys_root: "/sys".into(),
-            },
+            sampling: Sampling::default(),
+            place: Arc::default(),
             probe,
             watch: Mutex::default(),
             started: Instant::now(),

@@ -15,7 +15,7 @@ mod tests;
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -195,10 +195,16 @@ fn prepare(directory: &Path) -> io::Result<()> {
         let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
         File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
     }
-    if fs::metadata(directory)?.permissions().mode() & 0o077 != 0 {
-        fs::set_permissions(directory, Permissions::from_mode(0o700))?;
+    let found = fs::metadata(directory)?;
+    if found.permissions().mode() & 0o077 == 0 {
+        return Ok(());
     }
-    Ok(())
+    match fs::set_permissions(directory, Permissions::from_mode(0o700)) {
+        // A volume of a container: root's, and open to the user that the container runs as. Nobody else gets there, and
+        // the files in it are ours alone.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && found.uid() == 0 => Ok(()),
+        outcome => outcome,
+    }
 }
 
 /// A file is not safe before its name is.

@@ -201,6 +201,32 @@ fn environment_and_command_line_override_the_files() {
     assert_eq!((settings.policy.level, settings.policy.dry_run), (Level::Maximum, true));
 }
 
+/// Kubernetes' downward API gives bytes, and thousandths of a CPU; `cpu.max` and people have other ways.
+#[test]
+fn limits_are_read_as_kubernetes_and_people_write_them() {
+    let etc = Etc::new();
+    etc.write("config.toml", "[sampling]\nmemory_limit = \"1GiB\"\ncpu_limit = 2\n");
+    let limits = |pairs: &[(&str, &str)]| {
+        let sampling = load(&Source { environment: environment(pairs), ..etc.source() }).sampling;
+        (sampling.memory_limit, sampling.cpu_limit)
+    };
+    assert_eq!(limits(&[]), (Some(1 << 30), Some(2.0)));
+    assert_eq!(limits(&[("NODE_GUARDIAN_MEMORY_LIMIT", ""), ("NODE_GUARDIAN_CPU_LIMIT", "")]), limits(&[]));
+    let told = [("NODE_GUARDIAN_MEMORY_LIMIT", "536870912"), ("NODE_GUARDIAN_CPU_LIMIT", "1500m")];
+    assert_eq!(limits(&told), (Some(512 << 20), Some(1.5)));
+    assert_eq!(limits(&[("NODE_GUARDIAN_CPU_LIMIT", "0.25")]).1, Some(0.25));
+    for (name, nonsense) in [
+        ("NODE_GUARDIAN_MEMORY_LIMIT", "12"),
+        ("NODE_GUARDIAN_MEMORY_LIMIT", "50%"),
+        ("NODE_GUARDIAN_CPU_LIMIT", "0m"),
+        ("NODE_GUARDIAN_CPU_LIMIT", "many"),
+        ("NODE_GUARDIAN_CPU_LIMIT", "1e3"),
+    ] {
+        let environment = environment(&[(name, nonsense)]);
+        assert!(config::load(&Source { environment, ..etc.source() }).is_err(), "{name}={nonsense}");
+    }
+}
+
 #[test]
 fn a_mistake_outside_files_is_shown_as_it_was_given() {
     let mut source = Etc::new().source();

@@ -11,6 +11,7 @@ mod haproxy;
 mod host;
 mod http;
 mod journal;
+mod kubernetes;
 mod package;
 mod policy;
 mod redis;

@@ -9,5 +9,6 @@ mod guard;
 mod manager;
 mod reload;
 mod servers;
+mod sidecar;
 mod stop;
 mod unprivileged;

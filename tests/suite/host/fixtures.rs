@@ -1,5 +1,5 @@
 //! Trees of /proc and /sys as several kernels write them. A tree is sampled, the files in `next` are written over it, and
-//! a second later it is sampled again; the outcome is `expected.txt`, line by line.
+//! a second later it is sampled again; the outcome is `expected.txt`, line by line (`UPDATE_EXPECTED=1` writes it anew).
 
 use std::fmt::Write;
 use std::fs;
@@ -17,7 +17,7 @@ use super::{at, sample_until, sampling};
 
 const GIB: u64 = 1 << 30;
 
-fn fixtures() -> PathBuf {
+pub fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
 }
 
@@ -32,7 +32,7 @@ fn answer(point: &Path) -> Result<Space, Errno> {
     }
 }
 
-fn copy_over(from: &Path, to: &Path) {
+pub fn copy_over(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
         let target = to.join(entry.file_name());
@@ -98,7 +98,11 @@ fn sampled(kernel: &str) -> String {
 
 fn as_expected(kernel: &str) {
     let found = sampled(kernel);
-    let expected = fs::read_to_string(fixtures().join(kernel).join("expected.txt")).unwrap_or_default();
+    let file = fixtures().join(kernel).join("expected.txt");
+    if std::env::var_os("UPDATE_EXPECTED").is_some() {
+        fs::write(&file, &found).unwrap();
+    }
+    let expected = fs::read_to_string(&file).unwrap_or_default();
     assert!(found == expected, "{kernel} gives\n{found}\nwhere expected.txt has\n{expected}");
 }
 
@@ -125,4 +129,34 @@ fn linux_6_has_everything() {
 #[test]
 fn a_container_sees_a_part_of_proc() {
     as_expected("container");
+}
+
+#[test]
+fn a_container_with_limits_is_judged_by_them() {
+    as_expected("container-limited");
+}
+
+#[test]
+fn a_limited_container_of_version_1() {
+    as_expected("container-v1");
+}
+
+#[test]
+fn a_service_in_a_container_is_judged_by_the_limit_above_it() {
+    as_expected("container-nested");
+}
+
+#[test]
+fn without_limits_the_nodes_end_comes_first() {
+    as_expected("container-unlimited");
+}
+
+#[test]
+fn a_container_of_its_own_says_nothing_about_others() {
+    as_expected("container-alone");
+}
+
+#[test]
+fn a_services_own_limits_are_not_the_nodes() {
+    as_expected("node-service");
 }

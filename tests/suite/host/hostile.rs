@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use node_guardian::host::{
-    cgroup, cpu, diag, disk, guardian, memory, mounts, network, paging, pressure, process, sockets,
+    cgroup, cpu, diag, disk, guardian, limits, memory, mounts, network, paging, pressure, process, sockets,
 };
 use proptest::prelude::*;
 
@@ -33,6 +33,11 @@ fn digest(before: &[u8], now: &[u8]) {
     if let (Some(before), Some(now)) = (cgroup::parse(before), cgroup::parse(now)) {
         numbers.push(cgroup::derive(&before, &now));
     }
+    numbers.push(limits::parse_cpu_max(now).flatten());
+    if let (Some(Some(used)), Some(spare)) = (limits::parse_limit(before), limits::parse_reclaimable(now)) {
+        numbers.push(Some(limits::available(1e9, used, spare)));
+    }
+    std::hint::black_box((limits::parse_quota(now), limits::parse_usage(now), limits::parse_kills(now)));
     digest_disks(before, now, &mut numbers);
     digest_interfaces(before, now, &mut numbers);
     std::hint::black_box((paging::parse(now), process::parse_files(now), guardian::parse(now)));
@@ -74,7 +79,7 @@ fn real() -> Vec<Vec<u8>> {
         }
     }
     let mut files = Vec::new();
-    for tree in ["kernel-3.2", "kernel-4.19", "kernel-6.x", "container"] {
+    for tree in ["kernel-3.2", "kernel-4.19", "kernel-6.x", "container", "container-nested", "container-v1"] {
         collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(tree), &mut files);
     }
     files.sort();

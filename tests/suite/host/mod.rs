@@ -1,9 +1,10 @@
-//! Sampling: trees of several kernels, this machine, hostile content, hung disks.
+//! Sampling: trees of several kernels and containers, this machine, hostile content, hung disks.
 
 mod fixtures;
 mod hostile;
 mod hung;
 mod live;
+mod pod;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -20,9 +21,9 @@ fn sampling(proc_root: impl Into<PathBuf>, sys_root: impl Into<PathBuf>) -> Samp
     Sampling {
         interval: Duration::from_secs(1),
         fast_interval: Duration::from_millis(20),
-        mounts: None,
         proc_root: proc_root.into(),
         sys_root: sys_root.into(),
+        ..Sampling::default()
     }
 }
 
