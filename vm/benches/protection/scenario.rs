@@ -1,9 +1,9 @@
 //! The attacks: what each needs of the guest, and who comes from outside.
 
 /// Seconds of calm before, of attack, and of watching afterwards.
-pub const WARM_UP: u64 = 3;
-pub const ATTACK: u64 = 16;
-pub const AFTERMATH: u64 = 8;
+pub const WARM_UP: u64 = 2;
+pub const ATTACK: u64 = 15;
+pub const AFTERMATH: u64 = 7;
 
 pub struct Scenario {
     pub name: &'static str,
@@ -42,8 +42,8 @@ pub const ALL: [Scenario; 11] = [
         disk_iops: Some(400),
         crowd: None,
     },
-    outside("flood", "700 connections from 40 addresses ask for ordinary pages and come again at once", 700, "/page"),
-    outside("surge", "350 users ask for reports, each 2 MiB and 12 ms of CPU in the shop; they wait a second when told", 350, "/report"),
+    outside("flood", "320 connections from 40 addresses ask for ordinary pages and come again at once", 320, "/page"),
+    outside("surge", "180 users, within 8 s, ask for reports that hold 5 MiB for 8 s; they wait a second when told", 180, "/report"),
 ];
 
 pub fn find(name: &str) -> Result<&'static Scenario, String> {

@@ -1,6 +1,7 @@
 //! Who was ended, by whom, and when the guard first did something: from the service manager and the journal.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::shell;
 use crate::Outcome;
@@ -10,7 +11,8 @@ use crate::tool::Tool;
 const TOWN: [&str; 3] = ["shop", "haproxy", "redis-server"];
 const KEPT: usize = 12;
 
-pub fn tell(tool: &Tool, attacked: f64, record: &mut Record) -> Outcome {
+/// `attack` is from when to when, in seconds since 1970; what ends later was ended by this benchmark.
+pub fn tell(tool: &Tool, attack: Range<f64>, record: &mut Record) -> Outcome {
     for unit in TOWN {
         let shown = shell::must(&format!("systemctl show -P NRestarts -P ActiveState {unit}"))?;
         let restarts = shown.lines().next().and_then(|text| text.parse().ok()).unwrap_or(0);
@@ -19,13 +21,13 @@ pub fn tell(tool: &Tool, attacked: f64, record: &mut Record) -> Outcome {
             record.protected_ended.insert(unit.to_owned(), restarts + down);
         }
     }
-    let lines = journal(attacked)?;
+    let lines = journal(attack.start)?;
     if !tool.unit.is_empty() {
         let own: Vec<&(f64, String)> = lines.iter().filter(|(_, line)| by_guard(tool, line)).collect();
-        record.first_action_s = own.first().map(|(time, _)| time - attacked);
-        record.actions = own.iter().take(KEPT).map(|(time, line)| format!("{:.2} {line}", time - attacked)).collect();
+        record.first_action_s = own.first().map(|(time, _)| time - attack.start);
+        record.actions = own.iter().take(KEPT).map(|(time, line)| format!("{:.2} {line}", time - attack.start)).collect();
     }
-    record.others_ended = others(&lines);
+    record.others_ended = others(&lines, attack.end);
     Ok(())
 }
 
@@ -46,14 +48,14 @@ fn by_guard(tool: &Tool, line: &str) -> bool {
 
 /// The kernel names each process that its OOM killer ended; the manager each unit's main process; the swarm's master each
 /// of its workers. One end may be told by two of them: the manager's is left out where another counts.
-fn others(lines: &[(f64, String)]) -> BTreeMap<String, u32> {
+fn others(lines: &[(f64, String)], until: f64) -> BTreeMap<String, u32> {
     let mut ended = BTreeMap::new();
     let mut count = |name: &str| {
         if !TOWN.contains(&name) {
             *ended.entry(name.to_owned()).or_insert(0) += 1;
         }
     };
-    for (_, line) in lines {
+    for (_, line) in lines.iter().filter(|(time, _)| *time < until) {
         if line.contains("worker ended by") {
             count("worker");
         } else if line.contains("Main process exited, code=killed") {

@@ -12,7 +12,7 @@ use nix::sys::time::TimeVal;
 
 use crate::Outcome;
 
-const PATIENCE: i64 = 10;
+const PATIENCE: i64 = 20;
 
 pub fn come(users: &str, path: &str, seconds: &str) -> Outcome {
     let users: u32 = users.parse().map_err(|_| "users: a number")?;
@@ -22,8 +22,9 @@ pub fn come(users: &str, path: &str, seconds: &str) -> Outcome {
     thread::scope(|scope| {
         for user in 0..users {
             let visit = move || {
-                // Everybody is there within two seconds.
-                thread::sleep(Duration::from_millis(u64::from(user) * 2_000 / u64::from(users)));
+                // A flood is there within two seconds; word of an offer takes longer to go round.
+                let all_there = if people { 8_000 } else { 2_000 };
+                thread::sleep(Duration::from_millis(u64::from(user) * all_there / u64::from(users)));
                 while Instant::now() < end {
                     let answered = ask(user, path).is_ok_and(|answer| answer.starts_with(b"HTTP/1.1 200"));
                     thread::sleep(Duration::from_millis(match (people, answered) {

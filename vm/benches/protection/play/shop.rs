@@ -17,10 +17,10 @@ pub const LISTEN: &str = "127.0.0.1:8000";
 const RECORDS: &str = "/var/lib/shop/orders";
 const REDIS: &str = "/run/redis/redis-server.sock";
 const HELD: usize = 145 << 20;
-const REPORT: usize = 2 << 20;
-/// Values in the cache: 80 MB.
-pub const KEYS: u64 = 5_000;
-pub const VALUE: usize = 16 << 10;
+const REPORT: usize = 5 << 20;
+/// What the cache holds: 48 MiB.
+const KEYS: u64 = 760;
+const VALUE: usize = 64 << 10;
 
 struct Shop {
     /// The catalogue: each request reads a few pages of it, so that a part that was swapped out is felt.
@@ -72,16 +72,15 @@ impl Shop {
         self.browse(number);
         match path {
             "/checkout" => {
-                burn(Duration::from_millis(3));
+                burn(Duration::from_millis(2));
                 (&self.orders).write_all(format!("order {number:>10} {:->180}\n", "").as_bytes())?;
                 self.orders.sync_data()?;
             }
             "/report" => {
                 let mut report = vec![0; REPORT];
                 touch(&mut report);
-                burn(Duration::from_millis(12));
-                thread::sleep(Duration::from_millis(500));
-                touch(&mut report);
+                burn(Duration::from_millis(5));
+                thread::sleep(Duration::from_secs(8));
             }
             _ => burn(Duration::from_millis(4)),
         }
@@ -145,12 +144,12 @@ pub fn stock() -> Outcome {
     let fill = || -> std::io::Result<()> {
         let mut stream = UnixStream::connect(REDIS)?;
         let value = "x".repeat(VALUE);
-        for first in (0..KEYS).step_by(100) {
-            let commands: String = (first..first + 100)
+        for first in (0..KEYS).step_by(20) {
+            let commands: String = (first..first + 20)
                 .map(|key| format!("*3\r\n$3\r\nSET\r\n${}\r\nkey{key}\r\n${VALUE}\r\n{value}\r\n", format!("key{key}").len()))
                 .collect();
             stream.write_all(commands.as_bytes())?;
-            stream.read_exact(&mut [0; 500])?;
+            stream.read_exact(&mut [0; 100])?;
         }
         Ok(())
     };
