@@ -40,7 +40,7 @@ const BOOT: Duration = Duration::from_secs(240);
 /// A working KVM boots in two seconds; one that cannot run a guest never does.
 const BOOT_BY_KVM: Duration = Duration::from_secs(30);
 /// So that the last units have started, and nothing of what was done is still to be written.
-const SETTLE: &str = "systemctl is-system-running --wait; sync; echo 3 >/proc/sys/vm/drop_caches; sleep 2";
+const SETTLE: &str = "systemctl is-system-running --wait; sync; sleep 2";
 
 impl Machine {
     /// A fresh guest, up and answering; nothing that an earlier one did is left in it.

@@ -2,10 +2,13 @@
 
 use std::env;
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use node_guardian_vm::Machine;
+use node_guardian_vm::{Error, Guest, Machine};
 
 use crate::guest;
 use crate::record::{self, Record};
@@ -13,8 +16,12 @@ use crate::scenario::{self, Scenario};
 use crate::tool::{self, NODE_GUARDIAN, Tool};
 use crate::{Outcome, table};
 
-const USAGE: &str = "usage: protection [--tool NAME]… [--scenario NAME]… [--runs N] [--results FILE] [--fresh] [--table]";
+const USAGE: &str =
+    "usage: protection [--tool NAME]… [--scenario NAME]… [--runs N] [--results FILE] [--fresh] [--table]";
 const PATIENCE: Duration = Duration::from_secs(240);
+/// Each guest has one processor.
+const AT_A_TIME: usize = 2;
+const PROGRAM: &str = "/root/protection";
 
 struct Wanted {
     tools: Vec<&'static Tool>,
@@ -38,8 +45,7 @@ pub fn run(words: &[&str]) -> Outcome {
 }
 
 fn wanted(words: &[&str]) -> Outcome<Wanted> {
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    let results = target.join("protection/results.jsonl");
+    let results = target().join("protection/results.jsonl");
     let mut wanted = Wanted { tools: vec![], scenarios: vec![], runs: 3, results, fresh: false, table: false };
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
@@ -63,80 +69,125 @@ fn wanted(words: &[&str]) -> Outcome<Wanted> {
     Ok(wanted)
 }
 
-/// The guards take turns within a scenario, so that what else the machine does meanwhile hits all of them. How many failed.
+/// The guards take turns within a scenario, so that what else the machine does meanwhile hits all of them, and each run of
+/// all comes before the next, so that an early end leaves a whole table. How many failed.
 fn measure(wanted: &Wanted) -> Outcome<usize> {
     if let Some(folder) = wanted.results.parent() {
         fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     }
+    let missing = missing(wanted)?;
+    for tool in &wanted.tools {
+        if missing.iter().any(|job| job.tool.name == tool.name) {
+            eprintln!("setting up {}", tool.name);
+            start(tool, &Machine { cpus: 1, ..Machine::default() })?;
+        }
+    }
+    let (started, next, failed) = (Instant::now(), AtomicUsize::new(0), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| {
+                while let Some(job) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(why) = job.perform(&wanted.results) {
+                        failed.fetch_add(1, Ordering::Relaxed);
+                        eprintln!("{} failed: {why}", job.name());
+                    }
+                    let (done, minutes) = (next.load(Ordering::Relaxed), started.elapsed().as_secs() / 60);
+                    eprintln!("[{minutes} min, {} of {} begun]", done.min(missing.len()), missing.len());
+                }
+            });
+        }
+    });
+    Ok(failed.into_inner())
+}
+
+struct Job {
+    scenario: &'static Scenario,
+    tool: &'static Tool,
+    run: u32,
+}
+
+fn missing(wanted: &Wanted) -> Outcome<Vec<Job>> {
     let have = record::read(&wanted.results)?;
     let mut missing = Vec::new();
-    for scenario in &wanted.scenarios {
-        for run in 1..=wanted.runs {
-            let of_run = wanted.tools.iter().map(|tool| (*scenario, run, *tool));
-            missing.extend(of_run.filter(|(_, _, tool)| !have.iter().any(|record| record.is(tool.name, scenario.name, run))));
+    for run in 1..=wanted.runs {
+        for scenario in &wanted.scenarios {
+            let jobs = wanted.tools.iter().map(|tool| Job { scenario, tool, run });
+            missing.extend(jobs.filter(|job| !have.iter().any(|record| record.is(job.tool.name, scenario.name, run))));
         }
     }
-    let (start, mut failed) = (Instant::now(), 0);
-    for (number, (scenario, run, tool)) in missing.iter().enumerate() {
-        let minutes = start.elapsed().as_secs() / 60;
-        eprintln!("[{minutes} min, {} of {}] {} run {run}: {}", number + 1, missing.len(), scenario.name, tool.name);
-        match one(scenario, tool) {
-            Ok(record) => {
-                let record = Record { run: *run, ..record };
-                eprintln!(
-                    "    {} of {} answered, p99 {:.0} ms, outage {:.1} s, ended {:?} {:?}, left {:?}",
-                    record.answered, record.asked, record.p99_ms, record.outage_ms / 1000.0, record.protected_ended,
-                    record.others_ended, record.left_behind
-                );
-                record::append(&wanted.results, &record)?;
-            }
-            Err(why) => {
-                failed += 1;
-                eprintln!("    failed: {why}");
-            }
-        }
+    Ok(missing)
+}
+
+impl Job {
+    fn name(&self) -> String {
+        format!("{} run {}: {}", self.scenario.name, self.run, self.tool.name)
     }
-    Ok(failed)
+
+    fn perform(&self, results: &Path) -> Outcome {
+        let record = Record { run: self.run, ..one(self.scenario, self.tool)? };
+        eprintln!(
+            "{}: {} of {} answered, p99 {:.0} ms, outage {:.1} s, ended {:?} {:?}, left {:?}",
+            self.name(),
+            record.answered,
+            record.asked,
+            record.p99_ms,
+            record.outage_ms / 1000.0,
+            record.protected_ended,
+            record.others_ended,
+            record.left_behind
+        );
+        record::append(results, &record)
+    }
 }
 
 fn one(scenario: &Scenario, tool: &Tool) -> Outcome<Record> {
-    let machine = Machine { memory_mib: 1024, cpus: 2, swap_mib: scenario.swap_mib, disk_iops: scenario.disk_iops };
-    let run = || -> node_guardian_vm::Result<Outcome<Record>> {
-        let mut guest = machine.start()?;
-        guest.put(&program(), "/root/protection")?;
-        if tool.name == NODE_GUARDIAN {
-            match package() {
-                Some(package) => guest.put(&package, guest::PACKAGE)?,
-                None => guest.put(&daemon(), guest::PROGRAM)?,
-            }
+    let machine = Machine { memory_mib: 1024, cpus: 1, swap_mib: scenario.swap_mib, disk_iops: scenario.disk_iops };
+    let mut guest = start(tool, &machine)?;
+    let measured = guest.run(&format!("{PROGRAM} guest {} {}", tool.name, scenario.name), PATIENCE);
+    let measured = measured.map_err(|error| error.to_string())?;
+    if !measured.succeeded() {
+        return Err(format!("status {}: {}", measured.status, measured.text.trim()));
+    }
+    let result = guest.get(guest::RESULT).map_err(|error| error.to_string())?;
+    serde_json::from_slice(&result).map_err(|error| error.to_string())
+}
+
+/// With the town built and the guard set up, which is done once and saved.
+fn start(tool: &Tool, machine: &Machine) -> Outcome<Guest> {
+    let own = tool.name == NODE_GUARDIAN;
+    let mut hash = DefaultHasher::new();
+    for file in [Some(program()), own.then(package).transpose()?].into_iter().flatten() {
+        fs::read(&file).map_err(|error| format!("{}: {error}", file.display()))?.hash(&mut hash);
+    }
+    let name = format!("{:016x}", hash.finish());
+    let prepared = machine.start_prepared(&format!("town-{}", tool.name), &name, |mut guest| {
+        guest.put(&program(), PROGRAM)?;
+        if own {
+            guest.put(&package().map_err(Error::new)?, guest::PACKAGE)?;
         }
-        let done = guest.run(&format!("/root/protection guest {} {}", tool.name, scenario.name), PATIENCE)?;
-        if !done.succeeded() {
-            return Ok(Err(format!("status {}: {}", done.status, done.text.trim())));
-        }
-        let result = guest.get(guest::RESULT)?;
-        Ok(serde_json::from_slice(&result).map_err(|error| error.to_string()))
-    };
-    run().map_err(|error| error.to_string())?
+        guest.must(&format!("{PROGRAM} guest {}", tool.name))?;
+        Ok(guest)
+    });
+    prepared.map_err(|error| error.to_string())
+}
+
+/// Absolute, since cargo starts benchmarks in the folder of their package.
+fn target() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+    root.join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }
 
 fn program() -> PathBuf {
     env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"))
 }
 
-/// `NODE_GUARDIAN_DEB`, or the newest that `make deb` has left.
-fn package() -> Option<PathBuf> {
+/// `NODE_GUARDIAN_DEB`, or the newest for the guest that `make deb` has left.
+fn package() -> Outcome<PathBuf> {
     if let Some(named) = env::var_os("NODE_GUARDIAN_DEB") {
-        return Some(PathBuf::from(named));
+        return Ok(PathBuf::from(named));
     }
-    let mut found: Vec<PathBuf> = fs::read_dir("target/deb").ok()?.flatten().map(|entry| entry.path()).collect();
-    found.retain(|path| path.extension().is_some_and(|extension| extension == "deb"));
-    found.sort_by_key(|path| path.metadata().and_then(|data| data.modified()).ok());
-    found.pop()
-}
-
-/// `NODE_GUARDIAN_BINARY`, or where a release build for musl is.
-fn daemon() -> PathBuf {
-    let built = Path::new("target/x86_64-unknown-linux-musl/release/node-guardian");
-    env::var_os("NODE_GUARDIAN_BINARY").map_or_else(|| built.to_path_buf(), PathBuf::from)
+    let folder = fs::read_dir(target().join("deb")).into_iter().flatten().flatten().map(|entry| entry.path());
+    let packages = folder.filter(|path| path.to_string_lossy().ends_with("_amd64.deb"));
+    let newest = packages.max_by_key(|path| path.metadata().and_then(|data| data.modified()).ok());
+    newest.ok_or_else(|| "no package in target/deb: run `make deb`".to_owned())
 }

@@ -21,6 +21,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match words[..] {
+        ["guest", tool] => guest::prepare(tool),
         ["guest", tool, scenario] => guest::run(tool, scenario),
         ["shop"] => play::shop::serve(),
         ["crowd", users, path, seconds] => play::crowd::come(users, path, seconds),

@@ -2,8 +2,8 @@
 
 /// Seconds of calm before, of attack, and of watching afterwards.
 pub const WARM_UP: u64 = 2;
-pub const ATTACK: u64 = 15;
-pub const AFTERMATH: u64 = 7;
+pub const ATTACK: u64 = 12;
+pub const AFTERMATH: u64 = 6;
 
 pub struct Scenario {
     pub name: &'static str,
@@ -43,10 +43,17 @@ pub const ALL: [Scenario; 11] = [
         crowd: None,
     },
     outside("flood", "320 connections from 40 addresses ask for ordinary pages and come again at once", 320, "/page"),
-    outside("surge", "180 users, within 8 s, ask for reports that hold 5 MiB for 8 s; they wait a second when told", 180, "/report"),
+    outside(
+        "surge",
+        "180 users, within 8 s, ask for reports that hold 5 MiB for 8 s; they wait a second when told",
+        180,
+        "/report",
+    ),
 ];
 
 pub fn find(name: &str) -> Result<&'static Scenario, String> {
     let known = || ALL.iter().map(|scenario| scenario.name).collect::<Vec<_>>().join(", ");
-    ALL.iter().find(|scenario| scenario.name == name).ok_or_else(|| format!("no scenario {name:?}; there are {}", known()))
+    ALL.iter()
+        .find(|scenario| scenario.name == name)
+        .ok_or_else(|| format!("no scenario {name:?}; there are {}", known()))
 }

@@ -10,7 +10,9 @@ pub fn print(records: &[Record]) {
             continue;
         }
         println!("\n**{}**: {}\n", scenario.name, scenario.about);
-        println!("| guard | answered | p50 | p99 | longest outage | service ended | others ended | first action | guard CPU | guard memory | left behind |");
+        println!(
+            "| guard | answered | p50 | p99 | longest outage | service ended | others ended | first action | guard CPU | guard memory | left behind |"
+        );
         println!("|---|---|---|---|---|---|---|---|---|---|---|");
         for tool in &tool::ALL {
             let runs: Vec<&Record> = of_scenario.iter().copied().filter(|record| record.tool == tool.name).collect();

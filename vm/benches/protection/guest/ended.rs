@@ -25,7 +25,8 @@ pub fn tell(tool: &Tool, attack: Range<f64>, record: &mut Record) -> Outcome {
     if !tool.unit.is_empty() {
         let own: Vec<&(f64, String)> = lines.iter().filter(|(_, line)| by_guard(tool, line)).collect();
         record.first_action_s = own.first().map(|(time, _)| time - attack.start);
-        record.actions = own.iter().take(KEPT).map(|(time, line)| format!("{:.2} {line}", time - attack.start)).collect();
+        record.actions =
+            own.iter().take(KEPT).map(|(time, line)| format!("{:.2} {line}", time - attack.start)).collect();
     }
     record.others_ended = others(&lines, attack.end);
     Ok(())

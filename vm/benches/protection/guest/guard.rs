@@ -10,15 +10,11 @@ use super::{shell, town};
 use crate::Outcome;
 use crate::tool::{NODE_GUARDIAN, Tool};
 
-/// Where the host has put it: the package, or the program alone.
+/// Where the host has put it.
 pub const PACKAGE: &str = "/root/node-guardian.deb";
-pub const PROGRAM: &str = "/root/node-guardian";
-const UNIT: &str = "[Service]\nType=notify\nNotifyAccess=main\nExecStart=/root/node-guardian run\nStateDirectory=node-guardian\nRuntimeDirectory=node-guardian\nLimitMEMLOCK=infinity\nOOMScoreAdjust=-900\nRestart=always\n";
 
-pub fn start(tool: &Tool) -> Outcome {
-    if tool.unit.is_empty() {
-        return Ok(());
-    }
+/// Its package and its settings; done once for all runs.
+pub fn set_up(tool: &Tool) -> Outcome {
     if tool.name == NODE_GUARDIAN {
         install()?;
     }
@@ -28,20 +24,32 @@ pub fn start(tool: &Tool) -> Outcome {
     for command in tool.prepare {
         shell::must(command)?;
     }
+    if tool.unit.is_empty() { Ok(()) } else { start(tool).and_then(|()| stop(tool)) }
+}
+
+fn stop(tool: &Tool) -> Outcome {
+    shell::must(&format!("systemctl stop {}", tool.unit)).map(drop)
+}
+
+pub fn start(tool: &Tool) -> Outcome {
+    if tool.unit.is_empty() {
+        return Ok(());
+    }
     // Takes the emulated guest seconds, so only where a unit that is loaded already has got a new setting.
-    let reload = if tool.files.iter().any(|(path, _)| path.contains(".d/")) { "systemctl daemon-reload &&" } else { "" };
-    let started = shell::must(&format!("{reload} systemctl restart {0} && sleep 1 && systemctl is-active {0}", tool.unit));
+    let reload =
+        if tool.files.iter().any(|(path, _)| path.contains(".d/")) { "systemctl daemon-reload &&" } else { "" };
+    let started =
+        shell::must(&format!("{reload} systemctl restart {0} && sleep 1 && systemctl is-active {0}", tool.unit));
     started.map(drop).map_err(|why| {
         let journal = shell::run(&format!("journalctl -u {} -n 20 -o cat --no-pager", tool.unit)).map(|(_, text)| text);
         format!("{why}\n{}", journal.unwrap_or_default())
     })
 }
 
+/// With the groups that its installation guide asks for.
 fn install() -> Outcome {
-    if fs::exists(PACKAGE).unwrap_or(false) {
-        return shell::must(&format!("dpkg -i {PACKAGE}")).map(drop);
-    }
-    town::write("/etc/systemd/system/node-guardian.service", UNIT)
+    let command = format!("dpkg -i {PACKAGE} && gpasswd -a node-guardian haproxy && gpasswd -a node-guardian redis");
+    shell::must(&command).map(drop)
 }
 
 /// Watches the guard's cgroup, which also counts what it starts.
@@ -84,7 +92,8 @@ fn follow(group: &str, stop: &AtomicBool) -> (f64, f64) {
 /// Seconds of CPU time.
 fn cpu(group: &str) -> f64 {
     let text = fs::read_to_string(format!("{group}/cpu.stat")).unwrap_or_default();
-    let microseconds = text.lines().find_map(|line| line.strip_prefix("usage_usec ")).and_then(|text| text.parse().ok());
+    let microseconds =
+        text.lines().find_map(|line| line.strip_prefix("usage_usec ")).and_then(|text| text.parse().ok());
     microseconds.unwrap_or(0.0) / 1e6
 }
 

@@ -62,14 +62,16 @@ fn haproxy(found: &mut Inventory) {
         }
     }
     for line in ask("show table ng_lease").lines().filter(|line| line.contains("key=")) {
-        let words: Vec<&str> = line.split_whitespace().filter(|word| word.contains('=') && !word.starts_with("exp")).collect();
+        let words: Vec<&str> =
+            line.split_whitespace().filter(|word| word.contains('=') && !word.starts_with("exp")).collect();
         found.insert(format!("haproxy lease {}", words.join(" ")), "in force".to_owned());
     }
 }
 
 fn redis(found: &mut Inventory) {
     for name in ["maxmemory", "maxmemory-policy"] {
-        let answer = talk("/run/redis/redis-server.sock", &format!("CONFIG GET {name}\r\n"), "\r\n").unwrap_or_default();
+        let answer =
+            talk("/run/redis/redis-server.sock", &format!("CONFIG GET {name}\r\n"), "\r\n").unwrap_or_default();
         found.insert(format!("redis {name}"), answer.lines().last().unwrap_or_default().to_owned());
     }
 }

@@ -15,12 +15,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sys::mman::{MlockAllFlags, mlockall};
 
+use crate::Outcome;
 use crate::record::Record;
 use crate::scenario::{self, AFTERMATH, ATTACK, Scenario, WARM_UP};
 use crate::tool::{self, Tool};
-use crate::Outcome;
 
-pub use guard::{PACKAGE, PROGRAM};
+pub use guard::PACKAGE;
 
 pub const RESULT: &str = "/run/town/result.json";
 /// How long one that undoes what it did is given to have done so.
@@ -28,12 +28,18 @@ const RECOVERY: Duration = Duration::from_secs(75);
 /// The others only need the town to answer again: it does not while a service is being started again.
 const SETTLED: Duration = Duration::from_secs(AFTERMATH + 5);
 
+/// Once for all runs of a guard.
+pub fn prepare(tool: &str) -> Outcome {
+    town::build()?;
+    guard::set_up(tool::find(tool)?)
+}
+
 pub fn run(tool: &str, scenario: &str) -> Outcome {
     let (tool, scenario) = (tool::find(tool)?, scenario::find(scenario)?);
     let begun = Instant::now();
     let tell = |what: &str| eprintln!("{:6.1} s: {what}", begun.elapsed().as_secs_f64());
-    town::build(scenario)?;
-    tell("the town is built");
+    town::arm(scenario)?;
+    tell("the town answers");
     guard::start(tool)?;
     tell("the guard is there");
     stand_aside()?;

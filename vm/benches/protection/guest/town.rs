@@ -35,25 +35,37 @@ fn crowd(users: u32, path: &str) -> String {
 
 const SHOP: &str = "[Unit]\nAfter=redis-server.service\n[Service]\nExecStart=/opt/town/shop shop\nUser=www-data\nSupplementaryGroups=redis\nStateDirectory=shop\nLimitNOFILE=65536\nRestart=always\nRestartSec=1\n";
 
-pub fn build(scenario: &Scenario) -> Outcome {
+/// What is there before anybody attacks; the same for all.
+pub fn build() -> Outcome {
     install()?;
     write("/etc/haproxy/haproxy.cfg", include_str!("../config/haproxy.cfg"))?;
     write("/etc/redis/redis.conf", include_str!("../config/redis.conf"))?;
     write("/etc/systemd/system/shop.service", SHOP)?;
-    write("/etc/systemd/system/job.service", &job(scenario))?;
-    if let Some((users, path)) = scenario.crowd {
-        write("/etc/systemd/system/crowd.service", &crowd(users, path))?;
-    }
     // A Debian node gives its slices no weights unless somebody asks; the guest's agent did.
-    shell::must("systemctl set-property --runtime agent.slice CPUWeight=; systemctl set-property --runtime guest-agent.service CPUWeight=; true")?;
+    shell::must(
+        "systemctl set-property --runtime agent.slice CPUWeight=; systemctl set-property --runtime guest-agent.service CPUWeight=; true",
+    )?;
     shell::must("systemctl start redis-server shop haproxy")?;
     shop::stock()?;
-    let patience = Instant::now() + Duration::from_secs(20);
+    await_answer()
+}
+
+fn await_answer() -> Outcome {
+    let patience = Instant::now() + Duration::from_secs(60);
     while !client::answers() {
         if Instant::now() > patience {
             return Err(format!("the town does not answer: {}", shell::run("curl -si 127.0.0.1:8080/checkout")?.1));
         }
         thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
+pub fn arm(scenario: &Scenario) -> Outcome {
+    await_answer()?;
+    write("/etc/systemd/system/job.service", &job(scenario))?;
+    if let Some((users, path)) = scenario.crowd {
+        write("/etc/systemd/system/crowd.service", &crowd(users, path))?;
     }
     Ok(())
 }

@@ -142,7 +142,11 @@ fn fill() -> Outcome {
             number += 1;
             if number % 50 == 0 {
                 // What was deleted under it does not come back by itself: the job goes on in the next file.
-                file = OpenOptions::new().append(true).create(true).open(spool()?.join("export")).map_err(|error| error.to_string())?;
+                file = OpenOptions::new()
+                    .append(true)
+                    .create(true)
+                    .open(spool()?.join("export"))
+                    .map_err(|error| error.to_string())?;
             }
         }
     }
@@ -166,7 +170,8 @@ fn write(direct: usize, synced: usize, end: Instant) -> Outcome {
 }
 
 fn straight(path: &Path, end: Instant) -> std::io::Result<()> {
-    let file = OpenOptions::new().write(true).create(true).truncate(false).custom_flags(OFlag::O_DIRECT.bits()).open(path)?;
+    let file =
+        OpenOptions::new().write(true).create(true).truncate(false).custom_flags(OFlag::O_DIRECT.bits()).open(path)?;
     let memory = vec![0u8; (64 << 10) + 4096];
     let aligned = memory.as_ptr().align_offset(4096);
     for block in (0u64..64).cycle() {

@@ -146,7 +146,9 @@ pub fn stock() -> Outcome {
         let value = "x".repeat(VALUE);
         for first in (0..KEYS).step_by(20) {
             let commands: String = (first..first + 20)
-                .map(|key| format!("*3\r\n$3\r\nSET\r\n${}\r\nkey{key}\r\n${VALUE}\r\n{value}\r\n", format!("key{key}").len()))
+                .map(|key| {
+                    format!("*3\r\n$3\r\nSET\r\n${}\r\nkey{key}\r\n${VALUE}\r\n{value}\r\n", format!("key{key}").len())
+                })
                 .collect();
             stream.write_all(commands.as_bytes())?;
             stream.read_exact(&mut [0; 100])?;
