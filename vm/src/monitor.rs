@@ -67,7 +67,7 @@ impl Monitor {
     pub fn slow_disks(&mut self, operations_per_second: u32) -> Result<()> {
         for id in ["root", "swap"] {
             let most = u64::from(operations_per_second);
-            let arguments = json!({ "id": id, "group": "disks", "bps": most * 65_536, "bps_rd": 0, "bps_wr": 0,
+            let arguments = json!({ "device": id, "group": "disks", "bps": most * 65_536, "bps_rd": 0, "bps_wr": 0,
                 "iops": most, "iops_rd": 0, "iops_wr": 0 });
             self.ask("block_set_io_throttle", &arguments)?;
         }

@@ -1,9 +1,9 @@
 //! The attacks: what each needs of the guest, and who comes from outside.
 
 /// Seconds of calm before, of attack, and of watching afterwards.
-pub const WARM_UP: u64 = 2;
-pub const ATTACK: u64 = 12;
-pub const AFTERMATH: u64 = 6;
+pub const WARM_UP: u64 = 1;
+pub const ATTACK: u64 = 10;
+pub const AFTERMATH: u64 = 5;
 
 pub struct Scenario {
     pub name: &'static str,
@@ -42,11 +42,16 @@ pub const ALL: [Scenario; 11] = [
         disk_iops: Some(400),
         crowd: None,
     },
-    outside("flood", "320 connections from 40 addresses ask for ordinary pages and come again at once", 320, "/page"),
+    outside(
+        "flood",
+        "360 connections from 40 addresses, within 4 s, ask for pages that take 4 s, and come again 3 s after any answer",
+        360,
+        "/page",
+    ),
     outside(
         "surge",
-        "180 users, within 8 s, ask for reports that hold 5 MiB for 8 s; they wait a second when told",
-        180,
+        "90 users, within 6 s, ask for reports that hold 8 MiB for 8 s; they wait a second when told",
+        90,
         "/report",
     ),
 ];

@@ -43,6 +43,8 @@ pub fn run(tool: &str, scenario: &str) -> Outcome {
     guard::start(tool)?;
     tell("the guard is there");
     stand_aside()?;
+    town::await_calm()?;
+    tell("all is calm");
     let record = measure(tool, scenario)?;
     tell("measured");
     let text = serde_json::to_string(&record).map_err(|error| error.to_string())?;

@@ -1,5 +1,5 @@
 //! Clients from outside: each of them asks, waits for the answer and comes again, from one of 40 addresses. Those that ask
-//! for reports are people: they wait a second after being turned away and a moment after an answer. The others come at once.
+//! for reports are people: they wait a second after being turned away and a moment after an answer. The others come again after three.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -22,15 +22,15 @@ pub fn come(users: &str, path: &str, seconds: &str) -> Outcome {
     thread::scope(|scope| {
         for user in 0..users {
             let visit = move || {
-                // A flood is there within two seconds; word of an offer takes longer to go round.
-                let all_there = if people { 8_000 } else { 2_000 };
+                // A flood is there sooner; word of an offer takes longer to go round.
+                let all_there = if people { 6_000 } else { 4_000 };
                 thread::sleep(Duration::from_millis(u64::from(user) * all_there / u64::from(users)));
                 while Instant::now() < end {
                     let answered = ask(user, path).is_ok_and(|answer| answer.starts_with(b"HTTP/1.1 200"));
                     thread::sleep(Duration::from_millis(match (people, answered) {
                         (true, true) => 200,
                         (true, false) => 1_000,
-                        (false, _) => 0,
+                        (false, _) => 3_000,
                     }));
                 }
             };
