@@ -28,8 +28,8 @@ const fn outside(name: &'static str, about: &'static str, users: u32, path: &'st
 
 pub const ALL: [Scenario; 11] = [
     plain("runaway", "one process takes memory as fast as it can, and is started again a second after its end"),
-    plain("leak", "one process takes 60 MiB/s, no swap"),
-    swapping("leak-swap", "one process takes 60 MiB/s, 512 MiB of swap on a disk of 400 operations/s"),
+    plain("leak", "one process takes 120 MiB/s, no swap"),
+    swapping("leak-swap", "one process takes 120 MiB/s, 512 MiB of swap on a disk of 400 operations/s"),
     plain("swarm", "14 workers of one service leak 6 MiB/s each up to 90 MiB, no swap; ended ones are replaced"),
     swapping("swarm-swap", "the same with 512 MiB of swap on a disk of 400 operations/s"),
     plain("cpu", "a job computes with 16 threads"),

@@ -55,7 +55,10 @@ pub const ALL: [Tool; 7] = [
     Tool {
         name: "oomd",
         unit: "oomd.service",
-        files: &[("/etc/oomd/oomd.json", file!("oomd.json")), ("/etc/default/oomd", "DAEMON_OPTS=\"--interval 1\"\n")],
+        files: &[
+            ("/etc/oomd/oomd.json", file!("oomd.json")),
+            ("/etc/default/oomd", "DAEMON_OPTS=\"--config /etc/oomd/oomd.json --interval 1\"\n"),
+        ],
         prepare: &[
             "python3 -c 'import os; [os.setxattr(\"/sys/fs/cgroup/system.slice/%s.service\" % s, \"trusted.oomd_avoid\", b\"1\") for s in (\"shop\", \"haproxy\", \"redis-server\", \"dbus\", \"systemd-journald\")]'",
         ],

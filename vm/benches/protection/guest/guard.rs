@@ -38,8 +38,10 @@ pub fn start(tool: &Tool) -> Outcome {
     // Takes the emulated guest seconds, so only where a unit that is loaded already has got a new setting.
     let reload =
         if tool.files.iter().any(|(path, _)| path.contains(".d/")) { "systemctl daemon-reload &&" } else { "" };
-    let started =
-        shell::must(&format!("{reload} systemctl restart {0} && sleep 1 && systemctl is-active {0}", tool.unit));
+    let started = shell::must(&format!(
+        "{reload} systemctl restart {0} && sleep 1 && [ \"$(systemctl show -P ActiveState -P NRestarts {0} | tr '\\n' ' ')\" = '0 active ' ]",
+        tool.unit
+    ));
     started.map(drop).map_err(|why| {
         let journal = shell::run(&format!("journalctl -u {} -n 20 -o cat --no-pager", tool.unit)).map(|(_, text)| text);
         format!("{why}\n{}", journal.unwrap_or_default())

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::num::NonZeroUsize;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
@@ -10,13 +11,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FallocateFlags, OFlag, fallocate};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, wait, waitpid};
 use nix::unistd::{ForkResult, Pid, alarm, fork};
 
-use super::{burn, touch};
+use super::burn;
 use crate::Outcome;
 
 const MIB: usize = 1 << 20;
+/// MiB.
+const PIECE: usize = 2;
 /// Where jobs leave their files; also what a script that cleans up would look at.
 const SPOOL: &str = "/var/tmp/job";
 
@@ -26,7 +30,7 @@ pub fn run(scenario: &str, seconds: &str) -> Outcome {
     let end = Instant::now() + Duration::from_secs(u64::from(seconds));
     match scenario {
         "runaway" => leak(4096, 2048),
-        "leak" | "leak-swap" => leak(60, 2048),
+        "leak" | "leak-swap" => leak(120, 2048),
         "swarm" | "swarm-swap" => swarm(14),
         "cpu" => cpu(16, end),
         "fork" => storm(300, end),
@@ -36,18 +40,18 @@ pub fn run(scenario: &str, seconds: &str) -> Outcome {
     }
 }
 
-/// Takes `rate` MiB/s up to `most`, and keeps it.
+/// Takes `rate` MiB/s up to `most`, and keeps it. The kernel fills each piece at once: page by page, the faults of an
+/// emulated processor would set the pace.
 fn leak(rate: usize, most: usize) -> Outcome {
     let start = Instant::now();
-    let mut taken = Vec::new();
-    while taken.len() < most {
-        if start.elapsed().as_secs_f64() * (rate as f64) < taken.len() as f64 {
-            thread::sleep(Duration::from_millis(2));
-            continue;
-        }
-        let mut piece = vec![0; MIB];
-        touch(&mut piece);
-        taken.push(piece);
+    for piece in 0..most.div_ceil(PIECE) {
+        let due = (piece * PIECE) as f64 / rate as f64;
+        thread::sleep(Duration::from_secs_f64((due - start.elapsed().as_secs_f64()).max(0.0)));
+        let length = NonZeroUsize::new(PIECE * MIB).ok_or("no length")?;
+        let how = MapFlags::MAP_PRIVATE | MapFlags::MAP_POPULATE;
+        // SAFETY: new memory at an address of the kernel's choice, to which nobody ever refers.
+        unsafe { mmap_anonymous(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, how) }
+            .map_err(|error| format!("memory: {error}"))?;
     }
     rest()
 }
