@@ -59,6 +59,9 @@ impl Channel {
         let sent = self.stream.get_mut().write_all(&data);
         sent.map_err(Error::while_doing("sending to the guest"))?;
         let (head, answer) = self.hear(patience)?;
+        if head.ready {
+            return Err(Error::new(format!("the guest, or its agent, was restarted during {request:?}")));
+        }
         match head.error {
             Some(why) => Err(Error::new(format!("the guest could not do {request:?}: {why}"))),
             None => Ok((head, answer)),
