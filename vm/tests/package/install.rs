@@ -58,7 +58,7 @@ fn an_upgrade_keeps_what_the_operator_wrote_and_puts_back_what_was_in_force() {
     let before = node.main_pid();
     node.must(
         "cd /root && dpkg-deb -R node-guardian.deb tree && sed -i 's/^Version: .*/Version: 99.0/' tree/DEBIAN/control && \
-         dpkg-deb -b tree newer.deb && apt-get install -y /root/newer.deb </dev/null",
+         dpkg-deb -Znone -b tree newer.deb && apt-get install -y /root/newer.deb </dev/null",
     );
     assert_ne!(node.main_pid(), before, "the new version does not run");
     assert!(node.must("cat /etc/node-guardian/config.toml").contains("[rule.short-of-memory]"));

@@ -134,7 +134,7 @@ impl Node {
     }
 
     pub fn run(&mut self, command: &str) -> Output {
-        self.guest().run(command, Duration::from_secs(120)).expect("a guest that answers")
+        self.guest().run(command, Duration::from_secs(300)).expect("a guest that answers")
     }
 
     /// Waits until the command succeeds.
