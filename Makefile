@@ -36,7 +36,7 @@ test:
 vm-test: deb
 	$(CARGO) test --locked -p node-guardian-vm -- --test-threads=2
 
-# 231 runs, two at a time, each in a guest of one processor that comes before whatever else the machine does. When it is
+# 231 runs, two at a time, each in a guest of two processors that comes before whatever else the machine does. When it is
 # interrupted it goes on where it was. ARGS="--scenario surge --runs 1" makes less of it, ARGS=--table shows what there is.
 vm-bench: deb
 	nice -n -20 $(CARGO) bench --locked $(if $(TARGET),--target $(TARGET)) -p node-guardian-vm --bench protection -- $(ARGS)

@@ -1,5 +1,5 @@
 //! `completions` and `man`: texts that are made from the command line by the tests and kept in packaging/generated, so
-//! that their makers, with 0.2 MB of code, are not part of the daemon.
+//! that their makers are not part of the daemon, whose memory is locked, code and all. The texts themselves cost 52 kB.
 
 use clap::ValueEnum;
 
