@@ -5,7 +5,7 @@ use super::controls::Declared;
 use super::origin::Place;
 use super::section::{Findings, Section};
 use super::source::BUILT_IN_ORIGIN;
-use super::steps::{Placed, is_undeclared_flush};
+use super::steps::Placed;
 use crate::policy::condition::{Comparison, Expression, Function, Operand};
 use crate::policy::metric::Metric;
 use crate::policy::mitigation::Level;
@@ -86,7 +86,7 @@ pub fn declarations(ladder: &[Placed], controls: &[Declared], findings: &mut Fin
     for (step, place) in ladder {
         let on = |declared: &&Declared| declared.name == step.mitigation.control;
         let target = controls.iter().find(on).and_then(|declared| declared.target.as_ref());
-        if target.is_some_and(|target| is_undeclared_flush(target, step.mitigation.verb)) {
+        if target.is_some_and(|target| target.place().is_undeclared(step.mitigation.verb)) {
             let message = "nothing in this Redis is declared to be a cache, so this step is refused";
             let help = "declare cache_only = true at the control, or flush_pattern = \"cache:*\"";
             findings.warning(place, message, help);

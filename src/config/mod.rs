@@ -49,14 +49,14 @@ pub const fn example() -> &'static str {
 /// Every table with the keys that it may have; the example must show each of them.
 #[must_use]
 pub fn schema() -> Vec<(&'static str, Vec<&'static str>)> {
-    vec![
+    let tables = [
         ("", compile::TOP.to_vec()),
         ("sampling", compile::SAMPLING.to_vec()),
         ("http", compile::HTTP.to_vec()),
         ("emergency", compile::EMERGENCY.to_vec()),
         ("control", controls::KINDS.to_vec()),
-        ("control.haproxy", controls::HAPROXY.to_vec()),
-        ("control.redis", controls::REDIS.to_vec()),
         ("rule", rules::RULE.to_vec()),
-    ]
+    ];
+    let kinds = controls::KEYS.iter().map(|(table, keys)| (*table, keys.to_vec()));
+    tables.into_iter().chain(kinds).collect()
 }

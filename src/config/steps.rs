@@ -34,7 +34,7 @@ pub fn read(node: &Node, controls: &[Declared]) -> Read<Vec<Placed>> {
     let verb = verb(table).map_err(|found| faults.extend(found)).ok();
     let settle = keep(&mut faults, settle(table));
     let amount = verb.and_then(|verb| {
-        let read = if pauses(verb, table, controls) { pause(table) } else { amount(verb, table) };
+        let read = if is_all_or_nothing(verb, table, controls) { whole(verb, table) } else { amount(verb, table) };
         keep(&mut faults, read)
     });
     let named = verb.and_then(|verb| keep(&mut faults, named(verb, table, controls)));
@@ -88,23 +88,27 @@ fn at(faults: Vec<Fault>, node: &Node) -> Vec<Fault> {
     faults.into_iter().map(|fault| fault.at(&node.place)).collect()
 }
 
-/// Whether this is a throttle of nothing but Redis: that one can pause all writes or none.
-fn pauses(verb: Verb, table: &Table, controls: &[Declared]) -> bool {
+/// Whether what this names knows no share for this verb: it does it wholly or not.
+fn is_all_or_nothing(verb: Verb, table: &Table, controls: &[Declared]) -> bool {
     let Some(Value::Text(name)) = table.get(verb.name()).map(|entry| &entry.node.value) else { return false };
-    let is_redis = |declared: &Declared| *declared.name == **name && matches!(declared.target, Some(Target::Redis(_)));
-    verb == Verb::Throttle && (name == "redis.*" || controls.iter().any(is_redis))
+    let named = |declared: &&Declared| match name.strip_suffix(".*") {
+        Some(kind) => declared.target.as_ref().is_some_and(|target| target.kind() == kind),
+        None => *declared.name == **name,
+    };
+    let mut targets = controls.iter().filter(named).filter_map(|declared| declared.target.as_ref()).peekable();
+    targets.peek().is_some() && targets.all(|target| target.place().is_all_or_nothing(verb))
 }
 
-fn pause(table: &Table) -> Read<Amount> {
+fn whole(verb: Verb, table: &Table) -> Read<Amount> {
     let mut faults = Vec::new();
     if let Some(entry) = table.get("share") {
-        faults.push(Fault::new("`throttle` takes no `share`", "remove it").at(&entry.key));
+        faults.push(Fault::new(format!("`{verb}` takes no `share`"), "remove it").at(&entry.key));
     }
     if let Some(entry) = table.get("to") {
         match value::quantity("to", &entry.node, "0%") {
             Ok(Quantity { value: 0.0, suffix: Suffix::Percent }) => {}
             Ok(_) => {
-                let message = "Redis can only pause all writes, not slow them down to a share";
+                let message = format!("this control can {verb} wholly or not, not to a share");
                 let help = "write to = \"0%\", or throttle what is in front of it";
                 faults.push(Fault::new(message, help).at(&entry.node.place));
             }
@@ -184,9 +188,9 @@ fn one_or_all(verb: Verb, node: &Node, controls: &[Declared]) -> Read<Vec<std::s
     let fits = |target: &Target| {
         wanted_kind.is_none_or(|kind| target.kind() == kind)
             && can(target, verb).is_ok()
-            && !is_undeclared_flush(target, verb)
-            // Redis knows no share: a step for all that throttle by one is not for it.
-            && !(wanted_kind.is_none() && verb == Verb::Throttle && matches!(target, Target::Redis(_)))
+            && !target.place().is_undeclared(verb)
+            // What knows no share is not meant by a step for all that throttle by one.
+            && !(wanted_kind.is_none() && target.place().is_all_or_nothing(verb))
     };
     let able = |declared: &&Declared| declared.target.as_ref().is_some_and(fits);
     Ok(controls.iter().filter(able).map(|declared| declared.name.clone()).collect())
@@ -220,12 +224,4 @@ fn can(target: &Target, verb: Verb) -> Result<(), Fault> {
     let verbs: Vec<&str> = target.verbs().iter().map(|verb| verb.name()).collect();
     let message = format!("a {} control cannot `{verb}`", target.kind());
     Err(Fault::new(message, format!("it can {}", verbs.join(", "))))
-}
-
-/// Whether a step would be refused as the control is declared: nothing is flushed that nobody called a cache.
-pub fn is_undeclared_flush(target: &Target, verb: Verb) -> bool {
-    match target {
-        Target::Redis(redis) => verb == Verb::Flush && !redis.cache_only && redis.flush_pattern.is_none(),
-        Target::Haproxy(_) => false,
-    }
 }

@@ -5,6 +5,7 @@
 pub mod failure;
 mod haproxy;
 mod redis;
+pub mod service;
 pub mod standing;
 pub mod target;
 pub mod undo;
@@ -15,9 +16,8 @@ use std::time::Duration;
 
 use crate::policy::mitigation::{Mitigation, Outcome, Verb};
 use failure::Failure;
-use haproxy::Haproxy;
-use redis::Redis;
-use standing::{Live, Standing};
+use service::{AfterRefusal, Done, Order, Probe, Service};
+use standing::Standing;
 use target::Target;
 use undo::{Change, Restore, Undo};
 
@@ -30,24 +30,8 @@ pub const DEADLINE: Duration = Duration::from_millis(1500);
 pub const LEASE: Duration = Duration::from_secs(30);
 
 /// One service that can be told to do something.
-pub enum Control {
-    Haproxy(Haproxy),
-    Redis(Redis),
-}
-
-/// Whether a control can be reached and may act.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Probe {
-    pub outcome: Outcome,
-    pub detail: String,
-}
-
-/// What was done.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Done {
-    pub outcome: Outcome,
-    pub detail: String,
-    pub freed_bytes: Option<i64>,
+pub struct Control {
+    service: Box<dyn Service>,
 }
 
 /// What a read-back came to.
@@ -58,48 +42,20 @@ pub struct Checked {
     pub due: Vec<Change>,
 }
 
-/// A value to write.
-struct Order<'a> {
-    key: &'a str,
-    value: &'a str,
-}
-
-/// The value that a change is to have next.
-type Aim = String;
-
-/// What becomes of the other orders after one was refused.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum AfterRefusal {
-    Stop,
-    /// What is put back is put back as far as it goes.
-    GoOn,
-}
-
 impl Control {
     #[must_use]
     pub fn new(target: &Target) -> Self {
-        match target {
-            Target::Haproxy(target) => Control::Haproxy(Haproxy::new(target.clone())),
-            Target::Redis(target) => Control::Redis(Redis::new(target.clone())),
-        }
+        Self { service: target.place().open() }
     }
 
     /// Can it be reached, and may it act? Changes nothing.
     pub async fn probe(&mut self) -> Probe {
-        let probed = match self {
-            Control::Haproxy(haproxy) => haproxy.probe().await,
-            Control::Redis(redis) => redis.probe().await,
-        };
-        probed.unwrap_or_else(Probe::failed)
+        self.service.probe().await.unwrap_or_else(Probe::failed)
     }
 
     /// Is it still there? Cheap enough for now and then.
     pub async fn look(&mut self) -> Probe {
-        let looked = match self {
-            Control::Haproxy(haproxy) => haproxy.probe().await,
-            Control::Redis(redis) => redis.look().await,
-        };
-        looked.unwrap_or_else(Probe::failed)
+        self.service.look().await.unwrap_or_else(Probe::failed)
     }
 
     /// What a mitigation would change and from what. No changes: it is so already.
@@ -107,10 +63,7 @@ impl Control {
     /// # Errors
     /// When it cannot be told or must not be done. Nothing was changed.
     pub async fn capture(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
-        match self {
-            Control::Haproxy(haproxy) => haproxy.survey(mitigation).await,
-            Control::Redis(redis) => redis.survey(mitigation).await,
-        }
+        self.service.survey(mitigation).await
     }
 
     /// The same undo with the values for another strength added: the prior values stay the first ones.
@@ -118,16 +71,13 @@ impl Control {
     /// # Errors
     /// `EpochChanged` where the target has forgotten, `Drifted` where none of it is ours any more.
     pub async fn capture_again(&mut self, mitigation: &Mitigation, undo: &Undo) -> Result<Undo, Failure> {
-        let live = self.read(undo).await?;
+        let live = self.service.read(undo).await?;
         match standing::judge(undo, &live) {
-            Standing::EpochChanged => return Err(Failure::epoch_changed(self.service())),
+            Standing::EpochChanged => return Err(Failure::epoch_changed(self.service.name())),
             Standing::Foreign(found) => return Err(Failure::drifted(format!("left alone: {found}"))),
             Standing::Ours { .. } | Standing::Prior => {}
         }
-        let aims = match self {
-            Control::Haproxy(_) => Haproxy::aim(mitigation, undo)?,
-            Control::Redis(redis) => redis.aim(mitigation, undo).await?,
-        };
+        let aims = self.service.aim(mitigation, undo).await?;
         let kept = undo.changes.iter().zip(&live.values).zip(aims);
         let changes = kept
             .filter(|((change, value), _)| is_ours_to_change(change, value))
@@ -141,24 +91,24 @@ impl Control {
     /// # Errors
     /// When it was not done, or not wholly, or nobody can tell: read the standing.
     pub async fn apply(&mut self, undo: &Undo) -> Result<Done, Failure> {
-        let resident = match self {
-            Control::Haproxy(_) => None,
-            Control::Redis(redis) => redis.resident(undo).await,
-        };
-        self.write(&undo.epoch, &wanted(&undo.changes), AfterRefusal::Stop).await?;
-        let live = self.read(undo).await?;
+        let resident = self.service.resident(undo).await;
+        self.service.write(&undo.epoch, &wanted(&undo.changes), AfterRefusal::Stop).await?;
+        let live = self.service.read(undo).await?;
         if undo.epoch != live.epoch {
-            return Err(Failure::epoch_changed(self.service()));
+            return Err(Failure::epoch_changed(self.service.name()));
         }
         if !standing::landed(undo, &live) {
             let pairs = undo.changes.iter().zip(&live.values).map(|(change, value)| (change, value.as_str()));
             let still =
                 standing::remains(&pairs.filter(|(change, value)| change.wanted() != *value).collect::<Vec<_>>());
-            return Err(Failure::refused(format!("{} took the command without doing it: {still}", self.service())));
+            return Err(Failure::refused(format!(
+                "{} took the command without doing it: {still}",
+                self.service.name()
+            )));
         }
         let mut done = Done { outcome: Outcome::Applied, detail: standing::moved(&undo.changes), freed_bytes: None };
-        if let (Control::Redis(redis), Some(resident)) = (self, resident)
-            && let Some(reclaimed) = redis.reclaimed(undo, resident).await
+        if let Some(resident) = resident
+            && let Some(reclaimed) = self.service.reclaimed(undo, resident).await
         {
             done.detail = format!("{}; {}", done.detail, reclaimed.detail);
             done.freed_bytes = reclaimed.freed_bytes;
@@ -171,7 +121,7 @@ impl Control {
     /// # Errors
     /// When it cannot be read.
     pub async fn standing(&mut self, undo: &Undo) -> Result<Standing, Failure> {
-        Ok(standing::judge(undo, &self.read(undo).await?))
+        Ok(standing::judge(undo, &self.service.read(undo).await?))
     }
 
     /// The same, and what is to be written so that it stays: what lapses by itself, or what an adjustment in doubt did
@@ -180,13 +130,13 @@ impl Control {
     /// # Errors
     /// When it cannot be read.
     pub async fn check(&mut self, undo: &Undo) -> Result<Checked, Failure> {
-        let live = self.read(undo).await?;
+        let live = self.service.read(undo).await?;
         let standing = standing::judge(undo, &live);
         if !matches!(standing, Standing::Ours { .. } | Standing::Prior) {
             return Ok(Checked { standing, due: Vec::new() });
         }
         let due = undo.changes.iter().zip(&live.values).filter(|(change, value)| {
-            let renewable = self.is_lease(&change.key) && is_ours_to_change(change, value);
+            let renewable = self.service.is_lease(&change.key) && is_ours_to_change(change, value);
             renewable || (change.wanted() != *value && change.restore(value) == Restore::Write)
         });
         Ok(Checked { standing, due: due.map(|(change, _)| change.clone()).collect() })
@@ -197,13 +147,13 @@ impl Control {
     /// # Errors
     /// When it was not written.
     pub async fn renew(&mut self, undo: &Undo, due: &[Change]) -> Result<(), Failure> {
-        self.write(&undo.epoch, &wanted(due), AfterRefusal::Stop).await
+        self.service.write(&undo.epoch, &wanted(due), AfterRefusal::Stop).await
     }
 
     /// Whether all of it goes by itself when it is not renewed.
     #[must_use]
     pub fn lapses(&self, undo: &Undo) -> bool {
-        undo.changes.iter().all(|change| self.is_lease(&change.key))
+        undo.changes.iter().all(|change| self.service.is_lease(&change.key))
     }
 
     /// Puts back what is still ours, reads that back, and leaves alone what somebody else has set.
@@ -211,9 +161,9 @@ impl Control {
     /// # Errors
     /// When it could not be done: it is still owed.
     pub async fn revert(&mut self, undo: &Undo) -> Result<Done, Failure> {
-        let live = self.read(undo).await?;
+        let live = self.service.read(undo).await?;
         if undo.epoch != live.epoch {
-            let Failure { outcome, detail } = Failure::epoch_changed(self.service());
+            let Failure { outcome, detail } = Failure::epoch_changed(self.service.name());
             return Ok(Done { outcome, detail, freed_bytes: None });
         }
         let sorted = standing::sort(undo, &live);
@@ -237,65 +187,26 @@ impl Control {
     /// # Errors
     /// When it was not done.
     pub async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
-        match self {
-            Control::Haproxy(_) => Err(Failure::unsupported(format!("HAProxy cannot {}", mitigation.verb))),
-            Control::Redis(redis) => redis.pulse(mitigation.verb).await,
-        }
+        self.service.pulse(mitigation).await
     }
 
     /// Two verbs that would harm together.
     #[must_use]
-    pub const fn excludes(&self, wanted: Verb, in_force: Verb) -> bool {
-        match self {
-            Control::Haproxy(_) => false,
-            Control::Redis(_) => Redis::excludes(wanted, in_force),
-        }
+    pub fn excludes(&self, wanted: Verb, in_force: Verb) -> bool {
+        self.service.excludes(wanted, in_force)
     }
 
     async fn restore(&mut self, epoch: &str, changes: &[&Change]) -> Result<(), Failure> {
         let orders: Vec<_> = changes.iter().map(|change| Order { key: &change.key, value: &change.prior }).collect();
-        self.write(epoch, &orders, AfterRefusal::GoOn).await?;
+        self.service.write(epoch, &orders, AfterRefusal::GoOn).await?;
         let changes = changes.iter().map(|&change| change.clone()).collect();
         let only = Undo { epoch: epoch.to_owned(), changes, lapses_unix_ms: None };
-        match standing::judge_restored(&only, &self.read(&only).await?) {
+        match standing::judge_restored(&only, &self.service.read(&only).await?) {
             None => Ok(()),
-            Some(still) => Err(Failure::refused(format!("{} took the undo without doing it: {still}", self.service()))),
+            Some(still) => {
+                Err(Failure::refused(format!("{} took the undo without doing it: {still}", self.service.name())))
+            }
         }
-    }
-
-    async fn read(&mut self, undo: &Undo) -> Result<Live, Failure> {
-        match self {
-            Control::Haproxy(haproxy) => haproxy.read(undo).await,
-            Control::Redis(redis) => redis.read(undo).await,
-        }
-    }
-
-    async fn write(&mut self, epoch: &str, orders: &[Order<'_>], after: AfterRefusal) -> Result<(), Failure> {
-        match self {
-            Control::Haproxy(haproxy) => haproxy.write(epoch, orders, after).await,
-            // One command for all of it.
-            Control::Redis(redis) => redis.write(epoch, orders).await,
-        }
-    }
-
-    fn is_lease(&self, key: &str) -> bool {
-        match self {
-            Control::Haproxy(_) => Haproxy::is_lease(key),
-            Control::Redis(_) => Redis::is_lease(key),
-        }
-    }
-
-    const fn service(&self) -> &'static str {
-        match self {
-            Control::Haproxy(_) => "HAProxy",
-            Control::Redis(_) => "Redis",
-        }
-    }
-}
-
-impl Probe {
-    fn failed(failure: Failure) -> Self {
-        Self { outcome: failure.outcome, detail: failure.detail }
     }
 }
 

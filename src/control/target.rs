@@ -5,8 +5,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use super::haproxy::target::Haproxy;
+pub use super::redis::target::Redis;
+use super::service::Service;
+use super::undo::Change;
 use crate::policy::mitigation::Verb;
 
+/// Of each kind, `[control.KIND.NAME]`. A new kind is one folder beside `haproxy/`, one reader in `config/controls/`, and
+/// its lines here and there.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Target {
@@ -14,30 +20,71 @@ pub enum Target {
     Redis(Redis),
 }
 
-/// HAProxy through its runtime socket.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Haproxy {
-    pub socket: PathBuf,
-    /// Frontends to throttle or shed at. Empty: the whole process.
-    pub frontends: Vec<String>,
-    /// Backends whose servers are throttled or drained. Empty: all of them, or the process where none has a limit.
-    pub backends: Vec<String>,
-    /// Stick table that holds the shed leases (research: actuators §3.1).
-    pub lease_table: String,
+/// What must be known of a target without speaking to it.
+pub trait Place {
+    /// As the configuration writes it.
+    fn kind(&self) -> &'static str;
+
+    /// What this kind of control can be asked to do at all.
+    fn verbs(&self) -> &'static [Verb];
+
+    /// What speaks to it.
+    fn open(&self) -> Box<dyn Service>;
+
+    /// Whether both lead to one service, as far as can be told from how they are written.
+    fn is_same(&self, other: &Target) -> bool;
+
+    /// Why two controls must not both be configured: what two turn at once, neither could put back.
+    fn overlap(&self, other: &Target) -> Option<Overlap>;
+
+    /// Whether a change that is in force at another target, under the same name and in a life of the same name, is of the
+    /// same value as the one that is about to be made here.
+    fn shares(&self, other: &Target, theirs: &Change, mine: &Change) -> bool {
+        let _values = (theirs, mine);
+        self.is_same(other)
+    }
+
+    /// Whether this verb knows no share here.
+    fn is_all_or_nothing(&self, verb: Verb) -> bool {
+        let _none = verb;
+        false
+    }
+
+    /// Whether this verb would be refused as the control is declared.
+    fn is_undeclared(&self, verb: Verb) -> bool {
+        let _none = verb;
+        false
+    }
 }
 
-/// Redis over its unix socket or TCP.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Redis {
-    pub address: Address,
-    pub username: Option<String>,
-    pub password_file: Option<PathBuf>,
-    /// The operator declares that everything in it can be rebuilt: a full flush is allowed.
-    pub cache_only: bool,
-    /// Keys that may be flushed where `cache_only` is false, `cache:*`.
-    pub flush_pattern: Option<String>,
+/// A complaint about two controls, and what to try.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Overlap {
+    pub what: String,
+    pub help: &'static str,
 }
 
+impl Target {
+    #[must_use]
+    pub const fn place(&self) -> &dyn Place {
+        match self {
+            Target::Haproxy(target) => target,
+            Target::Redis(target) => target,
+        }
+    }
+
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        self.place().kind()
+    }
+
+    #[must_use]
+    pub fn verbs(&self) -> &'static [Verb] {
+        self.place().verbs()
+    }
+}
+
+/// Where a service listens.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Address {
@@ -46,40 +93,25 @@ pub enum Address {
     Tcp(String),
 }
 
-impl Target {
-    /// Whether both lead to one server, as far as can be told from how they are written.
+impl Address {
+    /// Nothing was written, which was complained about.
     #[must_use]
-    pub fn is_same_place(&self, other: &Target) -> bool {
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Address::Unix(path) if path.as_os_str().is_empty())
+    }
+
+    #[must_use]
+    pub fn is_same(&self, other: &Address) -> bool {
         match (self, other) {
-            (Target::Haproxy(mine), Target::Haproxy(theirs)) => is_same_file(&mine.socket, &theirs.socket),
-            (Target::Redis(mine), Target::Redis(theirs)) => match (&mine.address, &theirs.address) {
-                (Address::Unix(mine), Address::Unix(theirs)) => is_same_file(mine, theirs),
-                (Address::Tcp(mine), Address::Tcp(theirs)) => mine.eq_ignore_ascii_case(theirs),
-                (Address::Unix(_) | Address::Tcp(_), _) => false,
-            },
-            (Target::Haproxy(_) | Target::Redis(_), _) => false,
-        }
-    }
-
-    #[must_use]
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Target::Haproxy(_) => "haproxy",
-            Target::Redis(_) => "redis",
-        }
-    }
-
-    /// What this kind of control can be asked to do at all.
-    #[must_use]
-    pub const fn verbs(&self) -> &'static [Verb] {
-        match self {
-            Target::Haproxy(_) => &[Verb::Throttle, Verb::Shed, Verb::Drain],
-            Target::Redis(_) => &[Verb::Release, Verb::Throttle, Verb::Shrink, Verb::Flush],
+            (Address::Unix(mine), Address::Unix(theirs)) => is_same_file(mine, theirs),
+            (Address::Tcp(mine), Address::Tcp(theirs)) => mine.eq_ignore_ascii_case(theirs),
+            (Address::Unix(_) | Address::Tcp(_), _) => false,
         }
     }
 }
 
-fn is_same_file(mine: &Path, theirs: &Path) -> bool {
+#[must_use]
+pub fn is_same_file(mine: &Path, theirs: &Path) -> bool {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     mine == theirs || real(mine) == real(theirs)
 }

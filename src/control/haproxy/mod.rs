@@ -11,13 +11,17 @@ mod answer;
 mod knob;
 mod socket;
 mod survey;
+pub mod target;
 
 use std::collections::HashMap;
 
+use async_trait::async_trait;
+
+use super::boot_id;
 use super::failure::Failure;
+use super::service::{AfterRefusal, Aim, Order, Probe, Service};
 use super::standing::Live;
 use super::undo::{Change, Undo};
-use super::{AfterRefusal, Aim, Order, Probe, boot_id, target};
 use crate::policy::mitigation::{Amount, Mitigation, Outcome, Verb};
 use answer::{Info, Lease};
 use knob::{ADMIN_BITS, Knob, plain};
@@ -34,13 +38,13 @@ struct Readings {
     states: Option<HashMap<String, u32>>,
 }
 
-impl Haproxy {
-    #[must_use]
-    pub fn new(target: target::Haproxy) -> Self {
-        Self { target }
+#[async_trait(?Send)]
+impl Service for Haproxy {
+    fn name(&self) -> &'static str {
+        "HAProxy"
     }
 
-    pub async fn probe(&self) -> Result<Probe, Failure> {
+    async fn probe(&mut self) -> Result<Probe, Failure> {
         let mut session = Session::open(&self.target.socket).await?;
         let info = greet(&mut session).await?;
         let level = session.ask("show cli level").await?;
@@ -64,10 +68,10 @@ impl Haproxy {
                 )));
             }
         };
-        Ok(Probe { outcome: Outcome::Applied, detail: format!("{seen}: {may}") })
+        Ok(Probe::usable(format!("{seen}: {may}")))
     }
 
-    pub async fn survey(&self, mitigation: &Mitigation) -> Result<Undo, Failure> {
+    async fn survey(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
         let mut session = Session::open(&self.target.socket).await?;
         let info = greet(&mut session).await?;
         let changes = match mitigation.verb {
@@ -89,21 +93,12 @@ impl Haproxy {
                 survey::drain(&servers)
             }
             Verb::Shed => self.survey_shed(&mut session, mitigation.amount).await?,
-            Verb::Notify
-            | Verb::Release
-            | Verb::Shrink
-            | Verb::Freeze
-            | Verb::Flush
-            | Verb::Prune
-            | Verb::Terminate => {
-                return Err(Failure::unsupported(format!("HAProxy cannot {}", mitigation.verb)));
-            }
+            verb => return Err(self.cannot(verb)),
         };
         Ok(Undo { epoch: epoch(&info), changes, lapses_unix_ms: None })
     }
 
-    /// What to write now so that a mitigation which is in force gets another strength.
-    pub fn aim(mitigation: &Mitigation, undo: &Undo) -> Result<Vec<Aim>, Failure> {
+    async fn aim(&mut self, mitigation: &Mitigation, undo: &Undo) -> Result<Vec<Aim>, Failure> {
         let aim = |change: &Change| {
             let value = match Knob::required(&change.key)? {
                 Knob::ServerLimit { .. } | Knob::GlobalLimit => {
@@ -117,7 +112,7 @@ impl Haproxy {
         undo.changes.iter().map(aim).collect()
     }
 
-    pub async fn read(&self, undo: &Undo) -> Result<Live, Failure> {
+    async fn read(&mut self, undo: &Undo) -> Result<Live, Failure> {
         if is_of_another_boot(&undo.epoch, boot_id()) {
             return Ok(Live { epoch: String::new(), values: Vec::new() });
         }
@@ -133,12 +128,7 @@ impl Haproxy {
     }
 
     /// The first failure, where one does not keep the others from being tried.
-    pub(super) async fn write(
-        &self,
-        expected_epoch: &str,
-        orders: &[Order<'_>],
-        after: AfterRefusal,
-    ) -> Result<(), Failure> {
+    async fn write(&mut self, expected_epoch: &str, orders: &[Order<'_>], after: AfterRefusal) -> Result<(), Failure> {
         let mut session = Session::open(&self.target.socket).await?;
         if epoch(&greet(&mut session).await?) != expected_epoch {
             return Err(Failure::epoch_changed("HAProxy"));
@@ -155,9 +145,15 @@ impl Haproxy {
         first
     }
 
-    #[must_use]
-    pub fn is_lease(key: &str) -> bool {
+    fn is_lease(&self, key: &str) -> bool {
         matches!(Knob::parse(key), Some(Knob::Lease { .. }))
+    }
+}
+
+impl Haproxy {
+    #[must_use]
+    pub fn new(target: target::Haproxy) -> Self {
+        Self { target }
     }
 
     fn chooses(&self, proxy: &str) -> bool {

@@ -5,15 +5,18 @@ mod client;
 mod reclaim;
 mod resp;
 mod survey;
+pub mod target;
 
 use std::collections::HashMap;
 
+use async_trait::async_trait;
 use tokio::time::Instant;
 
+use super::LEASE;
 use super::failure::Failure;
+use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
 use super::standing::Live;
 use super::undo::{Change, Undo, lease_end};
-use super::{Aim, Done, LEASE, Order, Probe, target};
 use crate::clock;
 use crate::policy::mitigation::{Amount, Mitigation, Outcome, Verb};
 use client::Client;
@@ -31,28 +34,28 @@ pub struct Redis {
 
 type Settings = HashMap<String, String>;
 
-impl Redis {
-    #[must_use]
-    pub fn new(target: target::Redis) -> Self {
-        Self { client: Client::new(target), base: None, paused_until: None }
+#[async_trait(?Send)]
+impl Service for Redis {
+    fn name(&self) -> &'static str {
+        "Redis"
     }
 
-    pub async fn probe(&mut self) -> Result<Probe, Failure> {
+    async fn probe(&mut self) -> Result<Probe, Failure> {
         self.client.begin().await?;
         let settings = self.settings().await?;
         self.may_set().await?;
         let number = |key: &str| settings.get(key).map_or("unknown", String::as_str).to_owned();
         let detail = format!("Redis answers and may be changed: maxmemory {}, {}", number(MAXMEMORY), number(POLICY));
-        Ok(Probe { outcome: Outcome::Applied, detail })
+        Ok(Probe::usable(detail))
     }
 
     /// Cheaper than a probe, and leaves no trace in the server's error statistics.
-    pub async fn look(&mut self) -> Result<Probe, Failure> {
+    async fn look(&mut self) -> Result<Probe, Failure> {
         self.client.begin().await?;
-        Ok(Probe { outcome: Outcome::Applied, detail: "Redis answers".to_owned() })
+        Ok(Probe::usable("Redis answers"))
     }
 
-    pub async fn survey(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
+    async fn survey(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
         match mitigation.verb {
             Verb::Throttle => {
                 whole_pause(mitigation.amount)?;
@@ -67,19 +70,11 @@ impl Redis {
                 let memory = self.memory(&epoch).await?;
                 Ok(Undo { epoch, changes: survey::shrink(&memory, mitigation.amount)?, lapses_unix_ms: None })
             }
-            Verb::Notify
-            | Verb::Release
-            | Verb::Shed
-            | Verb::Freeze
-            | Verb::Drain
-            | Verb::Flush
-            | Verb::Prune
-            | Verb::Terminate => Err(Failure::unsupported(format!("Redis cannot {}", mitigation.verb))),
+            verb => Err(self.cannot(verb)),
         }
     }
 
-    /// What to write now so that a mitigation which is in force gets another strength.
-    pub async fn aim(&mut self, mitigation: &Mitigation, undo: &Undo) -> Result<Vec<Aim>, Failure> {
+    async fn aim(&mut self, mitigation: &Mitigation, undo: &Undo) -> Result<Vec<Aim>, Failure> {
         if mitigation.verb == Verb::Throttle {
             whole_pause(mitigation.amount)?;
             return Ok(undo.changes.iter().map(|change| change.wanted().to_owned()).collect());
@@ -98,7 +93,7 @@ impl Redis {
         Ok(undo.changes.iter().map(aim).collect())
     }
 
-    pub async fn read(&mut self, undo: &Undo) -> Result<Live, Failure> {
+    async fn read(&mut self, undo: &Undo) -> Result<Live, Failure> {
         let epoch = self.client.begin().await?;
         let settings = self.settings().await?;
         let paused = match self.paused_until {
@@ -113,7 +108,7 @@ impl Redis {
         Ok(Live { epoch, values })
     }
 
-    pub(super) async fn write(&mut self, expected_epoch: &str, orders: &[Order<'_>]) -> Result<(), Failure> {
+    async fn write(&mut self, expected_epoch: &str, orders: &[Order<'_>], _after: AfterRefusal) -> Result<(), Failure> {
         if self.client.begin().await? != expected_epoch {
             return Err(Failure::epoch_changed("Redis"));
         }
@@ -136,43 +131,41 @@ impl Redis {
         Ok(())
     }
 
-    pub async fn pulse(&mut self, verb: Verb) -> Result<Done, Failure> {
-        match verb {
+    async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
+        match mitigation.verb {
             Verb::Release => reclaim::release(&mut self.client).await,
             Verb::Flush => reclaim::flush(&mut self.client).await,
-            Verb::Notify
-            | Verb::Throttle
-            | Verb::Shed
-            | Verb::Shrink
-            | Verb::Freeze
-            | Verb::Drain
-            | Verb::Prune
-            | Verb::Terminate => Err(Failure::unsupported(format!("Redis cannot {verb} once"))),
+            verb => Err(self.cannot(verb)),
         }
     }
 
     /// Resident memory, where an undo lowers the limit.
-    pub async fn resident(&mut self, undo: &Undo) -> Option<u64> {
+    async fn resident(&mut self, undo: &Undo) -> Option<u64> {
         undo.changes.iter().find(|change| change.key == MAXMEMORY)?;
         self.client.begin().await.ok()?;
         reclaim::resident(&mut self.client).await.ok()
     }
 
     /// What lowering the limit gave back. `None` where it cannot be told: the limit is in force all the same.
-    pub async fn reclaimed(&mut self, undo: &Undo, before: u64) -> Option<Done> {
+    async fn reclaimed(&mut self, undo: &Undo, before: u64) -> Option<Done> {
         let limit = undo.changes.iter().find(|change| change.key == MAXMEMORY)?.wanted().parse().ok()?;
         reclaim::evicted(&mut self.client, limit, before).await.ok()
     }
 
-    #[must_use]
-    pub fn is_lease(key: &str) -> bool {
+    fn is_lease(&self, key: &str) -> bool {
         key == PAUSE
     }
 
     /// Eviction and expiry stop while writes are paused, and an UNLINK would wait for the end of the pause.
-    #[must_use]
-    pub const fn excludes(wanted: Verb, in_force: Verb) -> bool {
+    fn excludes(&self, wanted: Verb, in_force: Verb) -> bool {
         matches!((wanted, in_force), (Verb::Throttle, Verb::Shrink) | (Verb::Shrink | Verb::Flush, Verb::Throttle))
+    }
+}
+
+impl Redis {
+    #[must_use]
+    pub fn new(target: target::Redis) -> Self {
+        Self { client: Client::new(target), base: None, paused_until: None }
     }
 
     async fn pause(&mut self) -> Result<(), Failure> {

@@ -7,8 +7,8 @@ use tokio::time::{Instant, sleep};
 
 use super::client::{Client, place};
 use super::resp::Reply;
-use crate::control::Done;
 use crate::control::failure::Failure;
+use crate::control::service::Done;
 use crate::policy::mitigation::Outcome;
 use crate::policy::unit::Unit;
 

@@ -14,16 +14,8 @@ pub fn holder<'a>(entries: &'a [Entry], target: &Target, undo: &Undo) -> Option<
     entries.iter().find_map(held)
 }
 
-/// An entry of an earlier life of the server holds nothing any more. One server may be reached in several ways: a Redis
-/// says which one it is; of a HAProxy the name of its life may be another's in another container, but hardly its value.
+/// An entry of an earlier life of the server holds nothing any more.
 fn is_held(entry: &Entry, theirs: &Change, target: &Target, undo: &Undo) -> bool {
     let Some(mine) = undo.changes.iter().find(|mine| mine.key == theirs.key) else { return false };
-    let is_same_server = match (target, &entry.target) {
-        (Target::Redis(_), Target::Redis(_)) => true,
-        (Target::Haproxy(_), Target::Haproxy(_)) => {
-            target.is_same_place(&entry.target) || theirs.ours.contains(&mine.prior)
-        }
-        (Target::Haproxy(_) | Target::Redis(_), _) => false,
-    };
-    is_same_server && entry.undo.epoch == undo.epoch
+    entry.undo.epoch == undo.epoch && target.place().shares(&entry.target, theirs, mine)
 }

@@ -1,18 +1,21 @@
 //! `[control.KIND.NAME]`: the services that may be acted on, each with where it is and what may be touched.
 
+mod haproxy;
+mod redis;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::document::{Entry, Node, Value};
 use super::origin::{Place, printable};
 use super::section::{Findings, Read, Section, proposal, refuse};
 use super::value;
-use crate::control::target::{Address, Haproxy, Redis, Target};
+use crate::control::target::{Overlap, Target};
 
 pub const KINDS: &[&str] = &["haproxy", "redis"];
-pub const HAPROXY: &[&str] = &["socket", "frontends", "backends", "lease_table"];
-pub const REDIS: &[&str] = &["socket", "address", "username", "password_file", "cache_only", "flush_pattern"];
+/// Of each kind, the keys that its controls take.
+pub const KEYS: &[(&str, &[&str])] = &[("control.haproxy", haproxy::KEYS), ("control.redis", redis::KEYS)];
 
 const LATER: [&str; 13] = [
     "nginx",
@@ -29,9 +32,6 @@ const LATER: [&str; 13] = [
     "webhook",
     "unit",
 ];
-
-/// The stick table that the packaged HAProxy snippet declares.
-const LEASE_TABLE: &str = "ng_lease";
 
 /// A control that the configuration names. Its target is unknown where its kind is; such a name is still a name, so that
 /// one mistake does not become one more in each step.
@@ -88,8 +88,8 @@ fn read_one(kind: &str, name: &str, entry: &Entry, declared: &mut Found, finding
         return;
     }
     let target = match kind {
-        "haproxy" => haproxy(&title, entry, findings).map(Target::Haproxy),
-        "redis" => redis(&title, entry, findings).map(Target::Redis),
+        "haproxy" => haproxy::read(&title, entry, findings).map(Target::Haproxy),
+        "redis" => redis::read(&title, entry, findings).map(Target::Redis),
         _ => None,
     };
     declared.insert(name.to_owned(), (entry.key.clone(), target));
@@ -108,37 +108,11 @@ fn refuse_twins(declared: &Found, findings: &mut Findings<'_>) {
         declared.iter().filter_map(|(name, (key, target))| Some((name, key, target.as_ref()?))).collect();
     all.sort_by_key(|(_, key, _)| (key.origin, key.span.start));
     for (at, (name, key, target)) in all.iter().enumerate() {
-        let twin = all[..at].iter().find_map(|(other, place, theirs)| Some((other, place, shared(target, theirs)?)));
-        let Some((other, place, (what, help))) = twin else { continue };
+        let twin =
+            all[..at].iter().find_map(|(other, place, theirs)| Some((other, place, target.place().overlap(theirs)?)));
+        let Some((other, place, Overlap { what, help })) = twin else { continue };
         let place = written(place, findings);
         findings.error(key, format!("`{}` and `{}`{place} {what}", printable(name), printable(other)), help);
-    }
-}
-
-fn shared(mine: &Target, theirs: &Target) -> Option<(String, &'static str)> {
-    if !mine.is_same_place(theirs) {
-        return None;
-    }
-    match (mine, theirs) {
-        (Target::Haproxy(mine), Target::Haproxy(theirs)) => {
-            if mine.socket.as_os_str().is_empty() {
-                return None;
-            }
-            let what = match (mine.backends.is_empty(), theirs.backends.is_empty()) {
-                (true, true) => "both act on all backends of one HAProxy".to_owned(),
-                (true, false) | (false, true) => "overlap: one acts on all backends of the same HAProxy".to_owned(),
-                (false, false) => {
-                    let both = mine.backends.iter().find(|backend| theirs.backends.contains(backend))?;
-                    format!("both act on backend `{both}` of one HAProxy")
-                }
-            };
-            Some((what, "give each its own `backends`, or make one control of the two"))
-        }
-        (Target::Redis(mine), Target::Redis(_)) => {
-            let is_missing = matches!(&mine.address, Address::Unix(path) if path.as_os_str().is_empty());
-            (!is_missing).then(|| ("both act on one Redis".to_owned(), "make one control of the two"))
-        }
-        (Target::Haproxy(_) | Target::Redis(_), _) => None,
     }
 }
 
@@ -151,62 +125,8 @@ pub fn check_name(name: &str) -> Result<(), String> {
     Err(format!("`{}` cannot be a name", printable(name)))
 }
 
-fn haproxy(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<Haproxy> {
-    let section = Section::open(title, &entry.key, &entry.node, HAPROXY, findings)?;
-    if !section.has("socket") {
-        let help = "add socket = \"/run/haproxy/admin.sock\" (HAProxy: `stats socket … level admin`)";
-        findings.absence(section.key, format!("{title} has no `socket`"), help);
-    }
-    let names = |key: &str, node: &Node| value::list(key, node, value::word);
-    Some(Haproxy {
-        socket: section.get("socket", findings, value::socket).unwrap_or_default(),
-        frontends: section.get("frontends", findings, names).unwrap_or_default(),
-        backends: section.get("backends", findings, names).unwrap_or_default(),
-        lease_table: section.get("lease_table", findings, value::word).unwrap_or_else(|| LEASE_TABLE.to_owned()),
-    })
-}
-
-fn redis(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<Redis> {
-    let section = Section::open(title, &entry.key, &entry.node, REDIS, findings)?;
-    let socket = section.get("socket", findings, value::socket).map(Address::Unix);
-    let address = section.get("address", findings, address).map(Address::Tcp);
-    match (section.has("socket"), section.has("address")) {
-        (true, true) => {
-            let message = "a Redis is reached by `socket` or by `address`, not by both";
-            findings.error(section.place("address"), message, "remove one of them");
-        }
-        (false, false) => {
-            let help = "add socket = \"/run/redis/redis-server.sock\", or address = \"127.0.0.1:6379\"";
-            findings.absence(section.key, format!("{title} has neither `socket` nor `address`"), help);
-        }
-        (true, false) | (false, true) => {}
-    }
-    let redis = Redis {
-        address: socket.or(address).unwrap_or_else(|| Address::Unix(PathBuf::new())),
-        username: section.get("username", findings, username),
-        password_file: section.get("password_file", findings, value::path),
-        cache_only: section.get("cache_only", findings, value::boolean).unwrap_or(false),
-        flush_pattern: section.get("flush_pattern", findings, pattern),
-    };
-    if redis.username.is_some() && !section.has("password_file") {
-        let message = "`username` without `password_file` logs in nowhere";
-        findings.error(section.place("username"), message, "name the file that holds the password");
-    }
-    if let Some(file) = &redis.password_file {
-        warn_open_secret(section.place("password_file"), file, findings);
-    }
-    Some(redis)
-}
-
-fn username(key: &str, node: &Node) -> Read<String> {
-    let written = value::text(key, node, "guardian")?;
-    if written.is_empty() || written.chars().any(char::is_whitespace) {
-        return refuse("a Redis user name is neither empty nor has spaces", "such as username = \"guardian\"");
-    }
-    Ok(written.to_owned())
-}
-
-fn address(key: &str, node: &Node) -> Read<String> {
+/// `host:port`
+pub(super) fn address(key: &str, node: &Node) -> Read<String> {
     let written = value::text(key, node, "127.0.0.1:6379")?;
     let parts = written.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
     let bracketed = |host: &str| !host.contains(':') || (host.starts_with('[') && host.ends_with(']'));
@@ -221,15 +141,6 @@ fn address(key: &str, node: &Node) -> Read<String> {
             refuse(format!("`{}` is not an address", printable(written)), help)
         }
     }
-}
-
-fn pattern(key: &str, node: &Node) -> Read<String> {
-    let written = value::text(key, node, "cache:*")?;
-    if written.is_empty() || written.chars().all(|c| c == '*') {
-        let help = "name a prefix, such as \"cache:*\"; where everything may go, declare cache_only = true";
-        return refuse("this pattern matches every key", help);
-    }
-    Ok(written.to_owned())
 }
 
 /// Complains about a file with a secret that everybody on the node can read, or that is not there.

@@ -1,0 +1,61 @@
+//! Where a HAProxy is and what of it may be touched.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::control::service::Service;
+use crate::control::target::{Overlap, Place, Target, is_same_file};
+use crate::control::undo::Change;
+use crate::policy::mitigation::Verb;
+
+/// HAProxy through its runtime socket.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Haproxy {
+    pub socket: PathBuf,
+    /// Frontends to throttle or shed at. Empty: the whole process.
+    pub frontends: Vec<String>,
+    /// Backends whose servers are throttled or drained. Empty: all of them, or the process where none has a limit.
+    pub backends: Vec<String>,
+    /// Stick table that holds the shed leases (research: actuators §3.1).
+    pub lease_table: String,
+}
+
+impl Place for Haproxy {
+    fn kind(&self) -> &'static str {
+        "haproxy"
+    }
+
+    fn verbs(&self) -> &'static [Verb] {
+        &[Verb::Throttle, Verb::Shed, Verb::Drain]
+    }
+
+    fn open(&self) -> Box<dyn Service> {
+        Box::new(super::Haproxy::new(self.clone()))
+    }
+
+    fn is_same(&self, other: &Target) -> bool {
+        matches!(other, Target::Haproxy(theirs) if is_same_file(&self.socket, &theirs.socket))
+    }
+
+    fn overlap(&self, other: &Target) -> Option<Overlap> {
+        let Target::Haproxy(theirs) = other else { return None };
+        if self.socket.as_os_str().is_empty() || !self.is_same(other) {
+            return None;
+        }
+        let what = match (self.backends.is_empty(), theirs.backends.is_empty()) {
+            (true, true) => "both act on all backends of one HAProxy".to_owned(),
+            (true, false) | (false, true) => "overlap: one acts on all backends of the same HAProxy".to_owned(),
+            (false, false) => {
+                let both = self.backends.iter().find(|backend| theirs.backends.contains(backend))?;
+                format!("both act on backend `{both}` of one HAProxy")
+            }
+        };
+        Some(Overlap { what, help: "give each its own `backends`, or make one control of the two" })
+    }
+
+    /// The name of its life may be another's in another container, but hardly its value.
+    fn shares(&self, other: &Target, theirs: &Change, mine: &Change) -> bool {
+        matches!(other, Target::Haproxy(_)) && (self.is_same(other) || theirs.ours.contains(&mine.prior))
+    }
+}

@@ -1,0 +1,60 @@
+//! Where a Redis is and what of it may be touched.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::control::service::Service;
+use crate::control::target::{Address, Overlap, Place, Target};
+use crate::control::undo::Change;
+use crate::policy::mitigation::Verb;
+
+/// Redis over its unix socket or TCP.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Redis {
+    pub address: Address,
+    pub username: Option<String>,
+    pub password_file: Option<PathBuf>,
+    /// The operator declares that everything in it can be rebuilt: a full flush is allowed.
+    pub cache_only: bool,
+    /// Keys that may be flushed where `cache_only` is false, `cache:*`.
+    pub flush_pattern: Option<String>,
+}
+
+impl Place for Redis {
+    fn kind(&self) -> &'static str {
+        "redis"
+    }
+
+    fn verbs(&self) -> &'static [Verb] {
+        &[Verb::Release, Verb::Throttle, Verb::Shrink, Verb::Flush]
+    }
+
+    fn open(&self) -> Box<dyn Service> {
+        Box::new(super::Redis::new(self.clone()))
+    }
+
+    fn is_same(&self, other: &Target) -> bool {
+        matches!(other, Target::Redis(theirs) if self.address.is_same(&theirs.address))
+    }
+
+    fn overlap(&self, other: &Target) -> Option<Overlap> {
+        let found = !self.address.is_missing() && self.is_same(other);
+        found.then(|| Overlap { what: "both act on one Redis".to_owned(), help: "make one control of the two" })
+    }
+
+    /// One server may be reached in several ways; its `run_id` says which one it is.
+    fn shares(&self, other: &Target, _theirs: &Change, _mine: &Change) -> bool {
+        matches!(other, Target::Redis(_))
+    }
+
+    /// All writes or none can be paused.
+    fn is_all_or_nothing(&self, verb: Verb) -> bool {
+        verb == Verb::Throttle
+    }
+
+    /// Nothing is flushed that nobody called a cache.
+    fn is_undeclared(&self, verb: Verb) -> bool {
+        verb == Verb::Flush && !self.cache_only && self.flush_pattern.is_none()
+    }
+}

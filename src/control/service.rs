@@ -1,0 +1,119 @@
+//! What each kind of control knows how to do, and no other place does: speak to its service. `Control` decides with it
+//! what to write, what to leave alone and what an answer means, the same way for all kinds.
+
+use async_trait::async_trait;
+
+use super::failure::Failure;
+use super::standing::Live;
+use super::undo::Undo;
+use crate::policy::mitigation::{Mitigation, Outcome, Verb};
+
+/// Whether a control can be reached and may act.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Probe {
+    pub outcome: Outcome,
+    pub detail: String,
+}
+
+/// What was done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Done {
+    pub outcome: Outcome,
+    pub detail: String,
+    /// As the target's resident memory shows it, never as the target claims.
+    pub freed_bytes: Option<i64>,
+}
+
+/// A value to write.
+pub struct Order<'a> {
+    pub key: &'a str,
+    pub value: &'a str,
+}
+
+/// The value that a change is to have next.
+pub type Aim = String;
+
+/// What becomes of the other orders after one was refused.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum AfterRefusal {
+    Stop,
+    /// What is put back is put back as far as it goes.
+    GoOn,
+}
+
+/// One service that can be told to do something. Every conversation is bounded by `DEADLINE`; nothing here blocks the
+/// thread, which all controls share.
+#[async_trait(?Send)]
+pub trait Service {
+    /// As sentences call it: `HAProxy`.
+    fn name(&self) -> &'static str;
+
+    /// Can it be reached, and may it act? Changes nothing.
+    async fn probe(&mut self) -> Result<Probe, Failure>;
+
+    /// Is it still there? Cheap enough for now and then.
+    async fn look(&mut self) -> Result<Probe, Failure> {
+        self.probe().await
+    }
+
+    /// What a lasting verb would change: prior values, as read now, and those that we will write. No changes: it is so
+    /// already. Changes nothing.
+    async fn survey(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
+        Err(self.cannot(mitigation.verb))
+    }
+
+    /// What each change of this undo is to be, so that what is in force gets another strength.
+    async fn aim(&mut self, mitigation: &Mitigation, undo: &Undo) -> Result<Vec<Aim>, Failure> {
+        let _values = undo;
+        Err(self.cannot(mitigation.verb))
+    }
+
+    /// The life of the target, and the values that these changes are about, in their order.
+    async fn read(&mut self, undo: &Undo) -> Result<Live, Failure>;
+
+    /// Writes to that life of the target, or not at all.
+    async fn write(&mut self, epoch: &str, orders: &[Order<'_>], after: AfterRefusal) -> Result<(), Failure>;
+
+    /// Does what leaves nothing in force.
+    async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
+        Err(self.cannot(mitigation.verb))
+    }
+
+    /// Whether this value goes by itself unless it is written again.
+    fn is_lease(&self, key: &str) -> bool {
+        let _every = key;
+        false
+    }
+
+    /// Two verbs that would harm together.
+    fn excludes(&self, wanted: Verb, in_force: Verb) -> bool {
+        let _both = (wanted, in_force);
+        false
+    }
+
+    /// Resident memory, where what this undo is about should give some back.
+    async fn resident(&mut self, undo: &Undo) -> Option<u64> {
+        let _changes = undo;
+        None
+    }
+
+    /// What the change gave back. `None` where that cannot be told: it is in force all the same.
+    async fn reclaimed(&mut self, undo: &Undo, before: u64) -> Option<Done> {
+        let _change = (undo, before);
+        None
+    }
+
+    fn cannot(&self, verb: Verb) -> Failure {
+        Failure::unsupported(format!("{} cannot {verb}", self.name()))
+    }
+}
+
+impl Probe {
+    pub fn usable(detail: impl Into<String>) -> Self {
+        Self { outcome: Outcome::Applied, detail: detail.into() }
+    }
+
+    pub fn failed(failure: Failure) -> Self {
+        Self { outcome: failure.outcome, detail: failure.detail }
+    }
+}
