@@ -65,6 +65,15 @@ pub enum Daemon {
         state: &'static str,
         detail: Arc<str>,
     },
+    DrillBegan {
+        what: String,
+    },
+    /// How many of its trials came back as they were.
+    DrillEnded {
+        ok: bool,
+        back: usize,
+        of: usize,
+    },
     /// Something that works less well than it could.
     Degraded {
         what: String,
@@ -279,6 +288,10 @@ impl fmt::Display for Daemon {
                 let state = if *state == Outcome::Applied.name() { "usable" } else { state };
                 let colon = if detail.is_empty() { "" } else { "; " };
                 write!(f, "control {name}: {state}{colon}{detail}")
+            }
+            Daemon::DrillBegan { what } => write!(f, "drilling {what}"),
+            Daemon::DrillEnded { back, of, .. } => {
+                write!(f, "the drill is over: {back} of {of} came back as they were")
             }
             Daemon::Degraded { what, why } => write!(f, "{what}: {why}"),
         }

@@ -7,6 +7,9 @@ use std::sync::mpsc;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use tokio::sync::oneshot;
+
+use crate::drill::DrillView;
 use crate::policy::mitigation::{ActionId, Report};
 use crate::status::ControlView;
 
@@ -20,10 +23,22 @@ pub enum Message {
     JournalFailed(String),
     /// An operator wants these reverted now; all of them where none is named.
     Release(Vec<ActionId>),
+    /// An operator wants to see that everything can be undone.
+    Drill(Drilling),
     Reload,
     Stop,
     /// Print the status to the log.
     Describe,
+}
+
+/// Which controls to drill, or only to say what that would be; and who waits for the answer.
+#[derive(Debug)]
+pub struct Drilling {
+    /// All of them where none is named.
+    pub controls: Vec<String>,
+    pub only_plan: bool,
+    /// The plan, or why not now.
+    pub reply: oneshot::Sender<Result<DrillView, String>>,
 }
 
 /// What may come from a signal handler: bits, since a handler may neither allocate nor lock.

@@ -9,6 +9,7 @@
 //! - [`agent`]: the loop: wait, sample, step, send, publish.
 //! - [`pace`]: how long until the next tick.
 //! - [`inbox`]: how other threads reach the loop.
+//! - [`drill`]: trying every reversible action for a moment.
 //! - [`replay`]: scenarios through the real policy, offline.
 //! - [`status`]: the snapshot that everyone else reads.
 //! - [`clock`]: what time it is, and being woken in time.
@@ -26,6 +27,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod drill;
 pub mod events;
 pub mod host;
 pub mod http;

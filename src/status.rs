@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::drill::DrillView;
 use crate::policy::moment::Moment;
 use crate::policy::plan::Plan;
 use crate::policy::sample::Sample;
@@ -28,6 +29,8 @@ pub struct Snapshot {
     pub facts: Arc<Facts>,
     pub blind_spots: Arc<Vec<BlindSpot>>,
     pub controls: Arc<Vec<ControlView>>,
+    /// The last one, or the one that is under way.
+    pub drill: Arc<Option<DrillView>>,
 }
 
 /// Something that this kernel, container or privilege does not let us see or do.

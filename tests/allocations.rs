@@ -91,6 +91,7 @@ impl Loop {
             facts: Arc::default(),
             blind_spots: Arc::default(),
             controls: Arc::default(),
+            drill: Arc::default(),
         });
         Self {
             sampler: Sampler::open(&settings.sampling),

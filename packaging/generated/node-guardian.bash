@@ -22,6 +22,9 @@ _node__guardian() {
             node__guardian,completions)
                 cmd="node__guardian__subcmd__completions"
                 ;;
+            node__guardian,drill)
+                cmd="node__guardian__subcmd__drill"
+                ;;
             node__guardian,explain)
                 cmd="node__guardian__subcmd__explain"
                 ;;
@@ -51,6 +54,9 @@ _node__guardian() {
                 ;;
             node__guardian__subcmd__help,completions)
                 cmd="node__guardian__subcmd__help__subcmd__completions"
+                ;;
+            node__guardian__subcmd__help,drill)
+                cmd="node__guardian__subcmd__help__subcmd__drill"
                 ;;
             node__guardian__subcmd__help,explain)
                 cmd="node__guardian__subcmd__help__subcmd__explain"
@@ -83,7 +89,7 @@ _node__guardian() {
 
     case "${cmd}" in
         node__guardian)
-            opts="-h -V --help --version run check status explain metrics replay release completions man help"
+            opts="-h -V --help --version run check status explain metrics replay drill release completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -124,6 +130,36 @@ _node__guardian() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        node__subcmd__guardian__subcmd__drill)
+            opts="-y -h --socket --url --token-file --yes --wait --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --wait)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         node__subcmd__guardian__subcmd__explain)
             opts="-h --socket --url --token-file --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -151,7 +187,7 @@ _node__guardian() {
             return 0
             ;;
         node__subcmd__guardian__subcmd__help)
-            opts="run check status explain metrics replay release completions man help"
+            opts="run check status explain metrics replay drill release completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -179,6 +215,20 @@ _node__guardian() {
             return 0
             ;;
         node__subcmd__guardian__subcmd__help__subcmd__completions)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        node__subcmd__guardian__subcmd__help__subcmd__drill)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -1,6 +1,7 @@
 //! The loop: wait for the pace, a pressure trigger, an answer or a signal; sample, step, send the commands, publish.
 //! It owns the policy, and it never waits for anything else: acting, telling and slow reading have threads of their own.
 
+mod drill;
 mod wait;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use crate::clock;
 use crate::config::settings::Settings;
 use crate::control::worker::Workers;
+use crate::drill::{Drill, DrillView};
 use crate::events::{Daemon, Event, Events};
 use crate::host::sampler::{Sampler, Scope};
 use crate::host::trigger::Stall;
@@ -71,6 +73,8 @@ pub struct Agent {
     sample: Sample,
     out: Decisions,
     controls: Arc<Vec<ControlView>>,
+    drill: Option<Drill>,
+    drill_view: Arc<Option<DrillView>>,
     blind_spots: Arc<Vec<BlindSpot>>,
     /// The sampler's own list, to see when it changes.
     seen_blind_spots: Option<Arc<Vec<BlindSpot>>>,
@@ -93,6 +97,8 @@ impl Agent {
             sample: Sample::new(parts.started),
             out,
             controls: Arc::default(),
+            drill: None,
+            drill_view: Arc::default(),
             blind_spots: Arc::default(),
             seen_blind_spots: None,
             tick: 0,
@@ -149,6 +155,7 @@ impl Agent {
         self.timings.sample.record(sampled.as_secs_f64());
         self.parts.guardian.step(now, Input::Sampled(&self.sample), &mut self.out);
         self.perform(now);
+        self.go_on_drilling(now);
         self.tick += 1;
         self.ticked_at = now;
         self.publish();
@@ -194,6 +201,9 @@ impl Agent {
         }
         let unix_ms = clock::unix_ms();
         for event in self.out.events.drain(..) {
+            if let Some(drill) = &mut self.drill {
+                drill.note(&event);
+            }
             if matches!(event, policy::event::Event::Pending { .. }) {
                 // An upper bound: the crossing came at some time since the last sample.
                 self.timings.detection.record(elapsed(self.ticked_at).as_secs_f64());
@@ -217,11 +227,13 @@ impl Agent {
                     self.parts.events.emit(clock::unix_ms(), Event::Daemon(Daemon::JournalFailed { why }));
                 }
                 Message::Release(ids) => self.parts.guardian.step(now, Input::Release(&ids), &mut self.out),
+                Message::Drill(wanted) => self.drill(now, wanted),
                 Message::Reload => self.reload(now),
                 Message::Stop => self.stop(now),
                 Message::Describe => self.describe(),
             }
             self.perform(now);
+            self.go_on_drilling(now);
             if read == MESSAGES_AT_ONCE {
                 self.parts.inbox.ring();
                 break;
@@ -359,7 +371,7 @@ impl Agent {
         let pace = self.until_next(self.ticked_at);
         let (guardian, sampler) = (&self.parts.guardian, &self.parts.sampler);
         let (tick, at, sample) = (self.tick, self.ticked_at, &self.sample);
-        let (controls, blind_spots) = (&self.controls, &self.blind_spots);
+        let (controls, blind_spots, drill) = (&self.controls, &self.blind_spots, &self.drill_view);
         self.parts.board.publish(|snapshot| {
             snapshot.tick = tick;
             snapshot.at = at;
@@ -369,6 +381,7 @@ impl Agent {
             guardian.show(&mut snapshot.view);
             share(&mut snapshot.facts, &sampler.facts());
             share(&mut snapshot.controls, controls);
+            share(&mut snapshot.drill, drill);
             share(&mut snapshot.blind_spots, blind_spots);
         });
     }

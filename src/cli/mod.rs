@@ -15,6 +15,7 @@ use crate::policy::unit::Quantity;
 
 mod check;
 mod client;
+mod drill;
 mod explain;
 mod metrics;
 mod pages;
@@ -58,6 +59,8 @@ pub enum Command {
     Metrics(MetricsArgs),
     /// Run recorded or hand-written samples through the rules, offline
     Replay(ReplayArgs),
+    /// Do and undo everything that can be undone, and see that it all comes back
+    Drill(DrillArgs),
     /// Undo now what is in force
     Release(ReleaseArgs),
     /// Print a script that lets a shell complete these commands
@@ -144,6 +147,24 @@ pub struct ReplayArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct DrillArgs {
+    /// Default: every control
+    #[arg(value_name = "CONTROL")]
+    pub controls: Vec<String>,
+    #[command(flatten)]
+    pub reach: Reach,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+    /// How long to wait for what comes of it
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = read_duration)]
+    pub wait: Duration,
+    /// For programs: JSON and nothing else
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct ReleaseArgs {
     /// Numbers from `status`; default: all that is in force
     #[arg(value_name = "ACTION")]
@@ -187,6 +208,7 @@ impl Cli {
             Command::Explain(args) => explain::run(args),
             Command::Metrics(args) => metrics::run(args),
             Command::Release(args) => release::run(args),
+            Command::Drill(args) => drill::run(args),
             Command::Run(args) => run::run(&args.options()),
             Command::Replay(args) => replay::run(&args.config, &args.trace, args.expect.as_deref()),
             Command::Check(args) => check::run(args),

@@ -9,7 +9,7 @@ pub use super::haproxy::target::Haproxy;
 pub use super::redis::target::Redis;
 use super::service::Service;
 use super::undo::Change;
-use crate::policy::mitigation::Verb;
+use crate::policy::mitigation::{Amount, Verb};
 
 /// Of each kind, `[control.KIND.NAME]`. A new kind is one folder beside `haproxy/`, one reader in `config/controls/`, and
 /// its lines here and there.
@@ -48,6 +48,18 @@ pub trait Place {
     fn is_all_or_nothing(&self, verb: Verb) -> bool {
         let _none = verb;
         false
+    }
+
+    /// How strongly a drill tries what can be undone: as little as shows, for the moment that it lasts. A shrink gives up
+    /// a hundredth of what a cache holds.
+    fn drill(&self, verb: Verb) -> Option<Amount> {
+        match verb {
+            Verb::Throttle | Verb::Shed if self.is_all_or_nothing(verb) => Some(Amount::Whole),
+            Verb::Throttle | Verb::Shed => Some(Amount::Keep(90.0)),
+            Verb::Shrink => Some(Amount::Keep(99.0)),
+            Verb::Freeze | Verb::Drain => Some(Amount::Whole),
+            Verb::Notify | Verb::Release | Verb::Flush | Verb::Prune | Verb::Terminate => None,
+        }
     }
 
     /// Whether this verb would be refused as the control is declared.

@@ -49,6 +49,8 @@ impl Daemon {
             Daemon::JournalDamage { .. } => "journal_damage",
             Daemon::JournalFailed { .. } => "journal_failed",
             Daemon::Control { .. } => "control",
+            Daemon::DrillBegan { .. } => "drill_began",
+            Daemon::DrillEnded { .. } => "drill_ended",
             Daemon::Degraded { .. } => "degraded",
         }
     }
@@ -58,6 +60,8 @@ impl Daemon {
             Daemon::Started { .. } | Daemon::Stopping { .. } | Daemon::Reloaded { .. } | Daemon::SourceFound { .. } => {
                 Level::Info
             }
+            Daemon::DrillBegan { .. } | Daemon::DrillEnded { ok: true, .. } => Level::Info,
+            Daemon::DrillEnded { ok: false, .. } => Level::Warning,
             Daemon::Control { state, .. } if matches!(*state, "applied" | "already") => Level::Info,
             Daemon::SourceLost { .. } | Daemon::Control { .. } | Daemon::Degraded { .. } => Level::Warning,
             Daemon::ReloadRefused { .. } | Daemon::JournalDamage { .. } | Daemon::JournalFailed { .. } => Level::Error,

@@ -21,6 +21,7 @@ use crate::telemetry::Telemetry;
 mod answer;
 mod connection;
 mod credential;
+mod drill;
 mod gate;
 mod headroom;
 mod health;

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::answer::{self, Version};
+use super::drill;
 use super::problem::Problem;
 use super::shape;
 use super::site::{Pulse, Site};
@@ -35,7 +36,7 @@ const BODY_BYTES: usize = 64 * 1024;
 const RECENT_ACTIONS: usize = 100;
 const USUAL_EVENTS: usize = 100;
 
-const ROUTES: [(&str, &str, &str); 14] = [
+const ROUTES: [(&str, &str, &str); 16] = [
     ("GET", "/", "this list"),
     ("GET", "/livez", "200 while the loop ticks"),
     ("GET", "/readyz", "200 unless in emergency"),
@@ -48,6 +49,8 @@ const ROUTES: [(&str, &str, &str); 14] = [
     ("GET", "/node", "what this machine is and has"),
     ("GET", "/processes", "its largest processes; ?by=memory|cpu&limit=N"),
     ("GET", "/metrics", "Prometheus text or OpenMetrics"),
+    ("GET", "/drill", "how the last drill went"),
+    ("POST", "/drill", "do and undo everything that can be undone: {\"controls\": [\"edge\"], \"plan\": true}, or all"),
     ("POST", "/release", "undo what is in force now: {\"actions\": [1, 2]}, or all"),
     ("POST", "/reload", "read the configuration again"),
 ];
@@ -69,6 +72,7 @@ pub fn router(site: &Arc<Site>) -> Router {
         .route("/node", get(node::facts))
         .route("/processes", get(node::processes))
         .route("/metrics", get(scrape))
+        .route("/drill", get(drill::last).post(drill::begin))
         .route("/release", post(release))
         .route("/reload", post(reload))
         .fallback(nowhere)
@@ -254,7 +258,7 @@ async fn reload(State(site): Shared) -> Answer {
     accepted(&json!({ "reloading": true, "since": since, "see": format!("/events?since={since}") }))
 }
 
-async fn read(body: Body) -> Result<Bytes, Problem> {
+pub(super) async fn read(body: Body) -> Result<Bytes, Problem> {
     to_bytes(body, BODY_BYTES).await.map_err(|error| {
         let too_long = std::error::Error::source(&error).is_some_and(|e| e.is::<http_body_util::LengthLimitError>());
         if too_long {
@@ -265,14 +269,14 @@ async fn read(body: Body) -> Result<Bytes, Problem> {
     })
 }
 
-fn tell(site: &Site, message: Message) -> Result<(), Problem> {
+pub(super) fn tell(site: &Site, message: Message) -> Result<(), Problem> {
     if site.door.tell(message) {
         return Ok(());
     }
     Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the loop has ended; the daemon is stopping"))
 }
 
-fn accepted(body: &Value) -> Answer {
+pub(super) fn accepted(body: &Value) -> Answer {
     Ok(answer::body(StatusCode::ACCEPTED, "application/json", format!("{body}\n")))
 }
 
@@ -286,8 +290,12 @@ async fn nowhere(uri: Uri) -> Problem {
 async fn wrong_method(method: Method, uri: Uri) -> Response {
     let first = uri.path().split('/').nth(1).unwrap_or_default();
     let serves = |path: &str| path.split('/').nth(1) == Some(first);
-    let known = ROUTES.iter().find(|(_, path, _)| serves(path)).map_or("GET", |(method, _, _)| method);
-    let allow = if known == "GET" { "GET, HEAD" } else { "POST" };
+    let takes = |wanted: &str| ROUTES.iter().any(|(method, path, _)| serves(path) && *method == wanted);
+    let allow = match (takes("GET"), takes("POST")) {
+        (true, true) => "GET, HEAD, POST",
+        (false, true) => "POST",
+        (true | false, false) => "GET, HEAD",
+    };
     let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} takes {allow}, not {method}", uri.path()));
     problem.at(uri.path()).with(hyper::header::ALLOW, HeaderValue::from_static(allow)).into_response()
 }

@@ -200,6 +200,8 @@ pub enum Release {
     Orphaned,
     /// The level no longer allows it.
     Level,
+    /// It was only tried.
+    Drilled,
 }
 
 impl Skip {
@@ -234,6 +236,7 @@ impl Release {
             Release::Stopping => "stopping",
             Release::Orphaned => "orphaned",
             Release::Level => "level",
+            Release::Drilled => "drilled",
         }
     }
 }
@@ -246,6 +249,7 @@ impl fmt::Display for Release {
             Release::Stopping => "the guardian is stopping",
             Release::Orphaned => "left from before, and no rule wants it now",
             Release::Level => "the configuration no longer allows changes",
+            Release::Drilled => "the drill has seen it",
         })
     }
 }

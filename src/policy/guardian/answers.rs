@@ -9,6 +9,7 @@ use super::super::ledger::{Action, VERIFY_EVERY, pause_after};
 use super::super::mitigation::{Answered, Lasting, Outcome, Report};
 use super::super::moment::Moment;
 use super::super::view::{Phase, State};
+use super::drill::DRILL;
 use super::{Decisions, Guardian};
 
 /// What is in force is read back at least this often, even while its target is hard to reach: a lease of 30 s must not
@@ -25,6 +26,12 @@ impl Guardian {
         action.detail = Arc::clone(&report.detail);
         match report.answered {
             Answered::Apply if action.mitigation.verb.lasting() == Lasting::Once => self.pulsed(now, &report, out),
+            Answered::Apply if *action.rule == *DRILL => {
+                let knob = action.mitigation.clone();
+                self.applied(now, &report, out);
+                // What a drill could not do keeps no rule from trying it.
+                self.unblock(&knob);
+            }
             Answered::Apply => self.applied(now, &report, out),
             Answered::Verify => self.verified(now, &report, out),
             Answered::Revert => self.reverted(now, &report, out),

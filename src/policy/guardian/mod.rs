@@ -3,6 +3,7 @@
 
 mod answers;
 mod change;
+pub mod drill;
 mod ladder;
 mod reconcile;
 mod recovery;
@@ -35,6 +36,8 @@ pub enum Input<'a> {
     Reported(Report),
     /// An operator wants these released now; all of them where none is named.
     Release(&'a [ActionId]),
+    /// Put this in force for a moment, to see that it can be undone.
+    Drill(&'a Mitigation),
     /// A control that could not be used can be used again.
     Usable(&'a str),
     /// The daemon is to end: everything is released at once.
@@ -148,6 +151,7 @@ impl Guardian {
             Input::Sampled(sample) => self.look(now, sample, out),
             Input::Reported(report) => self.answer(now, report, out),
             Input::Release(ids) => self.release(now, ids, out),
+            Input::Drill(mitigation) => self.drill(now, mitigation, out),
             Input::Usable(control) => self.control_is_usable(now, control),
             Input::Stopping => self.stop(),
         }

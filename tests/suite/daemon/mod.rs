@@ -4,6 +4,7 @@ mod ask;
 mod crash;
 mod disk;
 mod drift;
+mod drill;
 mod footprint;
 mod guard;
 mod manager;

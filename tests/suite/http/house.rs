@@ -176,6 +176,7 @@ pub fn node() -> Snapshot {
         facts: Arc::new(Facts { host: "web-3".into(), ..Facts::default() }),
         blind_spots: Arc::default(),
         controls: Arc::default(),
+        drill: Arc::default(),
     }
 }
 

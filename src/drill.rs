@@ -1,0 +1,353 @@
+//! A drill: every reversible action of every control, applied for a moment, read back, undone, read back; so that whoever
+//! trusts the guardian with a node at night has seen by day that each of them comes back. Pure: told what happened, it says
+//! what is next. One thing at a time; the policy's ledger and the journal hold it like any other action, so a crash, a stop
+//! or a hanging target in the middle of a drill is undone like any other.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::settings;
+use crate::policy::event::Event;
+use crate::policy::guardian::drill::DRILL;
+use crate::policy::mitigation::{ActionId, Amount, Mitigation, Outcome};
+
+/// Where a gentle share changes nothing, because the number it is taken of is small.
+const STRONGER: Amount = Amount::Keep(50.0);
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct Drill {
+    trials: Vec<Trial>,
+    under_way: Option<usize>,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+struct Trial {
+    mitigation: Mitigation,
+    kind: &'static str,
+    stage: Stage,
+    id: Option<ActionId>,
+    applied: Option<Step>,
+    undone: Option<Step>,
+}
+
+/// How far one action of a drill is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    Waiting,
+    Applying,
+    Undoing,
+    /// It was done, and everything is as it was: both were read back.
+    Restored,
+    /// There was nothing to change.
+    Nothing,
+    /// It could not be done; nothing was changed.
+    Failed,
+    /// Not undone yet: it is tried again until it is.
+    Owed,
+    /// Somebody else changed the value meanwhile; it was left alone.
+    LeftAlone,
+    /// A rule wanted it meanwhile, and holds it now.
+    Taken,
+    /// The drill ended before its turn.
+    NotTried,
+}
+
+/// One half of a trial.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Step {
+    pub outcome: String,
+    pub detail: String,
+    pub took_seconds: f64,
+}
+
+/// A drill, as HTTP and the command line show it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct DrillView {
+    pub running: bool,
+    /// Every action was done, or had nothing to change, and everything is as it was.
+    pub ok: bool,
+    pub trials: Vec<TrialView>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct TrialView {
+    pub control: String,
+    pub kind: String,
+    pub verb: String,
+    /// `throttle edge to 90%`
+    pub text: String,
+    pub stage: Stage,
+    pub applied: Option<Step>,
+    pub undone: Option<Step>,
+}
+
+impl Drill {
+    /// Everything that these controls can do and undo.
+    #[must_use]
+    pub fn of<'a>(controls: impl IntoIterator<Item = &'a settings::Control>) -> Self {
+        let trials = controls.into_iter().flat_map(|control| {
+            let place = control.target.place();
+            place.verbs().iter().filter_map(move |verb| {
+                let amount = place.drill(*verb)?;
+                let mitigation = Mitigation { control: Arc::clone(&control.name), verb: *verb, amount };
+                Some(Trial::new(mitigation, place.kind()))
+            })
+        });
+        Self { trials: trials.collect(), under_way: None }
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.trials.is_empty()
+    }
+
+    /// The next thing to do, where nothing is under way. Say with `began` whether it was begun.
+    #[must_use]
+    pub fn next(&self) -> Option<&Mitigation> {
+        let next = self.trials.iter().find(|trial| trial.stage == Stage::Waiting);
+        next.filter(|_| self.under_way.is_none()).map(|trial| &trial.mitigation)
+    }
+
+    /// `None`: its knob was not free.
+    pub fn began(&mut self, id: Option<ActionId>) {
+        let Some(at) = self.trials.iter().position(|trial| trial.stage == Stage::Waiting) else { return };
+        self.trials[at].id = id;
+        self.trials[at].stage = if id.is_some() { Stage::Applying } else { Stage::Taken };
+        self.under_way = id.map(|_| at);
+    }
+
+    /// The rest is not tried.
+    pub fn give_up(&mut self) {
+        for trial in self.trials.iter_mut().filter(|trial| trial.stage == Stage::Waiting) {
+            trial.stage = Stage::NotTried;
+        }
+    }
+
+    /// What is owed goes on being tried, whether or not the drill is still looked at.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        let pending = |trial: &Trial| matches!(trial.stage, Stage::Waiting | Stage::Applying | Stage::Undoing);
+        !self.trials.iter().any(|trial| pending(trial) || trial.stage == Stage::Owed)
+    }
+
+    /// True where this was about the drill.
+    pub fn note(&mut self, event: &Event) -> bool {
+        let (id, stage, step, is_apply) = match event {
+            Event::Acted { id, outcome, detail, took, .. } => {
+                (*id, after_apply(*outcome), Some(step(*outcome, detail, *took)), true)
+            }
+            Event::Released { id, outcome, detail, took, .. } => {
+                (*id, after_undo(*outcome), Some(step(*outcome, detail, *took)), false)
+            }
+            Event::Owed { id, outcome, detail, .. } => {
+                (*id, Stage::Owed, Some(step(*outcome, detail, Duration::ZERO)), false)
+            }
+            Event::Lost { id, outcome, detail, .. } => {
+                (*id, after_undo(*outcome), Some(step(*outcome, detail, Duration::ZERO)), false)
+            }
+            _ => return false,
+        };
+        let Some(at) = self.trials.iter().position(|trial| trial.id == Some(id)) else { return false };
+        if self.under_way == Some(at) && !matches!(stage, Stage::Applying | Stage::Undoing) {
+            self.under_way = None;
+        }
+        let trial = &mut self.trials[at];
+        if matches!(event, Event::Acted { rule, .. } if **rule != *DRILL) {
+            trial.stage = Stage::Taken;
+            self.under_way = self.under_way.filter(|under_way| *under_way != at);
+            return true;
+        }
+        trial.stage = stage;
+        if is_apply {
+            trial.applied = step;
+            self.try_stronger(at);
+        } else {
+            trial.undone = step;
+        }
+        true
+    }
+
+    fn try_stronger(&mut self, at: usize) {
+        let trial = &mut self.trials[at];
+        if trial.stage == Stage::Nothing && STRONGER.is_stronger_than(trial.mitigation.amount) {
+            trial.mitigation.amount = STRONGER;
+            trial.stage = Stage::Waiting;
+            trial.id = None;
+        }
+    }
+
+    #[must_use]
+    pub fn view(&self) -> DrillView {
+        let trials: Vec<TrialView> = self.trials.iter().map(Trial::view).collect();
+        let ok = trials.iter().all(|trial| trial.stage.is_well());
+        DrillView { running: !self.is_over(), ok, trials }
+    }
+}
+
+impl Stage {
+    /// Everything is as it was, and nothing went wrong.
+    #[must_use]
+    pub const fn is_well(self) -> bool {
+        matches!(self, Stage::Restored | Stage::Nothing)
+    }
+}
+
+impl Trial {
+    const fn new(mitigation: Mitigation, kind: &'static str) -> Self {
+        Self { mitigation, kind, stage: Stage::Waiting, id: None, applied: None, undone: None }
+    }
+
+    fn view(&self) -> TrialView {
+        TrialView {
+            control: self.mitigation.control.to_string(),
+            kind: self.kind.to_owned(),
+            verb: self.mitigation.verb.name().to_owned(),
+            text: self.mitigation.to_string(),
+            stage: self.stage,
+            applied: self.applied.clone(),
+            undone: self.undone.clone(),
+        }
+    }
+}
+
+const fn after_apply(outcome: Outcome) -> Stage {
+    match outcome {
+        Outcome::Applied | Outcome::NoEffect | Outcome::TimedOut => Stage::Undoing,
+        Outcome::Already => Stage::Nothing,
+        Outcome::Drifted => Stage::LeftAlone,
+        Outcome::Refused | Outcome::Unreachable | Outcome::Unsupported | Outcome::EpochChanged => Stage::Failed,
+    }
+}
+
+const fn after_undo(outcome: Outcome) -> Stage {
+    match outcome {
+        Outcome::Drifted => Stage::LeftAlone,
+        _ => Stage::Restored,
+    }
+}
+
+fn step(outcome: Outcome, detail: &str, took: Duration) -> Step {
+    Step { outcome: outcome.name().to_owned(), detail: detail.to_owned(), took_seconds: took.as_secs_f64() }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Stage::Waiting => "waiting",
+            Stage::Applying => "applying",
+            Stage::Undoing => "undoing",
+            Stage::Restored => "restored",
+            Stage::Nothing => "nothing to change",
+            Stage::Failed => "FAILED",
+            Stage::Owed => "NOT UNDONE YET",
+            Stage::LeftAlone => "LEFT ALONE",
+            Stage::Taken => "taken by a rule",
+            Stage::NotTried => "not tried",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::control::target::{Haproxy, Target};
+
+    fn drill() -> Drill {
+        let target = Haproxy {
+            socket: PathBuf::from("/run/haproxy/admin.sock"),
+            frontends: Vec::new(),
+            backends: Vec::new(),
+            lease_table: "ng_lease".into(),
+        };
+        Drill::of(&[settings::Control { name: "edge".into(), target: Target::Haproxy(target) }])
+    }
+
+    fn acted(id: u64, rule: &str, outcome: Outcome) -> Event {
+        Event::Acted {
+            rule: rule.into(),
+            id: ActionId(id),
+            mitigation: drill().trials[0].mitigation.clone(),
+            outcome,
+            detail: "".into(),
+            took: Duration::ZERO,
+            freed_bytes: None,
+        }
+    }
+
+    fn released(id: u64, outcome: Outcome) -> Event {
+        let mitigation = drill().trials[0].mitigation.clone();
+        Event::Released { id: ActionId(id), mitigation, outcome, detail: "".into(), took: Duration::ZERO }
+    }
+
+    fn stages(drill: &Drill) -> Vec<Stage> {
+        drill.trials.iter().map(|trial| trial.stage).collect()
+    }
+
+    #[test]
+    fn one_thing_after_the_other_and_each_comes_back() {
+        let mut drill = drill();
+        for id in 1..=3 {
+            assert!(drill.next().is_some());
+            drill.began(Some(ActionId(id)));
+            assert_eq!(drill.next(), None, "one at a time");
+            assert!(drill.note(&acted(id, DRILL, Outcome::Applied)));
+            assert_eq!(drill.next(), None);
+            assert!(drill.note(&released(id, Outcome::Applied)));
+        }
+        assert!(drill.is_over() && drill.view().ok, "{:?}", drill.view());
+        assert!(!drill.note(&released(9, Outcome::Applied)), "none of this drill's");
+    }
+
+    #[test]
+    fn what_is_owed_keeps_a_drill_open_and_never_calls_it_well() {
+        let mut drill = drill();
+        drill.began(Some(ActionId(1)));
+        drill.note(&acted(1, DRILL, Outcome::TimedOut));
+        let mitigation = drill.trials[0].mitigation.clone();
+        let retry_in = Duration::from_secs(1);
+        drill.note(&Event::Owed {
+            id: ActionId(1),
+            mitigation,
+            outcome: Outcome::TimedOut,
+            detail: "".into(),
+            retry_in,
+        });
+        assert!(drill.next().is_some(), "the others need not wait for it");
+        drill.give_up();
+        assert_eq!(stages(&drill), [Stage::Owed, Stage::NotTried, Stage::NotTried]);
+        assert!(!drill.is_over());
+        drill.note(&released(1, Outcome::Applied));
+        assert!(drill.is_over() && !drill.view().ok, "the others were not tried");
+    }
+
+    #[test]
+    fn a_share_that_changes_nothing_is_tried_once_more_and_stronger() {
+        let mut drill = drill();
+        drill.began(Some(ActionId(1)));
+        drill.note(&acted(1, DRILL, Outcome::Already));
+        assert_eq!(drill.next().map(|next| next.amount), Some(STRONGER));
+        drill.began(Some(ActionId(2)));
+        drill.note(&acted(2, DRILL, Outcome::Already));
+        assert_eq!(drill.trials[0].stage, Stage::Nothing);
+    }
+
+    #[test]
+    fn what_a_rule_wants_meanwhile_is_the_rules() {
+        let mut drill = drill();
+        drill.began(Some(ActionId(1)));
+        drill.note(&acted(1, DRILL, Outcome::Applied));
+        drill.note(&acted(1, "memory-high", Outcome::Applied));
+        assert_eq!(drill.trials[0].stage, Stage::Taken);
+        assert!(drill.next().is_some());
+        drill.began(None);
+        assert_eq!(stages(&drill)[..2], [Stage::Taken, Stage::Taken]);
+        drill.give_up();
+        assert!(drill.is_over() && !drill.view().ok);
+    }
+}
