@@ -42,10 +42,16 @@ pub struct Checked {
     pub due: Vec<Change>,
 }
 
+impl From<Box<dyn Service>> for Control {
+    fn from(service: Box<dyn Service>) -> Self {
+        Self { service }
+    }
+}
+
 impl Control {
     #[must_use]
     pub fn new(target: &Target) -> Self {
-        Self { service: target.place().open() }
+        Self::from(target.place().open())
     }
 
     /// Can it be reached, and may it act? Changes nothing.

@@ -4,6 +4,7 @@ mod again;
 mod bookkeeping;
 mod cli;
 mod config;
+mod crash;
 mod daemon;
 mod edges;
 mod faults;

@@ -62,6 +62,9 @@ impl Record for Journal {
     }
 }
 
+/// Makes a control of a target.
+pub type Opener = Box<dyn Fn(&Target) -> Control + Send>;
+
 /// The thread that acts. Dropping it without `stop` leaves it to end with the process.
 pub struct Workers {
     orders: UnboundedSender<Order>,
@@ -85,14 +88,30 @@ impl Workers {
         controls: Vec<settings::Control>,
         door: Door,
     ) -> io::Result<Self> {
+        Self::start_with(record, controls, door, Box::new(Control::new))
+    }
+
+    /// The same, where something stands between the workers and the services.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub fn start_with<R: Record + Send + 'static>(
+        record: R,
+        controls: Vec<settings::Control>,
+        door: Door,
+        open: Opener,
+    ) -> io::Result<Self> {
         let (orders, queue) = unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread =
             std::thread::Builder::new().name("controls".to_owned()).stack_size(STACK_BYTES).spawn(move || {
                 // Else it waits for its turn behind what it should relieve. Where refused, the loop tells it.
                 let _refused = privilege::schedule_in_real_time(privilege::Urgency::Acting);
-                let crew =
-                    Crew { shared: Rc::new(Shared::new(record, door)), tasks: HashMap::new(), running: JoinSet::new() };
+                let crew = Crew {
+                    shared: Rc::new(Shared::new(record, door, open)),
+                    tasks: HashMap::new(),
+                    running: JoinSet::new(),
+                };
                 LocalSet::new().block_on(&runtime, crew.lead(controls, queue));
             })?;
         Ok(Self { orders, thread })

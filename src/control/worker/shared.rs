@@ -5,8 +5,10 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::Record;
+use super::{Opener, Record};
+use crate::control::Control;
 use crate::control::failure::Failure;
+use crate::control::target::Target;
 use crate::inbox::{Door, Message};
 use crate::journal::Entry;
 use crate::policy::mitigation::{ActionId, Command};
@@ -18,12 +20,17 @@ pub struct Shared {
     /// Which control an action that is not in the journal yet was given to.
     routes: RefCell<HashMap<ActionId, Arc<str>>>,
     pub door: Door,
+    open: Opener,
 }
 
 impl Shared {
-    pub fn new(record: impl Record + 'static, door: Door) -> Self {
+    pub fn new(record: impl Record + 'static, door: Door, open: Opener) -> Self {
         let record: RefCell<Box<dyn Record>> = RefCell::new(Box::new(record));
-        Self { record, unclosed: RefCell::default(), routes: RefCell::default(), door }
+        Self { record, unclosed: RefCell::default(), routes: RefCell::default(), door, open }
+    }
+
+    pub fn open(&self, target: &Target) -> Control {
+        (self.open)(target)
     }
 
     /// Everything that is, or may be.

@@ -76,7 +76,7 @@ impl Task {
         if self.configured.as_ref().map(|(known, _)| known) == target.as_ref() {
             return true;
         }
-        self.configured = target.map(|target| (target.clone(), Control::new(&target)));
+        self.configured = target.map(|target| (target.clone(), self.shared.open(&target)));
         self.told = None;
         self.probe().await
     }
@@ -169,7 +169,7 @@ impl Task {
             (Lasting::InForce, Some(entry)) if entry.target == target => self.adjust(&mut control, entry, &wish).await,
             // Reconfigured since: what is in force is at the earlier target.
             (Lasting::InForce, Some(entry)) => {
-                let mut earlier = Control::new(&entry.target);
+                let mut earlier = self.shared.open(&entry.target);
                 self.adjust(&mut earlier, entry, &wish).await
             }
         };
@@ -342,12 +342,12 @@ impl Task {
     fn take(&mut self, target: &Target) -> Control {
         match self.configured.take() {
             Some((configured, control)) if configured == *target => {
-                self.configured = Some((configured, Control::new(target)));
+                self.configured = Some((configured, self.shared.open(target)));
                 control
             }
             other => {
                 self.configured = other;
-                Control::new(target)
+                self.shared.open(target)
             }
         }
     }

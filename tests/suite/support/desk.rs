@@ -7,12 +7,15 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use node_guardian::config::settings::Control;
+use node_guardian::control::Control as Opened;
 use node_guardian::control::target::Target;
-use node_guardian::control::worker::{Record, Workers};
+use node_guardian::control::worker::{Opener, Record, Workers};
 use node_guardian::inbox::{self, Inbox, Message};
 use node_guardian::journal::{Entry, Journal, JournalError};
 use node_guardian::policy::mitigation::{ActionId, Amount, Answered, Command, Lease, Mitigation, Report, Verb};
 use node_guardian::status::ControlView;
+
+use super::eventually;
 
 /// A journal in memory that the test can look into, and break.
 #[derive(Clone, Default)]
@@ -29,6 +32,9 @@ struct Notebook {
     own: Vec<Entry>,
     ledger: Ledger,
 }
+
+/// Longer than any honest answer takes here.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Desk {
     workers: Option<Workers>,
@@ -56,9 +62,15 @@ impl Desk {
 
     /// With the journal that the daemon uses; its ledger stays empty.
     pub fn on_disk(folder: &Path, controls: &[(&str, Target)]) -> Self {
+        Self::on_disk_with(folder, controls, Box::new(Opened::new))
+    }
+
+    /// The same, with something between the workers and the services.
+    pub fn on_disk_with(folder: &Path, controls: &[(&str, Target)], open: Opener) -> Self {
         let (door, inbox) = inbox::open().unwrap();
-        let journal = Journal::open(folder).unwrap().journal;
-        let workers = Workers::start(journal, settings(controls), door).unwrap();
+        // A server that another thread starts this very moment holds the lock until it has become one.
+        let journal = eventually("the journal is free", || Journal::open(folder).ok()).journal;
+        let workers = Workers::start_with(journal, settings(controls), door, open).unwrap();
         Self {
             workers: Some(workers),
             inbox,
@@ -93,13 +105,21 @@ impl Desk {
         self.check(id, Lease::LetLapse)
     }
 
-    fn check(&mut self, id: u64, lease: Lease) -> Report {
+    pub fn order_verify(&self, id: u64, lease: Lease) {
         self.send(Command::Verify { id: ActionId(id), lease });
+    }
+
+    pub fn order_revert(&self, id: u64) {
+        self.send(Command::Revert { id: ActionId(id) });
+    }
+
+    fn check(&mut self, id: u64, lease: Lease) -> Report {
+        self.order_verify(id, lease);
         self.report(id, Answered::Verify)
     }
 
     pub fn revert(&mut self, id: u64) -> Report {
-        self.send(Command::Revert { id: ActionId(id) });
+        self.order_revert(id);
         self.report(id, Answered::Revert)
     }
 
@@ -111,6 +131,22 @@ impl Desk {
             }
             self.listen();
         }
+    }
+
+    /// `None` as soon as there is nobody any more who could answer.
+    pub fn report_unless(&mut self, id: u64, answered: Answered, gone: &dyn Fn() -> bool) -> Option<Report> {
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            self.hear(Duration::from_millis(2));
+            let mine = |report: &Report| report.id == ActionId(id) && report.answered == answered;
+            if let Some(at) = self.waiting.iter().position(mine) {
+                return Some(self.waiting.remove(at));
+            }
+            if gone() {
+                return None;
+            }
+        }
+        panic!("neither an answer nor an end; so far {:?}, {:?}", self.views, self.waiting);
     }
 
     /// What the workers think of a control now, once it is this.
@@ -148,23 +184,30 @@ impl Desk {
     }
 
     fn listen(&mut self) {
-        let until = Instant::now() + Duration::from_secs(20);
-        let mut heard = false;
-        while !heard {
-            let mut bell = [PollFd::new(self.inbox.bell(), PollFlags::POLLIN)];
-            poll(&mut bell, PollTimeout::from(100_u8)).unwrap();
-            self.inbox.hush();
-            while let Some(message) = self.inbox.take() {
-                heard = true;
-                match message {
-                    Message::Report(report) => self.waiting.push(report),
-                    Message::Probed(view) => self.views.push(view),
-                    Message::JournalFailed(why) => self.failures.push(why),
-                    other => panic!("workers never say {other:?}"),
-                }
-            }
+        let until = Instant::now() + PATIENCE;
+        while !self.hear(Duration::from_millis(100)) {
             assert!(Instant::now() < until, "the workers say nothing; so far {:?}, {:?}", self.views, self.waiting);
         }
+    }
+}
+
+impl Desk {
+    /// Whether something came within this time.
+    fn hear(&mut self, patience: Duration) -> bool {
+        let mut bell = [PollFd::new(self.inbox.bell(), PollFlags::POLLIN)];
+        poll(&mut bell, PollTimeout::try_from(patience).unwrap()).unwrap();
+        self.inbox.hush();
+        let mut heard = false;
+        while let Some(message) = self.inbox.take() {
+            heard = true;
+            match message {
+                Message::Report(report) => self.waiting.push(report),
+                Message::Probed(view) => self.views.push(view),
+                Message::JournalFailed(why) => self.failures.push(why),
+                other => panic!("workers never say {other:?}"),
+            }
+        }
+        heard
     }
 }
 

@@ -1,0 +1,112 @@
+//! Something between the workers and a service that ends the guardian at a chosen instant: before or after any call, or
+//! between two values of one write. What was sent until then has happened, nothing after it does, as with `kill -9`.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use node_guardian::control::failure::Failure;
+use node_guardian::control::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
+use node_guardian::control::standing::Live;
+use node_guardian::control::undo::Undo;
+use node_guardian::policy::mitigation::{Mitigation, Verb};
+
+/// Strikes at the n-th instant, counted from 0.
+pub struct Fate {
+    at: usize,
+    passed: AtomicUsize,
+    struck: AtomicBool,
+}
+
+impl Fate {
+    pub fn at(at: usize) -> Arc<Self> {
+        Arc::new(Self { at, passed: AtomicUsize::new(0), struck: AtomicBool::new(false) })
+    }
+
+    pub fn has_struck(&self) -> bool {
+        self.struck.load(Ordering::SeqCst)
+    }
+
+    async fn pass(&self) {
+        if self.passed.fetch_add(1, Ordering::SeqCst) == self.at || self.has_struck() {
+            self.struck.store(true, Ordering::SeqCst);
+            pending::<()>().await;
+        }
+    }
+}
+
+pub struct Doomed {
+    pub service: Box<dyn Service>,
+    pub fate: Arc<Fate>,
+}
+
+#[async_trait(?Send)]
+impl Service for Doomed {
+    fn name(&self) -> &'static str {
+        self.service.name()
+    }
+
+    async fn probe(&mut self) -> Result<Probe, Failure> {
+        self.service.probe().await
+    }
+
+    async fn look(&mut self) -> Result<Probe, Failure> {
+        self.service.look().await
+    }
+
+    async fn survey(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
+        let undo = self.service.survey(mitigation).await;
+        self.fate.pass().await;
+        undo
+    }
+
+    async fn aim(&mut self, mitigation: &Mitigation, undo: &Undo) -> Result<Vec<Aim>, Failure> {
+        let aims = self.service.aim(mitigation, undo).await;
+        self.fate.pass().await;
+        aims
+    }
+
+    async fn read(&mut self, undo: &Undo) -> Result<Live, Failure> {
+        self.fate.pass().await;
+        let live = self.service.read(undo).await;
+        self.fate.pass().await;
+        live
+    }
+
+    async fn write(&mut self, epoch: &str, orders: &[Order<'_>], after: AfterRefusal) -> Result<(), Failure> {
+        self.fate.pass().await;
+        // Some services take all of it in one command; those that do not may be left half-way.
+        let fate = Arc::clone(&self.fate);
+        if orders.len() > 1 && fate.passed.load(Ordering::SeqCst) == fate.at {
+            self.service.write(epoch, &orders[..1], after).await?;
+        }
+        fate.pass().await;
+        let written = self.service.write(epoch, orders, after).await;
+        fate.pass().await;
+        written
+    }
+
+    async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
+        self.service.pulse(mitigation).await
+    }
+
+    fn is_lease(&self, key: &str) -> bool {
+        self.service.is_lease(key)
+    }
+
+    fn excludes(&self, wanted: Verb, in_force: Verb) -> bool {
+        self.service.excludes(wanted, in_force)
+    }
+
+    async fn resident(&mut self, undo: &Undo) -> Option<u64> {
+        self.service.resident(undo).await
+    }
+
+    async fn reclaimed(&mut self, undo: &Undo, before: u64) -> Option<Done> {
+        self.fate.pass().await;
+        let reclaimed = self.service.reclaimed(undo, before).await;
+        self.fate.pass().await;
+        reclaimed
+    }
+}

@@ -1,0 +1,162 @@
+//! What is killed over: one of each kind, and each of its reversible verbs.
+
+use node_guardian::control::target::{self, Target};
+use node_guardian::policy::mitigation::{Amount, Verb};
+
+use super::super::support::haproxy::Haproxy;
+use super::super::support::redis::Redis;
+
+/// A real service under test.
+pub trait Subject {
+    fn target(&self) -> Target;
+    /// Everything that the verb may ever touch, as the service itself shows it.
+    fn face(&self) -> String;
+    /// An operator sets a value of his own where the guardian sets its one.
+    fn interfere(&self);
+    /// Takes that back, for the next case.
+    fn tidy(&self);
+    fn restart(&mut self);
+}
+
+pub struct Case {
+    pub name: &'static str,
+    pub start: fn() -> Box<dyn Subject>,
+    pub verb: Verb,
+    pub strong: Amount,
+    /// What it is weakened to; `None` where the verb knows no share.
+    pub weak: Option<Amount>,
+    /// Some services take long to start: then only every so many instants are tried with a restart.
+    pub restart_every: usize,
+}
+
+const MIB: u64 = 1 << 20;
+const HALF: Amount = Amount::Keep(50.0);
+const QUARTER: Amount = Amount::Keep(25.0);
+
+pub fn all() -> Vec<Case> {
+    let case = |name, start, verb, strong, weak| Case { name, start, verb, strong, weak, restart_every: 1 };
+    vec![
+        case("haproxy throttle servers", edge_servers, Verb::Throttle, QUARTER, Some(HALF)),
+        case("haproxy throttle process", edge_process, Verb::Throttle, QUARTER, Some(HALF)),
+        case("haproxy shed lease", edge_lease, Verb::Shed, QUARTER, Some(HALF)),
+        case("haproxy drain", edge_drain, Verb::Drain, Amount::Whole, None),
+        case("redis throttle", redis_pause, Verb::Throttle, Amount::Whole, None),
+        case("redis shrink", redis_limit, Verb::Shrink, Amount::Bytes(64 * MIB), Some(Amount::Bytes(128 * MIB))),
+    ]
+}
+
+/// A HAProxy, and what an operator does to it.
+struct Edge {
+    server: Haproxy,
+    target: target::Haproxy,
+    interfere: &'static str,
+    tidy: &'static str,
+}
+
+impl Subject for Edge {
+    fn target(&self) -> Target {
+        Target::Haproxy(self.target.clone())
+    }
+
+    fn face(&self) -> String {
+        format!("{} {}", self.server.face(), self.server.ask("show table ng_lease key web").contains("gpc0=77"))
+    }
+
+    fn interfere(&self) {
+        self.server.ask(self.interfere);
+    }
+
+    fn tidy(&self) {
+        self.server.ask(self.tidy);
+    }
+
+    fn restart(&mut self) {
+        self.server.restart();
+    }
+}
+
+fn edge(server: Haproxy, everywhere: bool, interfere: &'static str, tidy: &'static str) -> Box<dyn Subject> {
+    let mut target = server.target();
+    if everywhere {
+        target.backends.clear();
+    }
+    Box::new(Edge { server, target, interfere, tidy })
+}
+
+fn edge_servers() -> Box<dyn Subject> {
+    // Two servers with limits, one of which an operator sets: the other must come back all the same.
+    edge(Haproxy::start(), true, "set maxconn server be/s1 7", "set maxconn server be/s1 8")
+}
+
+fn edge_process() -> Box<dyn Subject> {
+    edge(Haproxy::without_server_limits(), true, "set maxconn global 123", "set maxconn global 200")
+}
+
+fn edge_lease() -> Box<dyn Subject> {
+    edge(Haproxy::start(), false, "set table ng_lease key web data.gpc0 77", "clear table ng_lease key web")
+}
+
+fn edge_drain() -> Box<dyn Subject> {
+    edge(Haproxy::start(), false, "set server be/s1 state maint", "set server be/s1 state ready")
+}
+
+struct Limited(Redis);
+
+impl Subject for Limited {
+    fn target(&self) -> Target {
+        Target::Redis(target::Redis { cache_only: true, ..self.0.target() })
+    }
+
+    fn face(&self) -> String {
+        self.0.face()
+    }
+
+    fn interfere(&self) {
+        self.0.ask(&["CONFIG", "SET", "maxmemory", "123456789"]);
+    }
+
+    fn tidy(&self) {
+        self.0.ask(&["CONFIG", "SET", "maxmemory", "0"]);
+    }
+
+    fn restart(&mut self) {
+        self.0.restart();
+    }
+}
+
+fn redis_limit() -> Box<dyn Subject> {
+    Box::new(Limited(Redis::start()))
+}
+
+/// Redis 7.0 does not tell whether it is paused: a write does.
+struct Paused(Redis);
+
+impl Subject for Paused {
+    fn target(&self) -> Target {
+        Target::Redis(self.0.target())
+    }
+
+    fn face(&self) -> String {
+        let mut writer = self.0.connect();
+        writer.send(&["SET", "face", "1"]);
+        let writes = writer.answers_within(std::time::Duration::from_millis(500));
+        format!("{} {}", if writes { "writes" } else { "paused" }, self.0.setting("maxclients"))
+    }
+
+    fn interfere(&self) {
+        // A pause is only over or not; what else an operator sets must stay.
+        self.0.ask(&["CONFIG", "SET", "maxclients", "77"]);
+    }
+
+    fn tidy(&self) {
+        self.0.ask(&["CONFIG", "SET", "maxclients", "10000"]);
+    }
+
+    fn restart(&mut self) {
+        self.0.restart();
+    }
+}
+
+fn redis_pause() -> Box<dyn Subject> {
+    Box::new(Paused(Redis::start()))
+}
