@@ -31,6 +31,20 @@ impl Histogram {
         let rank = share * self.count();
         self.0.iter().find(|(_, count)| *count >= rank).map_or(f64::NAN, |(bound, _)| *bound)
     }
+
+    /// As if values were spread evenly within each bucket: for comparing two of them, which would else jump by a bucket.
+    pub fn between(&self, share: f64) -> f64 {
+        let rank = share * self.count();
+        let (mut below, mut from) = (0.0, 0.0);
+        for (bound, count) in &self.0 {
+            if *count >= rank {
+                let into = if *count > below { (rank - below) / (count - below) } else { 1.0 };
+                return from + (bound - from) * into;
+            }
+            (below, from) = (*count, *bound);
+        }
+        f64::NAN
+    }
 }
 
 fn parse_bound(bound: &str) -> Option<f64> {

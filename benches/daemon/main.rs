@@ -45,7 +45,7 @@ const REDIS: (&str, &str) = ("redis-server", "redis-server");
 const EARLYOOM: (&str, &str) = ("earlyoom", "earlyoom");
 const EXPORTER: (&str, &str) = ("prometheus-node-exporter", "prometheus-node-exporter");
 
-const PARTS: [Part; 10] = [
+const PARTS: [Part; 11] = [
     Part { name: "memory", needs: &[HAPROXY, REDIS, EARLYOOM, EXPORTER], measure: figures::memory::measure },
     Part { name: "cpu", needs: &[HAPROXY, REDIS, EARLYOOM, EXPORTER], measure: figures::cpu::measure },
     Part { name: "sample", needs: &[("strace", "strace")], measure: figures::inside::sample },
@@ -53,6 +53,7 @@ const PARTS: [Part; 10] = [
     Part { name: "allocations", needs: &[], measure: figures::inside::allocations },
     Part { name: "runaway", needs: &[], measure: figures::runaway::measure },
     Part { name: "lateness", needs: &[], measure: figures::lateness::measure },
+    Part { name: "hanging", needs: &[], measure: figures::hanging::measure },
     Part { name: "reaction", needs: &[HAPROXY], measure: figures::reaction::measure },
     Part { name: "http", needs: &[("wrk", "wrk"), ("nginx", "nginx-light")], measure: figures::http::measure },
     Part { name: "start", needs: &[], measure: figures::start::measure },

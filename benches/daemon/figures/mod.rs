@@ -1,6 +1,7 @@
 //! One file a part of the table.
 
 pub mod cpu;
+pub mod hanging;
 pub mod http;
 pub mod inside;
 pub mod lateness;
