@@ -4,11 +4,14 @@
 
 pub mod failure;
 mod haproxy;
+mod memcached;
 mod redis;
+mod resident;
 pub mod service;
 pub mod standing;
 pub mod target;
 pub mod undo;
+mod wire;
 pub mod worker;
 
 use std::sync::OnceLock;
@@ -113,9 +116,8 @@ impl Control {
             )));
         }
         let mut done = Done { outcome: Outcome::Applied, detail: standing::moved(&undo.changes), freed_bytes: None };
-        if let Some(resident) = resident
-            && let Some(reclaimed) = self.service.reclaimed(undo, resident).await
-        {
+        if let Some(reclaimed) = self.service.reclaimed(undo, resident).await {
+            done.outcome = reclaimed.outcome;
             done.detail = format!("{}; {}", done.detail, reclaimed.detail);
             done.freed_bytes = reclaimed.freed_bytes;
         }

@@ -97,8 +97,9 @@ pub trait Service {
         None
     }
 
-    /// What the change gave back. `None` where that cannot be told: it is in force all the same.
-    async fn reclaimed(&mut self, undo: &Undo, before: u64) -> Option<Done> {
+    /// What the change gave back, `NoEffect` where that should have been something; also does what makes it come back.
+    /// `None` where nothing is to come back or that cannot be told. It is in force all the same.
+    async fn reclaimed(&mut self, undo: &Undo, before: Option<u64>) -> Option<Done> {
         let _change = (undo, before);
         None
     }

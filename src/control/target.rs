@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use super::haproxy::target::Haproxy;
+pub use super::memcached::target::Memcached;
 pub use super::redis::target::Redis;
 use super::service::Service;
 use super::undo::Change;
@@ -17,6 +18,7 @@ use crate::policy::mitigation::{Amount, Verb};
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Target {
     Haproxy(Haproxy),
+    Memcached(Memcached),
     Redis(Redis),
 }
 
@@ -81,6 +83,7 @@ impl Target {
     pub const fn place(&self) -> &dyn Place {
         match self {
             Target::Haproxy(target) => target,
+            Target::Memcached(target) => target,
             Target::Redis(target) => target,
         }
     }

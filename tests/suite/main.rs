@@ -13,6 +13,7 @@ mod host;
 mod http;
 mod journal;
 mod kubernetes;
+mod memcached;
 mod package;
 mod policy;
 mod redis;

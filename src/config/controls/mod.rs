@@ -1,6 +1,7 @@
 //! `[control.KIND.NAME]`: the services that may be acted on, each with where it is and what may be touched.
 
 mod haproxy;
+mod memcached;
 mod redis;
 
 use std::collections::BTreeMap;
@@ -13,24 +14,13 @@ use super::section::{Findings, Read, Section, proposal, refuse};
 use super::value;
 use crate::control::target::{Overlap, Target};
 
-pub const KINDS: &[&str] = &["haproxy", "redis"];
+pub const KINDS: &[&str] = &["haproxy", "memcached", "redis"];
 /// Of each kind, the keys that its controls take.
-pub const KEYS: &[(&str, &[&str])] = &[("control.haproxy", haproxy::KEYS), ("control.redis", redis::KEYS)];
+pub const KEYS: &[(&str, &[&str])] =
+    &[("control.haproxy", haproxy::KEYS), ("control.memcached", memcached::KEYS), ("control.redis", redis::KEYS)];
 
-const LATER: [&str; 13] = [
-    "nginx",
-    "memcached",
-    "varnish",
-    "systemd",
-    "cgroup",
-    "pressure",
-    "process",
-    "jvm",
-    "nftables",
-    "disk",
-    "app",
-    "webhook",
-    "unit",
+const LATER: [&str; 12] = [
+    "nginx", "varnish", "systemd", "cgroup", "pressure", "process", "jvm", "nftables", "disk", "app", "webhook", "unit",
 ];
 
 /// A control that the configuration names. Its target is unknown where its kind is; such a name is still a name, so that
@@ -67,7 +57,7 @@ pub fn read(root: Section<'_>, findings: &mut Findings<'_>) -> Vec<Declared> {
 fn unknown_kind(kind: &str, entry: &Entry, findings: &mut Findings<'_>) {
     let shown = printable(kind);
     if LATER.contains(&kind) {
-        let help = format!("this version knows {}", KINDS.join(" and "));
+        let help = format!("this version knows {}", KINDS.join(", "));
         return findings.error(&entry.key, format!("controls of kind `{shown}` are not in this version"), help);
     }
     let help = format!("{} (a control is written [control.KIND.NAME])", proposal(kind, KINDS));
@@ -89,6 +79,7 @@ fn read_one(kind: &str, name: &str, entry: &Entry, declared: &mut Found, finding
     }
     let target = match kind {
         "haproxy" => haproxy::read(&title, entry, findings).map(Target::Haproxy),
+        "memcached" => memcached::read(&title, entry, findings).map(Target::Memcached),
         "redis" => redis::read(&title, entry, findings).map(Target::Redis),
         _ => None,
     };

@@ -147,9 +147,11 @@ impl Service for Redis {
     }
 
     /// What lowering the limit gave back. `None` where it cannot be told: the limit is in force all the same.
-    async fn reclaimed(&mut self, undo: &Undo, before: u64) -> Option<Done> {
+    async fn reclaimed(&mut self, undo: &Undo, before: Option<u64>) -> Option<Done> {
         let limit = undo.changes.iter().find(|change| change.key == MAXMEMORY)?.wanted().parse().ok()?;
-        reclaim::evicted(&mut self.client, limit, before).await.ok()
+        let done = reclaim::evicted(&mut self.client, limit, before?).await.ok()?;
+        // What is below the limit already has nothing to give back.
+        Some(Done { outcome: Outcome::Applied, ..done })
     }
 
     fn is_lease(&self, key: &str) -> bool {

@@ -4,6 +4,7 @@
 
 pub mod desk;
 pub mod haproxy;
+pub mod memcached;
 pub mod node;
 pub mod proxy;
 pub mod redis;
@@ -21,7 +22,12 @@ pub struct Process(Child);
 
 impl Process {
     pub fn start(program: &str, package: &str, arguments: &[&str]) -> Self {
+        Self::start_with(&[], program, package, arguments)
+    }
+
+    pub fn start_with(environment: &[(&str, &str)], program: &str, package: &str, arguments: &[&str]) -> Self {
         let started = Command::new(program)
+            .envs(environment.iter().copied())
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

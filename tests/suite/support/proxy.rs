@@ -45,6 +45,7 @@ pub enum Verdict {
 #[derive(Clone, Copy)]
 pub enum Protocol {
     Haproxy,
+    Memcached,
     Redis,
 }
 
@@ -114,7 +115,7 @@ fn whole(from: &mut UnixStream, is_whole: impl Fn(&[u8]) -> bool) -> Option<Vec<
 impl Protocol {
     fn request_is_whole(self, bytes: &[u8]) -> bool {
         match self {
-            Protocol::Haproxy => bytes.ends_with(b"\n"),
+            Protocol::Haproxy | Protocol::Memcached => bytes.ends_with(b"\n"),
             Protocol::Redis => resp_end(bytes) == Some(bytes.len()),
         }
     }
@@ -122,6 +123,8 @@ impl Protocol {
     fn answer_is_whole(self, bytes: &[u8]) -> bool {
         match self {
             Protocol::Haproxy => bytes.ends_with(b"\n> "),
+            Protocol::Memcached if bytes.starts_with(b"STAT ") => bytes.ends_with(b"END\r\n"),
+            Protocol::Memcached => bytes.ends_with(b"\r\n"),
             Protocol::Redis => resp_end(bytes) == Some(bytes.len()),
         }
     }

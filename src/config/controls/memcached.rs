@@ -1,0 +1,32 @@
+//! `[control.memcached.NAME]`
+
+use std::path::PathBuf;
+
+use super::address;
+use crate::config::document::Entry;
+use crate::config::section::{Findings, Section};
+use crate::config::value;
+use crate::control::target::{Address, Memcached};
+
+pub const KEYS: &[&str] = &["socket", "address", "cache_only"];
+
+pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<Memcached> {
+    let section = Section::open(title, &entry.key, &entry.node, KEYS, findings)?;
+    let socket = section.get("socket", findings, value::socket).map(Address::Unix);
+    let address = section.get("address", findings, address).map(Address::Tcp);
+    match (section.has("socket"), section.has("address")) {
+        (true, true) => {
+            let message = "a memcached is reached by `socket` or by `address`, not by both";
+            findings.error(section.place("address"), message, "remove one of them");
+        }
+        (false, false) => {
+            let help = "add socket = \"/run/memcached/memcached.sock\", or address = \"127.0.0.1:11211\"";
+            findings.absence(section.key, format!("{title} has neither `socket` nor `address`"), help);
+        }
+        (true, false) | (false, true) => {}
+    }
+    Some(Memcached {
+        address: socket.or(address).unwrap_or_else(|| Address::Unix(PathBuf::new())),
+        cache_only: section.get("cache_only", findings, value::boolean).unwrap_or(false),
+    })
+}

@@ -1,0 +1,160 @@
+//! memcached in its text protocol: a lower limit with the pages above it dropped, and everything dropped. Never `shutdown`,
+//! and nothing that a restart would not undo.
+
+mod client;
+mod pages;
+mod survey;
+pub mod target;
+
+use async_trait::async_trait;
+
+use super::failure::Failure;
+use super::resident;
+use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
+use super::standing::Live;
+use super::undo::Undo;
+use crate::policy::mitigation::{Mitigation, Outcome, Verb};
+use crate::policy::unit::Unit;
+use client::{Client, Server, Stats};
+use survey::{LIMIT, MIB, Memory};
+
+pub struct Memcached {
+    client: Client,
+    cache_only: bool,
+    /// Pages in use when the limit was first lowered in this life of the server: its epoch, and bytes.
+    base: Option<(String, u64)>,
+}
+
+#[async_trait(?Send)]
+impl Service for Memcached {
+    fn name(&self) -> &'static str {
+        "memcached"
+    }
+
+    async fn probe(&mut self) -> Result<Probe, Failure> {
+        let server = self.client.begin().await?;
+        may_shrink(&self.client.stats("stats settings").await?)?;
+        let limit = Unit::Bytes.show(server.limit as f64);
+        let memory = match server.process.and_then(resident::bytes) {
+            Some(bytes) => format!("resident {}", Unit::Bytes.show(bytes as f64)),
+            None => "what it gives back cannot be measured: its process cannot be seen from here".to_owned(),
+        };
+        Ok(Probe::usable(format!("memcached {} answers and may be shrunk: limit {limit}, {memory}", server.version)))
+    }
+
+    async fn look(&mut self) -> Result<Probe, Failure> {
+        self.client.begin().await?;
+        Ok(Probe::usable("memcached answers"))
+    }
+
+    async fn survey(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
+        if mitigation.verb != Verb::Shrink {
+            return Err(self.cannot(mitigation.verb));
+        }
+        let server = self.client.begin().await?;
+        may_shrink(&self.client.stats("stats settings").await?)?;
+        self.base = None;
+        let memory = self.memory(&server).await?;
+        Ok(Undo { epoch: server.epoch, changes: survey::shrink(memory, mitigation.amount)?, lapses_unix_ms: None })
+    }
+
+    async fn aim(&mut self, mitigation: &Mitigation, undo: &Undo) -> Result<Vec<Aim>, Failure> {
+        let server = self.client.begin().await?;
+        let wanted = survey::wanted_bytes(self.memory(&server).await?.base, mitigation.amount)?;
+        let aim = |prior: &str| match prior.parse::<u64>() {
+            Ok(prior) => wanted.min(prior).to_string(),
+            Err(_) => wanted.to_string(),
+        };
+        Ok(undo.changes.iter().map(|change| aim(&change.prior)).collect())
+    }
+
+    async fn read(&mut self, undo: &Undo) -> Result<Live, Failure> {
+        let server = self.client.begin().await?;
+        let live = |key: &str| match key {
+            LIMIT => Ok(server.limit.to_string()),
+            key => Err(unknown(key)),
+        };
+        let values = undo.changes.iter().map(|change| live(&change.key)).collect::<Result<_, _>>()?;
+        Ok(Live { epoch: server.epoch, values })
+    }
+
+    async fn write(&mut self, expected_epoch: &str, orders: &[Order<'_>], _after: AfterRefusal) -> Result<(), Failure> {
+        if self.client.begin().await?.epoch != expected_epoch {
+            return Err(Failure::epoch_changed("memcached"));
+        }
+        for order in orders {
+            let limit = order.value.parse().ok().filter(|limit| survey::is_settable(*limit));
+            match (order.key, limit) {
+                (LIMIT, Some(limit)) => self.client.order(&survey::command(limit)).await?,
+                (key, _) => return Err(unknown(key)),
+            }
+        }
+        Ok(())
+    }
+
+    async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
+        match mitigation.verb {
+            Verb::Flush if self.cache_only => pages::flush(&mut self.client).await,
+            Verb::Flush => Err(Failure::refused(
+                "flush drops everything in this memcached: set `cache_only = true` on this control where all of it can \
+                 be rebuilt, or shrink it",
+            )),
+            verb => Err(self.cannot(verb)),
+        }
+    }
+
+    async fn resident(&mut self, _undo: &Undo) -> Option<u64> {
+        resident::bytes(self.client.begin().await.ok()?.process?)
+    }
+
+    /// Drops the pages above the limit: it is in force whatever becomes of that.
+    async fn reclaimed(&mut self, undo: &Undo, before: Option<u64>) -> Option<Done> {
+        let limit = undo.changes.iter().find(|change| change.key == LIMIT)?.wanted().parse().ok()?;
+        let done = match self.client.begin().await {
+            Ok(server) => pages::fit(&mut self.client, limit, server.process, before).await,
+            Err(failure) => Err(failure),
+        };
+        Some(done.unwrap_or_else(|failure| Done {
+            outcome: Outcome::NoEffect,
+            detail: format!("pages were not dropped: {}", failure.detail),
+            freed_bytes: None,
+        }))
+    }
+}
+
+impl Memcached {
+    #[must_use]
+    pub fn new(target: target::Memcached) -> Self {
+        Self { client: Client::new(target.address), cache_only: target.cache_only, base: None }
+    }
+
+    async fn memory(&mut self, server: &Server) -> Result<Memory, Failure> {
+        let used = self.client.slabs().await?.pages * MIB;
+        let base = match &self.base {
+            Some((life, base)) if *life == server.epoch => *base,
+            Some(_) | None => used.min(server.limit),
+        };
+        self.base = Some((server.epoch.clone(), base));
+        Ok(Memory { limit: server.limit, base })
+    }
+}
+
+/// Where it may not evict, a lower limit refuses writes; where pages stay in their class, none comes back.
+fn may_shrink(settings: &Stats) -> Result<(), Failure> {
+    let is = |name: &str, value: &str| settings.get(name).is_some_and(|set| set == value);
+    if is("evictions", "off") {
+        return Err(Failure::refused(
+            "memcached was started with `-M`, so that at a lower limit it refuses writes instead of evicting: remove that",
+        ));
+    }
+    if is("slab_reassign", "no") {
+        return Err(Failure::refused(
+            "memcached was started with `-o no_slab_reassign`, so that no page comes back: remove that",
+        ));
+    }
+    Ok(())
+}
+
+fn unknown(key: &str) -> Failure {
+    Failure::unsupported(format!("`{key}` is nothing that can be set at memcached"))
+}

@@ -1,0 +1,49 @@
+//! Where a memcached is and what of it may be lost.
+
+use serde::{Deserialize, Serialize};
+
+use crate::control::service::Service;
+use crate::control::target::{Address, Overlap, Place, Target};
+use crate::control::undo::Change;
+use crate::policy::mitigation::Verb;
+
+/// memcached over its unix socket or TCP.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Memcached {
+    pub address: Address,
+    /// The operator declares that everything in it can be rebuilt at once: it may be emptied.
+    pub cache_only: bool,
+}
+
+impl Place for Memcached {
+    fn kind(&self) -> &'static str {
+        "memcached"
+    }
+
+    fn verbs(&self) -> &'static [Verb] {
+        &[Verb::Shrink, Verb::Flush]
+    }
+
+    fn open(&self) -> Box<dyn Service> {
+        Box::new(super::Memcached::new(self.clone()))
+    }
+
+    fn is_same(&self, other: &Target) -> bool {
+        matches!(other, Target::Memcached(theirs) if self.address.is_same(&theirs.address))
+    }
+
+    fn overlap(&self, other: &Target) -> Option<Overlap> {
+        let found = !self.address.is_missing() && self.is_same(other);
+        found.then(|| Overlap { what: "both act on one memcached".to_owned(), help: "make one control of the two" })
+    }
+
+    /// One server may be reached in several ways; its pid and start say which one it is.
+    fn shares(&self, other: &Target, _theirs: &Change, _mine: &Change) -> bool {
+        matches!(other, Target::Memcached(_))
+    }
+
+    /// Sessions are kept in memcached too: nothing is emptied that nobody called a cache.
+    fn is_undeclared(&self, verb: Verb) -> bool {
+        verb == Verb::Flush && !self.cache_only
+    }
+}
