@@ -20,7 +20,7 @@ use std::time::Duration;
 use crate::policy::mitigation::{Mitigation, Outcome, Verb};
 use failure::Failure;
 use service::{AfterRefusal, Done, Order, Probe, Service};
-use standing::Standing;
+use standing::{Live, Standing};
 use target::Target;
 use undo::{Change, Restore, Undo};
 
@@ -81,7 +81,7 @@ impl Control {
     /// `EpochChanged` where the target has forgotten, `Drifted` where none of it is ours any more.
     pub async fn capture_again(&mut self, mitigation: &Mitigation, undo: &Undo) -> Result<Undo, Failure> {
         let live = self.service.read(undo).await?;
-        match standing::judge(undo, &live) {
+        match self.judge(undo, &live) {
             Standing::EpochChanged => return Err(Failure::epoch_changed(self.service.name())),
             Standing::Foreign(found) => return Err(Failure::drifted(format!("left alone: {found}"))),
             Standing::Ours { .. } | Standing::Prior => {}
@@ -89,7 +89,7 @@ impl Control {
         let aims = self.service.aim(mitigation, undo).await?;
         let kept = undo.changes.iter().zip(&live.values).zip(aims);
         let changes = kept
-            .filter(|((change, value), _)| is_ours_to_change(change, value))
+            .filter(|((change, value), _)| is_ours_to_change(change, value) && !self.was_cleared(change, value))
             .map(|((change, _), aim)| change.aimed(aim))
             .collect();
         Ok(Undo { changes, ..undo.renewed() })
@@ -139,13 +139,14 @@ impl Control {
     /// When it cannot be read.
     pub async fn check(&mut self, undo: &Undo) -> Result<Checked, Failure> {
         let live = self.service.read(undo).await?;
-        let standing = standing::judge(undo, &live);
+        let standing = self.judge(undo, &live);
         if !matches!(standing, Standing::Ours { .. } | Standing::Prior) {
             return Ok(Checked { standing, due: Vec::new() });
         }
         let due = undo.changes.iter().zip(&live.values).filter(|(change, value)| {
             let renewable = self.service.is_lease(&change.key) && is_ours_to_change(change, value);
-            renewable || (change.wanted() != *value && change.restore(value) == Restore::Write)
+            (renewable && !self.was_cleared(change, value))
+                || (change.wanted() != *value && change.restore(value) == Restore::Write)
         });
         Ok(Checked { standing, due: due.map(|(change, _)| change.clone()).collect() })
     }
@@ -202,6 +203,25 @@ impl Control {
     #[must_use]
     pub fn excludes(&self, wanted: Verb, in_force: Verb) -> bool {
         self.service.excludes(wanted, in_force)
+    }
+
+    /// While it is wanted, a lease that somebody cleared is as much theirs as a value that somebody set.
+    fn judge(&self, undo: &Undo, live: &Live) -> Standing {
+        let pairs = undo.changes.iter().zip(&live.values);
+        let cleared: Vec<_> = pairs.filter(|(change, value)| self.was_cleared(change, value)).collect();
+        let standing = standing::judge(undo, live);
+        match standing {
+            Standing::Prior if !cleared.is_empty() => Standing::Foreign(standing::cleared(&cleared)),
+            Standing::Ours { theirs } if !cleared.is_empty() => {
+                let theirs = theirs.into_iter().chain([standing::cleared(&cleared)]).collect::<Vec<_>>().join(", ");
+                Standing::Ours { theirs: Some(theirs) }
+            }
+            Standing::Prior | Standing::Ours { .. } | Standing::Foreign(_) | Standing::EpochChanged => standing,
+        }
+    }
+
+    fn was_cleared(&self, change: &Change, live: &str) -> bool {
+        change.restore(live) == Restore::Done && self.service.was_cleared(&change.key)
     }
 
     async fn restore(&mut self, epoch: &str, changes: &[&Change]) -> Result<(), Failure> {

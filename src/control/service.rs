@@ -85,6 +85,12 @@ pub trait Service {
         false
     }
 
+    /// Whether this lease, as last read, was taken away by somebody before its time: then it is theirs.
+    fn was_cleared(&self, key: &str) -> bool {
+        let _every = key;
+        false
+    }
+
     /// Two verbs that would harm together.
     fn excludes(&self, wanted: Verb, in_force: Verb) -> bool {
         let _both = (wanted, in_force);

@@ -88,6 +88,12 @@ pub fn found(foreign: &[(&Change, &str)]) -> String {
     })
 }
 
+/// `lease ng_lease web was cleared by hand`
+#[must_use]
+pub fn cleared(leases: &[(&Change, &String)]) -> String {
+    list(leases, |(change, _)| format!("{} was cleared by hand", change.key))
+}
+
 /// `server be/s1 maxconn 100 → 50, server be/s2 maxconn 80 → 40`
 #[must_use]
 pub fn moved(changes: &[Change]) -> String {

@@ -20,6 +20,7 @@ fn entry(id: u64, prior: &str) -> Entry {
             password_file: None,
             cache_only: false,
             flush_pattern: None,
+            client_buffers: None,
         }),
         undo: Undo {
             epoch: "boot/1".into(),

@@ -310,6 +310,7 @@ fn whatever_answers_is_survived_within_the_deadline_and_told_apart() {
             password_file: None,
             cache_only: true,
             flush_pattern: None,
+            client_buffers: None,
         };
         let mut desk = Desk::new(&[("edge", Target::Haproxy(haproxy)), ("cache", Target::Redis(redis))]);
         for (id, control, verb) in

@@ -8,7 +8,8 @@ use crate::config::section::{Findings, Read, Section, refuse};
 use crate::config::value;
 use crate::control::target::{Address, Redis};
 
-pub const KEYS: &[&str] = &["socket", "address", "username", "password_file", "cache_only", "flush_pattern"];
+pub const KEYS: &[&str] =
+    &["socket", "address", "username", "password_file", "cache_only", "flush_pattern", "client_buffers"];
 
 pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<Redis> {
     let section = Section::open(title, &entry.key, &entry.node, KEYS, findings)?;
@@ -31,6 +32,7 @@ pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<R
         password_file: section.get("password_file", findings, value::path),
         cache_only: section.get("cache_only", findings, value::boolean).unwrap_or(false),
         flush_pattern: section.get("flush_pattern", findings, pattern),
+        client_buffers: section.get("client_buffers", findings, value::size),
     };
     if redis.username.is_some() && !section.has("password_file") {
         let message = "`username` without `password_file` logs in nowhere";

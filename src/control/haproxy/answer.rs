@@ -1,5 +1,7 @@
 //! HAProxy's answers to values. Pure and total: whatever a socket says, this returns.
 
+use std::time::Duration;
+
 /// The part of `show info` that is used.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Info {
@@ -127,6 +129,14 @@ pub fn lease(answer: &str, field: &str) -> Lease {
     answer.lines().filter(|line| !line.starts_with('#')).find_map(value).map_or(Lease::Untold, Lease::Held)
 }
 
+/// How long that lease lasts if it is not renewed.
+#[must_use]
+pub fn lease_left(answer: &str) -> Option<Duration> {
+    let entries = answer.lines().filter(|line| !line.starts_with('#'));
+    let left = entries.flat_map(|line| line.split(' ')).find_map(|cell| cell.strip_prefix("exp="))?;
+    left.parse().ok().map(Duration::from_millis)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,6 +173,7 @@ mod tests {
     fn a_lease_is_held_absent_or_has_no_table() {
         let held = "# table: ng_lease, type: string, size:64, used:1\n0x5622: key=web use=0 exp=29998 gpc0=5\n";
         assert_eq!(lease(held, "gpc0"), Lease::Held("5".into()));
+        assert_eq!((lease_left(held), lease_left("")), (Some(Duration::from_millis(29_998)), None));
         assert_eq!(lease("", "gpc0"), Lease::Absent);
         assert_eq!(lease("No such table\n", "gpc0"), Lease::NoTable);
     }
@@ -171,7 +182,7 @@ mod tests {
         #[test]
         fn any_answer_is_survived(answer in "(?s).{0,400}", header in "# pxname,svname,slim\n(.{0,40}\n){0,5}") {
             for text in [&answer, &header] {
-                let parsed = (info(text), servers(text), frontends(text), admin_states(text), lease(text, "gpc0"));
+                let parsed = (info(text), servers(text), frontends(text), admin_states(text), lease(text, "gpc0"), lease_left(text));
                 let size = format!("{parsed:?}").len();
                 prop_assert!(size < 100 * (text.len() + 100));
             }

@@ -4,18 +4,20 @@
 //! `frontends` of the configuration choose what is shed; `backends` choose what is throttled and drained, because the
 //! socket does not tell which backends a frontend uses.
 //!
-//! A lease that is gone has lapsed or was cleared by hand: HAProxy does not tell which, so it is renewed while it is
-//! wanted. To end one for good, release it here.
+//! A lease that is gone before its time was cleared by hand (see `watched`): it is not given again while it is wanted.
 
 mod answer;
 mod knob;
 mod socket;
 mod survey;
 pub mod target;
+mod watched;
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use super::boot_id;
 use super::failure::Failure;
@@ -26,9 +28,11 @@ use crate::policy::mitigation::{Amount, Mitigation, Outcome, Verb};
 use answer::{Info, Lease};
 use knob::{ADMIN_BITS, Knob, plain};
 use socket::Session;
+use watched::Watched;
 
 pub struct Haproxy {
     target: target::Haproxy,
+    watched: Watched,
 }
 
 /// Answers of one conversation, so that a hundred servers need one `show stat`.
@@ -36,6 +40,8 @@ pub struct Haproxy {
 struct Readings {
     limits: Option<HashMap<String, String>>,
     states: Option<HashMap<String, u32>>,
+    /// Of the lease that was read last.
+    left: Option<Duration>,
 }
 
 #[async_trait(?Send)]
@@ -118,13 +124,19 @@ impl Service for Haproxy {
         }
         let mut session = Session::open(&self.target.socket).await?;
         let info = greet(&mut session).await?;
+        let epoch = epoch(&info);
+        self.watched.enter(&epoch);
         let mut readings = Readings::default();
         let mut values = Vec::with_capacity(undo.changes.len());
         for change in &undo.changes {
             let knob = Knob::required(&change.key)?;
+            let asked = Instant::now();
             values.push(readings.value(&mut session, &info, &knob).await?);
+            if matches!(knob, Knob::Lease { .. }) {
+                self.watched.saw(&change.key, asked, readings.left.take());
+            }
         }
-        Ok(Live { epoch: epoch(&info), values })
+        Ok(Live { epoch, values })
     }
 
     /// The first failure, where one does not keep the others from being tried.
@@ -135,6 +147,9 @@ impl Service for Haproxy {
         }
         let mut first = Ok(());
         for order in orders {
+            if order.value.is_empty() || self.watched.was_cleared(order.key) {
+                self.watched.forget(order.key);
+            }
             let Err(failure) = give(&mut session, order).await else { continue };
             let was_heard = matches!(failure.outcome, Outcome::Refused | Outcome::Unsupported);
             first = first.and(Err(failure));
@@ -148,12 +163,16 @@ impl Service for Haproxy {
     fn is_lease(&self, key: &str) -> bool {
         matches!(Knob::parse(key), Some(Knob::Lease { .. }))
     }
+
+    fn was_cleared(&self, key: &str) -> bool {
+        self.watched.was_cleared(key)
+    }
 }
 
 impl Haproxy {
     #[must_use]
     pub fn new(target: target::Haproxy) -> Self {
-        Self { target }
+        Self { target, watched: Watched::default() }
     }
 
     fn chooses(&self, proxy: &str) -> bool {
@@ -196,7 +215,7 @@ impl Haproxy {
                 .ok_or_else(|| Failure::unsupported(format!("`{frontend}` cannot be the name of a frontend")))?;
             let knob = Knob::Lease { table: table.clone(), key };
             let prior = read_lease(session, &knob).await?.ok_or_else(|| without_table(&knob))?;
-            changes.extend(survey::change(&knob, &prior, Some(percent.clone())));
+            changes.extend(survey::change(&knob, &prior.value, Some(percent.clone())));
         }
         Ok(changes)
     }
@@ -208,8 +227,12 @@ impl Readings {
         const GONE: &str = "gone";
         match knob {
             Knob::GlobalLimit => Ok(info.maxconn.clone()),
-            // With its table went the lease.
-            Knob::Lease { .. } => Ok(read_lease(session, knob).await?.unwrap_or_default()),
+            Knob::Lease { .. } => {
+                let lease = read_lease(session, knob).await?;
+                self.left = lease.as_ref().and_then(|lease| lease.left);
+                // With its table went the lease.
+                Ok(lease.map(|lease| lease.value).unwrap_or_default())
+            }
             Knob::ServerLimit { proxy, server } => {
                 if self.limits.is_none() {
                     let rows = stat_servers(session).await?;
@@ -255,12 +278,20 @@ async fn server_states(session: &mut Session) -> Result<Vec<(String, String, u32
     answer::admin_states(&session.question("show servers state").await?).ok_or_else(|| untold("its servers' states"))
 }
 
+/// What a stick table holds for one key: nothing where it holds none.
+#[derive(Default)]
+struct Held {
+    value: String,
+    left: Option<Duration>,
+}
+
 /// `None` where there is no such table.
-async fn read_lease(session: &mut Session, knob: &Knob) -> Result<Option<String>, Failure> {
-    let Knob::Lease { table, key } = knob else { return Ok(Some(String::new())) };
-    match answer::lease(&session.question(&format!("show table {table} key {key}")).await?, "gpc0") {
-        Lease::Held(value) => Ok(Some(value)),
-        Lease::Absent => Ok(Some(String::new())),
+async fn read_lease(session: &mut Session, knob: &Knob) -> Result<Option<Held>, Failure> {
+    let Knob::Lease { table, key } = knob else { return Ok(Some(Held::default())) };
+    let answer = session.question(&format!("show table {table} key {key}")).await?;
+    match answer::lease(&answer, "gpc0") {
+        Lease::Held(value) => Ok(Some(Held { value, left: answer::lease_left(&answer) })),
+        Lease::Absent => Ok(Some(Held::default())),
         Lease::Untold => Err(untold(&format!("gpc0 of {key} in {table}; does the table `store gpc0`?"))),
         Lease::NoTable => Ok(None),
     }

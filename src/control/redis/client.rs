@@ -258,6 +258,7 @@ mod tests {
             password_file: None,
             cache_only: false,
             flush_pattern: None,
+            client_buffers: None,
         }
     }
 

@@ -21,7 +21,7 @@ use crate::clock;
 use crate::policy::mitigation::{Amount, Mitigation, Outcome, Verb};
 use client::Client;
 use resp::Reply;
-use survey::{MAXMEMORY, Memory, PAUSE, POLICY};
+use survey::{Buffers, CLIENTS, MAXMEMORY, Memory, PAUSE, POLICY};
 
 pub struct Redis {
     client: Client,
@@ -30,6 +30,8 @@ pub struct Redis {
     /// Redis 7.0 does not tell whether it is paused, so we remember until when. `None` after a restart of ours: then the
     /// undo tells when a pause has lapsed.
     paused_until: Option<Instant>,
+    /// What clients held in buffers just before they were to hold less.
+    buffered: Option<u64>,
 }
 
 type Settings = HashMap<String, String>;
@@ -46,7 +48,9 @@ impl Service for Redis {
         self.may_set().await?;
         let number = |key: &str| settings.get(key).map_or("unknown", String::as_str).to_owned();
         let detail = format!("Redis answers and may be changed: maxmemory {}, {}", number(MAXMEMORY), number(POLICY));
-        Ok(Probe::usable(detail))
+        let is_old = self.client.target().client_buffers.is_some() && !settings.contains_key(CLIENTS);
+        let left_out = "; client_buffers is left out, because only Redis 7 and later limits what clients hold";
+        Ok(Probe::usable(detail + if is_old { left_out } else { "" }))
     }
 
     /// Cheaper than a probe, and leaves no trace in the server's error statistics.
@@ -66,6 +70,7 @@ impl Service for Redis {
             }
             Verb::Shrink => {
                 let epoch = self.client.begin().await?;
+                reclaim::refuse_while_saving(&mut self.client).await?;
                 self.base = None;
                 let memory = self.memory(&epoch).await?;
                 Ok(Undo { epoch, changes: survey::shrink(&memory, mitigation.amount)?, lapses_unix_ms: None })
@@ -80,6 +85,7 @@ impl Service for Redis {
             return Ok(undo.changes.iter().map(|change| change.wanted().to_owned()).collect());
         }
         let epoch = self.client.begin().await?;
+        reclaim::refuse_while_saving(&mut self.client).await?;
         let wanted = survey::wanted_bytes(self.memory(&epoch).await?.base, mitigation.amount)?;
         let aim = |change: &Change| {
             if change.key != MAXMEMORY {
@@ -108,27 +114,35 @@ impl Service for Redis {
         Ok(Live { epoch, values })
     }
 
-    async fn write(&mut self, expected_epoch: &str, orders: &[Order<'_>], _after: AfterRefusal) -> Result<(), Failure> {
+    /// What clients hold comes first; limit and policy change together or not at all.
+    async fn write(&mut self, expected_epoch: &str, orders: &[Order<'_>], after: AfterRefusal) -> Result<(), Failure> {
         if self.client.begin().await? != expected_epoch {
             return Err(Failure::epoch_changed("Redis"));
         }
-        // One command, so that limit and policy change together or not at all.
+        let mut first = Ok(());
         let mut set: Vec<&[u8]> = vec![b"CONFIG", b"SET"];
         for order in orders {
-            match (order.key, order.value) {
-                (PAUSE, "on") => self.pause().await?,
-                (PAUSE, _) => {
-                    self.client.ask(&[b"CLIENT", b"UNPAUSE"]).await?;
-                    self.paused_until = Some(Instant::now());
+            let (key, value) = (order.key.as_bytes(), order.value.as_bytes());
+            let given = match (order.key, order.value) {
+                (PAUSE, "on") => self.pause().await,
+                (PAUSE, _) => self.resume().await,
+                (CLIENTS, _) => self.client.ask(&[b"CONFIG", b"SET", key, value]).await.map(|_| ()),
+                (MAXMEMORY | POLICY, _) => {
+                    set.extend([key, value]);
+                    Ok(())
                 }
-                (MAXMEMORY | POLICY, value) => set.extend([order.key.as_bytes(), value.as_bytes()]),
-                (key, _) => return Err(Failure::unsupported(format!("`{key}` is nothing that can be set at Redis"))),
+                (key, _) => Err(Failure::unsupported(format!("`{key}` is nothing that can be set at Redis"))),
+            };
+            let is_refusal = matches!(&given, Err(failure) if failure.outcome == Outcome::Refused);
+            first = first.and(given);
+            if first.is_err() && !(is_refusal && after == AfterRefusal::GoOn) {
+                return first;
             }
         }
         if set.len() > 2 {
-            self.client.ask(&set).await?;
+            first = first.and(self.client.ask(&set).await.map(|_| ()));
         }
-        Ok(())
+        first
     }
 
     async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
@@ -139,19 +153,40 @@ impl Service for Redis {
         }
     }
 
-    /// Resident memory, where an undo lowers the limit.
+    /// Resident memory, where an undo lowers a limit.
     async fn resident(&mut self, undo: &Undo) -> Option<u64> {
-        undo.changes.iter().find(|change| change.key == MAXMEMORY)?;
+        self.buffered = None;
+        let lowers = |key: &str| undo.changes.iter().any(|change| change.key == key);
+        if !lowers(MAXMEMORY) && !lowers(CLIENTS) {
+            return None;
+        }
         self.client.begin().await.ok()?;
+        if lowers(CLIENTS) {
+            self.buffered = reclaim::buffered(&mut self.client).await.ok().flatten();
+        }
         reclaim::resident(&mut self.client).await.ok()
     }
 
-    /// What lowering the limit gave back. `None` where it cannot be told: the limit is in force all the same.
+    /// What lowering the limits gave back. `None` where it cannot be told: they are in force all the same.
     async fn reclaimed(&mut self, undo: &Undo, before: Option<u64>) -> Option<Done> {
-        let limit = undo.changes.iter().find(|change| change.key == MAXMEMORY)?.wanted().parse().ok()?;
-        let done = reclaim::evicted(&mut self.client, limit, before?).await.ok()?;
+        let before = before?;
+        let limit = |key: &str| undo.changes.iter().find(|change| change.key == key)?.wanted().parse::<u64>().ok();
+        let relieved = match (limit(CLIENTS), self.buffered.take()) {
+            (Some(limit), Some(held)) if held > limit => {
+                Some(reclaim::relieved(&mut self.client, limit, held).await.ok()?)
+            }
+            _ => None,
+        };
+        let evicted = match limit(MAXMEMORY) {
+            Some(limit) => reclaim::evicted(&mut self.client, limit, before).await.ok()?,
+            None => reclaim::purge(&mut self.client, "purging", before).await.ok()?,
+        };
+        let detail = match relieved {
+            Some(relieved) => format!("{relieved}; {}", evicted.detail),
+            None => evicted.detail,
+        };
         // What is below the limit already has nothing to give back.
-        Some(Done { outcome: Outcome::Applied, ..done })
+        Some(Done { outcome: Outcome::Applied, detail, ..evicted })
     }
 
     fn is_lease(&self, key: &str) -> bool {
@@ -167,7 +202,7 @@ impl Service for Redis {
 impl Redis {
     #[must_use]
     pub fn new(target: target::Redis) -> Self {
-        Self { client: Client::new(target), base: None, paused_until: None }
+        Self { client: Client::new(target), base: None, paused_until: None, buffered: None }
     }
 
     async fn pause(&mut self) -> Result<(), Failure> {
@@ -178,6 +213,12 @@ impl Redis {
             self.paused_until = earlier;
         }
         paused.map(|_| ())
+    }
+
+    async fn resume(&mut self) -> Result<(), Failure> {
+        self.client.ask(&[b"CLIENT", b"UNPAUSE"]).await?;
+        self.paused_until = Some(Instant::now());
+        Ok(())
     }
 
     async fn settings(&mut self) -> Result<Settings, Failure> {
@@ -197,7 +238,16 @@ impl Redis {
         };
         self.base = Some((epoch.to_owned(), base));
         let policy = told(&settings, POLICY)?;
-        Ok(Memory { limit, base, policy, cache_only: self.client.target().cache_only })
+        let buffers = self.buffers(&settings).await?;
+        Ok(Memory { limit, base, policy, cache_only: self.client.target().cache_only, buffers })
+    }
+
+    async fn buffers(&mut self, settings: &Settings) -> Result<Option<Buffers>, Failure> {
+        let (Some(wanted), Some(limit)) = (self.client.target().client_buffers, settings.get(CLIENTS)) else {
+            return Ok(None);
+        };
+        let held = reclaim::buffered(&mut self.client).await?;
+        Ok(held.map(|held| Buffers { limit: limit.clone(), held, wanted }))
     }
 
     /// Whether the user may set anything: asks for what Redis cannot accept, so that nothing changes either way.

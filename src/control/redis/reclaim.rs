@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::client::{Client, place};
+use super::client::{Client, field_of, place};
 use super::resp::Reply;
 use crate::control::failure::Failure;
 use crate::control::service::Done;
@@ -28,6 +28,7 @@ const SCAN_COUNT: &[u8] = b"500";
 
 pub async fn release(client: &mut Client) -> Result<Done, Failure> {
     client.begin().await?;
+    refuse_while_saving(client).await?;
     let before = resident(client).await?;
     purge(client, "MEMORY PURGE", before).await
 }
@@ -43,6 +44,12 @@ pub async fn flush(client: &mut Client) -> Result<Done, Failure> {
         ));
     }
     client.begin().await?;
+    match saving(client).await? {
+        // It ends a snapshot that is under way, and what that holds goes with it.
+        Some(Saving::Snapshot(_)) if cache_only => {}
+        Some(save) => return Err(save.refusal()),
+        None => {}
+    }
     let before = resident(client).await?;
     let what = match pattern {
         Some(pattern) if !cache_only => unlink(client, &pattern).await?,
@@ -67,12 +74,66 @@ pub async fn evicted(client: &mut Client, limit: u64, before: u64) -> Result<Don
     purge(client, "evicting", before).await
 }
 
+/// After clients were to hold less: Redis cuts the largest until the rest fits.
+pub async fn relieved(client: &mut Client, limit: u64, held: u64) -> Result<String, Failure> {
+    let until = Instant::now() + SETTLE_BUDGET;
+    let mut left = held;
+    while left > limit && Instant::now() < until {
+        client.extend();
+        left = buffered(client).await?.unwrap_or_default();
+        if left > limit {
+            sleep(POLL).await;
+        }
+    }
+    let show = |bytes: u64| Unit::Bytes.show(bytes as f64);
+    Ok(format!("client buffers {} → {}", show(held), show(left)))
+}
+
+/// What clients hold, replicas and monitors aside.
+pub async fn buffered(client: &mut Client) -> Result<Option<u64>, Failure> {
+    client.info("memory", "mem_clients_normal").await
+}
+
+/// A copy of the process that writes everything to disk, and keeps each page that the server gives up until it ends.
+enum Saving {
+    /// Seconds so far.
+    Snapshot(u64),
+    Rewrite(u64),
+}
+
+impl Saving {
+    /// Measured with Redis 7.0: an eviction took 87 of 197 MB off the server, and not one off both processes together.
+    fn refusal(&self) -> Failure {
+        let (what, seconds) = match self {
+            Saving::Snapshot(seconds) => ("saving a snapshot", seconds),
+            Saving::Rewrite(seconds) => ("rewriting its append-only file", seconds),
+        };
+        Failure::refused(format!(
+            "Redis is {what}, for {seconds} s now: its copy keeps all memory until that ends, so nothing would come back;              it is asked again later"
+        ))
+    }
+}
+
+pub async fn refuse_while_saving(client: &mut Client) -> Result<(), Failure> {
+    saving(client).await?.map_or(Ok(()), |save| Err(save.refusal()))
+}
+
+async fn saving(client: &mut Client) -> Result<Option<Saving>, Failure> {
+    let reply = client.ask(&[b"INFO", b"persistence"]).await?;
+    let number = |field: &str| field_of(reply.text()?, field)?.parse::<u64>().ok();
+    if number("rdb_bgsave_in_progress") == Some(1) {
+        return Ok(Some(Saving::Snapshot(number("rdb_current_bgsave_time_sec").unwrap_or_default())));
+    }
+    let rewrites = number("aof_rewrite_in_progress") == Some(1);
+    Ok(rewrites.then(|| Saving::Rewrite(number("aof_current_rewrite_time_sec").unwrap_or_default())))
+}
+
 pub async fn resident(client: &mut Client) -> Result<u64, Failure> {
     let resident = client.info("memory", "used_memory_rss").await?;
     resident.ok_or_else(|| Failure::unsupported(format!("no used_memory_rss from {}", place(&client.target().address))))
 }
 
-async fn purge(client: &mut Client, what: &str, before: u64) -> Result<Done, Failure> {
+pub async fn purge(client: &mut Client, what: &str, before: u64) -> Result<Done, Failure> {
     client.extend();
     client.ask(&[b"MEMORY", b"PURGE"]).await?;
     sleep(RSS_AGE).await;

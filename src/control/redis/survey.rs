@@ -1,4 +1,4 @@
-//! How far Redis's memory limit is to come down, and with which eviction policy. Pure.
+//! How far Redis's memory limits are to come down, and with which eviction policy. Pure.
 
 use crate::control::failure::Failure;
 use crate::control::undo::Change;
@@ -6,6 +6,8 @@ use crate::policy::mitigation::Amount;
 
 pub const MAXMEMORY: &str = "maxmemory";
 pub const POLICY: &str = "maxmemory-policy";
+/// What all clients but replicas may hold in buffers; since Redis 7.
+pub const CLIENTS: &str = "maxmemory-clients";
 /// Prior and ours are `off` and `on`; it lapses by itself.
 pub const PAUSE: &str = "client pause write";
 
@@ -21,18 +23,49 @@ pub struct Memory {
     pub base: u64,
     pub policy: String,
     pub cache_only: bool,
+    /// `None` where no limit is configured for them, or this Redis has none.
+    pub buffers: Option<Buffers>,
+}
+
+/// Clients that do not read their answers let Redis keep them (research: actuators §4.1).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Buffers {
+    /// `maxmemory-clients` as it is told: 0 when unlimited, bytes, or `5%` of `maxmemory`.
+    pub limit: String,
+    pub held: u64,
+    pub wanted: u64,
 }
 
 pub fn shrink(memory: &Memory, amount: Amount) -> Result<Vec<Change>, Failure> {
     let wanted = wanted_bytes(memory.base, amount)?;
+    let mut changes: Vec<Change> = relieve(memory).into_iter().collect();
     if memory.limit != 0 && memory.limit <= wanted {
-        return Ok(Vec::new());
+        return Ok(changes);
     }
-    let policy = eviction(memory)?;
-    let change = |key: &str, prior: String, ours: String| Change { key: key.to_owned(), prior, ours: vec![ours] };
-    let mut changes = vec![change(MAXMEMORY, memory.limit.to_string(), wanted.to_string())];
+    let policy = match eviction(memory) {
+        Ok(policy) => policy,
+        // Keys stay as they are, but what clients hold need not.
+        Err(_) if !changes.is_empty() => return Ok(changes),
+        Err(refused) => return Err(refused),
+    };
+    changes.push(change(MAXMEMORY, memory.limit.to_string(), wanted.to_string()));
     changes.extend(policy.map(|policy| change(POLICY, memory.policy.clone(), policy.to_owned())));
     Ok(changes)
+}
+
+fn change(key: &str, prior: String, ours: String) -> Change {
+    Change { key: key.to_owned(), prior, ours: vec![ours] }
+}
+
+/// Before the limit, because buffers count towards it: keys would be evicted for them.
+fn relieve(memory: &Memory) -> Option<Change> {
+    let buffers = memory.buffers.as_ref()?;
+    let limit = match buffers.limit.strip_suffix('%') {
+        Some(percent) => memory.limit.checked_mul(percent.parse().ok()?)? / 100,
+        None => buffers.limit.parse().ok()?,
+    };
+    let is_needed = buffers.held > buffers.wanted && (limit == 0 || limit > buffers.wanted);
+    is_needed.then(|| change(CLIENTS, buffers.limit.clone(), buffers.wanted.to_string()))
 }
 
 pub fn wanted_bytes(base: u64, amount: Amount) -> Result<u64, Failure> {
@@ -69,7 +102,35 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn memory(limit: u64, policy: &str, cache_only: bool) -> Memory {
-        Memory { limit, base: 200 * MIB, policy: policy.into(), cache_only }
+        Memory { limit, base: 200 * MIB, policy: policy.into(), cache_only, buffers: None }
+    }
+
+    fn buffered(memory: Memory, limit: &str, held: u64) -> Memory {
+        Memory { buffers: Some(Buffers { limit: limit.into(), held: held * MIB, wanted: 20 * MIB }), ..memory }
+    }
+
+    fn keys(memory: &Memory) -> Vec<String> {
+        shrink(memory, Amount::Bytes(100 * MIB)).unwrap().into_iter().map(|change| change.key).collect()
+    }
+
+    #[test]
+    fn what_clients_hold_comes_before_the_keys_where_it_is_too_much() {
+        let cache = memory(0, "allkeys-lru", false);
+        assert_eq!(keys(&buffered(cache.clone(), "0", 190)), [CLIENTS, MAXMEMORY]);
+        assert_eq!(keys(&buffered(cache.clone(), "0", 20)), [MAXMEMORY], "it is not what is big");
+        assert_eq!(keys(&buffered(cache, "10485760", 190)), [MAXMEMORY], "a lower limit is never raised");
+        let limited = memory(1000 * MIB, "allkeys-lru", false);
+        assert_eq!(keys(&buffered(limited.clone(), "1%", 190)), [MAXMEMORY]);
+        let changes = shrink(&buffered(limited, "5%", 190), Amount::Bytes(100 * MIB)).unwrap();
+        assert_eq!((changes[0].prior.as_str(), changes[0].wanted()), ("5%", "20971520"));
+    }
+
+    #[test]
+    fn where_no_key_may_go_what_clients_hold_still_may() {
+        assert_eq!(keys(&buffered(memory(0, "noeviction", false), "0", 190)), [CLIENTS]);
+        assert_eq!(keys(&buffered(memory(50 * MIB, "noeviction", false), "0", 190)), [CLIENTS]);
+        let refused = shrink(&buffered(memory(0, "noeviction", false), "0", 3), Amount::Bytes(100 * MIB));
+        assert_eq!(refused.unwrap_err().outcome, Outcome::Refused);
     }
 
     #[test]

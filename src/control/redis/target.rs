@@ -19,6 +19,9 @@ pub struct Redis {
     pub cache_only: bool,
     /// Keys that may be flushed where `cache_only` is false, `cache:*`.
     pub flush_pattern: Option<String>,
+    /// What all clients together may hold in buffers once `shrink` is asked for.
+    #[serde(default)]
+    pub client_buffers: Option<u64>,
 }
 
 impl Place for Redis {

@@ -103,7 +103,7 @@ impl Service for Doomed {
         self.service.resident(undo).await
     }
 
-    async fn reclaimed(&mut self, undo: &Undo, before: u64) -> Option<Done> {
+    async fn reclaimed(&mut self, undo: &Undo, before: Option<u64>) -> Option<Done> {
         self.fate.pass().await;
         let reclaimed = self.service.reclaimed(undo, before).await;
         self.fate.pass().await;

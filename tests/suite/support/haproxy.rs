@@ -52,6 +52,11 @@ impl Haproxy {
         Self::start_with(CONFIGURATION)
     }
 
+    /// With a stick table whose entries last as long as this.
+    pub fn with_leases_of(time: &str) -> Self {
+        Self::start_with(&CONFIGURATION.replace("expire 30s", &format!("expire {time}")))
+    }
+
     pub fn without_lease_table() -> Self {
         let kept = CONFIGURATION.lines().filter(|line| !line.contains("ng_lease") && !line.contains("txn.shed"));
         let kept: Vec<_> = kept.filter(|line| !line.contains("stick-table")).collect();

@@ -60,6 +60,7 @@ impl Redis {
             password_file: Some(self.path("password")),
             cache_only: false,
             flush_pattern: None,
+            client_buffers: None,
         }
     }
 
@@ -75,7 +76,7 @@ impl Redis {
 
     /// Everything that the guardian may ever have touched.
     pub fn face(&self) -> String {
-        format!("{} {}", self.setting("maxmemory"), self.setting("maxmemory-policy"))
+        ["maxmemory", "maxmemory-policy", "maxmemory-clients"].map(|name| self.setting(name)).join(" ")
     }
 
     pub fn tcp(&self) -> Address {
@@ -91,6 +92,14 @@ impl Redis {
 
     pub fn ask(&self, words: &[&str]) -> String {
         self.connect().ask(words)
+    }
+
+    /// What a new client is told first, be it that it may not come in.
+    pub fn try_ask(&self, words: &[&str]) -> String {
+        let mut connection = Connection(BufReader::new(UnixStream::connect(self.path("redis.sock")).unwrap()));
+        // Redis may have hung up already, with its reason on the line.
+        connection.try_send(words);
+        connection.answer()
     }
 
     pub fn setting(&self, name: &str) -> String {
@@ -133,11 +142,15 @@ impl Redis {
 
 impl Connection {
     pub fn send(&mut self, words: &[&str]) {
+        assert!(self.try_send(words));
+    }
+
+    fn try_send(&mut self, words: &[&str]) -> bool {
         let mut line = format!("*{}\r\n", words.len());
         for word in words {
             line.push_str(&format!("${}\r\n{word}\r\n", word.len()));
         }
-        self.0.get_mut().write_all(line.as_bytes()).unwrap();
+        self.0.get_mut().write_all(line.as_bytes()).is_ok()
     }
 
     pub fn ask(&mut self, words: &[&str]) -> String {
