@@ -4,8 +4,11 @@
 
 pub mod failure;
 mod haproxy;
+mod http;
+pub mod recipe;
 mod redis;
 pub mod service;
+mod socket;
 pub mod standing;
 pub mod target;
 pub mod undo;

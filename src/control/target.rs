@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use super::haproxy::target::Haproxy;
+pub use super::http::target::Http;
 pub use super::redis::target::Redis;
 use super::service::Service;
+pub use super::socket::target::{Protocol, Socket};
 use super::undo::Change;
 use crate::policy::mitigation::Verb;
 
@@ -17,7 +19,9 @@ use crate::policy::mitigation::Verb;
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Target {
     Haproxy(Haproxy),
+    Http(Http),
     Redis(Redis),
+    Socket(Socket),
 }
 
 /// What must be known of a target without speaking to it.
@@ -25,8 +29,8 @@ pub trait Place {
     /// As the configuration writes it.
     fn kind(&self) -> &'static str;
 
-    /// What this kind of control can be asked to do at all.
-    fn verbs(&self) -> &'static [Verb];
+    /// What this control can be asked to do at all.
+    fn verbs(&self) -> &[Verb];
 
     /// What speaks to it.
     fn open(&self) -> Box<dyn Service>;
@@ -69,7 +73,9 @@ impl Target {
     pub const fn place(&self) -> &dyn Place {
         match self {
             Target::Haproxy(target) => target,
+            Target::Http(target) => target,
             Target::Redis(target) => target,
+            Target::Socket(target) => target,
         }
     }
 
@@ -79,7 +85,7 @@ impl Target {
     }
 
     #[must_use]
-    pub fn verbs(&self) -> &'static [Verb] {
+    pub fn verbs(&self) -> &[Verb] {
         self.place().verbs()
     }
 }
