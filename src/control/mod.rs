@@ -4,10 +4,13 @@
 
 pub mod failure;
 mod haproxy;
+mod http;
 mod memcached;
+pub mod recipe;
 mod redis;
 mod resident;
 pub mod service;
+mod socket;
 pub mod standing;
 pub mod target;
 pub mod undo;

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use super::haproxy::target::Haproxy;
+pub use super::http::target::Http;
 pub use super::memcached::target::Memcached;
 pub use super::redis::target::Redis;
 use super::service::Service;
+pub use super::socket::target::{Protocol, Socket};
 use super::undo::Change;
 use crate::policy::mitigation::{Amount, Verb};
 
@@ -19,7 +21,9 @@ use crate::policy::mitigation::{Amount, Verb};
 pub enum Target {
     Haproxy(Haproxy),
     Memcached(Memcached),
+    Http(Http),
     Redis(Redis),
+    Socket(Socket),
 }
 
 /// What must be known of a target without speaking to it.
@@ -27,8 +31,8 @@ pub trait Place {
     /// As the configuration writes it.
     fn kind(&self) -> &'static str;
 
-    /// What this kind of control can be asked to do at all.
-    fn verbs(&self) -> &'static [Verb];
+    /// What this control can be asked to do at all.
+    fn verbs(&self) -> &[Verb];
 
     /// What speaks to it.
     fn open(&self) -> Box<dyn Service>;
@@ -84,7 +88,9 @@ impl Target {
         match self {
             Target::Haproxy(target) => target,
             Target::Memcached(target) => target,
+            Target::Http(target) => target,
             Target::Redis(target) => target,
+            Target::Socket(target) => target,
         }
     }
 
@@ -94,7 +100,7 @@ impl Target {
     }
 
     #[must_use]
-    pub fn verbs(&self) -> &'static [Verb] {
+    pub fn verbs(&self) -> &[Verb] {
         self.place().verbs()
     }
 }

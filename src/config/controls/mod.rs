@@ -1,8 +1,11 @@
 //! `[control.KIND.NAME]`: the services that may be acted on, each with where it is and what may be touched.
 
 mod haproxy;
+mod http;
 mod memcached;
+mod recipe;
 mod redis;
+mod socket;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,15 +15,20 @@ use super::document::{Entry, Node, Value};
 use super::origin::{Place, printable};
 use super::section::{Findings, Read, Section, proposal, refuse};
 use super::value;
-use crate::control::target::{Overlap, Target};
+use crate::control::target::{Address, Overlap, Target};
 
-pub const KINDS: &[&str] = &["haproxy", "memcached", "redis"];
+pub const KINDS: &[&str] = &["haproxy", "http", "memcached", "redis", "socket"];
 /// Of each kind, the keys that its controls take.
-pub const KEYS: &[(&str, &[&str])] =
-    &[("control.haproxy", haproxy::KEYS), ("control.memcached", memcached::KEYS), ("control.redis", redis::KEYS)];
+pub const KEYS: &[(&str, &[&str])] = &[
+    ("control.haproxy", haproxy::KEYS),
+    ("control.http", http::KEYS),
+    ("control.memcached", memcached::KEYS),
+    ("control.redis", redis::KEYS),
+    ("control.socket", socket::KEYS),
+];
 
 const LATER: [&str; 12] = [
-    "nginx", "varnish", "systemd", "cgroup", "pressure", "process", "jvm", "nftables", "disk", "app", "webhook", "unit",
+    "systemd", "cgroup", "nftables", "disk", "unit", "nginx", "varnish", "pressure", "process", "jvm", "app", "webhook",
 ];
 
 /// A control that the configuration names. Its target is unknown where its kind is; such a name is still a name, so that
@@ -80,7 +88,9 @@ fn read_one(kind: &str, name: &str, entry: &Entry, declared: &mut Found, finding
     let target = match kind {
         "haproxy" => haproxy::read(&title, entry, findings).map(Target::Haproxy),
         "memcached" => memcached::read(&title, entry, findings).map(Target::Memcached),
+        "http" => http::read(&title, entry, findings).map(Target::Http),
         "redis" => redis::read(&title, entry, findings).map(Target::Redis),
+        "socket" => socket::read(&title, entry, findings).map(Target::Socket),
         _ => None,
     };
     declared.insert(name.to_owned(), (entry.key.clone(), target));
@@ -114,6 +124,24 @@ pub fn check_name(name: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("`{}` cannot be a name", printable(name)))
+}
+
+/// Where a service listens: `socket` or `address`.
+fn place_of(title: &str, section: Section<'_>, example: &str, findings: &mut Findings<'_>) -> Option<Address> {
+    let socket = section.get("socket", findings, value::socket).map(Address::Unix);
+    let address = section.get("address", findings, address).map(Address::Tcp);
+    match (section.has("socket"), section.has("address")) {
+        (true, true) => {
+            let message = "a service is reached by `socket` or by `address`, not by both";
+            findings.error(section.place("address"), message, "remove one of them");
+        }
+        (false, false) => {
+            let help = format!("add socket = \"{example}\", or address = \"127.0.0.1:8080\"");
+            findings.absence(section.key, format!("{title} has neither `socket` nor `address`"), help);
+        }
+        (true, false) | (false, true) => {}
+    }
+    socket.or(address)
 }
 
 /// `host:port`

@@ -76,7 +76,11 @@ impl Redis {
 
     /// Everything that the guardian may ever have touched.
     pub fn face(&self) -> String {
-        ["maxmemory", "maxmemory-policy", "maxmemory-clients"].map(|name| self.setting(name)).join(" ")
+        let face = format!("{} {}", self.setting("maxmemory"), self.setting("maxmemory-policy"));
+        match &*self.setting("maxmemory-clients") {
+            "0" => face,
+            clients => format!("{face} {clients}"),
+        }
     }
 
     pub fn tcp(&self) -> Address {

@@ -1,0 +1,56 @@
+//! Where a service's HTTP interface is, and what to ask of it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::control::recipe::{Performer, Recipe};
+use crate::control::service::Service;
+use crate::control::target::{Address, Overlap, Place, Target};
+use crate::control::undo::Change;
+use crate::policy::mitigation::Verb;
+
+/// Anything that is told what to do over HTTP/1.1, without TLS: on this node, or on a network that is trusted.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Http {
+    pub address: Address,
+    /// As in `Host`; empty: the address, or `localhost` on a unix socket.
+    pub host: String,
+    /// With each request.
+    pub headers: Vec<(String, String)>,
+    pub recipe: Recipe,
+}
+
+impl Place for Http {
+    fn kind(&self) -> &'static str {
+        "http"
+    }
+
+    fn verbs(&self) -> &[Verb] {
+        &self.recipe.verbs
+    }
+
+    fn open(&self) -> Box<dyn Service> {
+        let line = Box::new(super::Exchange::new(self.clone()));
+        Box::new(Performer::new("the service", self.recipe.clone(), line))
+    }
+
+    fn is_same(&self, other: &Target) -> bool {
+        matches!(other, Target::Http(theirs) if self.address.is_same(&theirs.address))
+    }
+
+    fn overlap(&self, other: &Target) -> Option<Overlap> {
+        let Target::Http(theirs) = other else { return None };
+        if self.address.is_missing() || !self.is_same(other) {
+            return None;
+        }
+        self.recipe.overlap(&theirs.recipe)
+    }
+
+    /// One service may be reached in several ways; its epoch says which one it is.
+    fn shares(&self, other: &Target, theirs: &Change, mine: &Change) -> bool {
+        matches!(other, Target::Http(target) if self.recipe.shares(mine, &target.recipe, theirs))
+    }
+
+    fn is_all_or_nothing(&self, verb: Verb) -> bool {
+        self.recipe.is_all_or_nothing(verb)
+    }
+}

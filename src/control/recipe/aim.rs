@@ -1,0 +1,127 @@
+//! Which value a verb is to set, given the one that is there. Pure. Never one that lets more through than before.
+
+use super::Knob;
+use super::text::{as_it_is, fill, is_plain};
+use crate::control::failure::Failure;
+use crate::policy::mitigation::Amount;
+
+/// That share of the prior number.
+pub const SHARE: &str = "{share}";
+/// Percent that remains.
+pub const KEPT: &str = "{kept}";
+/// Percent that does not.
+pub const SHED: &str = "{shed}";
+/// A size, or a share of the prior number.
+pub const BYTES: &str = "{bytes}";
+
+pub fn knows_shares(to: &str) -> bool {
+    [SHARE, KEPT, SHED, BYTES].iter().any(|name| to.contains(name))
+}
+
+/// `None` where the prior value is as strong already.
+pub fn value(knob: &Knob, prior: &str, amount: Amount) -> Result<Option<String>, Failure> {
+    let kept = match amount {
+        Amount::Whole => Some(0.0),
+        Amount::Keep(kept) => Some(kept.clamp(0.0, 100.0)),
+        Amount::Bytes(_) => None,
+    };
+    let (mut share, mut percents) = (String::new(), (String::new(), String::new()));
+    if let Some(kept) = kept {
+        percents = (format!("{kept:.0}"), format!("{:.0}", 100.0 - kept));
+        if knob.to.contains(SHARE) || knob.to.contains(BYTES) {
+            share = scaled(knob, prior, kept)?;
+        }
+    } else if !knob.to.contains(BYTES) && knows_shares(&knob.to) {
+        return Err(Failure::unsupported(format!("{} is set by a share: write a percentage in the step", knob.name)));
+    }
+    let bytes = if let Amount::Bytes(bytes) = amount { bytes.to_string() } else { share.clone() };
+    let words = [(SHARE, share.as_str()), (KEPT, &percents.0), (SHED, &percents.1), (BYTES, &bytes)];
+    let wanted = fill(&knob.to, &words, as_it_is);
+    if !is_plain(&wanted) {
+        return Err(Failure::unsupported(format!("`{wanted}` is no value for {}: correct its `to`", knob.name)));
+    }
+    Ok((wanted != prior && !is_stronger(knob, prior, &wanted)).then_some(wanted))
+}
+
+fn is_stronger(knob: &Knob, prior: &str, wanted: &str) -> bool {
+    let (Ok(prior), Ok(wanted)) = (prior.parse::<f64>(), wanted.parse::<f64>()) else { return false };
+    match knob.to.as_str() {
+        SHED => prior >= wanted,
+        KEPT => prior <= wanted,
+        // No limit reads as nothing, 0 or less.
+        SHARE | BYTES => prior > 0.0 && prior <= wanted,
+        _ => false,
+    }
+}
+
+/// With as many decimals as the prior number has, because it is to be read back.
+fn scaled(knob: &Knob, prior: &str, kept: f64) -> Result<String, Failure> {
+    let number = prior.parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
+    let decimals = number.and(prior.split_once('.')).map_or(0, |(_, decimals)| decimals.len());
+    let Some(base) = number.or(knob.unlimited_is.map(f64::from)) else {
+        return Err(Failure::unsupported(format!(
+            "{} is `{prior}`, of which there is no share: set `unlimited_is` to the number that this amounts to",
+            knob.name
+        )));
+    };
+    Ok(format!("{:.decimals$}", (base * kept / 100.0).max(f64::from(knob.least))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Request, Step};
+    use super::*;
+    use crate::policy::mitigation::Verb;
+
+    fn knob(to: &str) -> Knob {
+        let request = Request::Send { text: String::new(), ends_with: None };
+        let read = Step { request, expect: None, take: None, means: Vec::new(), may_be_empty: false };
+        Knob {
+            verb: Verb::Throttle,
+            name: "limit".into(),
+            read,
+            set: Vec::new(),
+            unset: Vec::new(),
+            to: to.into(),
+            least: 1,
+            unlimited_is: None,
+        }
+    }
+
+    fn told(knob: &Knob, prior: &str, amount: Amount) -> Option<String> {
+        value(knob, prior, amount).unwrap()
+    }
+
+    #[test]
+    fn a_share_keeps_the_form_of_the_number_and_never_becomes_nothing() {
+        let half = Amount::Keep(50.0);
+        assert_eq!(told(&knob(SHARE), "55.00", half).unwrap(), "27.50");
+        assert_eq!(told(&knob(SHARE), "100", half).unwrap(), "50");
+        assert_eq!(told(&knob(SHARE), "3", Amount::Whole).unwrap(), "1");
+        assert_eq!(told(&knob(SHARE), "1", half), None);
+        assert_eq!(told(&knob(SHARE), "1.00", half), None);
+        assert!(value(&knob(SHARE), "-1", half).unwrap_err().detail.contains("unlimited_is"));
+        let knob = Knob { unlimited_is: Some(100), ..knob(SHARE) };
+        assert_eq!(told(&knob, "-1", half).unwrap(), "50");
+        assert_eq!(told(&knob, "", half).unwrap(), "50");
+    }
+
+    #[test]
+    fn what_is_stronger_already_stays() {
+        assert_eq!(told(&knob(SHED), "", Amount::Keep(75.0)).unwrap(), "25");
+        assert_eq!(told(&knob(SHED), "0", Amount::Keep(75.0)).unwrap(), "25");
+        assert_eq!(told(&knob(SHED), "80", Amount::Keep(75.0)), None);
+        assert_eq!(told(&knob(KEPT), "10", Amount::Keep(75.0)), None);
+        assert_eq!(told(&knob(BYTES), "1000", Amount::Bytes(4096)), None);
+        assert_eq!(told(&knob(BYTES), "0", Amount::Bytes(4096)).unwrap(), "4096");
+        assert_eq!(told(&knob(BYTES), "8192", Amount::Keep(25.0)).unwrap(), "2048");
+        assert_eq!(told(&knob("0"), "1", Amount::Whole).unwrap(), "0");
+        assert_eq!(told(&knob("0"), "0", Amount::Whole), None);
+    }
+
+    #[test]
+    fn a_size_is_no_share() {
+        assert!(value(&knob(SHARE), "100", Amount::Bytes(1)).is_err());
+        assert_eq!(told(&knob("{bytes}B"), "", Amount::Bytes(7)).unwrap(), "7B");
+    }
+}

@@ -1,0 +1,165 @@
+//! What a control does that the operator has written down: which request reads a value, which one sets it, what an answer
+//! must say. Shared by the kinds that speak to anything, `socket` and `http`; how a request gets there is theirs.
+
+mod aim;
+mod peer;
+mod performer;
+pub mod stream;
+pub mod text;
+
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+pub use aim::{BYTES, KEPT, SHARE, SHED};
+pub use peer::Peer;
+pub use performer::Performer;
+
+use super::failure::Failure;
+use super::target::Overlap;
+use super::undo::Change;
+use crate::policy::mitigation::Verb;
+use text::Words;
+
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Recipe {
+    /// Names the life of what keeps the values. `None`: the process at the other end of the unix socket.
+    pub epoch: Option<Step>,
+    pub password_file: Option<PathBuf>,
+    /// Those of the knobs and of the acts, each once.
+    pub verbs: Vec<Verb>,
+    pub knobs: Vec<Knob>,
+    pub acts: Vec<Act>,
+}
+
+/// A value that can be read and set, for one lasting verb.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Knob {
+    pub verb: Verb,
+    /// As the journal and sentences call it: `connection limit of app`.
+    pub name: String,
+    pub read: Step,
+    pub set: Vec<Step>,
+    /// In place of `set` where nothing was set before. Empty: `set` with an empty value.
+    pub unset: Vec<Step>,
+    /// `{share}`, `{kept}`, `{shed}`, `{bytes}`, or always the same.
+    pub to: String,
+    /// `{share}` never goes below.
+    pub least: u32,
+    /// What a share is taken of where there is no limit yet.
+    pub unlimited_is: Option<u32>,
+}
+
+/// What leaves nothing in force.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Act {
+    pub verb: Verb,
+    pub name: String,
+    pub steps: Vec<Step>,
+    /// It is about memory of the process at the other end, and is judged by what that loses.
+    pub memory: bool,
+}
+
+/// One request and what its answer must be.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Step {
+    pub request: Request,
+    /// How the answer begins.
+    pub expect: Option<String>,
+    pub take: Option<Take>,
+    /// What the text that was taken means; the first that fits. Empty: itself.
+    pub means: Vec<Meaning>,
+    /// Nothing, or no such thing in JSON, means that nothing is set. Else it is a failure.
+    pub may_be_empty: bool,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// How its answer ends, where that is not how all do.
+    Send {
+        text: String,
+        ends_with: Option<String>,
+    },
+    Bytes {
+        bytes: Vec<u8>,
+        ends_with: Option<String>,
+    },
+    Http {
+        method: String,
+        path: String,
+        headers: Vec<(String, String)>,
+        body: String,
+        status: Option<u16>,
+    },
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Take {
+    /// A pattern with `{value}`.
+    Pattern(String),
+    /// A pointer into JSON (RFC 6901).
+    Json(String),
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Meaning {
+    /// Empty: whatever it is.
+    pub has: String,
+    pub value: String,
+}
+
+/// How requests get to the service: a conversation under one deadline. A line that failed is never used again, so that a
+/// late answer cannot be taken for another's.
+#[async_trait(?Send)]
+pub trait Line {
+    /// As sentences call it: where the service is.
+    fn place(&self) -> String;
+
+    /// Starts a conversation. Who is at the other end, where that can be told.
+    async fn begin(&mut self, words: &Words<'_>) -> Result<Option<Peer>, Failure>;
+
+    /// Gives the rest of a long conversation a whole deadline again.
+    fn extend(&mut self);
+
+    async fn ask(&mut self, request: &Request, words: &Words<'_>) -> Result<String, Failure>;
+}
+
+impl Recipe {
+    pub fn knobs_of(&self, verb: Verb) -> impl Iterator<Item = &Knob> {
+        self.knobs.iter().filter(move |knob| knob.verb == verb)
+    }
+
+    pub fn knob(&self, name: &str) -> Option<&Knob> {
+        self.knobs.iter().find(|knob| knob.name == name)
+    }
+
+    pub fn is_all_or_nothing(&self, verb: Verb) -> bool {
+        self.knobs_of(verb).next().is_some() && self.knobs_of(verb).all(|knob| !aim::knows_shares(&knob.to))
+    }
+
+    /// For two controls of one service.
+    pub fn overlap(&self, other: &Recipe) -> Option<Overlap> {
+        let both = self.knobs.iter().find(|mine| other.knobs.iter().any(|theirs| mine.set == theirs.set))?;
+        Some(Overlap { what: format!("both set {} of one service", both.name), help: "let one of them set it" })
+    }
+
+    /// Whether two changes, each of one of these recipes, are of the same value.
+    pub fn shares(&self, mine: &Change, other: &Recipe, theirs: &Change) -> bool {
+        let knobs = self.knob(&mine.key).zip(other.knob(&theirs.key));
+        knobs.is_some_and(|(mine, theirs)| mine.set == theirs.set)
+    }
+}
+
+/// The secret is read at each conversation and not kept.
+fn password(file: &Path) -> Result<String, Failure> {
+    let read = std::fs::read_to_string(file)
+        .map_err(|error| Failure::refused(format!("cannot read the password file {}: {error}", file.display())))?;
+    let password = read.trim_end_matches(['\r', '\n']);
+    if password.chars().any(char::is_control) {
+        return Err(Failure::refused(format!("the password file {} has more than one line", file.display())));
+    }
+    Ok(password.to_owned())
+}

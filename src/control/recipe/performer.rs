@@ -1,0 +1,352 @@
+//! Performs a recipe over a line. Which values to write and which to leave alone is decided by `Control`, as for all
+//! kinds; what is said to the service is the operator's, but for the values, which are never more than plain words.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::{Instant, sleep};
+
+use super::text::{EPOCH, PASSWORD, VALUE, Words, begins, is_plain, taken};
+use super::{Act, Knob, Line, Meaning, Peer, Recipe, Request, Step, Take, aim, password, peer};
+use crate::control::failure::Failure;
+use crate::control::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
+use crate::control::standing::Live;
+use crate::control::undo::{Change, Undo};
+use crate::policy::mitigation::{Mitigation, Outcome};
+use crate::policy::unit::Unit;
+
+/// How long a service may take until what was set is what it reports: 32 ms for a reload of PostgreSQL's configuration
+/// (research: actuators §4.3).
+const SETTLE: Duration = Duration::from_millis(500);
+const MEMORY_SETTLE: Duration = Duration::from_secs(1);
+const POLL: Duration = Duration::from_millis(50);
+/// Less than this is what a resident set moves by anyway.
+const NOISE_BYTES: i64 = 1 << 20;
+
+pub struct Performer {
+    kind: &'static str,
+    recipe: Recipe,
+    line: Box<dyn Line>,
+}
+
+/// What every request of one conversation may name.
+#[derive(Default)]
+struct Talk {
+    epoch: String,
+    password: String,
+    peer: Option<Peer>,
+}
+
+impl Talk {
+    fn words<'a>(&'a self, value: &'a str) -> [(&'a str, &'a str); 3] {
+        [(VALUE, value), (EPOCH, &self.epoch), (PASSWORD, &self.password)]
+    }
+}
+
+#[async_trait(?Send)]
+impl Service for Performer {
+    fn name(&self) -> &'static str {
+        self.kind
+    }
+
+    async fn probe(&mut self) -> Result<Probe, Failure> {
+        let talk = self.begin().await?;
+        let mut told = vec![format!("{} answers", self.line.place())];
+        for at in 0..self.recipe.knobs.len() {
+            let value = self.value(at, &talk).await?;
+            let value = if value.is_empty() { "not set" } else { &value };
+            told.push(format!("{} is {value}", self.recipe.knobs[at].name));
+        }
+        Ok(Probe::usable(told.join("; ")))
+    }
+
+    async fn survey(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
+        if !self.recipe.verbs.contains(&mitigation.verb) {
+            return Err(self.cannot(mitigation.verb));
+        }
+        let talk = self.begin().await?;
+        let mut changes = Vec::new();
+        for at in 0..self.recipe.knobs.len() {
+            if self.recipe.knobs[at].verb != mitigation.verb {
+                continue;
+            }
+            let prior = self.value(at, &talk).await?;
+            let knob = &self.recipe.knobs[at];
+            if let Some(wanted) = aim::value(knob, &prior, mitigation.amount)? {
+                changes.push(Change { key: knob.name.clone(), prior, ours: vec![wanted] });
+            }
+        }
+        Ok(Undo { epoch: talk.epoch, changes, lapses_unix_ms: None })
+    }
+
+    async fn aim(&mut self, mitigation: &Mitigation, undo: &Undo) -> Result<Vec<Aim>, Failure> {
+        let aim = |change: &Change| {
+            let knob = &self.recipe.knobs[self.knob(&change.key)?];
+            Ok(aim::value(knob, &change.prior, mitigation.amount)?.unwrap_or_else(|| change.prior.clone()))
+        };
+        undo.changes.iter().map(aim).collect()
+    }
+
+    async fn read(&mut self, undo: &Undo) -> Result<Live, Failure> {
+        if self.recipe.epoch.is_none() && peer::is_of_another_boot(&undo.epoch) {
+            return Ok(Live { epoch: String::new(), values: Vec::new() });
+        }
+        let talk = self.begin().await?;
+        let mut values = Vec::with_capacity(undo.changes.len());
+        for change in &undo.changes {
+            let at = self.knob(&change.key)?;
+            values.push(self.value(at, &talk).await?);
+        }
+        Ok(Live { epoch: talk.epoch, values })
+    }
+
+    /// The first failure, where one does not keep the others from being tried.
+    async fn write(&mut self, epoch: &str, orders: &[Order<'_>], after: AfterRefusal) -> Result<(), Failure> {
+        let mut first = Ok(());
+        for order in orders {
+            let Err(failure) = self.give(epoch, order).await else { continue };
+            let was_heard = matches!(failure.outcome, Outcome::Refused | Outcome::Unsupported);
+            first = first.and(Err(failure));
+            if after == AfterRefusal::Stop || !was_heard {
+                break;
+            }
+        }
+        first
+    }
+
+    async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
+        if self.recipe.acts.iter().all(|act| act.verb != mitigation.verb) {
+            return Err(self.cannot(mitigation.verb));
+        }
+        let mut all = Done { outcome: Outcome::NoEffect, detail: String::new(), freed_bytes: None };
+        for at in 0..self.recipe.acts.len() {
+            if self.recipe.acts[at].verb != mitigation.verb {
+                continue;
+            }
+            let done = self.act(at).await?;
+            if done.outcome == Outcome::Applied {
+                all.outcome = Outcome::Applied;
+            }
+            let separator = if all.detail.is_empty() { "" } else { "; " };
+            all.detail.push_str(&format!("{separator}{}", done.detail));
+            all.freed_bytes = all.freed_bytes.or(done.freed_bytes);
+        }
+        Ok(all)
+    }
+}
+
+impl Performer {
+    #[must_use]
+    pub fn new(kind: &'static str, recipe: Recipe, line: Box<dyn Line>) -> Self {
+        Self { kind, recipe, line }
+    }
+
+    async fn begin(&mut self) -> Result<Talk, Failure> {
+        let password = self.recipe.password_file.as_deref().map(password).transpose()?.unwrap_or_default();
+        let mut talk = Talk { password, ..Talk::default() };
+        talk.peer = self.line.begin(&talk.words("")).await?;
+        talk.epoch = match (self.recipe.epoch.clone(), talk.peer) {
+            (Some(step), _) => self.took(&step, "epoch", &talk).await?,
+            (None, Some(peer)) => peer.epoch()?,
+            // What leaves nothing in force needs none.
+            (None, None) if self.recipe.knobs.is_empty() => String::new(),
+            (None, None) => {
+                return Err(Failure::unsupported(format!(
+                    "who serves {} cannot be told, so neither can a restart: add `epoch`",
+                    self.line.place()
+                )));
+            }
+        };
+        Ok(talk)
+    }
+
+    fn knob(&self, name: &str) -> Result<usize, Failure> {
+        let at = self.recipe.knobs.iter().position(|knob| knob.name == name);
+        at.ok_or_else(|| Failure::unsupported(format!("`{name}` is nothing that this control can set")))
+    }
+
+    async fn value(&mut self, at: usize, talk: &Talk) -> Result<String, Failure> {
+        let Knob { read, name, .. } = self.recipe.knobs[at].clone();
+        self.took(&read, &name, talk).await
+    }
+
+    /// Each in a conversation of its own: a service may be slow to take a value over.
+    async fn give(&mut self, epoch: &str, order: &Order<'_>) -> Result<(), Failure> {
+        let knob = self.recipe.knobs[self.knob(order.key)?].clone();
+        if !is_plain(order.value) {
+            return Err(Failure::unsupported(format!("`{}` cannot be written to {}", order.value, knob.name)));
+        }
+        let talk = self.begin().await?;
+        if talk.epoch != epoch {
+            return Err(Failure::epoch_changed(self.kind));
+        }
+        let steps = if order.value.is_empty() && !knob.unset.is_empty() { &knob.unset } else { &knob.set };
+        for step in steps {
+            self.said(step, &knob.name, &talk.words(order.value)).await?;
+        }
+        self.line.extend();
+        let until = Instant::now() + SETTLE;
+        while self.took(&knob.read, &knob.name, &talk).await? != order.value && Instant::now() < until {
+            sleep(POLL).await;
+        }
+        Ok(())
+    }
+
+    async fn act(&mut self, at: usize) -> Result<Done, Failure> {
+        let Act { name, steps, memory, .. } = self.recipe.acts[at].clone();
+        let talk = self.begin().await?;
+        let before = if memory { Some(resident(talk.peer)?) } else { None };
+        let mut told = None;
+        for step in &steps {
+            self.line.extend();
+            let answer = self.said(step, &name, &talk.words("")).await?;
+            if step.take.is_some() {
+                told = Some(self.read_from(step, &name, &answer)?);
+            }
+        }
+        let number = told.as_deref().map(|told| if told.is_empty() { "0" } else { told });
+        let mut done = Done {
+            outcome: if number == Some("0") { Outcome::NoEffect } else { Outcome::Applied },
+            detail: number.map_or_else(|| format!("{name}: done"), |number| format!("{name}: {number}")),
+            freed_bytes: None,
+        };
+        if let Some(before) = before {
+            let after = lower(talk.peer, before).await?;
+            let freed = i64::try_from(before).unwrap_or(i64::MAX) - i64::try_from(after).unwrap_or(i64::MAX);
+            let show = |bytes: u64| Unit::Bytes.show(bytes as f64);
+            done.detail = format!("{}; resident {} → {}", done.detail, show(before), show(after));
+            done.freed_bytes = Some(freed);
+            done.outcome = if freed < NOISE_BYTES { Outcome::NoEffect } else { Outcome::Applied };
+        }
+        Ok(done)
+    }
+
+    /// The answer, which is as expected.
+    async fn said(&mut self, step: &Step, what: &str, words: &Words<'_>) -> Result<String, Failure> {
+        let answer = self.line.ask(&step.request, words).await?;
+        match &step.expect {
+            Some(expected) if !begins(expected, &answer) => Err(Failure::refused(format!(
+                "{what}: {} answered `{}`, not `{}`",
+                self.line.place(),
+                clip(&answer),
+                clip(expected)
+            ))),
+            Some(_) | None => Ok(answer),
+        }
+    }
+
+    async fn took(&mut self, step: &Step, what: &str, talk: &Talk) -> Result<String, Failure> {
+        let answer = self.said(step, what, &talk.words("")).await?;
+        self.read_from(step, what, &answer)
+    }
+
+    fn read_from(&self, step: &Step, what: &str, answer: &str) -> Result<String, Failure> {
+        let found = match &step.take {
+            Some(Take::Pattern(pattern)) => taken(pattern, answer).map(str::to_owned),
+            Some(Take::Json(pointer)) => pointed(answer, pointer, step.may_be_empty),
+            None => Some(answer.trim_end().to_owned()),
+        };
+        let place = self.line.place();
+        let Some(found) = found else {
+            return Err(Failure::unsupported(format!(
+                "{what}: not found in what {place} answers, `{}`: correct its `{}`",
+                clip(answer),
+                if matches!(step.take, Some(Take::Json(_))) { "json" } else { "take" }
+            )));
+        };
+        let found = meant(&step.means, found.trim()).ok_or_else(|| {
+            Failure::unsupported(format!("{what}: `{}` has no meaning in `means`: add one", clip(&found)))
+        })?;
+        if found.is_empty() && !step.may_be_empty {
+            let help = "where that means that nothing is set, say may_be_empty = true";
+            return Err(Failure::unsupported(format!("{what}: {place} answers with an empty value; {help}")));
+        }
+        if !is_plain(&found) {
+            return Err(Failure::unsupported(format!(
+                "{what}: `{}` is more than a plain value, so it could not be put back safely: narrow its `take`",
+                clip(&found)
+            )));
+        }
+        Ok(found)
+    }
+}
+
+/// `None` where this is no JSON, or has no such thing and that has no meaning.
+fn pointed(answer: &str, pointer: &str, may_be_empty: bool) -> Option<String> {
+    let document: serde_json::Value = serde_json::from_str(answer).ok()?;
+    match document.pointer(pointer) {
+        Some(serde_json::Value::String(text)) => Some(text.clone()),
+        Some(value @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_))) => Some(value.to_string()),
+        Some(serde_json::Value::Null) | None => may_be_empty.then(String::new),
+        Some(serde_json::Value::Array(_) | serde_json::Value::Object(_)) => None,
+    }
+}
+
+fn meant(means: &[Meaning], found: &str) -> Option<String> {
+    if means.is_empty() {
+        return Some(found.to_owned());
+    }
+    means.iter().find(|meaning| found.contains(&meaning.has)).map(|meaning| meaning.value.clone())
+}
+
+fn resident(peer: Option<Peer>) -> Result<u64, Failure> {
+    peer.and_then(Peer::resident).ok_or_else(|| {
+        Failure::unsupported("the service's memory cannot be seen: leave out `memory`, or speak to it by a unix socket")
+    })
+}
+
+/// What is resident once it falls no more.
+async fn lower(peer: Option<Peer>, before: u64) -> Result<u64, Failure> {
+    let until = Instant::now() + MEMORY_SETTLE;
+    let mut last = before;
+    loop {
+        sleep(POLL * 2).await;
+        let now = resident(peer)?;
+        if Instant::now() > until || (now >= last && now < before.saturating_sub(NOISE_BYTES.unsigned_abs())) {
+            return Ok(now);
+        }
+        last = now;
+    }
+}
+
+/// Enough of a stranger's text to recognise it.
+fn clip(text: &str) -> String {
+    let line: String = text.trim().chars().take(120).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if line.is_empty() { "nothing".to_owned() } else { line }
+}
+
+impl Request {
+    /// Enough to name it in a sentence.
+    pub fn shown(&self) -> String {
+        match self {
+            Request::Send { text, .. } => clip(text),
+            Request::Bytes { bytes, .. } => format!("{} bytes", bytes.len()),
+            Request::Http { method, path, .. } => format!("{method} {path}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_says_a_value_or_nothing_but_never_a_part_of_it() {
+        let json = r#"{"entries": {"a.b": {"layers": ["", 50, true, null]}}}"#;
+        let at = |pointer, may| pointed(json, pointer, may);
+        assert_eq!(at("/entries/a.b/layers/1", false).as_deref(), Some("50"));
+        assert_eq!(at("/entries/a.b/layers/2", false).as_deref(), Some("true"));
+        assert_eq!((at("/entries/c", false), at("/entries/c", true)), (None, Some(String::new())));
+        assert_eq!(at("/entries", true), None);
+        assert_eq!(pointed("upstream connect error", "/a", true), None, "not JSON is not nothing");
+    }
+
+    #[test]
+    fn the_first_meaning_that_fits_counts() {
+        let means = |has: &str, value: &str| Meaning { has: has.into(), value: value.into() };
+        let both = [means("Drn", "1"), means("Ok", "0")];
+        assert_eq!(meant(&both, "Init Drn Ok").as_deref(), Some("1"));
+        assert_eq!(meant(&both, "Init Ok").as_deref(), Some("0"));
+        assert_eq!(meant(&both, "Init Stop"), None);
+    }
+}

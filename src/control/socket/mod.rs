@@ -1,0 +1,193 @@
+//! Anything that answers on a socket: what is sent and what an answer must say is the operator's recipe. Text with an
+//! end, or PostgreSQL's own messages. Every answer is bounded in size and time.
+
+mod postgres;
+pub mod target;
+
+use std::borrow::Cow;
+
+use async_trait::async_trait;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout_at};
+
+use super::DEADLINE;
+use super::failure::Failure;
+use super::recipe::stream::{Io, Stream, shown};
+use super::recipe::text::{Words, as_it_is, begins, fill};
+use super::recipe::{Line, Peer, Request, Step};
+use target::{Protocol, Socket};
+
+/// As for HAProxy's `show stat` with about 2,500 servers.
+const ANSWER_BYTES: usize = 1 << 20;
+
+pub struct Session {
+    target: Socket,
+    /// Kept between conversations where that is wanted.
+    stream: Option<Stream>,
+    /// Of this conversation.
+    peer: Option<Peer>,
+    deadline: Instant,
+}
+
+/// Why there is no answer.
+enum Broken {
+    Closed,
+    TooLong,
+    /// In the service's own words, or ours.
+    Told(Failure),
+}
+
+type Answer = Result<String, Broken>;
+
+#[async_trait(?Send)]
+impl Line for Session {
+    fn place(&self) -> String {
+        shown(&self.target.address)
+    }
+
+    async fn begin(&mut self, words: &Words<'_>) -> Result<Option<Peer>, Failure> {
+        self.extend();
+        if !self.target.keep_open || !self.stream.as_ref().is_some_and(Stream::is_quiet) {
+            self.connect(words).await?;
+        }
+        self.peer = self.stream.as_ref().and_then(Stream::peer);
+        Ok(self.peer)
+    }
+
+    fn extend(&mut self) {
+        self.deadline = Instant::now() + DEADLINE;
+    }
+
+    async fn ask(&mut self, request: &Request, words: &Words<'_>) -> Result<String, Failure> {
+        if self.stream.is_none() && self.target.protocol.closes() {
+            self.connect(words).await?;
+            let now = self.stream.as_ref().and_then(Stream::peer);
+            // It closes after each answer: it must still be the same one.
+            if now != self.peer {
+                return Err(Failure::epoch_changed(&self.place()));
+            }
+        }
+        let Some(mut stream) = self.stream.take() else { return Err(self.failed(Broken::Closed, &request.shown())) };
+        let asked = async {
+            match &self.target.protocol {
+                Protocol::Postgres { .. } => postgres::query(stream.io(), &sent(request, words)).await,
+                Protocol::Text { ends_with } => {
+                    exchange(stream.io(), &sent(request, words), end(request).unwrap_or(ends_with)).await
+                }
+            }
+        };
+        let answer = match timeout_at(self.deadline, asked).await {
+            Ok(answer) => answer,
+            Err(_) => return Err(self.silent(&request.shown())),
+        };
+        let is_whole = matches!(answer, Ok(_) | Err(Broken::Told(_)));
+        if is_whole && !self.target.protocol.closes() {
+            self.stream = Some(stream);
+        }
+        answer.map_err(|broken| self.failed(broken, &request.shown()))
+    }
+}
+
+impl Session {
+    #[must_use]
+    pub fn new(target: Socket) -> Self {
+        Self { target, stream: None, peer: None, deadline: Instant::now() }
+    }
+
+    async fn connect(&mut self, words: &Words<'_>) -> Result<(), Failure> {
+        self.stream = None;
+        let mut stream = match timeout_at(self.deadline, Stream::dial(&self.target.address)).await {
+            Ok(stream) => stream?,
+            Err(_) => return Err(self.silent("connecting")),
+        };
+        match timeout_at(self.deadline, self.greet(stream.io(), words)).await {
+            Ok(Ok(())) => {
+                self.stream = Some(stream);
+                Ok(())
+            }
+            Ok(Err(broken)) => Err(self.failed(broken, "connecting")),
+            Err(_) => Err(self.silent("connecting")),
+        }
+    }
+
+    async fn greet(&self, stream: &mut dyn Io, words: &Words<'_>) -> Result<(), Broken> {
+        match &self.target.protocol {
+            Protocol::Postgres { user, database } => postgres::greet(stream, user, database).await?,
+            Protocol::Text { .. } => {}
+        }
+        for Step { request, expect, .. } in &self.target.on_connect {
+            let bytes = sent(request, words);
+            let answer = match &self.target.protocol {
+                Protocol::Postgres { .. } => postgres::query(stream, &bytes).await?,
+                Protocol::Text { ends_with } => exchange(stream, &bytes, end(request).unwrap_or(ends_with)).await?,
+            };
+            if expect.as_ref().is_some_and(|expected| !begins(expected, &answer)) {
+                let line: String = answer.chars().take_while(|c| !c.is_control()).take(120).collect();
+                return Err(Broken::Told(Failure::refused(format!(
+                    "{} answers `{line}` when it is connected to: check `on_connect`",
+                    self.place()
+                ))));
+            }
+        }
+        Ok(())
+    }
+
+    fn silent(&self, request: &str) -> Failure {
+        Failure::timed_out(format!(
+            "no whole answer from {} to `{request}` within {} ms: is the service stopped or stuck, or does `ends_with` \
+             name another end than its answers have?",
+            self.place(),
+            DEADLINE.as_millis()
+        ))
+    }
+
+    fn failed(&self, broken: Broken, request: &str) -> Failure {
+        match broken {
+            Broken::Closed => Failure::timed_out(format!(
+                "{} was closed before `{request}` was answered: did the service restart, or does it close after each \
+                 answer (ends_with = \"\")?",
+                self.place()
+            )),
+            Broken::TooLong => Failure::unsupported(format!(
+                "{} answers `{request}` with over {ANSWER_BYTES} bytes: is it the right service?",
+                self.place()
+            )),
+            Broken::Told(failure) => {
+                Failure { detail: format!("{} on {}", failure.detail, self.place()), outcome: failure.outcome }
+            }
+        }
+    }
+}
+
+fn sent<'a>(request: &'a Request, words: &Words<'_>) -> Cow<'a, [u8]> {
+    match request {
+        Request::Send { text, .. } => Cow::Owned(fill(text, words, as_it_is).into_bytes()),
+        Request::Bytes { bytes, .. } => Cow::Borrowed(bytes),
+        // The configuration puts none here.
+        Request::Http { .. } => Cow::Borrowed(&[]),
+    }
+}
+
+fn end(request: &Request) -> Option<&String> {
+    match request {
+        Request::Send { ends_with, .. } | Request::Bytes { ends_with, .. } => ends_with.as_ref(),
+        Request::Http { .. } => None,
+    }
+}
+
+/// Up to the text that ends it; up to the end of the connection where that is none.
+async fn exchange(stream: &mut dyn Io, bytes: &[u8], ends_with: &str) -> Answer {
+    stream.write_all(bytes).await.map_err(|_| Broken::Closed)?;
+    let mut answer = Vec::new();
+    while ends_with.is_empty() || !answer.ends_with(ends_with.as_bytes()) {
+        if answer.len() > ANSWER_BYTES {
+            return Err(Broken::TooLong);
+        }
+        match stream.read_buf(&mut answer).await {
+            Ok(0) if ends_with.is_empty() => break,
+            Ok(0) | Err(_) => return Err(Broken::Closed),
+            Ok(_) => {}
+        }
+    }
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}

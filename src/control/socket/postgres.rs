@@ -1,0 +1,152 @@
+//! As much of PostgreSQL's protocol 3.0 as a statement and its rows need. An answer is what `psql -At` shows: a line a
+//! row, columns divided by `|`, and at last the statement's own word, `ALTER ROLE`. Who may log in is decided by the
+//! operating system (`peer`): no password goes over this line.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{ANSWER_BYTES, Answer, Broken};
+use crate::control::failure::Failure;
+use crate::control::recipe::stream::Io;
+
+const VERSION: i32 = 3 << 16;
+/// Type and length.
+const HEAD: usize = 5;
+
+struct Message {
+    kind: u8,
+    body: Vec<u8>,
+}
+
+/// Ready for a statement afterwards.
+pub async fn greet(stream: &mut dyn Io, user: &str, database: &str) -> Result<(), Broken> {
+    let mut body = VERSION.to_be_bytes().to_vec();
+    for word in ["user", user, "database", database, "application_name", "node-guardian", ""] {
+        body.extend(word.as_bytes());
+        body.push(0);
+    }
+    let mut packet = length(body.len());
+    packet.extend(body);
+    stream.write_all(&packet).await.map_err(|_| Broken::Closed)?;
+    loop {
+        let Message { kind, body } = receive(stream, ANSWER_BYTES).await?;
+        match kind {
+            b'R' if body.first_chunk() == Some(&[0; 4]) => {}
+            b'R' => {
+                return Err(told(format!(
+                    "PostgreSQL asks {user} for a password; give it a line `local {database} {user} peer` in \
+                     pg_hba.conf, above the others,"
+                )));
+            }
+            b'E' => return Err(told(format!("PostgreSQL lets {user} not in: {}", complaint(&body)))),
+            b'Z' => return Ok(()),
+            b'S' | b'K' | b'N' | b'A' => {}
+            _ => return Err(garbage()),
+        }
+    }
+}
+
+pub async fn query(stream: &mut dyn Io, statement: &[u8]) -> Answer {
+    let mut packet = vec![b'Q'];
+    packet.extend(length(statement.len() + 1));
+    packet.extend(statement);
+    packet.push(0);
+    stream.write_all(&packet).await.map_err(|_| Broken::Closed)?;
+    let (mut answer, mut refused) = (String::new(), None);
+    loop {
+        let Message { kind, body } = receive(stream, ANSWER_BYTES - answer.len().min(ANSWER_BYTES)).await?;
+        match kind {
+            b'D' => answer.push_str(&row(&body).ok_or_else(garbage)?),
+            b'C' => {
+                answer.push_str(&String::from_utf8_lossy(body.strip_suffix(b"\0").unwrap_or(&body)));
+                answer.push('\n');
+            }
+            b'E' => refused = Some(told(format!("PostgreSQL refuses it: {}", complaint(&body)))),
+            b'Z' => return refused.map_or(Ok(answer), Err),
+            b'T' | b'I' | b'S' | b'N' | b'A' => {}
+            _ => return Err(garbage()),
+        }
+    }
+}
+
+async fn receive(stream: &mut dyn Io, most: usize) -> Result<Message, Broken> {
+    let mut head = [0; HEAD];
+    stream.read_exact(&mut head).await.map_err(|_| Broken::Closed)?;
+    let [kind, length @ ..] = head;
+    let size = usize::try_from(i32::from_be_bytes(length)).ok().and_then(|length| length.checked_sub(4));
+    let size = size.ok_or_else(garbage)?;
+    if !kind.is_ascii_alphabetic() {
+        return Err(garbage());
+    }
+    if size > most {
+        return Err(Broken::TooLong);
+    }
+    let mut body = vec![0; size];
+    stream.read_exact(&mut body).await.map_err(|_| Broken::Closed)?;
+    Ok(Message { kind, body })
+}
+
+/// The length counts itself.
+fn length(bytes: usize) -> Vec<u8> {
+    i32::try_from(bytes + 4).unwrap_or(i32::MAX).to_be_bytes().to_vec()
+}
+
+fn row(body: &[u8]) -> Option<String> {
+    let (count, mut rest) = body.split_first_chunk()?;
+    let mut line = String::new();
+    for column in 0..u16::from_be_bytes(*count) {
+        if column > 0 {
+            line.push('|');
+        }
+        let (length, from) = rest.split_first_chunk()?;
+        // NULL is of length -1, and shown as nothing.
+        let length = usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0);
+        line.push_str(&String::from_utf8_lossy(from.get(..length)?));
+        rest = &from[length..];
+    }
+    line.push('\n');
+    Some(line)
+}
+
+/// The message for people (`M`) of an error.
+fn complaint(body: &[u8]) -> String {
+    let message = body.split(|byte| *byte == 0).find_map(|field| field.strip_prefix(b"M"));
+    let text = String::from_utf8_lossy(message.unwrap_or(b"it does not say why"));
+    text.chars().filter(|c| !c.is_control()).take(160).collect()
+}
+
+fn told(what: String) -> Broken {
+    Broken::Told(Failure::refused(what))
+}
+
+fn garbage() -> Broken {
+    Broken::Told(Failure::unsupported("what answers does not speak PostgreSQL's protocol"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_row_is_a_line() {
+        let body = [0, 3, 0, 0, 0, 2, b'-', b'1', 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1, b'x'];
+        assert_eq!(row(&body).as_deref(), Some("-1||x\n"));
+        assert_eq!(row(&body[..body.len() - 1]), None);
+    }
+
+    #[test]
+    fn an_error_is_told_in_its_own_words() {
+        let body = b"SERROR\0VERROR\0C42501\0Mmust have CREATEROLE privilege\0\0";
+        assert_eq!(complaint(body), "must have CREATEROLE privilege");
+    }
+
+    proptest! {
+        #[test]
+        fn any_row_is_survived(body in proptest::collection::vec(any::<u8>(), 0..60)) {
+            if let Some(line) = row(&body) {
+                prop_assert!(line.len() <= body.len() * 3 + usize::from(u16::MAX) + 1);
+            }
+            complaint(&body);
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Where a service with a socket is, how it speaks, and what to say to it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::control::recipe::{Performer, Recipe, Step};
+use crate::control::service::Service;
+use crate::control::target::{Address, Overlap, Place, Target};
+use crate::control::undo::Change;
+use crate::policy::mitigation::Verb;
+
+/// Anything that answers on a socket.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Socket {
+    pub address: Address,
+    pub protocol: Protocol,
+    /// Between conversations: then it needs no new connection when there are none left.
+    pub keep_open: bool,
+    /// Said once on each connection.
+    pub on_connect: Vec<Step>,
+    pub recipe: Recipe,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// An answer ends with this text, or if it is empty with the connection.
+    Text {
+        ends_with: String,
+    },
+    Postgres {
+        user: String,
+        database: String,
+    },
+}
+
+impl Protocol {
+    /// Whether the service closes the connection after each answer.
+    #[must_use]
+    pub fn closes(&self) -> bool {
+        matches!(self, Protocol::Text { ends_with } if ends_with.is_empty())
+    }
+}
+
+impl Place for Socket {
+    fn kind(&self) -> &'static str {
+        "socket"
+    }
+
+    fn verbs(&self) -> &[Verb] {
+        &self.recipe.verbs
+    }
+
+    fn open(&self) -> Box<dyn Service> {
+        let line = Box::new(super::Session::new(self.clone()));
+        Box::new(Performer::new("the service", self.recipe.clone(), line))
+    }
+
+    fn is_same(&self, other: &Target) -> bool {
+        matches!(other, Target::Socket(theirs) if self.address.is_same(&theirs.address))
+    }
+
+    fn overlap(&self, other: &Target) -> Option<Overlap> {
+        let Target::Socket(theirs) = other else { return None };
+        if self.address.is_missing() || !self.is_same(other) {
+            return None;
+        }
+        self.recipe.overlap(&theirs.recipe)
+    }
+
+    /// One service may be reached in several ways; its epoch says which one it is.
+    fn shares(&self, other: &Target, theirs: &Change, mine: &Change) -> bool {
+        matches!(other, Target::Socket(target) if self.recipe.shares(mine, &target.recipe, theirs))
+    }
+
+    fn is_all_or_nothing(&self, verb: Verb) -> bool {
+        self.recipe.is_all_or_nothing(verb)
+    }
+}
