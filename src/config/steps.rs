@@ -41,7 +41,7 @@ pub fn read(node: &Node, controls: &[Declared]) -> Read<Vec<Placed>> {
     match (verb, settle, amount, named) {
         (Some(verb), Some(settle), Some(amount), Some(names)) if faults.is_empty() => {
             let mitigation = |control| Mitigation { control, verb, amount };
-            let step = |control| (Step { mitigation: mitigation(control), settle }, node.place.clone());
+            let step = |control| (Step::new(mitigation(control), settle), node.place.clone());
             Ok(names.into_iter().map(step).collect())
         }
         _ => Err(faults),

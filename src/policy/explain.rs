@@ -144,7 +144,7 @@ fn steps(plan: &Plan, view: &View, index: usize) -> Vec<StepExplanation> {
     let explained = rule.steps.iter().enumerate().map(|(step, meant)| {
         let memory = &view.steps[plan.flat_step(index, step)];
         let action = view.actions.iter().find(|action| {
-            action.mitigation == meant.mitigation && matches!(action.phase, Phase::InForce | Phase::Applying)
+            meant.is(&action.mitigation) && matches!(action.phase, Phase::InForce | Phase::Applying)
         });
         let (state, detail) = match (action, memory.skipped, memory.outcome) {
             (Some(action), _, _) if step < life.taken => (action.phase.name(), action.detail.to_string()),

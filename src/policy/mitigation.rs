@@ -82,6 +82,12 @@ impl Verb {
         }
     }
 
+    /// Whether it withholds a share of the work, which recovery gives back by halves.
+    #[must_use]
+    pub const fn is_eased(self) -> bool {
+        matches!(self, Verb::Throttle | Verb::Shed)
+    }
+
     #[must_use]
     pub const fn lasting(self) -> Lasting {
         match self.class() {

@@ -208,7 +208,7 @@ fn policy(throttle: Mitigation) -> Policy {
         severity: Severity::Emergency,
         priority: 100,
         cooldown: Duration::from_secs(60),
-        steps: vec![Step { mitigation: throttle, settle: Duration::from_secs(3) }],
+        steps: vec![Step::new(throttle, Duration::from_secs(3))],
         dry_run: false,
         hints: vec![Hint { resource: Resource::Memory, scale: Scale::Up }],
     };
