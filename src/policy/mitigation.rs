@@ -34,6 +34,19 @@ pub enum Class {
     Destructive,
 }
 
+impl Class {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Class::Notify => "notify",
+            Class::Lossless => "lossless",
+            Class::Reversible => "reversible",
+            Class::Lossy => "lossy",
+            Class::Destructive => "destructive",
+        }
+    }
+}
+
 /// Whether a verb leaves something in force that must be undone later, or is over when it is done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Lasting {

@@ -259,9 +259,8 @@ mod tests {
     }
 
     fn ranges() -> impl Strategy<Value = Range> {
-        (0.0..95.0_f64, 1.0..100.0_f64).prop_filter_map("a range", |(harsh, width)| {
-            Range::new((harsh + width).min(100.0), harsh)
-        })
+        (0.0..95.0_f64, 1.0..100.0_f64)
+            .prop_filter_map("a range", |(harsh, width)| Range::new((harsh + width).min(100.0), harsh))
     }
 
     proptest! {

@@ -136,9 +136,8 @@ impl Guardian {
     /// Wants a lasting step; `Shared` where that changes nothing.
     fn claim(&mut self, now: Moment, index: usize, flat: usize, mitigation: &Mitigation) -> StepKind {
         let before = self.wanted(now, mitigation).map(|claim| self.claims[claim].mitigation.clone());
-        let known = |claim: &Claim| {
-            claim.rule == Some(index) && (claim.mitigation == *mitigation || claim.step == Some(flat))
-        };
+        let known =
+            |claim: &Claim| claim.rule == Some(index) && (claim.mitigation == *mitigation || claim.step == Some(flat));
         if !self.claims.iter().any(known) {
             self.claims.push(Claim::new(index, flat, mitigation.clone()));
         }

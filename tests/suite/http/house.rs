@@ -159,6 +159,7 @@ pub fn node() -> Snapshot {
             phase: Phase::InForce,
             since,
             detail: "s1 maxconn 100 -> 50".into(),
+            effect: Some(0.4),
             next_try: None,
         }],
         exhaustion: vec![(Resource::Memory, 95.5)],
