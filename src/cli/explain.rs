@@ -45,6 +45,8 @@ struct Comparison {
 #[serde(default)]
 struct Step {
     text: String,
+    class: String,
+    together: bool,
     state: String,
     detail: String,
     effect: Option<f64>,
@@ -121,8 +123,9 @@ fn render(rule: &Explained, paint: Paint) -> String {
     for (index, step) in rule.steps.iter().enumerate() {
         let label = if index == 0 { "steps" } else { "" };
         let effect = step.effect.map(|effect| format!("closed {:.0}% of the gap", effect * 100.0));
-        let detail: Vec<String> =
-            effect.into_iter().chain([step.detail.clone()]).filter(|part| !part.is_empty()).collect();
+        let together = if step.together { "at once with the next" } else { "" }.to_owned();
+        let parts = [step.class.clone(), together].into_iter().chain(effect).chain([step.detail.clone()]);
+        let detail: Vec<String> = parts.filter(|part| !part.is_empty()).collect();
         line(format!("  {label:<6}{}. {:<9} {}", index + 1, step.state.replace('_', " "), step.text));
         for part in wrapped(&detail.join("; "), 59) {
             line(format!("{:21}{part}", ""));
@@ -151,8 +154,8 @@ mod tests {
             "when": {"text": "memory.available_percent < 8%", "verdict": "true", "comparisons":
                 [{"text": "memory.available_percent < 8.0%", "value": 7.1, "shown": "7.1%", "verdict": "true"}]},
             "clear": {"text": "memory.available_percent > 15%", "verdict": "false", "comparisons": []},
-            "steps": [{"text": "throttle edge to 50%", "state": "in_force", "detail": "applied", "effect": 0.4},
-                {"text": "flush cache", "state": "skipped", "detail": "needs level aggressive", "effect": null}],
+            "steps": [{"text": "throttle edge to 50%", "class": "reversible", "together": true, "state": "in_force", "detail": "applied", "effect": 0.4},
+                {"text": "flush cache", "class": "lossy", "together": false, "state": "skipped", "detail": "needs level aggressive", "effect": null}],
         });
         let rule: Explained = serde_json::from_value(json).unwrap();
         let expected = "\
@@ -162,9 +165,10 @@ memory-critical (emergency, priority 100): firing for 42s, fired 2 times
           true     memory.available_percent < 8.0%, now 7.1%
   clear false    memory.available_percent > 15%
   steps 1. in force  throttle edge to 50%
-                     closed 40% of the gap; applied
+                     reversible; at once with the next; closed 40% of the gap;
+                     applied
         2. skipped   flush cache
-                     needs level aggressive
+                     lossy; needs level aggressive
 ";
         assert_eq!(render(&rule, Paint::Plain), expected);
     }

@@ -149,7 +149,10 @@ impl Page {
             self.line(format_args!("  #{} {what} for {}", action.id, duration(action.seconds)));
             let retry = action.next_try_seconds.map(|left| format!("; next try in {}", duration(left)));
             let why = [format!("rule {}", action.rule), action.detail.clone()];
-            let why: Vec<String> = why.into_iter().filter(|part| !part.is_empty()).collect();
+            let mut why: Vec<String> = why.into_iter().filter(|part| !part.is_empty()).collect();
+            if let Some(effect) = action.effect {
+                why.push(format!("closed {:.0}% of the gap", effect * 100.0 + 0.0));
+            }
             self.folded(6, &format!("{}{}", why.join(": "), retry.unwrap_or_default()));
         }
     }

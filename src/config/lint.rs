@@ -69,7 +69,7 @@ pub fn ladder(ladder: &[Placed], level: Level, findings: &mut Findings<'_>) {
         return;
     }
     for (step, place) in ladder.iter().filter(|(_, place)| place.origin != BUILT_IN_ORIGIN) {
-        let class = step.mitigation.verb.class();
+        let class = step.class;
         if !level.allows(class) {
             let message = format!("level {level} never allows `{}`: this step is skipped", step.mitigation.verb);
             findings.warning(

@@ -5,6 +5,7 @@ mod compile;
 mod complaint;
 mod controls;
 mod document;
+mod ladders;
 mod lint;
 mod origin;
 mod rules;
@@ -12,6 +13,7 @@ mod section;
 pub mod settings;
 mod source;
 mod steps;
+mod strength;
 mod value;
 mod vocabulary;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::controls::{Declared, check_name};
 use super::document::{Entry, Node, Value};
+use super::ladders::{self, Ladder};
 use super::lint;
 use super::origin::printable;
 use super::section::{Fault, Findings, Read, Section, proposal, refuse};
@@ -14,10 +15,23 @@ use super::value;
 use crate::policy::condition::{self, Condition};
 use crate::policy::mitigation::Level;
 use crate::policy::nearest::nearest;
+use crate::policy::proportion::is_measurable;
 use crate::policy::rule::{Hint, Resource, Rule, Scale, Severity};
 
-pub const RULE: &[&str] =
-    &["when", "for", "clear", "clear_for", "severity", "priority", "cooldown", "steps", "dry_run", "enabled", "hint"];
+pub const RULE: &[&str] = &[
+    "when",
+    "for",
+    "clear",
+    "clear_for",
+    "severity",
+    "priority",
+    "cooldown",
+    "steps",
+    "ladder",
+    "dry_run",
+    "enabled",
+    "hint",
+];
 
 const CLEAR_FOR: Duration = Duration::from_secs(10);
 /// Peers act again after 15 to 300 s (research: peers §5).
@@ -73,7 +87,9 @@ fn rule(
     let enabled = section.get("enabled", findings, value::boolean).unwrap_or(true);
     let when = section.get("when", findings, condition);
     let clear = section.get("clear", findings, condition);
-    let ladder = section.get("steps", findings, |_, node| ladder(node, controls)).unwrap_or_default();
+    let own = section.get("steps", findings, |_, node| own_ladder(node, controls)).unwrap_or_default();
+    let built_in_ladder =
+        section.get("ladder", findings, |key, node| value::choice(key, node, &Ladder::ALL, Ladder::name));
     let hold_for = section.get("for", findings, time).unwrap_or(Duration::ZERO);
     let clear_for = section.get("clear_for", findings, time).unwrap_or(CLEAR_FOR);
     let severity = section.get("severity", findings, severity).unwrap_or(Severity::Warning);
@@ -81,6 +97,10 @@ fn rule(
     let cooldown = section.get("cooldown", findings, time).unwrap_or(COOLDOWN);
     let dry_run = section.get("dry_run", findings, value::boolean).unwrap_or(false);
     let hints = section.get("hint", findings, hints).unwrap_or_default();
+    let (ladder, written) = match built_in_ladder.filter(|_| comes_from_ladder(section, findings)) {
+        Some(named) => (ladders::expand(named, severity, controls, section.place("ladder")), Written::Named),
+        None => (own, Written::StepByStep),
+    };
     let (name, steps) = (Arc::from(name), ladder.iter().map(|(step, _)| step.clone()).collect());
     // Only now, so that the other mistakes of a rule without a condition are found too.
     let when = when?;
@@ -89,9 +109,46 @@ fn rule(
         return None;
     }
     lint::rule(&rule, section, findings);
-    lint::ladder(&ladder, level, findings);
-    lint::declarations(&ladder, controls, findings);
+    if !is_measurable(&rule.when.expression) {
+        refuse_ranges(&ladder, findings);
+    }
+    if written == Written::StepByStep {
+        lint::ladder(&ladder, level, findings);
+        lint::declarations(&ladder, controls, findings);
+    }
     Some(rule)
+}
+
+/// How a rule says what to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Written {
+    StepByStep,
+    Named,
+}
+
+/// Of `steps` and `ladder` the one that was written later counts; in one file they contradict each other.
+fn comes_from_ladder(section: Section<'_>, findings: &mut Findings<'_>) -> bool {
+    if !section.has("steps") {
+        return true;
+    }
+    let (steps, ladder) = (section.place("steps"), section.place("ladder"));
+    if steps.origin == ladder.origin {
+        let message = "a rule has `steps` of its own or a built-in `ladder`, not both";
+        findings.error(ladder, message, "remove one of them");
+    }
+    ladder.origin > steps.origin
+}
+
+/// Steps whose strength follows a number, in a rule that gives none.
+fn refuse_ranges(ladder: &[Placed], findings: &mut Findings<'_>) {
+    for (step, place) in ladder.iter().filter(|(step, _)| step.range.is_some()) {
+        let message = format!("nothing in `when` says how far beyond it is, so `{step}` has no measure");
+        findings.error(
+            place,
+            message,
+            "compare a metric by < or > with more than 0 in `when`, or write one percentage",
+        );
+    }
 }
 
 fn time(key: &str, node: &Node) -> Read<Duration> {
@@ -113,7 +170,7 @@ fn condition(key: &str, node: &Node) -> Read<Condition> {
     })
 }
 
-fn ladder(node: &Node, controls: &[Declared]) -> Read<Vec<Placed>> {
+fn own_ladder(node: &Node, controls: &[Declared]) -> Read<Vec<Placed>> {
     let steps = value::list("steps", node, |_, step| steps::read(step, controls))?;
     Ok(steps.into_iter().flatten().collect())
 }

@@ -7,12 +7,12 @@ use super::controls::{Declared, KINDS};
 use super::document::{Node, Table, Value};
 use super::origin::{Place, printable};
 use super::section::{Fault, Read, proposal, refuse};
+use super::strength::{self, Strength};
 use super::value;
 use crate::control::target::Target;
-use crate::policy::mitigation::{Amount, Mitigation, Verb};
+use crate::policy::mitigation::{Mitigation, Verb};
 use crate::policy::nearest::nearest;
 use crate::policy::rule::Step;
-use crate::policy::unit::{Quantity, Suffix};
 
 /// Besides the verbs.
 pub const ARGUMENTS: [&str; 3] = ["to", "share", "settle"];
@@ -33,16 +33,20 @@ pub fn read(node: &Node, controls: &[Declared]) -> Read<Vec<Placed>> {
     let mut faults = unknown_keys(table);
     let verb = verb(table).map_err(|found| faults.extend(found)).ok();
     let settle = keep(&mut faults, settle(table));
-    let amount = verb.and_then(|verb| {
-        let read = if is_all_or_nothing(verb, table, controls) { whole(verb, table) } else { amount(verb, table) };
+    let strength = verb.and_then(|verb| {
+        let read = if is_all_or_nothing(verb, table, controls) {
+            strength::whole(verb, table)
+        } else {
+            strength::read(verb, table)
+        };
         keep(&mut faults, read)
     });
     let named = verb.and_then(|verb| keep(&mut faults, named(verb, table, controls)));
-    match (verb, settle, amount, named) {
-        (Some(verb), Some(settle), Some(amount), Some(names)) if faults.is_empty() => {
+    match (verb, settle, strength, named) {
+        (Some(verb), Some(settle), Some(Strength { amount, range }), Some(names)) if faults.is_empty() => {
             let mitigation = |control| Mitigation { control, verb, amount };
-            let step = |control| (Step { mitigation: mitigation(control), settle }, node.place.clone());
-            Ok(names.into_iter().map(step).collect())
+            let step = |control| Step { range, ..Step::new(mitigation(control), settle) };
+            Ok(names.into_iter().map(|control| (step(control), node.place.clone())).collect())
         }
         _ => Err(faults),
     }
@@ -84,7 +88,7 @@ fn settle(table: &Table) -> Read<Duration> {
     value::duration("settle", &entry.node, SHORTEST_SETTLE..=LONGEST_SETTLE).map_err(|found| at(found, &entry.node))
 }
 
-fn at(faults: Vec<Fault>, node: &Node) -> Vec<Fault> {
+pub(super) fn at(faults: Vec<Fault>, node: &Node) -> Vec<Fault> {
     faults.into_iter().map(|fault| fault.at(&node.place)).collect()
 }
 
@@ -97,73 +101,6 @@ fn is_all_or_nothing(verb: Verb, table: &Table, controls: &[Declared]) -> bool {
     };
     let mut targets = controls.iter().filter(named).filter_map(|declared| declared.target.as_ref()).peekable();
     targets.peek().is_some() && targets.all(|target| target.place().is_all_or_nothing(verb))
-}
-
-fn whole(verb: Verb, table: &Table) -> Read<Amount> {
-    let mut faults = Vec::new();
-    if let Some(entry) = table.get("share") {
-        faults.push(Fault::new(format!("`{verb}` takes no `share`"), "remove it").at(&entry.key));
-    }
-    if let Some(entry) = table.get("to") {
-        match value::quantity("to", &entry.node, "0%") {
-            Ok(Quantity { value: 0.0, suffix: Suffix::Percent }) => {}
-            Ok(_) => {
-                let message = format!("this control can {verb} wholly or not, not to a share");
-                let help = "write to = \"0%\", or throttle what is in front of it";
-                faults.push(Fault::new(message, help).at(&entry.node.place));
-            }
-            Err(found) => faults.extend(at(found, &entry.node)),
-        }
-    }
-    if faults.is_empty() { Ok(Amount::Whole) } else { Err(faults) }
-}
-
-fn amount(verb: Verb, table: &Table) -> Read<Amount> {
-    let (argument, example) = match verb {
-        Verb::Throttle => ("to", "to = \"50%\""),
-        Verb::Shrink => ("to", "to = \"512MiB\""),
-        Verb::Shed => ("share", "share = \"25%\""),
-        Verb::Notify | Verb::Release | Verb::Freeze | Verb::Drain | Verb::Flush | Verb::Prune | Verb::Terminate => {
-            ("", "")
-        }
-    };
-    let mut faults: Vec<Fault> = Vec::new();
-    for other in ["to", "share"].into_iter().filter(|other| *other != argument) {
-        if let Some(entry) = table.get(other) {
-            let help = if argument.is_empty() { "remove it".to_owned() } else { format!("it takes {example}") };
-            faults.push(Fault::new(format!("`{verb}` takes no `{other}`"), help).at(&entry.key));
-        }
-    }
-    if argument.is_empty() {
-        return if faults.is_empty() { Ok(Amount::Whole) } else { Err(faults) };
-    }
-    let Some(entry) = table.get(argument) else {
-        faults.push(Fault::new(format!("`{verb}` needs `{argument}`"), format!("add {example}")));
-        return Err(faults);
-    };
-    let read = match verb {
-        Verb::Shed => value::percent(argument, &entry.node).map(|share| Amount::Keep(100.0 - share)),
-        Verb::Shrink => size(argument, &entry.node),
-        _ => value::percent(argument, &entry.node).map(Amount::Keep),
-    };
-    match read {
-        Ok(amount) if faults.is_empty() => Ok(amount),
-        Ok(_) => Err(faults),
-        Err(found) => {
-            faults.extend(at(found, &entry.node));
-            Err(faults)
-        }
-    }
-}
-
-fn size(key: &str, node: &Node) -> Read<Amount> {
-    match value::quantity(key, node, "512MiB")? {
-        Quantity { value, suffix: Suffix::Bytes } if value >= 1.0 && value < u64::MAX as f64 => {
-            Ok(Amount::Bytes(value as u64))
-        }
-        Quantity { suffix: Suffix::Percent, .. } => value::percent(key, node).map(Amount::Keep),
-        _ => refuse(format!("`{key}` is a size or a percentage here"), "such as \"512MiB\" or \"60%\""),
-    }
 }
 
 /// The controls that a step acts on, in name order.

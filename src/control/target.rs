@@ -73,6 +73,11 @@ pub trait Place {
         let _none = verb;
         false
     }
+
+    /// Whether the operator declares it to be batch work that may stand still first. Nothing is frozen unasked otherwise.
+    fn is_sacrificial(&self) -> bool {
+        false
+    }
 }
 
 /// A complaint about two controls, and what to try.

@@ -53,6 +53,8 @@ pub struct Action {
     pub phase: String,
     pub seconds: f64,
     pub detail: String,
+    /// Share of its rule's gap that the step closed, when it was last judged; 1 is all of it, 0 nothing.
+    pub effect: Option<f64>,
     pub next_try_seconds: Option<f64>,
 }
 

@@ -54,6 +54,7 @@ fn action(action: &ActionView, now: Moment) -> shape::Action {
         phase: action.phase.name().to_owned(),
         seconds: now.since(action.since).as_secs_f64(),
         detail: action.detail.to_string(),
+        effect: action.effect,
         next_try_seconds: action.next_try.map(|at| at.since(now).as_secs_f64()),
     }
 }

@@ -124,6 +124,19 @@ impl Relation {
         }
     }
 
+    /// What holds where this does not.
+    #[must_use]
+    pub const fn opposite(self) -> Relation {
+        match self {
+            Relation::Less => Relation::GreaterOrEqual,
+            Relation::LessOrEqual => Relation::Greater,
+            Relation::Greater => Relation::LessOrEqual,
+            Relation::GreaterOrEqual => Relation::Less,
+            Relation::Equal => Relation::NotEqual,
+            Relation::NotEqual => Relation::Equal,
+        }
+    }
+
     #[must_use]
     pub fn holds(self, value: f64, threshold: f64) -> bool {
         match self {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::mitigation::Outcome;
+use super::mitigation::{Level, Outcome};
 use super::moment::Moment;
 use super::plan::Plan;
 use super::program::Program;
@@ -48,8 +48,12 @@ pub struct ComparisonExplanation {
 
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct StepExplanation {
-    /// `throttle edge to 50%`
+    /// `throttle edge to 50%`, `throttle edge to 90%..20%`
     pub text: String,
+    /// What can be lost by it: `notify`, `lossless`, `reversible`, `lossy`, `destructive`.
+    pub class: &'static str,
+    /// Taken at once with the next one.
+    pub together: bool,
     /// `in_force`, `done`, `failed`, `skipped`, `next`, `waiting`.
     pub state: &'static str,
     /// Why it was skipped, or the last outcome.
@@ -143,9 +147,10 @@ fn steps(plan: &Plan, view: &View, index: usize) -> Vec<StepExplanation> {
     let life = &view.rules[index];
     let explained = rule.steps.iter().enumerate().map(|(step, meant)| {
         let memory = &view.steps[plan.flat_step(index, step)];
-        let action = view.actions.iter().find(|action| {
-            action.mitigation == meant.mitigation && matches!(action.phase, Phase::InForce | Phase::Applying)
-        });
+        let action = view
+            .actions
+            .iter()
+            .find(|action| meant.is(&action.mitigation) && matches!(action.phase, Phase::InForce | Phase::Applying));
         let (state, detail) = match (action, memory.skipped, memory.outcome) {
             (Some(action), _, _) if step < life.taken => (action.phase.name(), action.detail.to_string()),
             (_, Some(skip), _) => ("skipped", skip.to_string()),
@@ -154,7 +159,22 @@ fn steps(plan: &Plan, view: &View, index: usize) -> Vec<StepExplanation> {
             _ if step < life.taken => ("done", "dry run: decided and not done".to_owned()),
             _ => ("waiting", breaker(memory)),
         };
-        StepExplanation { text: meant.mitigation.to_string(), state, detail, effect: memory.effect }
+        let needed = Level::needed_for(meant.class);
+        let detail = match (state, action.filter(|_| meant.range.is_some())) {
+            ("waiting" | "next", _) if !plan.policy.level.allows(meant.class) => format!("needs level {needed}"),
+            (_, Some(action)) if detail.is_empty() => format!("now {}", action.mitigation),
+            (_, Some(action)) => format!("now {}; {detail}", action.mitigation),
+            _ => detail,
+        };
+        let class = meant.class.name();
+        StepExplanation {
+            text: meant.to_string(),
+            class,
+            together: meant.together,
+            state,
+            detail,
+            effect: memory.effect,
+        }
     });
     explained.collect()
 }

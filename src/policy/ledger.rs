@@ -21,6 +21,8 @@ pub struct Action {
     pub rule: Arc<str>,
     /// Where to note the outcome: the flat number of the step that asked for it.
     pub step: Option<usize>,
+    /// What is under way is the same step at another strength.
+    pub goes_on: bool,
     pub phase: Phase,
     pub since: Moment,
     /// A command is out and not yet answered.

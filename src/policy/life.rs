@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::moment::Moment;
 use super::rule::Rule;
-use super::trend::Trend;
 use super::view::{State, Verdict};
 
 #[derive(Clone, Debug)]
@@ -22,8 +21,6 @@ pub struct Life {
     pub exhausted: bool,
     /// The measurement of the last step, until it is judged.
     pub judged: Option<Baseline>,
-    /// The metric that the rule is about, while it is pending or firing.
-    pub watched: Trend,
     pub cooling_until: Moment,
     holds_since: Option<Moment>,
     clears_since: Option<Moment>,
@@ -60,9 +57,6 @@ pub enum Turn {
     Sees,
 }
 
-/// The slope before a step is taken from the last couple of seconds.
-const WATCH_HALF_LIFE: Duration = Duration::from_secs(2);
-
 impl Life {
     #[must_use]
     pub const fn new(now: Moment) -> Self {
@@ -76,7 +70,6 @@ impl Life {
             settles: None,
             exhausted: false,
             judged: None,
-            watched: Trend::new(WATCH_HALF_LIFE),
             cooling_until: now,
             holds_since: None,
             clears_since: None,
@@ -157,7 +150,6 @@ impl Life {
         match self.when {
             Verdict::True => {
                 self.holds_since = Some(now);
-                self.watched = Trend::new(WATCH_HALF_LIFE);
                 self.enter(State::Pending, now);
                 if rule.hold_for.is_zero() { self.fire(now) } else { Turn::Pending }
             }

@@ -34,6 +34,19 @@ pub enum Class {
     Destructive,
 }
 
+impl Class {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Class::Notify => "notify",
+            Class::Lossless => "lossless",
+            Class::Reversible => "reversible",
+            Class::Lossy => "lossy",
+            Class::Destructive => "destructive",
+        }
+    }
+}
+
 /// Whether a verb leaves something in force that must be undone later, or is over when it is done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Lasting {
@@ -80,6 +93,12 @@ impl Verb {
             Verb::Flush | Verb::Prune => Class::Lossy,
             Verb::Terminate => Class::Destructive,
         }
+    }
+
+    /// Whether it withholds a share of the work, which recovery gives back by halves.
+    #[must_use]
+    pub const fn is_eased(self) -> bool {
+        matches!(self, Verb::Throttle | Verb::Shed)
     }
 
     #[must_use]

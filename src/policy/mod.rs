@@ -15,6 +15,7 @@ pub mod moment;
 pub mod nearest;
 pub mod plan;
 pub mod program;
+pub mod proportion;
 pub mod rule;
 pub mod sample;
 pub mod slots;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::condition::{Comparison, Expression, Function, Operand};
 use super::program::Program;
+use super::proportion::Measure;
 use super::rule::{Policy, Rule};
 use super::slots::Reading;
 use super::view::Verdict;
@@ -16,6 +17,8 @@ pub struct Plan {
     /// In the order of `policy.rules`.
     programs: Vec<Programs>,
     operands: Vec<Arc<Operand>>,
+    /// Of each operand, whether the effect of steps is measured by it.
+    watched: Vec<bool>,
     /// Where each rule's steps begin in the flat list of all steps.
     first_steps: Vec<usize>,
     steps: usize,
@@ -28,6 +31,8 @@ pub struct Programs {
     pub clear: Option<Program>,
     /// How long the rule may be unknown before it is blind: its windows must fill first.
     pub patience: Duration,
+    /// What tells how far beyond its threshold the rule is; none where no step asks for it.
+    pub measures: Vec<Measure>,
 }
 
 /// Rates are missing on the first tick, and a hung file system for a few: that is not blindness.
@@ -41,7 +46,15 @@ impl Plan {
             let mut slot_of = |comparison: &Comparison| slot(&mut plan.operands, &comparison.operand);
             let when = Program::compile(&rule.when.expression, &mut slot_of);
             let clear = rule.clear.as_ref().map(|clear| Program::compile(&clear.expression, &mut slot_of));
-            plan.programs.push(Programs { when, clear, patience: PATIENCE + longest_window(rule) });
+            let measures = match rule.steps.iter().any(|step| step.range.is_some()) {
+                true => Measure::all(&rule.when.expression, &mut slot_of),
+                false => Vec::new(),
+            };
+            plan.programs.push(Programs { when, clear, patience: PATIENCE + longest_window(rule), measures });
+            plan.watched.resize(plan.operands.len(), false);
+            if !rule.steps.is_empty() {
+                when_slots(&plan.programs, &mut plan.watched);
+            }
             plan.first_steps.push(plan.steps);
             plan.steps += rule.steps.len();
         }
@@ -63,6 +76,11 @@ impl Plan {
         &self.operands
     }
 
+    #[must_use]
+    pub fn watched(&self) -> &[bool] {
+        &self.watched
+    }
+
     /// How many steps all rules have together.
     #[must_use]
     pub const fn step_count(&self) -> usize {
@@ -73,6 +91,14 @@ impl Plan {
     #[must_use]
     pub fn flat_step(&self, rule: usize, step: usize) -> usize {
         self.first_steps[rule] + step
+    }
+
+    /// The rule and the step within it of a flat step.
+    #[must_use]
+    pub fn owner_of(&self, flat: usize) -> (usize, usize) {
+        let owns = |rule: &usize| self.first_steps[*rule] <= flat && !self.policy.rules[*rule].steps.is_empty();
+        let rule = (0..self.policy.rules.len()).rev().find(owns).unwrap_or_default();
+        (rule, flat - self.first_steps[rule])
     }
 
     #[must_use]
@@ -117,6 +143,13 @@ impl Plan {
             Some(value) => format!("{operand} {}", operand.show(value)),
             None => format!("{operand} unknown"),
         }
+    }
+}
+
+/// Those that the last rule's condition reads.
+fn when_slots(programs: &[Programs], watched: &mut [bool]) {
+    for compare in programs.last().into_iter().flat_map(|last| last.when.comparisons()) {
+        watched[compare.slot] = true;
     }
 }
 

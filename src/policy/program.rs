@@ -62,12 +62,10 @@ impl Program {
 
 fn emit(expression: &Expression, slot_of: &mut impl FnMut(&Comparison) -> usize, operations: &mut Vec<Operation>) {
     match expression {
-        Expression::Compare(comparison) => operations.push(Operation::Compare(Compare {
-            slot: slot_of(comparison),
-            relation: comparison.relation,
-            threshold: comparison.threshold,
-            worse: comparison.operand.metric.describe().worse,
-        })),
+        Expression::Compare(comparison) => {
+            let compare = Compare::new(slot_of(comparison), comparison.relation, comparison);
+            operations.push(Operation::Compare(compare));
+        }
         Expression::Not(inner) => {
             emit(inner, slot_of, operations);
             operations.push(Operation::Not);
@@ -86,6 +84,12 @@ fn emit(expression: &Expression, slot_of: &mut impl FnMut(&Comparison) -> usize,
 }
 
 impl Compare {
+    #[must_use]
+    pub fn new(slot: usize, relation: Relation, comparison: &Comparison) -> Self {
+        let worse = comparison.operand.metric.describe().worse;
+        Self { slot, relation, threshold: comparison.threshold, worse }
+    }
+
     /// Where some instance is missing, only what an even worse one could not change is known.
     #[must_use]
     pub fn evaluate(&self, readings: &[Reading]) -> Verdict {

@@ -1,11 +1,13 @@
 //! A rule as it was meant: what the configuration compiles to and the policy runs.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::condition::Condition;
-use super::mitigation::{Level, Mitigation};
+use super::mitigation::{Amount, Class, Level, Mitigation, Verb};
+use super::proportion::Range;
 
 /// Everything that the policy needs to know; nothing of it changes until the next reload.
 #[derive(Clone, Debug, Default)]
@@ -56,11 +58,66 @@ pub struct Rule {
     pub hints: Vec<Hint>,
 }
 
+impl Rule {
+    /// The steps that are taken at once with this one.
+    #[must_use]
+    pub fn rung(&self, step: usize) -> RangeInclusive<usize> {
+        let first = (0..step).rev().take_while(|before| self.steps[*before].together).last().unwrap_or(step);
+        let last = (step..self.steps.len()).find(|at| !self.steps[*at].together).unwrap_or(self.steps.len() - 1);
+        first..=last
+    }
+
+    /// Whether the steps before this one are only a part of their rung.
+    #[must_use]
+    pub fn is_within_rung(&self, taken: usize) -> bool {
+        taken < self.steps.len() && taken.checked_sub(1).is_some_and(|last| self.steps[last].together)
+    }
+}
+
 #[derive(Clone, PartialEq, Debug)]
 pub struct Step {
+    /// Where the step has a range, its gentle end.
     pub mitigation: Mitigation,
+    /// How strongly, by how far beyond its threshold the rule's metric is.
+    pub range: Option<Range>,
     /// How long the step may take to show its effect before it is judged.
     pub settle: Duration,
+    /// What the level must allow. That of the verb, or a harsher one where this control loses something by it.
+    pub class: Class,
+    /// Taken at once with the step after it, and judged with it.
+    pub together: bool,
+}
+
+impl Step {
+    /// One thing, at one strength.
+    #[must_use]
+    pub fn new(mitigation: Mitigation, settle: Duration) -> Self {
+        let class = mitigation.verb.class();
+        Self { mitigation, range: None, settle, class, together: false }
+    }
+
+    /// Whether that is what this step does, at whatever strength it has now.
+    #[must_use]
+    pub fn is(&self, mitigation: &Mitigation) -> bool {
+        match (self.range, mitigation.amount) {
+            (Some(range), Amount::Keep(kept)) => {
+                self.mitigation.same_knob(mitigation) && (range.harsh()..=range.gentle()).contains(&kept)
+            }
+            _ => self.mitigation == *mitigation,
+        }
+    }
+}
+
+/// `throttle edge to 50%`, `throttle edge to 90%..20%`, `shed edge by 10%..75%`.
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.mitigation.fmt(f)?;
+        match (self.range, self.mitigation.verb) {
+            (None, _) => Ok(()),
+            (Some(range), Verb::Shed) => write!(f, "..{}%", 100.0 - range.harsh()),
+            (Some(range), _) => write!(f, "..{}%", range.harsh()),
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]

@@ -32,6 +32,9 @@ impl Reading {
     }
 }
 
+/// The slope before a step is taken from the last couple of seconds.
+const WATCH_HALF_LIFE: Duration = Duration::from_secs(2);
+
 #[derive(Debug)]
 struct Slot {
     operand: Arc<Operand>,
@@ -39,6 +42,8 @@ struct Slot {
     row: Option<usize>,
     generation: Option<u64>,
     series: Series,
+    /// Where the readings were heading of late, if anybody wants to know.
+    heading: Option<Box<Trend>>,
 }
 
 #[derive(Debug)]
@@ -57,8 +62,11 @@ pub struct Slots {
 
 impl Slots {
     #[must_use]
-    pub fn new(operands: &[Arc<Operand>]) -> Self {
-        let slots: Vec<Slot> = operands.iter().map(Slot::new).collect();
+    pub fn new(operands: &[Arc<Operand>], watched: &[bool]) -> Self {
+        let mut slots: Vec<Slot> = operands.iter().map(Slot::new).collect();
+        for (slot, _) in slots.iter_mut().zip(watched).filter(|(_, watched)| **watched) {
+            slot.heading = Some(Box::new(Trend::new(WATCH_HALF_LIFE)));
+        }
         let readings = vec![Reading::MISSING; slots.len()];
         Self { slots, readings }
     }
@@ -67,7 +75,8 @@ impl Slots {
     pub fn inherit(&mut self, older: Slots) {
         for (old, reading) in older.slots.into_iter().zip(older.readings) {
             if let Some(at) = self.slots.iter().position(|slot| slot.operand == old.operand) {
-                self.slots[at] = old;
+                let heading = self.slots[at].heading.take();
+                self.slots[at] = Slot { heading: heading.and_then(|new| old.heading.or(Some(new))), ..old };
                 self.readings[at] = reading;
             }
         }
@@ -76,7 +85,17 @@ impl Slots {
     pub fn refresh(&mut self, sample: &Sample) {
         for (slot, reading) in self.slots.iter_mut().zip(&mut self.readings) {
             *reading = slot.read(sample);
+            if let (Some(heading), Some(value)) = (&mut slot.heading, reading.known().filter(|value| value.is_finite()))
+            {
+                heading.push(sample.at, value);
+            }
         }
+    }
+
+    /// Change per second of late, or 0 where it follows no line: what jumped will not go on jumping.
+    #[must_use]
+    pub fn slope(&self, slot: usize) -> f64 {
+        self.slots[slot].heading.as_ref().map_or(0.0, |heading| heading.believed_slope())
     }
 
     #[must_use]
@@ -98,7 +117,7 @@ impl Slot {
                 Series::TimeTo { trend: Box::new(Trend::new(FORECAST_HALF_LIFE)), target, last: None }
             }
         };
-        Self { operand: Arc::clone(operand), row: None, generation: None, series }
+        Self { operand: Arc::clone(operand), row: None, generation: None, series, heading: None }
     }
 
     fn read(&mut self, sample: &Sample) -> Reading {
@@ -169,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_selector_follows_its_instance_and_is_unknown_without_it() {
-        let mut slots = Slots::new(&[operand(Metric::DiskUsedPercent, Some("/var"))]);
+        let mut slots = Slots::new(&[operand(Metric::DiskUsedPercent, Some("/var"))], &[]);
         let mut sample = Sample::default();
         sample.set_instances(Family::Disk, &["/", "/var"]);
         sample.set_instance(Metric::DiskUsedPercent, 1, Some(50.0));

@@ -114,6 +114,8 @@ pub struct ActionView {
     pub phase: Phase,
     pub since: Moment,
     pub detail: Arc<str>,
+    /// Share of its rule's gap that the step closed, when it was last judged.
+    pub effect: Option<f64>,
     pub next_try: Option<Moment>,
 }
 

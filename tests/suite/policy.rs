@@ -19,7 +19,7 @@ use node_guardian::policy::sample::Sample;
 use proptest::prelude::*;
 
 fn step(verb: Verb, control: &str, amount: Amount) -> Step {
-    Step { mitigation: Mitigation { control: control.into(), verb, amount }, settle: Duration::from_secs(3) }
+    Step::new(Mitigation { control: control.into(), verb, amount }, Duration::from_secs(3))
 }
 
 fn rule(name: &str, when: &str, severity: Severity, priority: i32, steps: Vec<Step>) -> Rule {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::super::event::Event;
 use super::super::ledger::{Action, VERIFY_EVERY, pause_after};
-use super::super::mitigation::{Answered, Lasting, Outcome, Report};
+use super::super::mitigation::{Answered, Lasting, Outcome, Report, Verb};
 use super::super::moment::Moment;
 use super::super::view::{Phase, State};
 use super::drill::DRILL;
@@ -76,7 +76,8 @@ impl Guardian {
             }
         }
         self.tell_acted(&told, report, out);
-        self.note_outcome(now, told.step, report.outcome, out);
+        // What only goes on at another strength was noted when it began.
+        self.note_outcome(now, told.step.filter(|_| !told.goes_on), report.outcome, out);
     }
 
     /// Where an adjustment failed, what was in force before it still is.
@@ -173,18 +174,21 @@ impl Guardian {
         });
     }
 
-    /// A step that worked settles from now on; one that did not makes way for the next at once.
+    /// A step that worked settles from now on; where nothing of a rung did, the next is taken at once.
     fn note_outcome(&mut self, now: Moment, step: Option<usize>, outcome: Outcome, out: &mut Decisions) {
         let Some(flat) = step else { return };
         self.steps[flat].view.outcome = Some(outcome);
         self.steps[flat].view.skipped = None;
-        let (index, step) = self.owner_of(flat);
-        let settle = self.plan.rules()[index].steps[step].settle;
-        let worked = matches!(outcome, Outcome::Applied | Outcome::Already);
+        let (index, step) = self.plan.owner_of(flat);
+        let rule = &self.plan.rules()[index];
+        let failed = rule.rung(step).all(|step| self.gave_nothing(index, step));
         let life = &mut self.lives[index];
-        if life.state == State::Firing && life.taken == step + 1 && life.settles.is_some() {
-            life.settles = Some(if worked { now + settle } else { now });
-            if !worked {
+        let latest = life.taken.checked_sub(1).is_some_and(|latest| rule.rung(step).contains(&latest));
+        if life.state == State::Firing && latest && life.settles.is_some() {
+            if worked(outcome) {
+                life.settles = life.settles.max(Some(now + rule.steps[step].settle));
+            } else if failed {
+                life.settles = Some(now);
                 life.judged = None;
             }
         }
@@ -192,6 +196,18 @@ impl Guardian {
             self.count_effect(now, flat, false, out);
         }
     }
+
+    /// It was taken, and there is nothing to wait for.
+    fn gave_nothing(&self, index: usize, step: usize) -> bool {
+        let view = &self.steps[self.plan.flat_step(index, step)].view;
+        let tells = self.plan.rules()[index].steps[step].mitigation.verb == Verb::Notify;
+        let failed = view.outcome.is_some_and(|outcome| !worked(outcome));
+        step < self.lives[index].taken && (tells || view.skipped.is_some() || failed)
+    }
+}
+
+const fn worked(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Applied | Outcome::Already)
 }
 
 /// Told once for each thing that somebody else set, not at each reading.

@@ -85,14 +85,18 @@ impl Guardian {
                 steps[plan.flat_step(new, step)] = self.steps[older.flat_step(old, step)].clone();
             }
         }
+        let renumbered = |flat: usize| {
+            let (old, step) = older.owner_of(flat);
+            moved[old].map(|new| plan.flat_step(new, step))
+        };
         for claim in &mut self.claims {
             claim.rule = claim.rule.and_then(|old| moved[old]);
-            claim.step = None;
+            claim.step = claim.step.and_then(renumbered);
         }
         for action in self.ledger.all_mut() {
-            action.step = None;
+            action.step = action.step.and_then(renumbered);
         }
-        let slots = std::mem::replace(&mut self.slots, Slots::new(plan.operands()));
+        let slots = std::mem::replace(&mut self.slots, Slots::new(plan.operands(), plan.watched()));
         self.slots.inherit(slots);
         self.lives = lives;
         self.steps = steps;

@@ -1,36 +1,28 @@
-//! Climbing: one step at a time, the next only if the last did not clear the rule. Each step is judged by what it did to
-//! the rule's metric against where that was heading; a step that does nothing time and again is left out for a while.
+//! Climbing: one step at a time, the next only if the last did not clear the rule. Steps of one rung are taken at once.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::super::event::{Event, Mode, Release, Skip, StepKind};
 use super::super::ledger::Action;
-use super::super::life::Baseline;
-use super::super::mitigation::{Command, Lasting, Mitigation, Outcome};
+use super::super::mitigation::{Class, Command, Lasting, Mitigation, Outcome};
 use super::super::moment::Moment;
 use super::super::view::{Phase, State, StepView, Verdict};
 use super::{Claim, Decisions, Guardian};
-
-/// Closing less than a twentieth of the gap is noise.
-const LEAST_EFFECT: f64 = 0.05;
-/// So many times in a row without effect, and the step is left out.
-const BREAKER_AFTER: u32 = 3;
-const BREAKER_FIRST: Duration = Duration::from_secs(300);
-const BREAKER_MOST: Duration = Duration::from_secs(3600);
 
 impl Guardian {
     /// Takes as many steps as can be taken now: one, unless steps are skipped or already in force.
     pub(super) fn climb(&mut self, now: Moment, index: usize, out: &mut Decisions) {
         loop {
-            if self.lives[index].settles.is_some_and(|until| now < until) {
-                return;
-            }
-            self.judge(now, index, out);
             let plan = Arc::clone(&self.plan);
             let rule = &plan.rules()[index];
+            if !rule.is_within_rung(self.lives[index].taken) {
+                if self.lives[index].settles.is_some_and(|until| now < until) {
+                    return;
+                }
+                self.judge(now, index, out);
+                self.lives[index].settles = None;
+            }
             let life = &mut self.lives[index];
-            life.settles = None;
             if life.when != Verdict::True {
                 return;
             }
@@ -83,12 +75,12 @@ impl Guardian {
         let plan = Arc::clone(&self.plan);
         let rule = &plan.rules()[index];
         let step = self.lives[index].taken;
-        let mitigation = &rule.steps[step].mitigation;
+        let mitigation = &self.aimed(index, &rule.steps[step]);
         let flat = plan.flat_step(index, step);
         self.lives[index].taken += 1;
         let StepView { effect, breaker_until, .. } = self.steps[flat].view;
         self.steps[flat].view = StepView { effect, breaker_until, ..StepView::default() };
-        if let Some(why) = self.reason_to_skip(now, flat, mitigation) {
+        if let Some(why) = self.reason_to_skip(now, flat, mitigation, rule.steps[step].class) {
             self.steps[flat].view.skipped = Some(why);
             if why == Skip::Unavailable {
                 self.claim(now, index, flat, mitigation);
@@ -111,27 +103,29 @@ impl Guardian {
             // What is in force already gets its time to show an effect, counted from when it came into force.
             let since = self.in_force_since(mitigation).unwrap_or(now);
             self.steps[flat].view.outcome = Some(Outcome::Already);
-            self.lives[index].settles = Some(since + rule.steps[step].settle).filter(|until| now < *until);
+            let until = Some(since + rule.steps[step].settle).filter(|until| now < *until);
+            self.lives[index].settles = self.lives[index].settles.max(until);
             return;
         }
-        self.lives[index].settles = Some(now + rule.steps[step].settle);
+        let settles = &mut self.lives[index].settles;
+        *settles = (*settles).max(Some(now + rule.steps[step].settle));
         if kind == StepKind::Act {
-            self.lives[index].judged = self.baseline(now, index, step);
+            let baseline = self.baseline(now, index, step);
+            self.lives[index].judged = baseline.or(self.lives[index].judged);
             if mitigation.verb.lasting() == Lasting::Once {
                 self.pulse(now, Arc::clone(&rule.name), flat, mitigation.clone(), out);
             }
         }
     }
 
-    fn reason_to_skip(&self, now: Moment, flat: usize, mitigation: &Mitigation) -> Option<Skip> {
-        let class = mitigation.verb.class();
+    fn reason_to_skip(&self, now: Moment, flat: usize, mitigation: &Mitigation, class: Class) -> Option<Skip> {
         if !self.plan.policy.level.allows(class) {
             return Some(Skip::Level { needed: super::Level::needed_for(class) });
         }
         if self.steps[flat].view.breaker_until.is_some_and(|until| now < until) {
             return Some(Skip::Breaker);
         }
-        let dry_run = self.plan.policy.dry_run || self.plan.rules()[self.owner_of(flat).0].dry_run;
+        let dry_run = self.plan.policy.dry_run || self.plan.rules()[self.plan.owner_of(flat).0].dry_run;
         match self.blocks.iter().find(|block| block.knob.same_knob(mitigation)) {
             Some(block) if block.theirs => Some(Skip::Drifted),
             Some(block) if now < block.until && !dry_run => Some(Skip::Unavailable),
@@ -142,8 +136,10 @@ impl Guardian {
     /// Wants a lasting step; `Shared` where that changes nothing.
     fn claim(&mut self, now: Moment, index: usize, flat: usize, mitigation: &Mitigation) -> StepKind {
         let before = self.wanted(now, mitigation).map(|claim| self.claims[claim].mitigation.clone());
-        if !self.claims.iter().any(|claim| claim.rule == Some(index) && claim.mitigation == *mitigation) {
-            self.claims.push(Claim { rule: Some(index), step: Some(flat), mitigation: mitigation.clone() });
+        let known =
+            |claim: &Claim| claim.rule == Some(index) && (claim.mitigation == *mitigation || claim.step == Some(flat));
+        if !self.claims.iter().any(known) {
+            self.claims.push(Claim::new(index, flat, mitigation.clone()));
         }
         self.hurry(now, mitigation);
         let after = self.wanted(now, mitigation).map(|claim| self.claims[claim].mitigation.clone());
@@ -160,7 +156,7 @@ impl Guardian {
             let flat = plan.flat_step(index, step);
             let lasts = taken.mitigation.verb.lasting() == Lasting::InForce;
             if lasts && !dry_run && matches!(self.steps[flat].view.skipped, None | Some(Skip::Unavailable)) {
-                self.claims.push(Claim { rule: Some(index), step: Some(flat), mitigation: taken.mitigation.clone() });
+                self.claims.push(Claim::new(index, flat, self.aimed(index, taken)));
                 self.hurry(now, &taken.mitigation);
                 self.lives[index].settles = Some(now + taken.settle);
             }
@@ -187,6 +183,7 @@ impl Guardian {
             before: None,
             rule,
             step: Some(flat),
+            goes_on: false,
             phase: Phase::Applying,
             since: now,
             waiting: true,
@@ -199,54 +196,6 @@ impl Guardian {
         });
     }
 
-    /// Follows the metric that the rule is about: the first comparison that holds.
-    pub(super) fn watch(&mut self, now: Moment, index: usize) {
-        if let Some((slot, _, _)) = self.subject(index)
-            && let Some(value) = self.slots.readings()[slot].known().filter(|value| value.is_finite())
-        {
-            self.lives[index].watched.push(now, value);
-        }
-    }
-
-    /// Slot, threshold and the direction that is bad (+1 high, -1 low).
-    fn subject(&self, index: usize) -> Option<(usize, f64, f64)> {
-        let readings = self.slots.readings();
-        let program = &self.plan.programs()[index].when;
-        let holding = program.comparisons().find(|compare| compare.evaluate(readings) == Verdict::True);
-        let compare = holding.or_else(|| program.comparisons().next())?;
-        let sign = match compare.relation.symbol() {
-            ">" | ">=" => 1.0,
-            "<" | "<=" => -1.0,
-            _ => return None,
-        };
-        Some((compare.slot, compare.threshold, sign))
-    }
-
-    fn baseline(&self, now: Moment, index: usize, step: usize) -> Option<Baseline> {
-        let (slot, threshold, sign) = self.subject(index)?;
-        let value = self.slots.readings()[slot].known().filter(|value| value.is_finite())?;
-        let slope = self.lives[index].watched.slope();
-        Some(Baseline { step, at: now, slot, threshold, sign, value, slope })
-    }
-
-    /// Once the settle time is over: how much of the gap to the threshold did the step close, against the trend?
-    fn judge(&mut self, now: Moment, index: usize, out: &mut Decisions) {
-        let Some(baseline) = self.lives[index].judged.take() else { return };
-        let Some(actual) = self.slots.readings()[baseline.slot].known() else { return };
-        let judged = &self.plan.rules()[index].steps[baseline.step].mitigation;
-        if judged.verb.lasting() == Lasting::InForce && !self.is_in_force(judged) {
-            return;
-        }
-        let effect = baseline.effect(now, actual);
-        let flat = self.plan.flat_step(index, baseline.step);
-        self.steps[flat].view.effect = Some(effect);
-        let rule = &self.plan.rules()[index];
-        let mitigation = rule.steps[baseline.step].mitigation.clone();
-        let rule = Arc::clone(&rule.name);
-        out.events.push(Event::Judged { rule, step: baseline.step, mitigation, effect: Some(effect) });
-        self.count_effect(now, flat, effect >= LEAST_EFFECT, out);
-    }
-
     fn is_in_force(&self, mitigation: &Mitigation) -> bool {
         let action = self.ledger.on_knob(mitigation).map(|at| &self.ledger.all()[at]);
         action.is_some_and(|action| action.phase == Phase::InForce && action.mitigation == *mitigation)
@@ -257,69 +206,5 @@ impl Guardian {
         let action = &self.ledger.all()[self.ledger.on_knob(mitigation)?];
         let enough = !mitigation.amount.is_stronger_than(action.mitigation.amount);
         (action.phase == Phase::InForce && enough).then_some(action.since)
-    }
-
-    /// Opens the step's breaker when it has done nothing several times running.
-    pub(super) fn count_effect(&mut self, now: Moment, flat: usize, helped: bool, out: &mut Decisions) {
-        let memory = &mut self.steps[flat];
-        if helped {
-            memory.idle = 0;
-            memory.opened = 0;
-            memory.view.breaker_until = None;
-            return;
-        }
-        memory.idle += 1;
-        if memory.idle < BREAKER_AFTER {
-            return;
-        }
-        let retry_in = BREAKER_FIRST.saturating_mul(1 << memory.opened.min(8)).min(BREAKER_MOST);
-        memory.idle = 0;
-        memory.opened += 1;
-        memory.view.breaker_until = Some(now + retry_in);
-        let (index, step) = self.owner_of(flat);
-        let rule = &self.plan.rules()[index];
-        let mitigation = rule.steps[step].mitigation.clone();
-        out.events.push(Event::BreakerOpen { rule: Arc::clone(&rule.name), step, mitigation, retry_in });
-    }
-
-    /// The rule and the step within it of a flat step.
-    pub(super) fn owner_of(&self, flat: usize) -> (usize, usize) {
-        let rules = 0..self.plan.rules().len();
-        let index = rules
-            .rev()
-            .find(|rule| self.plan.flat_step(*rule, 0) <= flat && !self.plan.rules()[*rule].steps.is_empty());
-        let index = index.unwrap_or_default();
-        (index, flat - self.plan.flat_step(index, 0))
-    }
-}
-
-impl Baseline {
-    /// 1 closes the whole gap between the threshold and where the metric was heading; 0 is nothing; below 0 it got
-    /// worse than the trend. Clamped to ±1.
-    fn effect(&self, now: Moment, actual: f64) -> f64 {
-        let projected = self.value + self.slope * now.since(self.at).as_secs_f64();
-        let least_gap = (self.threshold.abs() * 0.01).max(f64::EPSILON);
-        let gap = (self.sign * (projected - self.threshold)).max(least_gap);
-        // Adding zero makes nothing of a negative zero.
-        (self.sign * (projected - actual) / gap).clamp(-1.0, 1.0) + 0.0
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn effect(slope: f64, actual: f64) -> f64 {
-        let at = Moment::ORIGIN;
-        let baseline = Baseline { step: 0, at, slot: 0, threshold: 90.0, sign: 1.0, value: 92.0, slope };
-        baseline.effect(at + Duration::from_secs(4), actual)
-    }
-
-    #[test]
-    fn an_effect_is_measured_against_the_trend() {
-        assert_eq!(effect(0.0, 90.0), 1.0);
-        assert_eq!(effect(0.0, 92.0), 0.0);
-        assert_eq!(effect(2.0, 92.0), 0.8);
-        assert_eq!(effect(0.0, 99.0), -1.0);
     }
 }

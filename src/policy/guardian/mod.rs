@@ -1,9 +1,11 @@
 //! The one door into the policy: `step` takes what happened and answers what is to be done. It owns the rules' lives,
 //! what is wanted (claims) and what is in force (ledger), and brings the second to the first, tick after tick.
 
+mod aim;
 mod answers;
 mod change;
 pub mod drill;
+mod judge;
 mod ladder;
 mod reconcile;
 mod recovery;
@@ -21,6 +23,7 @@ use super::mode::{NodeMode, Relapse};
 use super::moment::Moment;
 use super::plan::Plan;
 use super::program::Program;
+use super::proportion::Lull;
 use super::rule::{Rule, Severity};
 use super::sample::Sample;
 use super::slots::{Reading, Slots};
@@ -92,6 +95,13 @@ struct Claim {
     rule: Option<usize>,
     step: Option<usize>,
     mitigation: Mitigation,
+    lull: Option<Lull>,
+}
+
+impl Claim {
+    const fn new(rule: usize, flat: usize, mitigation: Mitigation) -> Self {
+        Self { rule: Some(rule), step: Some(flat), mitigation, lull: None }
+    }
 }
 
 /// A knob that is not touched for now.
@@ -123,7 +133,7 @@ impl Guardian {
         out: &mut Decisions,
     ) -> Self {
         let mut guardian = Self {
-            slots: Slots::new(plan.operands()),
+            slots: Slots::new(plan.operands(), plan.watched()),
             lives: vec![Life::new(now); plan.rules().len()],
             steps: vec![StepMemory::default(); plan.step_count()],
             claims: Vec::new(),
@@ -231,6 +241,7 @@ impl Guardian {
         }
         for rule in 0..self.lives.len() {
             if self.lives[rule].state == State::Firing {
+                self.aim_again(now, rule);
                 self.climb(now, rule, out);
             }
         }
@@ -249,10 +260,10 @@ impl Guardian {
             Some(clear) => clear.evaluate(readings, &mut self.stack),
             None => opposite(life.when),
         };
-        if matches!(life.state, State::Pending | State::Firing) {
-            self.watch(now, index);
-        }
         let turn = self.lives[index].advance(now, &self.plan.rules()[index], self.plan.programs()[index].patience);
+        if turn == Turn::Cleared {
+            self.judge(now, index, out);
+        }
         self.tell_turn(now, index, turn, out);
     }
 
@@ -326,13 +337,14 @@ impl Guardian {
 
     fn inherit(&mut self, now: Moment, found: Inherited, out: &mut Decisions) {
         out.events.push(Event::Inherited { id: found.id, mitigation: found.mitigation.clone() });
-        self.claims.push(Claim { rule: None, step: None, mitigation: found.mitigation.clone() });
+        self.claims.push(Claim { rule: None, step: None, mitigation: found.mitigation.clone(), lull: None });
         self.ledger.add(Action {
             id: found.id,
             mitigation: found.mitigation,
             before: None,
             rule: found.rule,
             step: None,
+            goes_on: false,
             phase: Phase::InDoubt,
             since: now,
             waiting: false,

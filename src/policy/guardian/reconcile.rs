@@ -154,18 +154,14 @@ impl Guardian {
         let claim = &self.claims[claim];
         let mut mitigation = claim.mitigation.clone();
         let (rule, step) = (self.rule_name(claim.rule), claim.step);
-        let holder = &self.ledger.all()[at];
-        // Down its own ladder a rule goes step by step as written; from one rule's step to another's may be far.
-        let own = |rule: usize| self.plan.rules()[rule].steps.iter().any(|step| step.mitigation == holder.mitigation);
-        if !claim.rule.is_some_and(own) {
-            mitigation.amount = eased(&holder.mitigation, mitigation.amount);
-        }
+        mitigation.amount = eased(&self.ledger.all()[at].mitigation, mitigation.amount);
         let action = &mut self.ledger.all_mut()[at];
         if action.mitigation.amount.is_stronger_than(mitigation.amount) {
             action.eased = Some(now);
         }
         action.before = Some(std::mem::replace(&mut action.mitigation, mitigation.clone()));
         action.rule = rule.unwrap_or_else(|| Arc::clone(&action.rule));
+        action.goes_on = step.is_some() && action.step == step;
         action.step = step;
         action.why = Release::Recovered;
         action.waiting = true;
@@ -200,6 +196,7 @@ impl Guardian {
             before: None,
             rule,
             step: claim.step,
+            goes_on: false,
             phase: Phase::Applying,
             since: now,
             waiting: true,
@@ -217,7 +214,7 @@ impl Guardian {
     }
 }
 
-/// Where a share is eased, at most to twice of what it keeps now.
+/// Where a share is eased, it is eased by no more than recovery does at once.
 fn eased(from: &Mitigation, to: Amount) -> Amount {
     match (halved(from.verb, from.amount), to) {
         (Some(Amount::Keep(most)), Amount::Keep(kept)) if kept > most => Amount::Keep(most),

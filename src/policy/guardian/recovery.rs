@@ -69,22 +69,31 @@ impl Guardian {
         self.mode.holds(now) && self.plan.rules()[rule].severity == Severity::Emergency
     }
 
-    /// Takes back one claim, or half of it. True where that changes what is in force.
+    /// Takes back one claim, or half of what it withholds. True where that changes what is in force.
     fn take_back(&mut self, now: Moment, at: usize) -> bool {
         let knob = self.claims[at].mitigation.clone();
         let before = self.wanted(now, &knob).map(|claim| self.claims[claim].mitigation.clone());
-        let alone = self.claims.iter().filter(|claim| claim.mitigation.same_knob(&knob)).count() == 1;
-        // Half of the way back from what is in force, which may be less than what was wanted.
-        let amount = self.ledger.on_knob(&knob).map(|at| self.ledger.all()[at].mitigation.amount);
-        let in_force = amount.is_some();
-        let orphan = self.claims[at].rule.is_none();
-        match amount.and_then(|amount| halved(knob.verb, amount)).filter(|_| alone && !orphan) {
-            Some(amount) => {
+        let action = self.ledger.on_knob(&knob).map(|at| &self.ledger.all()[at]);
+        let in_force = action.is_some();
+        // Half of the way back from what is in force, which may be less than what was wanted. What is in doubt is undone.
+        let certain = action.filter(|action| matches!(action.phase, Phase::InForce | Phase::Applying));
+        let amount = certain.map(|action| action.mitigation.amount);
+        let wanted = |at: usize| self.claims[at].mitigation.same_knob(&knob) && self.is_wanted_still(now, at);
+        let is_let_go = !(0..self.claims.len()).any(wanted) && self.claims[at].rule.is_some();
+        let shares = is_let_go && amount.is_some_and(|amount| amount.kept_percent().is_some()) && knob.verb.is_eased();
+        match amount.and_then(|amount| halved(knob.verb, amount)).filter(|_| is_let_go) {
+            // What a server will not take half back of is put back whole.
+            Some(amount) if !self.is_blocked(now, &knob) => {
                 // Where the last such step has not landed yet, this only waits for it.
-                self.claims[at].mitigation.amount = amount;
+                for claim in self.claims.iter_mut().filter(|claim| claim.mitigation.same_knob(&knob)) {
+                    if claim.mitigation.amount.is_stronger_than(amount) {
+                        claim.mitigation.amount = amount;
+                    }
+                }
                 return true;
             }
-            None => {
+            _ if shares => self.claims.retain(|claim| !claim.mitigation.same_knob(&knob)),
+            _ => {
                 self.claims.remove(at);
                 self.never_tighten(now, &knob);
             }
@@ -137,22 +146,52 @@ impl Guardian {
     }
 }
 
-/// Half of the way back, where a share is throttled or shed to less than half.
+/// Less than this is let go of at once.
+const LEAST_WITHHELD: f64 = 10.0;
+/// What nothing is doubled to.
+const LEAST_KEPT: f64 = 5.0;
+
+/// Of a throttle or a shed: half of what is withheld, but at most twice of what is let through, so that no queue empties
+/// in a burst. `None` where the rest may go at once.
 pub(super) fn halved(verb: Verb, amount: Amount) -> Option<Amount> {
-    let kept = amount.kept_percent().filter(|_| matches!(verb, Verb::Throttle | Verb::Shed))?;
-    let doubled = (kept * 2.0).max(5.0);
-    (doubled < 100.0).then_some(Amount::Keep(doubled))
+    let kept = amount.kept_percent().filter(|_| verb.is_eased())?;
+    let eased = f64::midpoint(kept, 100.0).min((kept * 2.0).max(LEAST_KEPT)).round();
+    (100.0 - eased > LEAST_WITHHELD).then_some(Amount::Keep(eased))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    fn way_back(kept: f64) -> Vec<f64> {
+        let next = |amount: &Amount| halved(Verb::Throttle, *amount);
+        let way = std::iter::successors(Some(Amount::Keep(kept)), next);
+        way.skip(1).filter_map(Amount::kept_percent).collect()
+    }
 
     #[test]
     fn recovery_halves_instead_of_jumping() {
-        assert_eq!(halved(Verb::Throttle, Amount::Keep(20.0)), Some(Amount::Keep(40.0)));
-        assert_eq!(halved(Verb::Throttle, Amount::Keep(0.0)), Some(Amount::Keep(5.0)));
-        assert_eq!(halved(Verb::Shed, Amount::Keep(75.0)), None);
-        assert_eq!(halved(Verb::Shrink, Amount::Bytes(5)), None);
+        assert_eq!(way_back(75.0), [88.0]);
+        assert_eq!(way_back(50.0), [75.0, 88.0]);
+        assert_eq!(way_back(20.0), [40.0, 70.0, 85.0]);
+        assert_eq!(way_back(0.0), [5.0, 10.0, 20.0, 40.0, 70.0, 85.0]);
+        assert_eq!(halved(Verb::Shed, Amount::Keep(90.0)), None);
+        assert_eq!(halved(Verb::Shrink, Amount::Keep(20.0)), None);
+        assert_eq!(halved(Verb::Throttle, Amount::Whole), None);
+    }
+
+    proptest! {
+        #[test]
+        fn the_way_back_never_doubles_twice_and_ends(kept in 0.0..100.0_f64) {
+            let mut last = kept;
+            let way = way_back(kept);
+            prop_assert!(way.len() <= 7);
+            for next in way {
+                prop_assert!(next > last && next <= (2.0 * last).max(LEAST_KEPT) + 0.5);
+                prop_assert!(100.0 - next >= (100.0 - last) / 2.0 - 0.5);
+                last = next;
+            }
+        }
     }
 }

@@ -51,6 +51,7 @@ impl Guardian {
             phase: action.phase,
             since: action.since,
             detail: Arc::clone(&action.detail),
+            effect: action.step.and_then(|flat| self.steps[flat].view.effect),
             next_try: (matches!(action.phase, Phase::Owed | Phase::InDoubt) && !action.waiting).then_some(action.due),
         }));
     }

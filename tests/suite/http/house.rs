@@ -159,6 +159,7 @@ pub fn node() -> Snapshot {
             phase: Phase::InForce,
             since,
             detail: "s1 maxconn 100 -> 50".into(),
+            effect: Some(0.4),
             next_try: None,
         }],
         exhaustion: vec![(Resource::Memory, 95.5)],
@@ -209,7 +210,7 @@ fn policy(throttle: Mitigation) -> Policy {
         severity: Severity::Emergency,
         priority: 100,
         cooldown: Duration::from_secs(60),
-        steps: vec![Step { mitigation: throttle, settle: Duration::from_secs(3) }],
+        steps: vec![Step::new(throttle, Duration::from_secs(3))],
         dry_run: false,
         hints: vec![Hint { resource: Resource::Memory, scale: Scale::Up }],
     };

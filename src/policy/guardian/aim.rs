@@ -1,0 +1,50 @@
+//! How strongly a step with a range is wanted, tick after tick: each change is an ordinary adjustment of what is in force.
+
+use super::super::mitigation::{Amount, Mitigation};
+use super::super::moment::Moment;
+use super::super::proportion::{Beyond, Held, beyond, follow};
+use super::super::rule::Step;
+use super::super::view::Verdict;
+use super::recovery::halved;
+use super::{Claim, Guardian};
+
+impl Guardian {
+    /// The step at the strength that it begins with. After a relapse that is no less than what is still in force of it.
+    pub(super) fn aimed(&self, index: usize, step: &Step) -> Mitigation {
+        let mut mitigation = step.mitigation.clone();
+        if let Some(range) = step.range {
+            let first = Amount::Keep(range.first(self.beyond(index).share));
+            let held = self.ledger.on_knob(&mitigation).map(|at| &self.ledger.all()[at].mitigation);
+            let still = held.filter(|held| step.is(held)).map(|held| held.amount);
+            mitigation.amount = still.filter(|still| still.is_stronger_than(first)).unwrap_or(first);
+        }
+        mitigation
+    }
+
+    /// Brings what a firing rule wants to how far beyond its threshold it is now.
+    pub(super) fn aim_again(&mut self, now: Moment, index: usize) {
+        if self.plan.programs()[index].measures.is_empty() {
+            return;
+        }
+        let beyond = self.beyond(index);
+        for at in 0..self.claims.len() {
+            let Claim { rule, step: Some(flat), .. } = self.claims[at] else { continue };
+            if rule != Some(index) {
+                continue;
+            }
+            let (_, number) = self.plan.owner_of(flat);
+            let step = &self.plan.rules()[index].steps[number];
+            let claim = &mut self.claims[at];
+            let (Some(range), Amount::Keep(kept)) = (step.range, claim.mitigation.amount) else { continue };
+            let most = halved(step.mitigation.verb, claim.mitigation.amount).and_then(Amount::kept_percent);
+            let held = Held { kept, settle: step.settle, most: most.unwrap_or(range.gentle()) };
+            claim.mitigation.amount = Amount::Keep(follow(range, held, now, beyond, &mut claim.lull));
+        }
+    }
+
+    fn beyond(&self, index: usize) -> Beyond {
+        let beyond = beyond(&self.plan.programs()[index].measures, self.slots.readings());
+        let unknown = self.lives[index].when == Verdict::Unknown;
+        Beyond { incomplete: beyond.incomplete || unknown, ..beyond }
+    }
+}
