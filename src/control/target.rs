@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use super::app::target::App;
 pub use super::haproxy::target::Haproxy;
 pub use super::redis::target::Redis;
 use super::service::Service;
@@ -16,6 +17,7 @@ use crate::policy::mitigation::{Amount, Verb};
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Target {
+    App(App),
     Haproxy(Haproxy),
     Redis(Redis),
 }
@@ -80,6 +82,7 @@ impl Target {
     #[must_use]
     pub const fn place(&self) -> &dyn Place {
         match self {
+            Target::App(target) => target,
             Target::Haproxy(target) => target,
             Target::Redis(target) => target,
         }

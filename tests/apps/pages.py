@@ -4,7 +4,7 @@ The protocol is the class Control, 70 lines, and Line, 12 more. The rest is a se
 import argparse, ctypes, hmac, json, os, re, socket, socketserver, struct, threading, time, uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-LINE_BYTES, MAX_TTL_MS, MOST = 65536, 300_000, 64
+LINE_BYTES, MOST = 65536, 64
 NAME = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 HTTP = {"bad_request": 400, "unsupported_version": 400, "denied": 403, "unknown_op": 404, "busy": 503}
 
@@ -17,8 +17,9 @@ def need(fine, message, code="bad_request", **more):
 
 class Control:
     """What is asked, whatever it comes over. tiers: name -> (class, bytes(), drop()); numbers: name -> number()."""
-    def __init__(self, app, tiers, numbers):
-        self.app, self.tiers, self.numbers, self.instance = app, tiers, numbers, uuid.uuid4().hex
+    def __init__(self, app, tiers, numbers, max_ttl_ms):
+        self.app, self.tiers, self.numbers, self.max_ttl_ms = app, tiers, numbers, max_ttl_ms
+        self.instance = uuid.uuid4().hex
         self.lock, self.leases, self.flushed = threading.RLock(), {}, {}
 
     def live(self):
@@ -54,7 +55,7 @@ class Control:
     def hello(self, request, connection):
         tiers = [{"name": name, "class": kind, "bytes": size()} for name, (kind, size, _) in self.tiers.items()]
         return {"v": 1, "app": self.app, "instance": self.instance, "caps": ["throttle", "drain", "flush"],
-                "tiers": tiers, "max_ttl_ms": MAX_TTL_MS}
+                "tiers": tiers, "max_ttl_ms": self.max_ttl_ms}
 
     def status(self, request, connection):
         now = time.monotonic()
@@ -70,7 +71,7 @@ class Control:
         need(type(level) is int and 0 <= level <= 100, "`level` is a whole number from 0 to 100")
         need(type(ttl_ms) is int and ttl_ms > 0, "`ttl_ms` is a whole number above 0")
         need(bind == "ttl" or bind == "conn" and connection != "http", "`bind` is `ttl`, or on a socket `conn`")
-        ttl_ms = min(ttl_ms, MAX_TTL_MS) if level else 0
+        ttl_ms = min(ttl_ms, self.max_ttl_ms) if level else 0
         need(not level or name in self.live() or len(self.leases) < MOST, "there are 64 leases already", "busy")
         previous = self.live().pop(name, {"level": 0})["level"]
         if level:
@@ -141,14 +142,16 @@ class Web(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 options = argparse.ArgumentParser(description="--token: who may throttle and flush over HTTP; --fill: MiB in each tier")
-for name, default in {"socket": "", "port": 0, "token": "", "limit": 8, "work": 0.2, "fill": 0, "allow": -1}.items():
+for name, default in {"socket": "", "port": 0, "token": "", "limit": 8, "work": 0.2, "fill": 0, "allow": -1,
+                      "max-ttl-ms": 300_000}.items():
     options.add_argument(f"--{name}", type=type(default), default=default)
 options = options.parse_args()
 pages, buffers = ({n: bytearray(b"p" * (1 << 20)) for n in range(options.fill)} for _ in "pb")
 tiers = {"buffers": ("reversible", lambda: len(buffers) << 20, buffers.clear),
          "pages": ("lossy", lambda: len(pages) << 20, pages.clear)}
 numbers = {"inflight": lambda: Web.inflight, "shed_total": lambda: Web.shed, "pages_bytes": tiers["pages"][1]}
-web, control = ThreadingHTTPServer(("127.0.0.1", options.port), Web), Control("pages", tiers, numbers)
+control = Control("pages", tiers, numbers, options.max_ttl_ms)
+web = ThreadingHTTPServer(("127.0.0.1", options.port), Web)
 web.control, web.pages, web.limit, web.work, web.token = control, pages, options.limit, options.work, options.token.encode()
 threading.Thread(target=web.serve_forever, daemon=True).start()
 if os.path.exists(options.socket):

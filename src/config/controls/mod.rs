@@ -1,5 +1,6 @@
 //! `[control.KIND.NAME]`: the services that may be acted on, each with where it is and what may be touched.
 
+mod app;
 mod haproxy;
 mod redis;
 
@@ -13,11 +14,12 @@ use super::section::{Findings, Read, Section, proposal, refuse};
 use super::value;
 use crate::control::target::{Overlap, Target};
 
-pub const KINDS: &[&str] = &["haproxy", "redis"];
+pub const KINDS: &[&str] = &["app", "haproxy", "redis"];
 /// Of each kind, the keys that its controls take.
-pub const KEYS: &[(&str, &[&str])] = &[("control.haproxy", haproxy::KEYS), ("control.redis", redis::KEYS)];
+pub const KEYS: &[(&str, &[&str])] =
+    &[("control.app", app::KEYS), ("control.haproxy", haproxy::KEYS), ("control.redis", redis::KEYS)];
 
-const LATER: [&str; 13] = [
+const LATER: [&str; 12] = [
     "nginx",
     "memcached",
     "varnish",
@@ -28,7 +30,6 @@ const LATER: [&str; 13] = [
     "jvm",
     "nftables",
     "disk",
-    "app",
     "webhook",
     "unit",
 ];
@@ -88,6 +89,7 @@ fn read_one(kind: &str, name: &str, entry: &Entry, declared: &mut Found, finding
         return;
     }
     let target = match kind {
+        "app" => app::read(&title, entry, findings).map(Target::App),
         "haproxy" => haproxy::read(&title, entry, findings).map(Target::Haproxy),
         "redis" => redis::read(&title, entry, findings).map(Target::Redis),
         _ => None,

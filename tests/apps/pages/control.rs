@@ -7,7 +7,6 @@ use std::{process, thread};
 
 use serde_json::{Map, Value, json};
 
-const MAX_TTL_MS: u64 = 300_000;
 const MOST_LEASES: usize = 64;
 const MOST_KEYS: usize = 64;
 /// What takes longer is asked for again.
@@ -30,6 +29,7 @@ pub trait App: Send + Sync {
 pub struct Control {
     name: &'static str,
     instance: String,
+    max_ttl_ms: u64,
     app: Arc<dyn App>,
     leases: Mutex<BTreeMap<String, Lease>>,
     flushes: Mutex<VecDeque<(String, Arc<Flush>)>>,
@@ -69,10 +69,10 @@ const fn bad(message: &'static str) -> Refusal {
 }
 
 impl Control {
-    pub fn new(name: &'static str, app: Arc<dyn App>) -> Self {
+    pub fn new(name: &'static str, max_ttl_ms: u64, app: Arc<dyn App>) -> Self {
         let born = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
         let instance = format!("{}-{born}", process::id());
-        Self { name, instance, app, leases: Mutex::default(), flushes: Mutex::default() }
+        Self { name, instance, max_ttl_ms, app, leases: Mutex::default(), flushes: Mutex::default() }
     }
 
     /// The level to obey now.
@@ -124,7 +124,7 @@ impl Control {
         let tiers: Vec<_> =
             tiers.iter().map(|tier| json!({"name": tier.name, "class": tier.class, "bytes": tier.bytes})).collect();
         json!({"v": 1, "app": self.name, "instance": self.instance, "caps": ["throttle", "drain", "flush"],
-               "tiers": tiers, "max_ttl_ms": MAX_TTL_MS})
+               "tiers": tiers, "max_ttl_ms": self.max_ttl_ms})
     }
 
     fn status(&self) -> Value {
@@ -147,7 +147,7 @@ impl Control {
         let level = request.get("level").and_then(Value::as_u64).filter(|level| *level <= 100);
         let level = level.ok_or(bad("`level` is a whole number from 0 to 100"))?;
         let ttl_ms = request.get("ttl_ms").map_or(Some(30_000), Value::as_u64).filter(|ttl| *ttl > 0);
-        let ttl_ms = ttl_ms.ok_or(bad("`ttl_ms` is a whole number above 0"))?.min(MAX_TTL_MS);
+        let ttl_ms = ttl_ms.ok_or(bad("`ttl_ms` is a whole number above 0"))?.min(self.max_ttl_ms);
         let bound = match (request.get("bind").map_or(Some("ttl"), Value::as_str), client.connection) {
             (Some("ttl"), _) => None,
             (Some("conn"), Some(connection)) => Some(connection),

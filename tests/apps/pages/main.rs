@@ -18,7 +18,7 @@ use control::{App, Control, Tier};
 
 const MIB: usize = 1 << 20;
 const HELP: &str = "pages --socket PATH --port PORT [--token TOKEN] [--limit 8] [--work SECONDS] [--fill MIB] \
-                    [--slow SECONDS a flush takes] [--allow UID instead of root and us]";
+                    [--slow SECONDS a flush takes] [--max-ttl-ms 300000] [--allow UID instead of root and us]";
 
 /// What a visitor gets, and what can be done without.
 pub struct Pages {
@@ -50,7 +50,8 @@ pub fn main() {
         work: Duration::from_secs_f64(number("work", 0.2)),
         slow: Duration::from_secs_f64(number("slow", 0.0)),
     });
-    let control = Arc::new(Control::new("pages", Arc::clone(&pages) as Arc<dyn App>));
+    let control =
+        Arc::new(Control::new("pages", number("max-ttl-ms", 300_000.0) as u64, Arc::clone(&pages) as Arc<dyn App>));
 
     let web = TcpListener::bind(("127.0.0.1", number("port", 0.0) as u16)).expect("the port is free");
     let visitors = (Arc::clone(&control), text("token"));
@@ -64,9 +65,10 @@ pub fn main() {
     serve::lines(&lines, &control, &allow);
 }
 
-/// `--name value`
+/// `--name value`, also as the environment variable PAGES.
 fn options() -> HashMap<String, String> {
-    let words: Vec<String> = env::args().skip(1).collect();
+    let written: Vec<String> = env::args().skip(1).collect();
+    let words = env::var("PAGES").map_or(written, |words| words.split(' ').map(str::to_owned).collect());
     let pairs = words.windows(2).filter_map(|pair| Some((pair[0].strip_prefix("--")?.to_owned(), pair[1].clone())));
     pairs.collect()
 }
