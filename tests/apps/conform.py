@@ -370,7 +370,7 @@ class Suite:
         hold(self.good("status")["effective"] == before and not self.leases(), "and nothing is changed")
 
     def run(self):
-        items = [20] if self.options.denied else range(1, 20)
+        items = [20] if self.options.denied else self.options.only or range(1, 20)
         failed = 0
         for number in items:
             item = getattr(self, f"item_{number}")
@@ -398,6 +398,7 @@ def main():
     options.add_argument("--token-file", help="what may throttle over HTTP")
     options.add_argument("--flush", action="store_true", help="empty all tiers, too")
     options.add_argument("--denied", action="store_true", help="this user is to be denied")
+    options.add_argument("--only", type=int, action="append", metavar="ITEM", help="this item alone")
     options = options.parse_args()
     suite = Suite(options)
     hello = suite.talk.ask("hello")

@@ -68,7 +68,7 @@ pub fn read(root: Section<'_>, findings: &mut Findings<'_>) -> Vec<Declared> {
 fn unknown_kind(kind: &str, entry: &Entry, findings: &mut Findings<'_>) {
     let shown = printable(kind);
     if LATER.contains(&kind) {
-        let help = format!("this version knows {}", KINDS.join(" and "));
+        let help = format!("this version knows {}", KINDS.join(", "));
         return findings.error(&entry.key, format!("controls of kind `{shown}` are not in this version"), help);
     }
     let help = format!("{} (a control is written [control.KIND.NAME])", proposal(kind, KINDS));

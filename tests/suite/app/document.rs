@@ -163,7 +163,8 @@ fn an_application_that_breaks_a_rule_fails_the_checklist() {
         assert!(text.contains(from), "{from}");
         std::fs::write(app.path("pages.py"), text.replace(from, to)).unwrap();
         app.restart();
-        let (text, is_fine) = conform(&[app.path("ng.sock").to_str().unwrap(), "--flush"]);
+        let only = ["--flush", "--only", &item.to_string()];
+        let (text, is_fine) = conform(&[&[app.path("ng.sock").to_str().unwrap()], &only[..]].concat());
         assert!(!is_fine && text.contains(&format!("FAILED {item:2}")), "{from} → {to}:\n{text}");
     }
 }
