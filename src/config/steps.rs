@@ -159,6 +159,6 @@ fn can(target: &Target, verb: Verb) -> Result<(), Fault> {
         return Ok(());
     }
     let verbs: Vec<&str> = target.verbs().iter().map(|verb| verb.name()).collect();
-    let message = format!("a {} control cannot `{verb}`", target.kind());
+    let message = format!("a control of kind {} cannot `{verb}`", target.kind());
     Err(Fault::new(message, format!("it can {}", verbs.join(", "))))
 }

@@ -2,6 +2,7 @@
 //! reads it back, and says what came of it. What is common to all kinds, which values to write and which to leave alone,
 //! is here; how to say it to the service is theirs.
 
+mod app;
 pub mod failure;
 mod haproxy;
 mod http;

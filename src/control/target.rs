@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use super::app::target::App;
 pub use super::haproxy::target::Haproxy;
 pub use super::http::target::Http;
 pub use super::memcached::target::Memcached;
@@ -19,6 +20,7 @@ use crate::policy::mitigation::{Amount, Verb};
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Target {
+    App(App),
     Haproxy(Haproxy),
     Memcached(Memcached),
     Http(Http),
@@ -91,6 +93,7 @@ impl Target {
     #[must_use]
     pub const fn place(&self) -> &dyn Place {
         match self {
+            Target::App(target) => target,
             Target::Haproxy(target) => target,
             Target::Memcached(target) => target,
             Target::Http(target) => target,

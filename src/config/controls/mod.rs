@@ -1,5 +1,6 @@
 //! `[control.KIND.NAME]`: the services that may be acted on, each with where it is and what may be touched.
 
+mod app;
 mod haproxy;
 mod http;
 mod memcached;
@@ -17,9 +18,10 @@ use super::section::{Findings, Read, Section, proposal, refuse};
 use super::value;
 use crate::control::target::{Address, Overlap, Target};
 
-pub const KINDS: &[&str] = &["haproxy", "http", "memcached", "redis", "socket"];
+pub const KINDS: &[&str] = &["app", "haproxy", "http", "memcached", "redis", "socket"];
 /// Of each kind, the keys that its controls take.
 pub const KEYS: &[(&str, &[&str])] = &[
+    ("control.app", app::KEYS),
     ("control.haproxy", haproxy::KEYS),
     ("control.http", http::KEYS),
     ("control.memcached", memcached::KEYS),
@@ -27,9 +29,8 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ("control.socket", socket::KEYS),
 ];
 
-const LATER: [&str; 12] = [
-    "systemd", "cgroup", "nftables", "disk", "unit", "nginx", "varnish", "pressure", "process", "jvm", "app", "webhook",
-];
+const LATER: [&str; 11] =
+    ["systemd", "cgroup", "nftables", "disk", "unit", "nginx", "varnish", "pressure", "process", "jvm", "webhook"];
 
 /// A control that the configuration names. Its target is unknown where its kind is; such a name is still a name, so that
 /// one mistake does not become one more in each step.
@@ -86,6 +87,7 @@ fn read_one(kind: &str, name: &str, entry: &Entry, declared: &mut Found, finding
         return;
     }
     let target = match kind {
+        "app" => app::read(&title, entry, findings).map(Target::App),
         "haproxy" => haproxy::read(&title, entry, findings).map(Target::Haproxy),
         "memcached" => memcached::read(&title, entry, findings).map(Target::Memcached),
         "http" => http::read(&title, entry, findings).map(Target::Http),

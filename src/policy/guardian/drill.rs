@@ -29,6 +29,7 @@ impl Guardian {
             before: None,
             rule,
             step: None,
+            goes_on: false,
             phase: Phase::Applying,
             since: now,
             waiting: true,

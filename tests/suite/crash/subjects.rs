@@ -3,6 +3,7 @@
 use node_guardian::control::target::{self, Target};
 use node_guardian::policy::mitigation::{Amount, Verb};
 
+use super::super::support::app::{App, Language};
 use super::super::support::haproxy::Haproxy;
 use super::super::support::redis::Redis;
 
@@ -36,6 +37,8 @@ const QUARTER: Amount = Amount::Keep(25.0);
 pub fn all() -> Vec<Case> {
     let case = |name, start, verb, strong, weak| Case { name, start, verb, strong, weak, restart_every: 1 };
     vec![
+        case("app throttle", application, Verb::Throttle, QUARTER, Some(HALF)),
+        case("app drain", application, Verb::Drain, Amount::Whole, None),
         case("haproxy throttle servers", edge_servers, Verb::Throttle, QUARTER, Some(HALF)),
         case("haproxy throttle process", edge_process, Verb::Throttle, QUARTER, Some(HALF)),
         case("haproxy shed lease", edge_lease, Verb::Shed, QUARTER, Some(HALF)),
@@ -159,4 +162,33 @@ impl Subject for Paused {
 
 fn redis_pause() -> Box<dyn Subject> {
     Box::new(Paused(Redis::start()))
+}
+
+/// Other agents have leases of their own.
+struct Leased(App);
+
+impl Subject for Leased {
+    fn target(&self) -> Target {
+        Target::App(self.0.target())
+    }
+
+    fn face(&self) -> String {
+        format!("{:?} {}", self.0.leases(), self.0.effective())
+    }
+
+    fn interfere(&self) {
+        self.0.operator(77);
+    }
+
+    fn tidy(&self) {
+        self.0.operator(0);
+    }
+
+    fn restart(&mut self) {
+        self.0.restart();
+    }
+}
+
+fn application() -> Box<dyn Subject> {
+    Box::new(Leased(App::start(Language::Rust)))
 }

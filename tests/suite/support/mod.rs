@@ -2,6 +2,7 @@
 //! and a desk that gives commands to the workers and waits for their reports. A program that is missing fails the test
 //! with what to install; nothing is ever skipped.
 
+pub mod app;
 pub mod desk;
 pub mod haproxy;
 pub mod memcached;

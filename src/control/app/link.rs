@@ -1,0 +1,252 @@
+//! One conversation with an application, under one deadline and with a bound on every answer: over its socket, or over
+//! HTTP. The socket's connection is kept, so that a crowd of clients cannot lock the guardian out; one that failed is
+//! never used again, so that a late answer cannot be taken for another's. The token is read at each request, not kept.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::Request;
+use hyper::client::conn::http1;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper_util::rt::TokioIo;
+use nix::sys::socket::{UnixCredentials, getsockopt, sockopt::PeerCredentials};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, timeout_at};
+
+use super::target::App;
+use super::wire::{self, Hello, LINE_BYTES};
+use crate::control::DEADLINE;
+use crate::control::failure::{Failure, connecting};
+use crate::control::target::Address;
+
+pub struct Link {
+    target: App,
+    stream: Option<UnixStream>,
+    /// As `listen` was called by, where that can be told.
+    listener: Option<UnixCredentials>,
+    deadline: Instant,
+    last_id: u64,
+}
+
+enum Broken {
+    Closed,
+    Silent,
+    TooLong,
+    Failed(Failure),
+}
+
+impl Link {
+    pub fn new(target: App) -> Self {
+        Self { target, stream: None, listener: None, deadline: Instant::now(), last_id: 0 }
+    }
+
+    pub const fn target(&self) -> &App {
+        &self.target
+    }
+
+    pub fn place(&self) -> String {
+        match &self.target.address {
+            Address::Unix(path) => path.display().to_string(),
+            Address::Tcp(host) => format!("http://{host}"),
+        }
+    }
+
+    /// The process that listens, where its memory can be looked at: not over HTTP, not in another pid namespace, and not
+    /// where systemd listens in its place.
+    pub fn pid(&self) -> Option<i32> {
+        self.listener.map(|listener| listener.pid()).filter(|pid| *pid > 1)
+    }
+
+    /// Starts a conversation.
+    pub async fn begin(&mut self) -> Result<Hello, Failure> {
+        self.extend();
+        let agent = [("agent", concat!("node-guardian/", env!("CARGO_PKG_VERSION")).into())];
+        if self.stream.is_some() {
+            match self.exchange("hello", &agent).await {
+                Ok(reply) => return wire::hello(&reply, &self.place()),
+                // It restarted, or closed an idle connection: nothing was asked of it yet.
+                Err(Broken::Closed) => {}
+                Err(broken) => return Err(self.failed(broken)),
+            }
+        }
+        if let Address::Unix(path) = self.target.address.clone() {
+            self.connect(&path).await?;
+        }
+        wire::hello(&self.ask("hello", &agent).await?, &self.place())
+    }
+
+    /// Gives the rest of a long conversation a whole deadline again.
+    pub fn extend(&mut self) {
+        self.deadline = Instant::now() + DEADLINE;
+    }
+
+    pub async fn ask(&mut self, op: &str, fields: &[(&str, Value)]) -> Result<Value, Failure> {
+        let answer = self.exchange(op, fields).await;
+        answer.map_err(|broken| self.failed(broken))
+    }
+
+    async fn connect(&mut self, path: &Path) -> Result<(), Failure> {
+        let connected = timeout_at(self.deadline, UnixStream::connect(path)).await;
+        let stream = match connected {
+            Ok(connected) => connected.map_err(|error| connecting("the app", path, &error))?,
+            Err(_) => return Err(self.failed(Broken::Silent)),
+        };
+        let listener = getsockopt(&stream, PeerCredentials)
+            .map_err(|error| Failure::refused(format!("cannot tell who listens on {}: {error}", path.display())))?;
+        trust(&self.target, path, listener.uid())?;
+        self.listener = Some(listener);
+        self.stream = Some(stream);
+        Ok(())
+    }
+
+    async fn exchange(&mut self, op: &str, fields: &[(&str, Value)]) -> Result<Value, Broken> {
+        self.last_id += 1;
+        let mut request = serde_json::Map::new();
+        request.insert("v".to_owned(), 1.into());
+        request.insert("id".to_owned(), self.last_id.into());
+        request.insert("op".to_owned(), op.into());
+        request.extend(fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+        let mut line = Value::Object(request).to_string();
+        line.push('\n');
+        let heard = match self.target.address.clone() {
+            Address::Unix(_) => {
+                let Some(mut stream) = self.stream.take() else { return Err(Broken::Closed) };
+                let heard = timeout_at(self.deadline, talk(&mut stream, line.as_bytes())).await;
+                let heard = heard.unwrap_or(Err(Broken::Silent))?;
+                self.stream = Some(stream);
+                heard
+            }
+            Address::Tcp(host) => {
+                let token = self.target.token_file.as_deref().map(read_token).transpose().map_err(Broken::Failed)?;
+                let posted = timeout_at(self.deadline, post(&host, op, token, line)).await;
+                posted.unwrap_or(Err(Broken::Silent))?
+            }
+        };
+        let reply = wire::reply(&heard, self.last_id, op, &self.place());
+        if let Err(failure) = &reply
+            && failure.outcome == crate::policy::mitigation::Outcome::Unsupported
+        {
+            // What comes next on it may be anything.
+            self.stream = None;
+        }
+        reply.map_err(Broken::Failed)
+    }
+
+    fn failed(&self, broken: Broken) -> Failure {
+        let place = self.place();
+        match broken {
+            Broken::Closed => {
+                Failure::timed_out(format!("the app closed {place} in the middle of an answer: did it restart?"))
+            }
+            Broken::Silent => Failure::timed_out(format!(
+                "no whole answer from the app on {place} within {} ms: is it stopped, or do its workers serve the control \
+                 socket?",
+                DEADLINE.as_millis()
+            )),
+            Broken::TooLong => wire::untold(&place, "anything within 64 KiB"),
+            Broken::Failed(failure) => failure,
+        }
+    }
+}
+
+/// Who listens must be who is expected: else whoever may create files there could pose as the application.
+fn trust(target: &App, path: &Path, uid: u32) -> Result<(), Failure> {
+    let owner = path.parent().and_then(|folder| std::fs::metadata(folder).ok()).map(|folder| folder.uid());
+    let is_expected = match target.uid {
+        Some(expected) => uid == expected || uid == 0,
+        None => uid == 0 || uid == nix::unistd::geteuid().as_raw() || Some(uid) == owner,
+    };
+    if is_expected {
+        return Ok(());
+    }
+    let help = match target.uid {
+        Some(expected) => format!("`user` expects uid {expected}"),
+        None => "that is neither root, nor the guardian, nor the owner of its directory".to_owned(),
+    };
+    Err(Failure::refused(format!(
+        "uid {uid} listens on {}: {help}; if that is right, write user = {uid} on this control",
+        path.display()
+    )))
+}
+
+async fn talk(stream: &mut UnixStream, line: &[u8]) -> Result<Vec<u8>, Broken> {
+    stream.write_all(line).await.map_err(|_| Broken::Closed)?;
+    let mut heard = Vec::with_capacity(1024);
+    loop {
+        if heard.len() > LINE_BYTES {
+            return Err(Broken::TooLong);
+        }
+        match stream.read_buf(&mut heard).await {
+            Ok(0) | Err(_) => return Err(Broken::Closed),
+            Ok(_) => {}
+        }
+        if let Some(end) = heard.iter().position(|byte| *byte == b'\n') {
+            // The application never speaks first: what follows the line answers nothing.
+            if end + 1 != heard.len() {
+                return Err(Broken::TooLong);
+            }
+            return Ok(heard);
+        }
+    }
+}
+
+async fn post(host: &str, op: &str, token: Option<String>, body: String) -> Result<Vec<u8>, Broken> {
+    let request = Request::post(format!("/ng/v1/{op}")).header(HOST, host).header(CONTENT_TYPE, "application/json");
+    let request = match token {
+        Some(token) => request.header(AUTHORIZATION, format!("Bearer {token}")),
+        None => request,
+    };
+    let request = request.body(Full::new(Bytes::from(body)));
+    let request = request.map_err(|_| Broken::Failed(Failure::refused("the token is none that HTTP can carry")))?;
+    let stream = TcpStream::connect(host).await.map_err(|error| Broken::Failed(unreachable(host, &error)))?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|_| Broken::Closed)?;
+    let exchange = async {
+        let response = sender.send_request(request).await.map_err(|_| Broken::Closed)?;
+        let body = Limited::new(response.into_body(), LINE_BYTES).collect().await.map_err(|_| Broken::TooLong)?;
+        Ok(body.to_bytes().to_vec())
+    };
+    let mut exchange = std::pin::pin!(exchange);
+    tokio::select! {
+        answer = &mut exchange => answer,
+        // The connection may be over before the answer is taken out of it.
+        _ = connection => exchange.await,
+    }
+}
+
+fn unreachable(host: &str, error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => {
+            Failure::unreachable(format!("nobody listens on http://{host}: is the app running, and is this its port?"))
+        }
+        _ => Failure::unreachable(format!("cannot connect to the app on http://{host}: {error}")),
+    }
+}
+
+fn read_token(file: &Path) -> Result<String, Failure> {
+    let read = std::fs::read_to_string(file);
+    read.map(|token| token.trim().to_owned())
+        .map_err(|error| Failure::refused(format!("cannot read the token file {}: {error}", file.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stranger_who_listens_is_not_trusted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ng.sock");
+        let me = nix::unistd::geteuid().as_raw();
+        let target = |uid| App { address: Address::Unix(path.clone()), uid, token_file: None, tiers: Vec::new() };
+        let may = |expected, uid| trust(&target(expected), &path, uid).is_ok();
+        assert!(may(None, 0) && may(None, me) && !may(None, 4242));
+        assert!(may(Some(4242), 4242) && may(Some(4242), 0) && !may(Some(4242), 4243));
+        let told = trust(&target(None), &path, 4242).unwrap_err().detail;
+        assert!(told.contains("user = 4242"), "{told}");
+    }
+}

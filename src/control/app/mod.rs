@@ -1,0 +1,223 @@
+//! An application that speaks ng-control/1 (docs/app-protocol.md): throttle and drain by a lease that lapses by itself,
+//! give back the tiers that lose nothing, flush those that do. Other agents' leases are never touched.
+//!
+//! Our leases are bound to their time, not to a connection: so a guardian that restarts in the middle of an emergency
+//! finds them in force and takes them over, and one that hangs, with its connection open, loses them all the same.
+
+mod link;
+mod reclaim;
+pub mod target;
+mod wire;
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use super::LEASE;
+use super::failure::Failure;
+use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
+use super::standing::Live;
+use super::undo::{Change, Undo};
+use crate::clock;
+use crate::policy::ledger::VERIFY_EVERY;
+use crate::policy::mitigation::{Amount, Mitigation, Outcome, Verb};
+use crate::policy::unit::Unit;
+use link::Link;
+use wire::Hello;
+
+/// No new work at all.
+const DRAINED: u64 = 100;
+
+pub struct App {
+    link: Link,
+    /// No lease of ours is younger than this, as far as this guardian knows.
+    quiet_since: Instant,
+}
+
+#[async_trait(?Send)]
+impl Service for App {
+    fn name(&self) -> &'static str {
+        "the app"
+    }
+
+    async fn probe(&mut self) -> Result<Probe, Failure> {
+        let hello = self.link.begin().await?;
+        let mut may = Vec::new();
+        if is_able(&hello, "throttle") {
+            self.lasts_long_enough(&hello)?;
+            // To end what is not there changes nothing, and is denied to whom a throttle is.
+            self.link.ask("throttle", &[("lease", new_lease().into()), ("level", 0.into())]).await?;
+            may.push("throttle".to_owned());
+            may.extend(is_able(&hello, "drain").then(|| "drain".to_owned()));
+        }
+        for (verb, class) in [("release", reclaim::REVERSIBLE), ("flush", reclaim::LOSSY)] {
+            let tiers = reclaim::tiers(&hello, class, &self.link.target().tiers);
+            may.extend(tiers.first().map(|_| format!("{verb} {}", reclaim::list(&tiers))));
+        }
+        if may.is_empty() {
+            return Err(Failure::unsupported(format!("{} answers, and can do nothing (`caps`)", hello.app)));
+        }
+        Ok(Probe::usable(format!("{} answers: may {}", hello.app, may.join(", "))))
+    }
+
+    /// Cheaper than a probe, and nothing in the application's log.
+    async fn look(&mut self) -> Result<Probe, Failure> {
+        let hello = self.link.begin().await?;
+        Ok(Probe::usable(format!("{} answers", hello.app)))
+    }
+
+    async fn survey(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
+        let level = level(mitigation).ok_or_else(|| self.cannot(mitigation.verb))?;
+        let hello = self.link.begin().await?;
+        let needed = if level == DRAINED { "drain" } else { "throttle" };
+        if !is_able(&hello, needed) {
+            return Err(Failure::unsupported(format!("{} cannot {needed}: its `caps` do not say so", hello.app)));
+        }
+        self.lasts_long_enough(&hello)?;
+        let change = Change { key: key(&new_lease()), prior: "0".to_owned(), ours: vec![level.to_string()] };
+        Ok(Undo { epoch: hello.instance, changes: vec![change], lapses_unix_ms: None })
+    }
+
+    async fn aim(&mut self, mitigation: &Mitigation, undo: &Undo) -> Result<Vec<Aim>, Failure> {
+        let level = level(mitigation).ok_or_else(|| self.cannot(mitigation.verb))?;
+        Ok(undo.changes.iter().map(|_| level.to_string()).collect())
+    }
+
+    async fn read(&mut self, undo: &Undo) -> Result<Live, Failure> {
+        let gone = || Live { epoch: String::new(), values: Vec::new() };
+        match self.link.begin().await {
+            // Nobody is there who could hold it, and it would be over by now if somebody did.
+            Err(failure) if failure.outcome == Outcome::Unreachable && self.quiet_since.elapsed() > LEASE => {
+                return Ok(gone());
+            }
+            begun => begun?,
+        };
+        let status = wire::status(&self.link.ask("status", &[]).await?, &self.link.place())?;
+        let value = |change: &Change| {
+            let mut held = status.leases.iter().filter(|(name, _)| key(name) == change.key);
+            held.next().map_or(0, |(_, level)| *level).to_string()
+        };
+        Ok(Live { epoch: status.instance, values: undo.changes.iter().map(value).collect() })
+    }
+
+    async fn write(&mut self, expected_epoch: &str, orders: &[Order<'_>], _after: AfterRefusal) -> Result<(), Failure> {
+        let hello = self.link.begin().await?;
+        if hello.instance != expected_epoch {
+            return Err(Failure::epoch_changed(self.name()));
+        }
+        for order in orders {
+            self.throttle(order).await?;
+        }
+        Ok(())
+    }
+
+    async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
+        match mitigation.verb {
+            Verb::Release => reclaim::empty(&mut self.link, reclaim::REVERSIBLE, new_lease()).await,
+            Verb::Flush => reclaim::empty(&mut self.link, reclaim::LOSSY, new_lease()).await,
+            verb => Err(self.cannot(verb)),
+        }
+    }
+
+    fn is_lease(&self, _key: &str) -> bool {
+        true
+    }
+}
+
+impl App {
+    #[must_use]
+    pub fn new(target: target::App) -> Self {
+        Self { link: Link::new(target), quiet_since: Instant::now() }
+    }
+
+    async fn throttle(&mut self, order: &Order<'_>) -> Result<(), Failure> {
+        let unknown = || Failure::unsupported(format!("`{}` is nothing that can be set at an app", order.key));
+        let lease = lease(order.key).ok_or_else(unknown)?;
+        let level: u64 = order.value.parse().map_err(|_| unknown())?;
+        let ttl_ms = u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX);
+        self.quiet_since = Instant::now();
+        let fields = [
+            ("lease", lease.into()),
+            ("level", level.into()),
+            ("ttl_ms", ttl_ms.into()),
+            ("bind", "ttl".into()),
+            ("reason", "node-guardian relieves this node".into()),
+        ];
+        let reply = self.link.ask("throttle", &fields).await?;
+        let effective = reply["effective"].as_u64().ok_or_else(|| wire::untold(&self.link.place(), "`effective`"))?;
+        if effective < level {
+            return Err(Failure::refused(format!(
+                "the app took a lease at level {level} and obeys level {effective}: the greatest lease is to count"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Else it would lapse between two renewals.
+    fn lasts_long_enough(&self, hello: &Hello) -> Result<(), Failure> {
+        let shortest = VERIFY_EVERY.as_millis() * 3;
+        if u128::from(hello.max_ttl_ms) >= shortest {
+            return Ok(());
+        }
+        Err(Failure::unsupported(format!(
+            "{} gives leases of {} ms at most: raise its `max_ttl_ms` to 30000 or more",
+            hello.app, hello.max_ttl_ms
+        )))
+    }
+}
+
+/// How much less to do; `None` where the verb has no such thing.
+fn level(mitigation: &Mitigation) -> Option<u64> {
+    match (mitigation.verb, mitigation.amount) {
+        (Verb::Drain, _) => Some(DRAINED),
+        // Less than a hundredth is not said; to the end belongs to `drain`.
+        (Verb::Throttle, Amount::Keep(kept)) => Some((100.0 - kept).round().clamp(1.0, 99.0) as u64),
+        _ => None,
+    }
+}
+
+fn is_able(hello: &Hello, cap: &str) -> bool {
+    hello.caps.iter().any(|known| known == cap)
+}
+
+/// A name that no other action, guardian or agent takes.
+fn new_lease() -> String {
+    format!("ng-{:016x}", RandomState::new().hash_one(clock::unix_ms()))
+}
+
+fn key(lease: &str) -> String {
+    format!("lease {lease}")
+}
+
+fn lease(key: &str) -> Option<&str> {
+    key.strip_prefix("lease ")
+}
+
+fn bytes(bytes: u64) -> String {
+    Unit::Bytes.show(bytes as f64).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_becomes_a_level() {
+        let level = |verb, amount| level(&Mitigation { control: "api".into(), verb, amount });
+        assert_eq!(level(Verb::Throttle, Amount::Keep(40.0)), Some(60));
+        assert_eq!(level(Verb::Throttle, Amount::Keep(99.9)), Some(1));
+        assert_eq!(level(Verb::Throttle, Amount::Keep(0.2)), Some(99), "only drain drains");
+        assert_eq!(level(Verb::Drain, Amount::Whole), Some(100));
+        assert_eq!(level(Verb::Throttle, Amount::Bytes(7)), None);
+    }
+
+    #[test]
+    fn no_two_leases_have_one_name() {
+        let names: std::collections::BTreeSet<_> = (0..1000).map(|_| new_lease()).collect();
+        assert_eq!(names.len(), 1000);
+        let name = names.first().unwrap();
+        assert_eq!(lease(&key(name)), Some(name.as_str()));
+    }
+}
