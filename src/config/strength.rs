@@ -101,6 +101,9 @@ fn between(verb: Verb, argument: &str, entry: &Entry, text: &str, (first, last):
     if verb == Verb::Shrink {
         return refuse(format!("`{verb}` takes one size, not a range"), "such as \"512MiB\" or \"60%\"");
     }
+    if first.trim().is_empty() || last.trim().is_empty() {
+        return refuse(format!("`{}` is only one end of a range", printable(text)), format!("such as {example}"));
+    }
     let end = |text: &str| {
         let place: Place = entry.node.place.clone();
         value::percent(argument, &Node::new(Value::Text(text.trim().to_owned()), place))

@@ -14,12 +14,17 @@ use node_guardian::policy::mitigation::{
 };
 use node_guardian::policy::moment::Moment;
 use node_guardian::policy::plan::Plan;
+use node_guardian::policy::proportion::Range;
 use node_guardian::policy::rule::{Emergency, Policy, Rule, Severity, Step};
 use node_guardian::policy::sample::Sample;
 use proptest::prelude::*;
 
 fn step(verb: Verb, control: &str, amount: Amount) -> Step {
     Step::new(Mitigation { control: control.into(), verb, amount }, Duration::from_secs(3))
+}
+
+fn between(verb: Verb, control: &str, gentle: f64, harsh: f64) -> Step {
+    Step { range: Range::new(gentle, harsh), ..step(verb, control, Amount::Keep(gentle)) }
 }
 
 fn rule(name: &str, when: &str, severity: Severity, priority: i32, steps: Vec<Step>) -> Rule {
@@ -64,6 +69,18 @@ fn policy() -> Policy {
                 10,
                 vec![step(Verb::Throttle, "edge", Amount::Keep(75.0)), step(Verb::Shed, "edge", Amount::Keep(30.0))],
             ),
+            rule(
+                "crowd",
+                "cpu.used_percent > 40% or memory.available_percent < 60%",
+                Severity::Warning,
+                5,
+                vec![
+                    Step { together: true, ..step(Verb::Release, "store", Amount::Whole) },
+                    between(Verb::Throttle, "shop", 90.0, 20.0),
+                    Step { together: true, ..between(Verb::Shed, "shop", 90.0, 25.0) },
+                    between(Verb::Shed, "edge", 95.0, 50.0),
+                ],
+            ),
         ],
     }
 }
@@ -72,6 +89,7 @@ fn policy() -> Policy {
 #[derive(Default)]
 struct World {
     in_force: BTreeMap<(String, &'static str), (ActionId, String)>,
+    /// As last done to each.
     actions: BTreeMap<ActionId, Mitigation>,
 }
 
@@ -79,7 +97,9 @@ impl World {
     fn perform(&mut self, command: &Command, outcome: Outcome) -> Report {
         let answered = match command {
             Command::Apply { id, mitigation, .. } => {
-                self.actions.insert(*id, mitigation.clone());
+                if let Some(before) = self.actions.get(id) {
+                    gives_back_by_halves(before, mitigation);
+                }
                 let lasts = mitigation.verb.lasting() == Lasting::InForce;
                 if lasts && matches!(outcome, Outcome::Applied | Outcome::TimedOut) {
                     let knob = (mitigation.control.to_string(), mitigation.verb.name());
@@ -101,6 +121,16 @@ impl World {
             }
         };
         let outcome = self.consistent(command, outcome);
+        match (command, outcome) {
+            (Command::Apply { id, mitigation, .. }, Outcome::Applied) => {
+                self.actions.insert(*id, mitigation.clone());
+            }
+            // Nobody knows which of the two is there.
+            (Command::Apply { id, .. }, Outcome::TimedOut) => {
+                self.actions.remove(id);
+            }
+            _ => {}
+        }
         let detail = "".into();
         Report { id: command.id(), answered, outcome, detail, took: Duration::ZERO, freed_bytes: None, theirs: None }
     }
@@ -125,6 +155,13 @@ impl World {
     }
 }
 
+/// However it comes about, an adjustment lets in at most twice as much, and at most half of what was withheld.
+fn gives_back_by_halves(before: &Mitigation, after: &Mitigation) {
+    let (Some(before), Some(after)) = (before.amount.kept_percent(), after.amount.kept_percent()) else { return };
+    assert!(after <= (2.0 * before).max(5.0).max(before) + 0.5, "{before} to {after}");
+    assert!(after <= f64::midpoint(before, 100.0).max(90.0) + 0.5, "{before} to {after}");
+}
+
 #[derive(Clone, Debug)]
 enum Happening {
     Sample { memory: Option<f64>, cpu: Option<f64> },
@@ -135,7 +172,8 @@ enum Happening {
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
-    let reading = || prop_oneof![Just(None), Just(Some(5.0)), Just(Some(50.0)), Just(Some(95.0))];
+    let reading =
+        || prop_oneof![Just(None), Just(Some(5.0)), Just(Some(50.0)), Just(Some(95.0)), (0.0..100.0).prop_map(Some)];
     let levels = prop_oneof![6 => Just(Level::Standard), 1 => Just(Level::Minimal), 1 => Just(Level::Maximum), 1 => Just(Level::Disabled)];
     prop_oneof![
         8 => (reading(), reading()).prop_map(|(memory, cpu)| Happening::Sample { memory, cpu }),
@@ -218,7 +256,7 @@ impl Run {
 
     fn calm(&mut self, seconds: u64) {
         self.outcome = Outcome::Applied;
-        self.happen(&Happening::Sample { memory: Some(50.0), cpu: Some(10.0) });
+        self.happen(&Happening::Sample { memory: Some(80.0), cpu: Some(10.0) });
         self.happen(&Happening::Wait(seconds * 2));
     }
 }
@@ -287,7 +325,7 @@ fn a_failing_release_stays_owed_until_it_succeeds() {
     run.happen(&Happening::Wait(20));
     assert!(!run.world.in_force.is_empty());
     run.outcome = Outcome::TimedOut;
-    run.happen(&Happening::Sample { memory: Some(50.0), cpu: Some(10.0) });
+    run.happen(&Happening::Sample { memory: Some(80.0), cpu: Some(10.0) });
     run.happen(&Happening::Wait(1200));
     assert!(run.text.contains("still owed"), "{}", run.text);
     assert!(!run.guardian.owes_nothing());

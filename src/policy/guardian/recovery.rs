@@ -73,33 +73,34 @@ impl Guardian {
     fn take_back(&mut self, now: Moment, at: usize) -> bool {
         let knob = self.claims[at].mitigation.clone();
         let before = self.wanted(now, &knob).map(|claim| self.claims[claim].mitigation.clone());
-        let action = self.ledger.on_knob(&knob).map(|at| &self.ledger.all()[at]);
-        let in_force = action.is_some();
-        // Half of the way back from what is in force, which may be less than what was wanted. What is in doubt is undone.
-        let certain = action.filter(|action| matches!(action.phase, Phase::InForce | Phase::Applying));
-        let amount = certain.map(|action| action.mitigation.amount);
-        let wanted = |at: usize| self.claims[at].mitigation.same_knob(&knob) && self.is_wanted_still(now, at);
-        let is_let_go = !(0..self.claims.len()).any(wanted) && self.claims[at].rule.is_some();
-        let shares = is_let_go && amount.is_some_and(|amount| amount.kept_percent().is_some()) && knob.verb.is_eased();
-        match amount.and_then(|amount| halved(knob.verb, amount)).filter(|_| is_let_go) {
-            // What a server will not take half back of is put back whole.
-            Some(amount) if !self.is_blocked(now, &knob) => {
-                // Where the last such step has not landed yet, this only waits for it.
-                for claim in self.claims.iter_mut().filter(|claim| claim.mitigation.same_knob(&knob)) {
-                    if claim.mitigation.amount.is_stronger_than(amount) {
-                        claim.mitigation.amount = amount;
-                    }
-                }
-                return true;
-            }
-            _ if shares => self.claims.retain(|claim| !claim.mitigation.same_knob(&knob)),
-            _ => {
-                self.claims.remove(at);
-                self.never_tighten(now, &knob);
-            }
+        if let Some(amount) = self.half_way_back(now, at) {
+            // Where the last such step has not landed yet, this only waits for it.
+            self.claims[at].mitigation.amount = amount;
+            return true;
         }
+        let in_force = self.ledger.on_knob(&knob).is_some();
+        self.claims.remove(at);
+        self.never_tighten(now, &knob);
         let after = self.wanted(now, &knob).map(|claim| self.claims[claim].mitigation.clone());
         in_force && before != after
+    }
+
+    /// What a claim that nobody wants any more is eased to, from what is in force, which may be less than what was
+    /// wanted. `None` where it may go, or only makes way for an earlier step. What is in doubt, or what a server will not
+    /// take half back of, is undone whole.
+    fn half_way_back(&self, now: Moment, at: usize) -> Option<Amount> {
+        let mine = &self.claims[at].mitigation;
+        let certain = |action: &&super::Action| matches!(action.phase, Phase::InForce | Phase::Applying);
+        let action = self.ledger.on_knob(mine).map(|at| &self.ledger.all()[at]).filter(certain)?;
+        let eased = halved(mine.verb, action.mitigation.amount)?;
+        self.claims[at].rule.filter(|_| !self.is_blocked(now, mine))?;
+        let others =
+            (0..self.claims.len()).filter(|other| *other != at && self.claims[*other].mitigation.same_knob(mine));
+        let makes_way = |other: usize| {
+            let theirs = self.claims[other].mitigation.amount;
+            self.is_wanted_still(now, other) || !mine.amount.is_stronger_than(theirs) || !eased.is_stronger_than(theirs)
+        };
+        (!others.into_iter().any(makes_way)).then_some(eased)
     }
 
     /// Where nobody wants the knob any more, letting go of one step must not bring a stronger one of another rule back.

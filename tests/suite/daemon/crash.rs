@@ -49,7 +49,7 @@ impl Server {
 
     const fn set_by_the_step(&self) -> &'static str {
         match self {
-            Server::Haproxy(_) => "2",
+            Server::Haproxy(_) => "6",
             Server::Redis(_) => "67108864",
         }
     }
@@ -63,7 +63,7 @@ impl Server {
 
     const fn taste(&self) -> &'static str {
         match self {
-            Server::Haproxy(_) => "7",
+            Server::Haproxy(_) => "5",
             Server::Redis(_) => "123456789",
         }
     }
@@ -89,7 +89,7 @@ impl Server {
                 server.path(trap),
                 server.path("admin.sock"),
                 server.section("it", trap),
-                r#"{ throttle = "it", to = "25%" }"#,
+                r#"{ throttle = "it", to = "75%" }"#,
                 Protocol::Haproxy,
             ),
             Server::Redis(server) => (
