@@ -84,6 +84,7 @@ const OFFERS: &[Offer] = &[
     lossy(&["app"], Verb::Flush, Ask::Plain, 1),
     lossy(CACHES, Verb::Shrink, Ask::Keep(75.0), 2),
     lossy(CACHES, Verb::Shrink, Ask::Keep(50.0), 3),
+    lossy(&GENERIC, Verb::Shrink, Ask::Whole, 3),
     lossy(CACHES, Verb::Flush, Ask::Plain, 4),
 ];
 

@@ -86,9 +86,15 @@ pub fn declarations(ladder: &[Placed], controls: &[Declared], findings: &mut Fin
     for (step, place) in ladder {
         let on = |declared: &&Declared| declared.name == step.mitigation.control;
         let target = controls.iter().find(on).and_then(|declared| declared.target.as_ref());
-        if target.is_some_and(|target| target.place().is_undeclared(step.mitigation.verb)) {
-            let message = "nothing in this Redis is declared to be a cache, so this step is refused";
-            let help = "declare cache_only = true at the control, or flush_pattern = \"cache:*\"";
+        if let Some(target) = target.filter(|target| target.place().is_undeclared(step.mitigation.verb)) {
+            let message = match target.kind() {
+                "redis" => "nothing in this Redis is declared to be a cache, so this step is refused".to_owned(),
+                kind => format!("this {kind} is not declared to be a cache, so this step is refused"),
+            };
+            let help = match target.kind() {
+                "redis" => "declare cache_only = true at the control, or flush_pattern = \"cache:*\"",
+                _ => "declare cache_only = true at the control",
+            };
             findings.warning(place, message, help);
         }
     }

@@ -3,6 +3,7 @@
 //! is here; how to say it to the service is theirs.
 
 mod app;
+mod base;
 pub mod failure;
 mod haproxy;
 mod http;

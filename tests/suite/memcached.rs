@@ -62,6 +62,9 @@ fn a_stronger_shrink_is_of_what_there_was_first() {
     let report = desk.apply(1, "cache", Verb::Shrink, Amount::Keep(75.0));
     assert_eq!((report.outcome, server.limit() > first), (Outcome::Applied, true), "weaker: {}", report.detail);
     assert_eq!((desk.revert(1).outcome, server.limit()), (Outcome::Applied, LIMIT));
+    desk.apply(2, "cache", Verb::Shrink, HALF);
+    assert_eq!(server.limit(), first, "after a relapse, not of what the first time left");
+    assert_eq!((desk.revert(2).outcome, server.limit()), (Outcome::Applied, LIMIT));
 }
 
 #[test]

@@ -62,6 +62,12 @@ fn shrink_evicts_gives_memory_back_and_is_undone_exactly() {
     assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
     assert_eq!((server.setting("maxmemory"), server.setting("maxmemory-policy")), before);
     assert!(desk.journaled().is_empty());
+
+    // A relapse, before the cache has filled again.
+    desk.apply(2, "cache", Verb::Shrink, HALF);
+    let again: u64 = server.setting("maxmemory").parse().unwrap();
+    assert_eq!(again, limit, "half of the first, not of what is left");
+    assert_eq!(desk.revert(2).outcome, Outcome::Applied);
 }
 
 #[test]

@@ -8,6 +8,7 @@ pub mod target;
 
 use async_trait::async_trait;
 
+use super::base::Base;
 use super::failure::Failure;
 use super::resident;
 use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
@@ -22,7 +23,7 @@ pub struct Memcached {
     client: Client,
     cache_only: bool,
     /// Pages in use when the limit was first lowered in this life of the server: its epoch, and bytes.
-    base: Option<(String, u64)>,
+    base: Base,
 }
 
 #[async_trait(?Send)]
@@ -53,7 +54,6 @@ impl Service for Memcached {
         }
         let server = self.client.begin().await?;
         may_shrink(&self.client.stats("stats settings").await?)?;
-        self.base = None;
         let memory = self.memory(&server).await?;
         Ok(Undo { epoch: server.epoch, changes: survey::shrink(memory, mitigation.amount)?, lapses_unix_ms: None })
     }
@@ -125,16 +125,12 @@ impl Service for Memcached {
 impl Memcached {
     #[must_use]
     pub fn new(target: target::Memcached) -> Self {
-        Self { client: Client::new(target.address), cache_only: target.cache_only, base: None }
+        Self { client: Client::new(target.address), cache_only: target.cache_only, base: Base::default() }
     }
 
     async fn memory(&mut self, server: &Server) -> Result<Memory, Failure> {
         let used = self.client.slabs().await?.pages * MIB;
-        let base = match &self.base {
-            Some((life, base)) if *life == server.epoch => *base,
-            Some(_) | None => used.min(server.limit),
-        };
-        self.base = Some((server.epoch.clone(), base));
+        let base = self.base.of(&server.epoch, used.min(server.limit));
         Ok(Memory { limit: server.limit, base })
     }
 }

@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::LEASE;
+use super::base::Base;
 use super::failure::Failure;
 use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
 use super::standing::Live;
@@ -26,7 +27,7 @@ use survey::{Buffers, CLIENTS, MAXMEMORY, Memory, PAUSE, POLICY};
 pub struct Redis {
     client: Client,
     /// Memory in use when the limit was first lowered in this life of the server: `run_id` and bytes.
-    base: Option<(String, u64)>,
+    base: Base,
     /// Redis 7.0 does not tell whether it is paused, so we remember until when. `None` after a restart of ours: then the
     /// undo tells when a pause has lapsed.
     paused_until: Option<Instant>,
@@ -71,7 +72,6 @@ impl Service for Redis {
             Verb::Shrink => {
                 let epoch = self.client.begin().await?;
                 reclaim::refuse_while_saving(&mut self.client).await?;
-                self.base = None;
                 let memory = self.memory(&epoch).await?;
                 Ok(Undo { epoch, changes: survey::shrink(&memory, mitigation.amount)?, lapses_unix_ms: None })
             }
@@ -202,7 +202,7 @@ impl Service for Redis {
 impl Redis {
     #[must_use]
     pub fn new(target: target::Redis) -> Self {
-        Self { client: Client::new(target), base: None, paused_until: None, buffered: None }
+        Self { client: Client::new(target), base: Base::default(), paused_until: None, buffered: None }
     }
 
     async fn pause(&mut self) -> Result<(), Failure> {
@@ -232,11 +232,7 @@ impl Redis {
         let limit = told(&settings, MAXMEMORY)?.parse().map_err(|_| untold(MAXMEMORY))?;
         let used = self.client.info("memory", "used_memory").await?.ok_or_else(|| untold("used_memory"))?;
         let now = if limit == 0 { used } else { used.min(limit) };
-        let base = match &self.base {
-            Some((life, base)) if life == epoch => *base,
-            Some(_) | None => now,
-        };
-        self.base = Some((epoch.to_owned(), base));
+        let base = self.base.of(epoch, now);
         let policy = told(&settings, POLICY)?;
         let buffers = self.buffers(&settings).await?;
         Ok(Memory { limit, base, policy, cache_only: self.client.target().cache_only, buffers })
