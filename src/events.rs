@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use serde::Serialize;
+use tokio::sync::watch;
 
 use crate::clock;
 use crate::policy;
@@ -16,6 +17,8 @@ use crate::policy::mitigation::Outcome;
 
 mod describe;
 mod tally;
+
+pub use describe::NAMES;
 
 /// How many records `/events` can look back on: about 300 kB when full of long sentences, several hours of a bad day.
 pub const KEPT: usize = 1000;
@@ -136,7 +139,11 @@ fn as_map<S: serde::Serializer>(fields: &[(&'static str, String)], serializer: S
 
 /// The last [`KEPT`] records, for whoever asks.
 #[derive(Debug, Default)]
-pub struct Log(Mutex<Ring>);
+pub struct Log {
+    ring: Mutex<Ring>,
+    /// The number of the newest.
+    bell: watch::Sender<u64>,
+}
 
 #[derive(Debug, Default)]
 struct Ring {
@@ -162,6 +169,12 @@ impl Log {
         found
     }
 
+    /// Rings when there is more. Waiting for it holds nothing that the loop could wait for.
+    #[must_use]
+    pub fn bell(&self) -> watch::Receiver<u64> {
+        self.bell.subscribe()
+    }
+
     /// The number of the newest record; 0 where there is none.
     #[must_use]
     pub fn last(&self) -> u64 {
@@ -170,7 +183,7 @@ impl Log {
 
     /// Takes over the records, unless a reader has the ring this very moment.
     fn take(&self, records: &mut Vec<Arc<Record>>) {
-        let mut ring = match self.0.try_lock() {
+        let mut ring = match self.ring.try_lock() {
             Ok(ring) => ring,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return,
@@ -182,10 +195,13 @@ impl Log {
             ring.last = record.seq;
             ring.records.push_back(record);
         }
+        let last = ring.last;
+        drop(ring);
+        self.bell.send_replace(last);
     }
 
     fn ring(&self) -> MutexGuard<'_, Ring> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

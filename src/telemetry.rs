@@ -30,6 +30,10 @@ pub mod name {
     pub const DETECTION_SECONDS: &str = "node_guardian_detection_seconds";
     pub const HTTP_REQUESTS: &str = "node_guardian_http_requests_total";
     pub const HTTP_TURNED_AWAY: &str = "node_guardian_http_turned_away_total";
+    pub const WEBHOOK_DELIVERED: &str = "node_guardian_webhook_delivered_total";
+    pub const WEBHOOK_FAILED: &str = "node_guardian_webhook_failed_total";
+    pub const WEBHOOK_DROPPED: &str = "node_guardian_webhook_dropped_total";
+    pub const WEBHOOK_QUEUED: &str = "node_guardian_webhook_queue_length";
 }
 
 /// From a hot read of five files (20 us) to a sample that a starved kernel delays by a second.
@@ -60,6 +64,10 @@ const KNOWN: &[(&str, &str, Option<&[f64]>)] = &[
     (name::DETECTION_SECONDS, "Time from the crossing of a threshold to the decision.", Some(DETECTION_BUCKETS)),
     (name::HTTP_REQUESTS, "HTTP requests answered, by way in and class of status.", None),
     (name::HTTP_TURNED_AWAY, "Connections closed to make room, or for want of it.", None),
+    (name::WEBHOOK_DELIVERED, "Events that a receiver has taken.", None),
+    (name::WEBHOOK_FAILED, "Events given up, because their receiver refused them.", None),
+    (name::WEBHOOK_DROPPED, "Events dropped before delivery, because newer ones needed their room.", None),
+    (name::WEBHOOK_QUEUED, "Events that a receiver is still to get.", None),
 ];
 
 /// More series than this are a mistake in somebody's labels; further ones are recorded nowhere.

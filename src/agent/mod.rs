@@ -140,6 +140,8 @@ impl Agent {
             }
             if self.is_done(now) {
                 self.tell_owed();
+                self.parts.events.flush();
+                self.parts.workers.say_goodbye();
                 return Ok(());
             }
             due = self.ticked_at + self.until_next(now);

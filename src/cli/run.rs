@@ -118,6 +118,9 @@ fn guard(settings: Settings, warnings: &Complaints, source: Source) -> Result<()
     blind_spots.extend(triggers.blind_spots().iter().cloned());
     let board = Arc::new(Board::new(first_snapshot(started, plan)));
     let log = Arc::clone(events.log());
+    if !workers.tell(Arc::clone(&log)) {
+        return Err("the thread that acts has ended".to_owned());
+    }
     let site = http::serve(&settings.http, Arc::clone(&board), log, telemetry, door)?;
     tell_where(&settings, &site);
 

@@ -32,7 +32,7 @@ pub fn read(node: &Node, controls: &[Declared]) -> Read<Vec<Placed>> {
     };
     let mut faults = unknown_keys(table);
     let verb = verb(table).map_err(|found| faults.extend(found)).ok();
-    let settle = keep(&mut faults, settle(table));
+    let settle = keep(&mut faults, settle(verb, table));
     let strength = verb.and_then(|verb| {
         let read = if is_all_or_nothing(verb, table, controls) {
             strength::whole(verb, table)
@@ -83,8 +83,10 @@ fn verb(table: &Table) -> Read<Verb> {
     }
 }
 
-fn settle(table: &Table) -> Read<Duration> {
-    let Some(entry) = table.get("settle") else { return Ok(SETTLE) };
+/// Nothing waits for what somebody is told, unless it is to be waited for.
+fn settle(verb: Option<Verb>, table: &Table) -> Read<Duration> {
+    let usual = if verb == Some(Verb::Notify) { Duration::ZERO } else { SETTLE };
+    let Some(entry) = table.get("settle") else { return Ok(usual) };
     value::duration("settle", &entry.node, SHORTEST_SETTLE..=LONGEST_SETTLE).map_err(|found| at(found, &entry.node))
 }
 

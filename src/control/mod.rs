@@ -16,6 +16,7 @@ mod socket;
 pub mod standing;
 pub mod target;
 pub mod undo;
+mod webhook;
 mod wire;
 pub mod worker;
 

@@ -13,6 +13,7 @@ pub use super::redis::target::Redis;
 use super::service::Service;
 pub use super::socket::target::{Protocol, Socket};
 use super::undo::Change;
+pub use super::webhook::target::{USUAL as USUAL_EVENTS, Webhook};
 use crate::policy::mitigation::{Amount, Verb};
 
 /// Of each kind, `[control.KIND.NAME]`. A new kind is one folder beside `haproxy/`, one reader in `config/controls/`, and
@@ -26,6 +27,7 @@ pub enum Target {
     Http(Http),
     Redis(Redis),
     Socket(Socket),
+    Webhook(Webhook),
 }
 
 /// What must be known of a target without speaking to it.
@@ -99,6 +101,7 @@ impl Target {
             Target::Http(target) => target,
             Target::Redis(target) => target,
             Target::Socket(target) => target,
+            Target::Webhook(target) => target,
         }
     }
 

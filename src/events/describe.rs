@@ -6,6 +6,42 @@ use crate::policy::event::Mode;
 use crate::policy::mitigation::{ActionId, Mitigation, Outcome};
 use crate::policy::rule::Severity;
 
+/// All of them, for whoever picks.
+pub const NAMES: [&str; 32] = [
+    "started",
+    "stopping",
+    "reloaded",
+    "reload_refused",
+    "source_lost",
+    "source_found",
+    "journal_damage",
+    "journal_failed",
+    "control",
+    "degraded",
+    "rule_pending",
+    "rule_relented",
+    "rule_fired",
+    "rule_relapsed",
+    "rule_cleared",
+    "rule_cooling",
+    "rule_quiet",
+    "rule_blind",
+    "rule_sees",
+    "step",
+    "step_skipped",
+    "acted",
+    "step_judged",
+    "breaker_open",
+    "ladder_exhausted",
+    "releasing",
+    "released",
+    "owed",
+    "lost",
+    "interfered",
+    "inherited",
+    "mode",
+];
+
 type Fields = Vec<(&'static str, String)>;
 
 impl Event {
@@ -188,4 +224,16 @@ fn action(id: ActionId, mitigation: &Mitigation, outcome: Option<Outcome>) -> Fi
 
 fn knob(mitigation: &Mitigation) -> [(&'static str, String); 2] {
     [("control", mitigation.control.to_string()), ("verb", mitigation.verb.to_string())]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::NAMES;
+
+    #[test]
+    fn every_name_can_be_picked() {
+        let source = include_str!("describe.rs").split("\n#[cfg(test)]").next().unwrap();
+        let given: Vec<&str> = source.split("=> \"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+        assert_eq!(given, NAMES);
+    }
 }

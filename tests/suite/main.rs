@@ -23,3 +23,4 @@ mod redis_relief;
 mod scenarios;
 mod support;
 mod tidy;
+mod webhook;

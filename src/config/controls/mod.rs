@@ -7,6 +7,7 @@ mod memcached;
 mod recipe;
 mod redis;
 mod socket;
+mod webhook;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,7 +19,7 @@ use super::section::{Findings, Read, Section, proposal, refuse};
 use super::value;
 use crate::control::target::{Address, Overlap, Target};
 
-pub const KINDS: &[&str] = &["app", "haproxy", "http", "memcached", "redis", "socket"];
+pub const KINDS: &[&str] = &["app", "haproxy", "http", "memcached", "redis", "socket", "webhook"];
 /// Of each kind, the keys that its controls take.
 pub const KEYS: &[(&str, &[&str])] = &[
     ("control.app", app::KEYS),
@@ -27,10 +28,11 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ("control.memcached", memcached::KEYS),
     ("control.redis", redis::KEYS),
     ("control.socket", socket::KEYS),
+    ("control.webhook", webhook::KEYS),
 ];
 
-const LATER: [&str; 11] =
-    ["systemd", "cgroup", "nftables", "disk", "unit", "nginx", "varnish", "pressure", "process", "jvm", "webhook"];
+const LATER: [&str; 10] =
+    ["systemd", "cgroup", "nftables", "disk", "unit", "nginx", "varnish", "pressure", "process", "jvm"];
 
 /// A control that the configuration names. Its target is unknown where its kind is; such a name is still a name, so that
 /// one mistake does not become one more in each step.
@@ -93,6 +95,7 @@ fn read_one(kind: &str, name: &str, entry: &Entry, declared: &mut Found, finding
         "http" => http::read(&title, entry, findings).map(Target::Http),
         "redis" => redis::read(&title, entry, findings).map(Target::Redis),
         "socket" => socket::read(&title, entry, findings).map(Target::Socket),
+        "webhook" => webhook::read(&title, entry, findings).map(Target::Webhook),
         _ => None,
     };
     declared.insert(name.to_owned(), (entry.key.clone(), target));

@@ -15,15 +15,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::error::SendError;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{JoinError, JoinSet, LocalSet};
 
 use super::target::Target;
+use super::webhook::post;
 use super::{Control, Probe};
 use crate::config::settings;
+use crate::events::Log;
 use crate::inbox::{Door, Message};
 use crate::journal::{Entry, Journal, JournalError};
 use crate::policy::mitigation::{ActionId, Answered, Command, Outcome, Report};
@@ -33,6 +35,9 @@ use task::Task;
 
 /// Deep enough for a debug build; only touched pages count.
 const STACK_BYTES: usize = 512 << 10;
+
+/// A little longer than the last try of the webhooks.
+const FAREWELL: Duration = Duration::from_millis(1500);
 
 /// What there is to say about an action that the journal does not know (any more).
 const NOTHING: &str = "nothing of it is in force";
@@ -73,6 +78,7 @@ pub struct Workers {
 
 enum Order {
     Run(Command),
+    Tell(Arc<Log>),
     Reconfigure(Vec<settings::Control>),
     ProbeAll,
     Stop,
@@ -113,6 +119,8 @@ impl Workers {
                     running: JoinSet::new(),
                 };
                 LocalSet::new().block_on(&runtime, crew.lead(controls, queue));
+                // A name that is being looked up would be waited for.
+                runtime.shutdown_background();
             })?;
         Ok(Self { orders, thread })
     }
@@ -128,17 +136,34 @@ impl Workers {
         self.orders.send(Order::Reconfigure(controls)).is_ok()
     }
 
+    /// What webhooks tell: everything in this log, and what comes to it.
+    #[must_use]
+    pub fn tell(&self, log: Arc<Log>) -> bool {
+        self.orders.send(Order::Tell(log)).is_ok()
+    }
+
     #[must_use]
     pub fn probe_all(&self) -> bool {
         self.orders.send(Order::ProbeAll).is_ok()
     }
 
-    /// Ends at once what is under way, which stays in the journal, and waits for the thread. False when it panicked.
+    /// Ends at once what is under way, which stays in the journal, and waits for the thread. Webhooks get a second for
+    /// what they have not told. False when it panicked.
     #[must_use]
     pub fn stop(self) -> bool {
         // A thread that has ended needs no order to end.
         self.orders.send(Order::Stop).ok();
         self.thread.join().is_ok()
+    }
+
+    /// The same without waiting for a thread that is stuck: it ends with the process.
+    pub fn say_goodbye(self) {
+        // A thread that has ended needs no order to end.
+        self.orders.send(Order::Stop).ok();
+        let until = Instant::now() + FAREWELL;
+        while !self.thread.is_finished() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
@@ -172,7 +197,8 @@ enum Job {
 
 impl Crew {
     async fn lead(mut self, controls: Vec<settings::Control>, mut orders: UnboundedReceiver<Order>) {
-        self.configure(controls);
+        self.configure(&controls);
+        let mut configured = controls;
         while let Some(order) = self.next(&mut orders).await {
             match order {
                 Order::Run(command) => {
@@ -180,14 +206,22 @@ impl Crew {
                         return;
                     }
                 }
-                Order::Reconfigure(controls) => self.configure(controls),
+                Order::Tell(log) => self.shared.post.borrow_mut().read(log, &configured, &mut self.running),
+                Order::Reconfigure(controls) => {
+                    self.configure(&controls);
+                    configured = controls;
+                }
                 Order::ProbeAll => {
                     let names: Vec<_> = self.tasks.keys().cloned().collect();
                     for name in &names {
                         self.give(name, Job::Probe);
                     }
                 }
-                Order::Stop => return self.shared.close_again(),
+                Order::Stop => {
+                    self.shared.close_again();
+                    let couriers = self.shared.post.borrow().couriers();
+                    return post::last_try(couriers).await;
+                }
             }
         }
     }
@@ -225,14 +259,15 @@ impl Crew {
         self.shared.door.tell(Message::Report(report))
     }
 
-    fn configure(&mut self, controls: Vec<settings::Control>) {
+    fn configure(&mut self, controls: &[settings::Control]) {
+        self.shared.post.borrow_mut().configure(controls, &mut self.running);
         let gone: Vec<_> =
             self.tasks.keys().filter(|name| controls.iter().all(|control| control.name != **name)).cloned().collect();
         for name in &gone {
             self.give(name, Job::Configure(None));
         }
         for control in controls {
-            self.give(&control.name, Job::Configure(Some(control.target)));
+            self.give(&control.name, Job::Configure(Some(control.target.clone())));
         }
     }
 

@@ -9,9 +9,10 @@ use super::{Opener, Record};
 use crate::control::Control;
 use crate::control::failure::Failure;
 use crate::control::target::Target;
+use crate::control::webhook::post::Post;
 use crate::inbox::{Door, Message};
 use crate::journal::Entry;
-use crate::policy::mitigation::{ActionId, Command};
+use crate::policy::mitigation::{ActionId, Command, Outcome};
 
 pub struct Shared {
     record: RefCell<Box<dyn Record>>,
@@ -21,16 +22,24 @@ pub struct Shared {
     routes: RefCell<HashMap<ActionId, Arc<str>>>,
     pub door: Door,
     open: Opener,
+    pub post: RefCell<Post>,
 }
 
 impl Shared {
     pub fn new(record: impl Record + 'static, door: Door, open: Opener) -> Self {
         let record: RefCell<Box<dyn Record>> = RefCell::new(Box::new(record));
-        Self { record, unclosed: RefCell::default(), routes: RefCell::default(), door, open }
+        let post = RefCell::new(Post::new(door.clone()));
+        Self { record, unclosed: RefCell::default(), routes: RefCell::default(), door, open, post }
     }
 
     pub fn open(&self, target: &Target) -> Control {
         (self.open)(target)
+    }
+
+    /// What a look at a control found, with what else is known of it.
+    pub fn judged(&self, name: &str, outcome: Outcome, detail: &str) -> (Outcome, String) {
+        let delivery = self.post.borrow().delivery(name);
+        delivery.map_or_else(|| (outcome, detail.to_owned()), |delivery| delivery.judged(outcome, detail))
     }
 
     /// Everything that is, or may be.

@@ -17,7 +17,7 @@ use crate::control::target::Target;
 use crate::control::{Checked, Control};
 use crate::inbox::Message;
 use crate::journal::Entry;
-use crate::policy::mitigation::{ActionId, Answered, Command, Lasting, Lease, Mitigation, Outcome, Report};
+use crate::policy::mitigation::{ActionId, Answered, Command, Lasting, Lease, Mitigation, Outcome, Report, Verb};
 use crate::status::ControlView;
 
 /// A control that nobody uses is looked at this often, so that `status` knows before the emergency does.
@@ -105,11 +105,12 @@ impl Task {
 
     fn tell_state(&mut self, outcome: Outcome, detail: String) -> bool {
         let Some((target, _)) = &self.configured else { return true };
+        let (judged, told) = self.shared.judged(&self.name, outcome, &detail);
         let view = ControlView {
             name: Arc::clone(&self.name),
             kind: target.kind(),
-            state: outcome.name(),
-            detail: detail.as_str().into(),
+            state: judged.name(),
+            detail: told.into(),
             checked_unix_ms: clock::unix_ms(),
         };
         self.told = Some((outcome, detail));
@@ -119,6 +120,8 @@ impl Task {
     async fn run(&mut self, command: Command) -> bool {
         let began = Instant::now();
         let id = command.id();
+        // What is queued to be told says nothing about who is to hear it.
+        let is_letter = matches!(&command, Command::Apply { mitigation, .. } if mitigation.verb == Verb::Notify);
         let (answered, answer) = match command {
             Command::Apply { id, mitigation, rule } => {
                 (Answered::Apply, self.apply(Wish { id, mitigation, rule }).await)
@@ -127,7 +130,7 @@ impl Task {
             Command::Revert { id } => (Answered::Revert, self.revert(id).await),
         };
         self.shared.forget_route(id);
-        let reached = self.note_reach(&answer);
+        let reached = is_letter || self.note_reach(&answer);
         let report = Report {
             id,
             answered,

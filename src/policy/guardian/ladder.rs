@@ -107,10 +107,12 @@ impl Guardian {
             self.lives[index].settles = self.lives[index].settles.max(until);
             return;
         }
-        let settles = &mut self.lives[index].settles;
-        *settles = (*settles).max(Some(now + rule.steps[step].settle));
+        let until = Some(now + rule.steps[step].settle).filter(|until| now < *until);
+        self.lives[index].settles = self.lives[index].settles.max(until);
         if kind == StepKind::Act {
-            let baseline = self.baseline(now, index, step);
+            // What somebody is told moves no metric.
+            let is_judged = rule.steps[step].class > Class::Notify;
+            let baseline = if is_judged { self.baseline(now, index, step) } else { None };
             self.lives[index].judged = baseline.or(self.lives[index].judged);
             if mitigation.verb.lasting() == Lasting::Once {
                 self.pulse(now, Arc::clone(&rule.name), flat, mitigation.clone(), out);

@@ -13,3 +13,4 @@ mod servers;
 mod sidecar;
 mod stop;
 mod unprivileged;
+mod webhook;

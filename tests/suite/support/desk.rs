@@ -10,6 +10,7 @@ use node_guardian::config::settings::Control;
 use node_guardian::control::Control as Opened;
 use node_guardian::control::target::Target;
 use node_guardian::control::worker::{Opener, Record, Workers};
+use node_guardian::events::Log;
 use node_guardian::inbox::{self, Inbox, Message};
 use node_guardian::journal::{Entry, Journal, JournalError};
 use node_guardian::policy::mitigation::{ActionId, Amount, Answered, Command, Lease, Mitigation, Report, Verb};
@@ -85,6 +86,11 @@ impl Desk {
         assert!(self.workers.as_ref().unwrap().reconfigure(settings(controls)));
     }
 
+    /// What webhooks are to tell.
+    pub fn tell(&self, log: &Arc<Log>) {
+        assert!(self.workers.as_ref().unwrap().tell(Arc::clone(log)));
+    }
+
     pub fn apply(&mut self, id: u64, control: &str, verb: Verb, amount: Amount) -> Report {
         self.order(id, control, verb, amount);
         self.report(id, Answered::Apply)
@@ -155,6 +161,18 @@ impl Desk {
         loop {
             let view = self.views.iter().rev().find(|view| &*view.name == control);
             if let Some(view) = view.filter(|view| view.state == state) {
+                return view.clone();
+            }
+            self.listen();
+        }
+    }
+
+    /// What they think of it from now on.
+    pub fn next_view(&mut self, control: &str) -> ControlView {
+        self.views.clear();
+        assert!(self.workers.as_ref().unwrap().probe_all());
+        loop {
+            if let Some(view) = self.views.iter().find(|view| &*view.name == control) {
                 return view.clone();
             }
             self.listen();

@@ -8,6 +8,7 @@ pub mod haproxy;
 pub mod memcached;
 pub mod node;
 pub mod proxy;
+pub mod receiver;
 pub mod redis;
 pub mod trap;
 pub mod web;

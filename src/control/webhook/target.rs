@@ -1,0 +1,80 @@
+//! Where events are posted to, and which.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::control::service::Service;
+use crate::control::target::{Address, Overlap, Place, Target};
+use crate::policy::mitigation::Verb;
+
+/// What somebody who is not looking should hear of, unless `events` says otherwise.
+pub const USUAL: [&str; 16] = [
+    "started",
+    "stopping",
+    "reload_refused",
+    "journal_damage",
+    "journal_failed",
+    "mode",
+    "rule_fired",
+    "rule_relapsed",
+    "rule_cleared",
+    "rule_blind",
+    "ladder_exhausted",
+    "acted",
+    "released",
+    "owed",
+    "lost",
+    "interfered",
+];
+
+/// A receiver of events over plain HTTP.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Webhook {
+    pub address: Address,
+    /// As the request names it: `relay.internal:8080`.
+    pub host: String,
+    /// With its query.
+    pub path: String,
+    /// Names of events, as `/events` has them.
+    pub events: Vec<String>,
+    /// Goes along as a bearer.
+    pub token_file: Option<PathBuf>,
+    /// For one request, connecting included.
+    pub timeout: Duration,
+}
+
+impl Webhook {
+    /// As sentences name it.
+    pub fn place(&self) -> String {
+        match &self.address {
+            Address::Unix(socket) => format!("{}{}", socket.display(), self.path),
+            Address::Tcp(_) => format!("http://{}{}", self.host, self.path),
+        }
+    }
+}
+
+impl Place for Webhook {
+    fn kind(&self) -> &'static str {
+        "webhook"
+    }
+
+    fn verbs(&self) -> &'static [Verb] {
+        &[Verb::Notify]
+    }
+
+    fn open(&self) -> Box<dyn Service> {
+        Box::new(super::Doorbell::new(self.clone()))
+    }
+
+    fn is_same(&self, other: &Target) -> bool {
+        let same = |theirs: &Webhook| self.address.is_same(&theirs.address) && self.path == theirs.path;
+        matches!(other, Target::Webhook(theirs) if same(theirs))
+    }
+
+    /// Whoever wants to hear everything twice may.
+    fn overlap(&self, _other: &Target) -> Option<Overlap> {
+        None
+    }
+}

@@ -1,0 +1,209 @@
+//! One event, one request, one connection: what came of it, and whether it is worth another try. Everything is bounded by
+//! the receiver's timeout; of an answer only the status counts, and no redirect is followed.
+
+use std::future::Future;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, USER_AGENT};
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::target::Webhook;
+use crate::control::failure::{Failure, connecting};
+use crate::control::target::Address;
+
+/// Of a receiver's words nothing is used; reading a little lets it end in peace.
+const ANSWER_BYTES: usize = 64 << 10;
+const ANSWER_PATIENCE: Duration = Duration::from_millis(200);
+/// A bearer token is a line.
+const TOKEN_BYTES: usize = 4096;
+
+/// What is posted.
+pub struct Letter {
+    /// The same each time that it is tried, so that a receiver can tell it has it already.
+    pub id: String,
+    pub body: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Undelivered {
+    pub failure: Failure,
+    pub again: Again,
+}
+
+/// Whether the same may come through later.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Again {
+    /// Nobody was reached: as long as it takes.
+    Always,
+    /// The receiver has had it, or a part of it: a few times, for it may be this event that it cannot take.
+    Sometimes,
+    /// It said no.
+    Never,
+}
+
+enum Stream {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+/// Connects and sends nothing.
+pub async fn reach(target: &Webhook) -> Result<(), Failure> {
+    token(target)?;
+    dial(target, Instant::now() + target.timeout.min(crate::control::DEADLINE)).await.map(drop)
+}
+
+pub async fn post(target: &Webhook, letter: Letter) -> Result<(), Undelivered> {
+    let until = Instant::now() + target.timeout;
+    let unsent = |failure| Undelivered { failure, again: Again::Always };
+    let request = request(target, letter).map_err(unsent)?;
+    let stream = dial(target, until).await.map_err(unsent)?;
+    let answered = match stream {
+        Stream::Unix(stream) => timeout_at(until, exchange(stream, request)).await,
+        Stream::Tcp(stream) => timeout_at(until, exchange(stream, request)).await,
+    };
+    let place = target.place();
+    let sometimes = |failure| Err(Undelivered { failure, again: Again::Sometimes });
+    match answered {
+        Ok(Ok(status)) => judge(&place, status),
+        Ok(Err(error)) if error.is_parse() || error.is_parse_too_large() => {
+            sometimes(Failure::unsupported(format!("what answers at {place} does not speak HTTP")))
+        }
+        Ok(Err(_)) => sometimes(Failure::timed_out(format!("{place} hung up without an answer"))),
+        Err(_) => sometimes(silent(target)),
+    }
+}
+
+fn judge(place: &str, status: u16) -> Result<(), Undelivered> {
+    let (again, advice) = match status {
+        200..=299 => return Ok(()),
+        300..=399 => (Again::Never, "redirects are not followed: give `url` the address that it leads to"),
+        401 | 403 => (Again::Never, "check `token_file`"),
+        408 | 425 | 429 | 500.. => (Again::Sometimes, "look into the receiver's log"),
+        _ => (Again::Never, "is that the right path, and does it take this JSON?"),
+    };
+    Err(Undelivered { failure: Failure::refused(format!("{place} answers {status}: {advice}")), again })
+}
+
+fn request(target: &Webhook, letter: Letter) -> Result<Request<Full<Bytes>>, Failure> {
+    let mut request = Request::builder()
+        .method(Method::POST)
+        .uri(&target.path)
+        .header(HOST, &target.host)
+        .header(USER_AGENT, concat!("node-guardian/", env!("CARGO_PKG_VERSION")))
+        .header(CONTENT_TYPE, "application/json")
+        .header(CONNECTION, "close")
+        .header("idempotency-key", letter.id);
+    if let Some(token) = token(target)? {
+        request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+    }
+    let request = request.body(Full::new(Bytes::from(letter.body)));
+    request.map_err(|_| Failure::unsupported(format!("{} cannot be asked for: check `url`", target.place())))
+}
+
+fn token(target: &Webhook) -> Result<Option<String>, Failure> {
+    target.token_file.as_deref().map(read_token).transpose()
+}
+
+/// At each request, so that a new one is taken without a reload.
+fn read_token(file: &Path) -> Result<String, Failure> {
+    let shown = file.display();
+    let read = std::fs::read_to_string(file)
+        .map_err(|error| Failure::refused(format!("cannot read the token file {shown}: {error}")))?;
+    let token = read.trim();
+    let fits = !token.is_empty() && token.len() <= TOKEN_BYTES && token.bytes().all(|byte| byte.is_ascii_graphic());
+    if fits { Ok(token.to_owned()) } else { Err(Failure::refused(format!("{shown} holds no token: write one line"))) }
+}
+
+async fn dial(target: &Webhook, until: Instant) -> Result<Stream, Failure> {
+    let connected = async {
+        match &target.address {
+            Address::Unix(socket) => {
+                let stream = UnixStream::connect(socket).await;
+                stream.map(Stream::Unix).map_err(|error| connecting("the receiver", socket, &error))
+            }
+            Address::Tcp(host) => {
+                let stream = TcpStream::connect(host).await;
+                stream.map(Stream::Tcp).map_err(|error| unreachable(target, &error))
+            }
+        }
+    };
+    timeout_at(until, connected).await.unwrap_or_else(|_| Err(silent(target)))
+}
+
+fn unreachable(target: &Webhook, error: &io::Error) -> Failure {
+    let place = target.place();
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => {
+            Failure::unreachable(format!("nobody listens at {place}: is the receiver running?"))
+        }
+        _ => Failure::unreachable(format!("cannot connect to {place}: {error}")),
+    }
+}
+
+fn silent(target: &Webhook) -> Failure {
+    let (place, milliseconds) = (target.place(), target.timeout.as_millis());
+    Failure::timed_out(format!("no answer from {place} within {milliseconds} ms: is the receiver stuck?"))
+}
+
+/// The status.
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> hyper::Result<u16>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let exchange = async {
+        let response = sender.send_request(request).await?;
+        let status = response.status().as_u16();
+        let rest = Limited::new(response.into_body(), ANSWER_BYTES).collect();
+        // Whatever it goes on to say, or not, it has answered.
+        timeout(ANSWER_PATIENCE, rest).await.ok();
+        Ok(status)
+    };
+    drive(exchange, connection).await
+}
+
+/// The connection may be over before the answer is taken out of it.
+async fn drive<T>(exchange: impl Future<Output = T>, connection: impl Future) -> T {
+    let mut exchange = std::pin::pin!(exchange);
+    tokio::select! {
+        answer = &mut exchange => answer,
+        _ = connection => exchange.await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receiver_that_says_no_is_not_asked_again() {
+        let again = |status| judge("http://r/", status).map_err(|undelivered| undelivered.again);
+        assert_eq!((again(200), again(204)), (Ok(()), Ok(())));
+        for status in [301, 308, 400, 401, 404, 413] {
+            assert_eq!(again(status), Err(Again::Never), "{status}");
+        }
+        for status in [408, 429, 500, 503, 599] {
+            assert_eq!(again(status), Err(Again::Sometimes), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_one_line_of_plain_letters() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        assert!(read_token(&file).unwrap_err().detail.contains("cannot read the token file"));
+        for (written, read) in [("abc\n", Some("abc")), ("", None), ("a\r\nX-Evil: 1", None)] {
+            std::fs::write(&file, written).unwrap();
+            assert_eq!(read_token(&file).ok().as_deref(), read);
+        }
+    }
+}
