@@ -4,6 +4,7 @@ mod app;
 mod haproxy;
 mod http;
 mod memcached;
+mod process;
 mod recipe;
 mod redis;
 mod socket;
@@ -18,19 +19,21 @@ use super::section::{Findings, Read, Section, proposal, refuse};
 use super::value;
 use crate::control::target::{Address, Overlap, Target};
 
-pub const KINDS: &[&str] = &["app", "haproxy", "http", "memcached", "redis", "socket"];
+pub const KINDS: &[&str] = &["app", "haproxy", "http", "jvm", "memcached", "pressure", "process", "redis", "socket"];
 /// Of each kind, the keys that its controls take.
 pub const KEYS: &[(&str, &[&str])] = &[
     ("control.app", app::KEYS),
     ("control.haproxy", haproxy::KEYS),
     ("control.http", http::KEYS),
+    ("control.jvm", process::JVM_KEYS),
     ("control.memcached", memcached::KEYS),
+    ("control.pressure", process::PRESSURE_KEYS),
+    ("control.process", process::KEYS),
     ("control.redis", redis::KEYS),
     ("control.socket", socket::KEYS),
 ];
 
-const LATER: [&str; 11] =
-    ["systemd", "cgroup", "nftables", "disk", "unit", "nginx", "varnish", "pressure", "process", "jvm", "webhook"];
+const LATER: [&str; 8] = ["systemd", "cgroup", "nftables", "disk", "unit", "nginx", "varnish", "webhook"];
 
 /// A control that the configuration names. Its target is unknown where its kind is; such a name is still a name, so that
 /// one mistake does not become one more in each step.
@@ -91,6 +94,9 @@ fn read_one(kind: &str, name: &str, entry: &Entry, declared: &mut Found, finding
         "haproxy" => haproxy::read(&title, entry, findings).map(Target::Haproxy),
         "memcached" => memcached::read(&title, entry, findings).map(Target::Memcached),
         "http" => http::read(&title, entry, findings).map(Target::Http),
+        "jvm" => process::read_jvm(&title, entry, findings).map(Target::Jvm),
+        "pressure" => process::read_pressure(&title, entry, findings).map(Target::Pressure),
+        "process" => process::read(&title, entry, findings).map(Target::Process),
         "redis" => redis::read(&title, entry, findings).map(Target::Redis),
         "socket" => socket::read(&title, entry, findings).map(Target::Socket),
         _ => None,
