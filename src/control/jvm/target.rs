@@ -18,7 +18,7 @@ impl Place for Jvm {
         "jvm"
     }
 
-    fn verbs(&self) -> &'static [Verb] {
+    fn verbs(&self) -> &[Verb] {
         &[Verb::Release]
     }
 

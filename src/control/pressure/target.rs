@@ -25,7 +25,7 @@ impl Place for Pressure {
         "pressure"
     }
 
-    fn verbs(&self) -> &'static [Verb] {
+    fn verbs(&self) -> &[Verb] {
         &[Verb::Release]
     }
 

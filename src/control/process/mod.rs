@@ -35,8 +35,9 @@ const POLL: Duration = Duration::from_millis(10);
 
 pub struct Process {
     target: target::Process,
-    /// The changes that were last surveyed or read: an order for the rest says nothing about who is not meant.
-    changes: Vec<Change>,
+    /// What was last surveyed or read whole: an order for the rest, or a part of an undo, says nothing about who is not
+    /// meant.
+    whole: Undo,
     /// What was last written where the thread may be gone by now.
     written: HashMap<String, String>,
 }
@@ -63,13 +64,14 @@ impl Service for Process {
     async fn survey(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
         let process = self.target.locator.find()?;
         self.written.clear();
-        self.changes = match (mitigation.verb, self.target.workers) {
+        let changes = match (mitigation.verb, self.target.workers) {
             (Verb::Throttle, Some(_)) => workers::survey(&process, mitigation.amount).await?,
             (Verb::Throttle, None) => self.slower(&process, mitigation.amount)?,
             (Verb::Freeze, _) => self.frozen(&process)?,
             (verb, _) => return Err(self.cannot(verb)),
         };
-        Ok(Undo { epoch: process.epoch(), changes: self.changes.clone(), lapses_unix_ms: None })
+        self.whole = Undo { epoch: process.epoch(), changes, lapses_unix_ms: None };
+        Ok(self.whole.clone())
     }
 
     async fn aim(&mut self, mitigation: &Mitigation, undo: &Undo) -> Result<Vec<Aim>, Failure> {
@@ -89,7 +91,7 @@ impl Service for Process {
             let values = undo.changes.iter().map(|change| change.prior.clone()).collect();
             return Ok(Live { epoch: String::new(), values });
         };
-        self.changes.clone_from(&undo.changes);
+        self.remember(undo);
         let mut lists: HashMap<Knob, Vec<Member>> = HashMap::new();
         let mut values = Vec::with_capacity(undo.changes.len());
         for change in &undo.changes {
@@ -147,7 +149,19 @@ impl Service for Process {
 impl Process {
     #[must_use]
     pub fn new(target: target::Process) -> Self {
-        Self { target, changes: Vec::new(), written: HashMap::new() }
+        let whole = Undo { epoch: String::new(), changes: Vec::new(), lapses_unix_ms: None };
+        Self { target, whole, written: HashMap::new() }
+    }
+
+    /// What is put back is read back alone.
+    fn remember(&mut self, undo: &Undo) {
+        let known = &mut self.whole.changes;
+        if undo.epoch != self.whole.epoch || !undo.changes.iter().all(|it| known.iter().any(|own| own.key == it.key)) {
+            return self.whole.clone_from(undo);
+        }
+        for change in &undo.changes {
+            known.iter_mut().filter(|own| own.key == change.key).for_each(|own| own.clone_from(change));
+        }
     }
 
     fn declared(&self, verb: Verb) -> Result<(), Failure> {
@@ -180,7 +194,7 @@ impl Process {
 
     fn value(&self, change: &Change, knob: Knob, who: Who, members: &[Member]) -> String {
         let found = match who {
-            Who::Rest => group::value_of_rest(change, members, &group::named(knob, &self.changes)),
+            Who::Rest => group::value_of_rest(change, members, &group::named(knob, &self.whole.changes)),
             Who::One((id, start)) => members
                 .iter()
                 .find(|member| (member.id, member.start) == (id, start))
@@ -192,8 +206,9 @@ impl Process {
 
     async fn set(&mut self, process: &Pinned, knob: Knob, who: Who, order: &Order<'_>) -> Result<(), Failure> {
         self.written.insert(order.key.to_owned(), order.value.to_owned());
-        let change = self.changes.iter().find(|change| change.key == order.key).ok_or_else(|| unknown(order.key))?;
-        let named = group::named(knob, &self.changes);
+        let change =
+            self.whole.changes.iter().find(|change| change.key == order.key).ok_or_else(|| unknown(order.key))?;
+        let named = group::named(knob, &self.whole.changes);
         for _ in 0..PASSES {
             let mut members = knob.list(process)?;
             if knob == Knob::State && order.value == RUNNING {

@@ -44,7 +44,7 @@ impl Place for Process {
         "process"
     }
 
-    fn verbs(&self) -> &'static [Verb] {
+    fn verbs(&self) -> &[Verb] {
         &[Verb::Throttle, Verb::Freeze, Verb::Terminate]
     }
 
@@ -64,6 +64,10 @@ impl Place for Process {
     /// The epoch names the process, however it was found.
     fn shares(&self, other: &Target, _theirs: &Change, _mine: &Change) -> bool {
         matches!(other, Target::Process(_))
+    }
+
+    fn is_sacrificial(&self) -> bool {
+        self.sacrificial
     }
 
     fn is_undeclared(&self, verb: Verb) -> bool {

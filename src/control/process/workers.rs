@@ -114,10 +114,16 @@ pub async fn steer(master: &Pinned, target: usize) -> Result<(), Failure> {
     };
     while now != target {
         let (signal, next) = if now > target { (libc::SIGTTOU, now - 1) } else { (libc::SIGTTIN, now + 1) };
+        let before = told(&epoch);
         // Before it is sent: nobody may take the number of workers for the truth from here on.
         tell(&epoch, next);
         master.signal(signal).map_err(|errno| master.unsent(errno))?;
-        now = arrived(master, next).await?;
+        let answer = arrived(master, next).await;
+        if answer.is_err() && is_pending(master) && goes_on(master).is_err() {
+            // Stopped before it took the signal: what lets it go on discards these two (signal(7)).
+            recall(&epoch, before);
+        }
+        now = answer?;
     }
     Ok(())
 }
@@ -131,6 +137,7 @@ async fn arrived(master: &Pinned, told: usize) -> Result<usize, Failure> {
             settle(&master.epoch());
             return Ok(now);
         }
+        goes_on(master)?;
         if Instant::now() > until {
             return Err(Failure::timed_out(format!(
                 "{now} workers after {} s and not yet {}: is one of them at a long request?",
@@ -161,10 +168,7 @@ async fn steady(master: &Pinned) -> Result<usize, Failure> {
 /// Whoever does not catch them would be stopped by them.
 pub fn takes_signals(master: &Pinned) -> Result<(), Failure> {
     let status = status(master)?;
-    if master.stat().ok_or_else(|| Failure::epoch_changed("gunicorn"))?.is_stopped() {
-        let pid = master.pid;
-        return Err(Failure::timed_out(format!("gunicorn is stopped: `kill -CONT {pid}` lets it go on")));
-    }
+    goes_on(master)?;
     if has(status.caught, libc::SIGTTOU) && has(status.caught, libc::SIGTTIN) {
         return master.may_signal();
     }
@@ -172,6 +176,13 @@ pub fn takes_signals(master: &Pinned) -> Result<(), Failure> {
         "process {} does not take SIGTTOU and SIGTTIN, so it is no gunicorn master: name its pid file (`--pid`)",
         master.pid
     )))
+}
+
+fn goes_on(master: &Pinned) -> Result<(), Failure> {
+    if !master.stat().ok_or_else(|| Failure::epoch_changed("gunicorn"))?.is_stopped() {
+        return Ok(());
+    }
+    Err(Failure::timed_out(format!("gunicorn is stopped: `kill -CONT {}` lets it go on", master.pid)))
 }
 
 /// Children with a name of their own are helpers.
@@ -213,6 +224,13 @@ fn tell(epoch: &str, count: usize) {
             memory.masters.retain(|_, told| told.holds() && !told.settled);
         }
         memory.masters.insert(epoch.to_owned(), Told { count, at: Instant::now(), settled: false });
+    });
+}
+
+fn recall(epoch: &str, before: Option<Told>) {
+    MEMORY.with_borrow_mut(|memory| match before {
+        Some(told) => memory.masters.insert(epoch.to_owned(), told),
+        None => memory.masters.remove(epoch),
     });
 }
 
