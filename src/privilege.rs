@@ -27,6 +27,8 @@ pub enum Urgency {
 const OOM_SCORE: i32 = -900;
 /// Bit of `CAP_IPC_LOCK` in `CapEff`.
 const IPC_LOCK: u32 = 14;
+/// Bit of `CAP_SYS_NICE`.
+const SYS_NICE: u32 = 23;
 
 /// For the calling thread alone: what it spawns later is scheduled as usual.
 #[must_use]
@@ -74,6 +76,14 @@ fn lock_later_on_touch() -> nix::Result<()> {
 fn may_lock_everything(proc_root: &Path) -> bool {
     let unlimited = getrlimit(Resource::RLIMIT_MEMLOCK).is_ok_and(|(soft, _)| soft == RLIM_INFINITY);
     unlimited || fs::read_to_string(proc_root.join("self/status")).is_ok_and(|status| has_capability(&status, IPC_LOCK))
+}
+
+/// Whether the niceness of other processes can be lowered again. Within a namespace of users, a capability is not enough.
+#[must_use]
+pub fn may_schedule_others() -> bool {
+    let is_first = fs::read_to_string("/proc/self/uid_map")
+        .is_ok_and(|map| map.split_ascii_whitespace().eq(["0", "0", "4294967295"]));
+    is_first && fs::read_to_string("/proc/self/status").is_ok_and(|status| has_capability(&status, SYS_NICE))
 }
 
 fn has_capability(status: &str, bit: u32) -> bool {

@@ -8,7 +8,11 @@ use serde::{Deserialize, Serialize};
 pub use super::app::target::App;
 pub use super::haproxy::target::Haproxy;
 pub use super::http::target::Http;
+pub use super::jvm::target::Jvm;
 pub use super::memcached::target::Memcached;
+pub use super::pressure::target::Pressure;
+pub use super::process::locate::Locator;
+pub use super::process::target::{Pool, Process};
 pub use super::redis::target::Redis;
 use super::service::Service;
 pub use super::socket::target::{Protocol, Socket};
@@ -25,6 +29,9 @@ pub enum Target {
     Haproxy(Haproxy),
     Memcached(Memcached),
     Http(Http),
+    Jvm(Jvm),
+    Pressure(Pressure),
+    Process(Process),
     Redis(Redis),
     Socket(Socket),
     Webhook(Webhook),
@@ -99,6 +106,9 @@ impl Target {
             Target::Haproxy(target) => target,
             Target::Memcached(target) => target,
             Target::Http(target) => target,
+            Target::Jvm(target) => target,
+            Target::Pressure(target) => target,
+            Target::Process(target) => target,
             Target::Redis(target) => target,
             Target::Socket(target) => target,
             Target::Webhook(target) => target,

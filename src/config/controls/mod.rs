@@ -4,6 +4,7 @@ mod app;
 mod haproxy;
 mod http;
 mod memcached;
+mod process;
 mod recipe;
 mod redis;
 mod socket;
@@ -19,20 +20,23 @@ use super::section::{Findings, Read, Section, proposal, refuse};
 use super::value;
 use crate::control::target::{Address, Overlap, Target};
 
-pub const KINDS: &[&str] = &["app", "haproxy", "http", "memcached", "redis", "socket", "webhook"];
+pub const KINDS: &[&str] =
+    &["app", "haproxy", "http", "jvm", "memcached", "pressure", "process", "redis", "socket", "webhook"];
 /// Of each kind, the keys that its controls take.
 pub const KEYS: &[(&str, &[&str])] = &[
     ("control.app", app::KEYS),
     ("control.haproxy", haproxy::KEYS),
     ("control.http", http::KEYS),
+    ("control.jvm", process::JVM_KEYS),
     ("control.memcached", memcached::KEYS),
+    ("control.pressure", process::PRESSURE_KEYS),
+    ("control.process", process::KEYS),
     ("control.redis", redis::KEYS),
     ("control.socket", socket::KEYS),
     ("control.webhook", webhook::KEYS),
 ];
 
-const LATER: [&str; 10] =
-    ["systemd", "cgroup", "nftables", "disk", "unit", "nginx", "varnish", "pressure", "process", "jvm"];
+const LATER: [&str; 7] = ["systemd", "cgroup", "nftables", "disk", "unit", "nginx", "varnish"];
 
 /// A control that the configuration names. Its target is unknown where its kind is; such a name is still a name, so that
 /// one mistake does not become one more in each step.
@@ -91,8 +95,11 @@ fn read_one(kind: &str, name: &str, entry: &Entry, declared: &mut Found, finding
     let target = match kind {
         "app" => app::read(&title, entry, findings).map(Target::App),
         "haproxy" => haproxy::read(&title, entry, findings).map(Target::Haproxy),
-        "memcached" => memcached::read(&title, entry, findings).map(Target::Memcached),
         "http" => http::read(&title, entry, findings).map(Target::Http),
+        "jvm" => process::read_jvm(&title, entry, findings).map(Target::Jvm),
+        "memcached" => memcached::read(&title, entry, findings).map(Target::Memcached),
+        "pressure" => process::read_pressure(&title, entry, findings).map(Target::Pressure),
+        "process" => process::read(&title, entry, findings).map(Target::Process),
         "redis" => redis::read(&title, entry, findings).map(Target::Redis),
         "socket" => socket::read(&title, entry, findings).map(Target::Socket),
         "webhook" => webhook::read(&title, entry, findings).map(Target::Webhook),

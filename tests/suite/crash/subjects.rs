@@ -5,6 +5,7 @@ use node_guardian::policy::mitigation::{Amount, Verb};
 
 use super::super::support::app::{App, Language};
 use super::super::support::haproxy::Haproxy;
+use super::super::support::processes::Plain;
 use super::super::support::redis::Redis;
 
 /// A real service under test.
@@ -44,6 +45,8 @@ pub fn all() -> Vec<Case> {
         case("haproxy shed lease", edge_lease, Verb::Shed, QUARTER, Some(HALF)),
         case("haproxy drain", edge_drain, Verb::Drain, Amount::Whole, None),
         case("redis throttle", redis_pause, Verb::Throttle, Amount::Whole, None),
+        case("process throttle", process_niceness, Verb::Throttle, QUARTER, Some(HALF)),
+        case("process freeze", process_state, Verb::Freeze, Amount::Whole, None),
         case("redis shrink", redis_limit, Verb::Shrink, Amount::Bytes(64 * MIB), Some(Amount::Bytes(128 * MIB))),
     ]
 }
@@ -191,4 +194,41 @@ impl Subject for Leased {
 
 fn application() -> Box<dyn Subject> {
     Box::new(Leased(App::start(Language::Rust)))
+}
+
+/// A process; where nothing is stopped, an operator's niceness is what must stay.
+struct Batch {
+    process: Plain,
+    idle_io: bool,
+}
+
+impl Subject for Batch {
+    fn target(&self) -> Target {
+        let target = self.process.target();
+        Target::Process(target::Process { sacrificial: true, idle_io: self.idle_io, ..target })
+    }
+
+    fn face(&self) -> String {
+        format!("{} {} {}", self.process.states(), self.process.nice(), self.process.io_class())
+    }
+
+    fn interfere(&self) {
+        self.process.renice(7);
+    }
+
+    fn tidy(&self) {
+        self.process.renice(0);
+    }
+
+    fn restart(&mut self) {
+        self.process.restart(&["600"]);
+    }
+}
+
+fn process_niceness() -> Box<dyn Subject> {
+    Box::new(Batch { process: Plain::start("sleep", &["600"]), idle_io: true })
+}
+
+fn process_state() -> Box<dyn Subject> {
+    Box::new(Batch { process: Plain::start("sleep", &["600"]), idle_io: false })
 }

@@ -7,6 +7,7 @@ pub mod desk;
 pub mod haproxy;
 pub mod memcached;
 pub mod node;
+pub mod processes;
 pub mod proxy;
 pub mod receiver;
 pub mod redis;

@@ -1,0 +1,37 @@
+//! Where a JVM is.
+
+use serde::{Deserialize, Serialize};
+
+use crate::control::process::locate::Locator;
+use crate::control::service::Service;
+use crate::control::target::{Overlap, Place, Target};
+use crate::policy::mitigation::Verb;
+
+/// A Java virtual machine, by its attach socket.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Jvm {
+    pub locator: Locator,
+}
+
+impl Place for Jvm {
+    fn kind(&self) -> &'static str {
+        "jvm"
+    }
+
+    fn verbs(&self) -> &[Verb] {
+        &[Verb::Release]
+    }
+
+    fn open(&self) -> Box<dyn Service> {
+        Box::new(super::Jvm::new(self.clone()))
+    }
+
+    fn is_same(&self, other: &Target) -> bool {
+        matches!(other, Target::Jvm(theirs) if self.locator.is_same(&theirs.locator))
+    }
+
+    fn overlap(&self, other: &Target) -> Option<Overlap> {
+        let what = || "both act on one JVM".to_owned();
+        self.is_same(other).then(|| Overlap { what: what(), help: "make one control of the two" })
+    }
+}

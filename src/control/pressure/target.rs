@@ -1,0 +1,49 @@
+//! Where a service listens for memory pressure.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::control::process::locate::Locator;
+use crate::control::service::Service;
+use crate::control::target::{Overlap, Place, Target, is_same_file};
+use crate::policy::mitigation::Verb;
+
+/// A service that gives memory back when it is told to.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Pressure {
+    /// What its `MEMORY_PRESSURE_WATCH` names.
+    pub fifo: Option<PathBuf>,
+    /// It is told by the signal that systemd's own daemons take.
+    pub signal: bool,
+    /// Whose memory is measured, and who is signalled.
+    pub locator: Locator,
+}
+
+impl Place for Pressure {
+    fn kind(&self) -> &'static str {
+        "pressure"
+    }
+
+    fn verbs(&self) -> &[Verb] {
+        &[Verb::Release]
+    }
+
+    fn open(&self) -> Box<dyn Service> {
+        Box::new(super::Pressure::new(self.clone()))
+    }
+
+    fn is_same(&self, other: &Target) -> bool {
+        let Target::Pressure(theirs) = other else { return false };
+        match (&self.fifo, &theirs.fifo) {
+            (Some(mine), Some(theirs)) => is_same_file(mine, theirs),
+            (None, None) => self.locator.is_same(&theirs.locator),
+            (Some(_), None) | (None, Some(_)) => false,
+        }
+    }
+
+    fn overlap(&self, other: &Target) -> Option<Overlap> {
+        let what = || "both tell one service".to_owned();
+        self.is_same(other).then(|| Overlap { what: what(), help: "make one control of the two" })
+    }
+}

@@ -1,0 +1,161 @@
+//! What each thread or process of a tree has a value of its own of: niceness, the class of its disk requests, whether it is
+//! stopped. Reading one, setting one; which ones and to what is decided elsewhere.
+
+use nix::errno::Errno;
+
+use super::pinned::{Pinned, tree};
+use super::table;
+use crate::control::failure::Failure;
+
+/// As many as are read in 50 ms.
+const MOST_MEMBERS: usize = 4096;
+
+const WHO_IS_A_THREAD: i32 = 1;
+const CLASS_SHIFT: i32 = 13;
+const NICEST: i32 = 19;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Knob {
+    Nice,
+    Io,
+    State,
+}
+
+/// A thread, or for `State` a process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Member {
+    pub pid: i32,
+    pub id: i32,
+    pub start: u64,
+    pub value: String,
+}
+
+impl Knob {
+    pub const ALL: [Knob; 3] = [Knob::Nice, Knob::Io, Knob::State];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Knob::Nice => "nice",
+            Knob::Io => "io class",
+            Knob::State => "state",
+        }
+    }
+
+    /// The value of each, the first process first.
+    ///
+    /// # Errors
+    /// Where they cannot be listed, or are too many.
+    pub fn list(self, process: &Pinned) -> Result<Vec<Member>, Failure> {
+        let mut members = Vec::new();
+        for pid in tree(process)? {
+            match self {
+                Knob::State => members.extend(state(pid)),
+                Knob::Nice | Knob::Io => {
+                    members.extend(table::threads(pid).into_iter().filter_map(|id| self.thread(pid, id)));
+                }
+            }
+            if members.len() > MOST_MEMBERS {
+                let detail =
+                    format!("process {} and what it has started are more than {MOST_MEMBERS} threads", process.pid);
+                return Err(Failure::unsupported(detail));
+            }
+        }
+        Ok(members)
+    }
+
+    fn thread(self, pid: i32, id: i32) -> Option<Member> {
+        let stat = table::thread_stat(pid, id).filter(|stat| !stat.is_over())?;
+        let value = match self {
+            Knob::Io => io_class(id)?,
+            Knob::Nice | Knob::State => stat.nice.to_string(),
+        };
+        Some(Member { pid, id, start: stat.start, value })
+    }
+
+    /// # Errors
+    /// ESRCH where the member is gone.
+    pub fn set(self, member: &Member, value: &str) -> nix::Result<()> {
+        match self {
+            Knob::State => stop_or_continue(member, value),
+            Knob::Nice | Knob::Io => {
+                // No descriptor pins a thread: its start is as close to the call as can be.
+                let stat = table::thread_stat(member.pid, member.id).ok_or(Errno::ESRCH)?;
+                if stat.start != member.start {
+                    return Err(Errno::ESRCH);
+                }
+                match self {
+                    Knob::Io => set_io_class(member.id, value),
+                    Knob::Nice | Knob::State => set_nice(member.id, value.parse().map_err(|_| Errno::EINVAL)?),
+                }
+            }
+        }
+    }
+}
+
+/// CPU time is shared by weight, and a step of niceness is a quarter of it (sched(7)): 50 % are 3 steps, 10 % are 10.
+pub fn nicer(nice: i32, kept_percent: f64) -> i32 {
+    let steps = (100.0 / kept_percent.clamp(0.1, 100.0)).ln() / 1.25_f64.ln();
+    (nice + (steps.round() as i32).max(1)).min(NICEST)
+}
+
+fn state(pid: i32) -> Option<Member> {
+    let stat = table::stat(pid).filter(|stat| !stat.is_over())?;
+    let value = if stat.is_stopped() { STOPPED } else { RUNNING };
+    Some(Member { pid, id: pid, start: stat.start, value: value.to_owned() })
+}
+
+pub const STOPPED: &str = "stopped";
+pub const RUNNING: &str = "running";
+pub const IDLE: &str = "idle";
+
+fn stop_or_continue(member: &Member, value: &str) -> nix::Result<()> {
+    let signal = if value == STOPPED { libc::SIGSTOP } else { libc::SIGCONT };
+    let process = Pinned::open(member.pid).map_err(|_| Errno::EPERM)?.filter(|found| found.start == member.start);
+    process.ok_or(Errno::ESRCH)?.signal(signal)
+}
+
+fn set_nice(thread: i32, nice: i32) -> nix::Result<()> {
+    let thread = u32::try_from(thread).map_err(|_| Errno::ESRCH)?;
+    // SAFETY: numbers alone.
+    Errno::result(unsafe { libc::setpriority(libc::PRIO_PROCESS, thread, nice) }).map(drop)
+}
+
+fn io_class(thread: i32) -> Option<String> {
+    // SAFETY: numbers alone.
+    let found = Errno::result(unsafe { libc::syscall(libc::SYS_ioprio_get, WHO_IS_A_THREAD, thread) }).ok()?;
+    let (class, level) = (found >> CLASS_SHIFT, found & 0xff);
+    Some(match class {
+        1 => format!("realtime {level}"),
+        2 => format!("best-effort {level}"),
+        3 => IDLE.to_owned(),
+        // Kernels before 5.19 tell a level here that they do not take back.
+        _ => "none".to_owned(),
+    })
+}
+
+fn set_io_class(thread: i32, value: &str) -> nix::Result<()> {
+    let level = |level: &str| level.parse::<i32>().map_err(|_| Errno::EINVAL);
+    let wanted = match value.split_once(' ') {
+        Some(("realtime", found)) => 1 << CLASS_SHIFT | level(found)?,
+        Some(("best-effort", found)) => 2 << CLASS_SHIFT | level(found)?,
+        Some(_) => return Err(Errno::EINVAL),
+        None if value == IDLE => 3 << CLASS_SHIFT,
+        None => 0,
+    };
+    // SAFETY: numbers alone.
+    Errno::result(unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_IS_A_THREAD, thread, wanted) }).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_so_many_steps_of_niceness() {
+        let steps = [(100.0, 1), (80.0, 1), (50.0, 3), (25.0, 6), (10.0, 10), (1.0, 19), (0.0, 19)];
+        for (kept, nice) in steps {
+            assert_eq!(nicer(0, kept), nice, "{kept} %");
+        }
+        assert_eq!((nicer(-5, 50.0), nicer(15, 1.0)), (-2, 19));
+    }
+}

@@ -1,0 +1,298 @@
+//! A process by its descriptor: fewer workers, less of the CPU, stopped, ended. What is undone is undone at that very life
+//! of it, which the undo names, wherever the configuration points by then; a pid that somebody else got is never touched.
+
+mod group;
+mod knob;
+pub mod locate;
+pub mod pinned;
+pub mod table;
+pub mod target;
+mod terminate;
+mod workers;
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use nix::errno::Errno;
+use tokio::time::{Instant, sleep};
+
+use super::failure::Failure;
+use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
+use super::standing::Live;
+use super::undo::{Change, Undo};
+use crate::policy::mitigation::{Amount, Mitigation, Verb};
+use crate::privilege;
+use group::Who;
+use knob::{IDLE, Knob, Member, RUNNING, STOPPED};
+use pinned::Pinned;
+
+/// Threads that are started while we set the others: each pass finds fewer.
+const PASSES: usize = 5;
+/// For a signal to be acted on; a process in the middle of a disk request takes its time.
+const OBEYS: Duration = Duration::from_secs(1);
+const POLL: Duration = Duration::from_millis(10);
+
+pub struct Process {
+    target: target::Process,
+    /// What was last surveyed or read whole: an order for the rest, or a part of an undo, says nothing about who is not
+    /// meant.
+    whole: Undo,
+    /// What was last written where the thread may be gone by now.
+    written: HashMap<String, String>,
+}
+
+#[async_trait(?Send)]
+impl Service for Process {
+    fn name(&self) -> &'static str {
+        "the process"
+    }
+
+    async fn probe(&mut self) -> Result<Probe, Failure> {
+        let process = self.target.locator.find()?;
+        let stat = process.stat().ok_or_else(|| Failure::epoch_changed(self.name()))?;
+        process.may_signal()?;
+        let detail = format!("process {} ({}) is there and may be signalled", process.pid, stat.command);
+        if self.target.workers.is_none() {
+            may_renice(&process, stat.nice)?;
+            return Ok(Probe::usable(detail));
+        }
+        workers::takes_signals(&process)?;
+        Ok(Probe::usable(format!("{detail}: {} workers", workers::count(&process)?)))
+    }
+
+    async fn survey(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
+        let process = self.target.locator.find()?;
+        self.written.clear();
+        let changes = match (mitigation.verb, self.target.workers) {
+            (Verb::Throttle, Some(_)) => workers::survey(&process, mitigation.amount).await?,
+            (Verb::Throttle, None) => self.slower(&process, mitigation.amount)?,
+            (Verb::Freeze, _) => self.frozen(&process)?,
+            (verb, _) => return Err(self.cannot(verb)),
+        };
+        self.whole = Undo { epoch: process.epoch(), changes, lapses_unix_ms: None };
+        Ok(self.whole.clone())
+    }
+
+    async fn aim(&mut self, mitigation: &Mitigation, undo: &Undo) -> Result<Vec<Aim>, Failure> {
+        let aim = |change: &Change| match group::parse(&change.key) {
+            _ if change.key == workers::KEY => {
+                let prior = change.prior.parse().unwrap_or(1);
+                workers::wanted(prior, mitigation.amount).map(|wanted| wanted.min(prior).to_string())
+            }
+            Some((Knob::Nice, _)) => Ok(nicer(&change.prior, kept(mitigation.amount)?)),
+            Some((Knob::Io | Knob::State, _)) | None => Ok(change.wanted().to_owned()),
+        };
+        undo.changes.iter().map(aim).collect()
+    }
+
+    async fn read(&mut self, undo: &Undo) -> Result<Live, Failure> {
+        let Some(process) = Pinned::recall(&undo.epoch)? else {
+            let values = undo.changes.iter().map(|change| change.prior.clone()).collect();
+            return Ok(Live { epoch: String::new(), values });
+        };
+        self.remember(undo);
+        let mut lists: HashMap<Knob, Vec<Member>> = HashMap::new();
+        let mut values = Vec::with_capacity(undo.changes.len());
+        for change in &undo.changes {
+            if change.key == workers::KEY {
+                values.push(workers::read(&process, change).await?);
+                continue;
+            }
+            let (knob, who) = group::parse(&change.key).ok_or_else(|| unknown(&change.key))?;
+            if !lists.contains_key(&knob) {
+                lists.insert(knob, knob.list(&process)?);
+            }
+            let members = lists.get(&knob).map(Vec::as_slice).unwrap_or_default();
+            values.push(self.value(change, knob, who, members));
+        }
+        Ok(Live { epoch: undo.epoch.clone(), values })
+    }
+
+    async fn write(&mut self, epoch: &str, orders: &[Order<'_>], after: AfterRefusal) -> Result<(), Failure> {
+        let process = Pinned::recall(epoch)?.ok_or_else(|| Failure::epoch_changed(self.name()))?;
+        let mut refused = None;
+        for order in orders {
+            let written = match group::parse(order.key) {
+                _ if order.key == workers::KEY => {
+                    let target = order.value.parse().map_err(|_| unknown(order.value))?;
+                    workers::steer(&process, target).await
+                }
+                Some((knob, who)) => self.set(&process, knob, who, order).await,
+                None => Err(unknown(order.key)),
+            };
+            match (written, after) {
+                (Ok(()), _) => {}
+                (Err(failure), AfterRefusal::Stop) => return Err(failure),
+                (Err(failure), AfterRefusal::GoOn) => refused = refused.or(Some(failure)),
+            }
+        }
+        refused.map_or(Ok(()), Err)
+    }
+
+    async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
+        match mitigation.verb {
+            Verb::Terminate => {
+                self.declared(Verb::Terminate)?;
+                terminate::terminate(&self.target.locator.find()?, self.target.kill_after_seconds).await
+            }
+            verb => Err(self.cannot(verb)),
+        }
+    }
+
+    /// A stopped master takes no signal for its workers.
+    fn excludes(&self, wanted: Verb, in_force: Verb) -> bool {
+        self.target.workers.is_some() && wanted == Verb::Throttle && in_force == Verb::Freeze
+    }
+}
+
+impl Process {
+    #[must_use]
+    pub fn new(target: target::Process) -> Self {
+        let whole = Undo { epoch: String::new(), changes: Vec::new(), lapses_unix_ms: None };
+        Self { target, whole, written: HashMap::new() }
+    }
+
+    /// What is put back is read back alone.
+    fn remember(&mut self, undo: &Undo) {
+        let known = &mut self.whole.changes;
+        if undo.epoch != self.whole.epoch || !undo.changes.iter().all(|it| known.iter().any(|own| own.key == it.key)) {
+            return self.whole.clone_from(undo);
+        }
+        for change in &undo.changes {
+            known.iter_mut().filter(|own| own.key == change.key).for_each(|own| own.clone_from(change));
+        }
+    }
+
+    fn declared(&self, verb: Verb) -> Result<(), Failure> {
+        if self.target.sacrificial {
+            return Ok(());
+        }
+        let detail =
+            format!("{verb} is only for what the node can do without: set `sacrificial = true` on this control");
+        Err(Failure::refused(detail))
+    }
+
+    fn slower(&self, process: &Pinned, amount: Amount) -> Result<Vec<Change>, Failure> {
+        let kept = kept(amount)?;
+        let leader = process.stat().ok_or_else(|| Failure::epoch_changed(self.name()))?;
+        may_renice(process, leader.nice)?;
+        let mut changes = group::survey(Knob::Nice, &Knob::Nice.list(process)?, |nice| nicer(nice, kept))?;
+        if self.target.idle_io {
+            // Real time is somebody's explicit wish, and takes more rights to give back.
+            let aim = |class: &str| if class.starts_with("realtime") { class } else { IDLE }.to_owned();
+            changes.extend(group::survey(Knob::Io, &Knob::Io.list(process)?, aim)?);
+        }
+        Ok(changes)
+    }
+
+    fn frozen(&self, process: &Pinned) -> Result<Vec<Change>, Failure> {
+        self.declared(Verb::Freeze)?;
+        process.may_signal()?;
+        group::survey(Knob::State, &Knob::State.list(process)?, |_| STOPPED.to_owned())
+    }
+
+    fn value(&self, change: &Change, knob: Knob, who: Who, members: &[Member]) -> String {
+        let found = match who {
+            Who::Rest => group::value_of_rest(change, members, &group::named(knob, &self.whole.changes)),
+            Who::One((id, start)) => members
+                .iter()
+                .find(|member| (member.id, member.start) == (id, start))
+                .map(|member| member.value.clone()),
+        };
+        // Gone, and what was set with it: neither owed nor missed.
+        found.or_else(|| self.written.get(&change.key).cloned()).unwrap_or_else(|| change.prior.clone())
+    }
+
+    async fn set(&mut self, process: &Pinned, knob: Knob, who: Who, order: &Order<'_>) -> Result<(), Failure> {
+        self.written.insert(order.key.to_owned(), order.value.to_owned());
+        let change =
+            self.whole.changes.iter().find(|change| change.key == order.key).ok_or_else(|| unknown(order.key))?;
+        let named = group::named(knob, &self.whole.changes);
+        for _ in 0..PASSES {
+            let mut members = knob.list(process)?;
+            if knob == Knob::State && order.value == RUNNING {
+                // Who is woken first finds the others at work.
+                members.reverse();
+            }
+            let due = match who {
+                Who::Rest => group::to_set(change, &members, &named, order.value),
+                Who::One(one) => members.iter().filter(|member| is_due(member, one, order.value)).collect(),
+            };
+            if due.is_empty() {
+                return Ok(());
+            }
+            for member in due {
+                match knob.set(member, order.value) {
+                    Ok(()) | Err(Errno::ESRCH) => {}
+                    Err(errno) => return Err(not_set(knob, member, errno)),
+                }
+            }
+            if knob == Knob::State {
+                obeyed(process, &named, order.value).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_due(member: &Member, one: (i32, u64), value: &str) -> bool {
+    (member.id, member.start) == one && member.value != value
+}
+
+/// Waits until the kernel shows it; the read-back tells whether it did.
+async fn obeyed(process: &Pinned, named: &HashSet<(i32, u64)>, value: &str) -> Result<(), Failure> {
+    let until = Instant::now() + OBEYS;
+    let is_open = |member: &Member| member.value != value && !named.contains(&(member.id, member.start));
+    while Knob::State.list(process)?.iter().any(is_open) && Instant::now() < until {
+        sleep(POLL).await;
+    }
+    Ok(())
+}
+
+fn kept(amount: Amount) -> Result<f64, Failure> {
+    match amount {
+        Amount::Keep(kept) => Ok(kept),
+        Amount::Whole => Ok(0.0),
+        Amount::Bytes(_) => Err(Failure::unsupported("a process is throttled to a share: write `to = \"50%\"`")),
+    }
+}
+
+fn nicer(nice: &str, kept: f64) -> String {
+    nice.parse().map_or_else(|_| nice.to_owned(), |nice| knob::nicer(nice, kept).to_string())
+}
+
+/// Up is allowed to many, back down to few: who may not go back must not begin.
+fn may_renice(process: &Pinned, nice: i32) -> Result<(), Failure> {
+    if !privilege::may_schedule_others() {
+        return Err(Failure::refused(
+            "a raised niceness could not be put back: give the guardian's unit CAP_SYS_NICE (AmbientCapabilities= and \
+             CapabilityBoundingSet=) and `SystemCallFilter=setpriority ioprio_set`",
+        ));
+    }
+    // What it has already.
+    let leader = Member { pid: process.pid, id: process.pid, start: process.start, value: String::new() };
+    match Knob::Nice.set(&leader, &nice.to_string()) {
+        Ok(()) => Ok(()),
+        Err(errno) => Err(not_set(Knob::Nice, &leader, errno)),
+    }
+}
+
+fn not_set(knob: Knob, member: &Member, errno: Errno) -> Failure {
+    let (name, id) = (knob.name(), member.id);
+    match (errno, knob) {
+        (Errno::ESRCH, _) => Failure::epoch_changed("the process"),
+        (Errno::EPERM | Errno::EACCES, Knob::State) => {
+            Failure::refused(format!("may not signal process {id}: give the guardian's unit CAP_KILL"))
+        }
+        (Errno::EPERM | Errno::EACCES, Knob::Nice | Knob::Io) => Failure::refused(format!(
+            "may not set the {name} of thread {id}: give the guardian's unit CAP_SYS_NICE and \
+             `SystemCallFilter=setpriority ioprio_set`"
+        )),
+        (errno, _) => Failure::refused(format!("cannot set the {name} of thread {id}: {}", errno.desc())),
+    }
+}
+
+fn unknown(what: &str) -> Failure {
+    Failure::unsupported(format!("`{what}` is nothing that can be set at a process"))
+}
