@@ -1,10 +1,12 @@
 //! The example configurations as they are shipped, each against the real server: what a verb does to it, and that its undo
 //! is exact, whatever happens in between.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use node_guardian::config::{self, Source};
 use node_guardian::control::DEADLINE;
 use node_guardian::policy::mitigation::{Amount, Outcome, Verb};
 
@@ -17,6 +19,32 @@ use super::support::recipe::{example, named};
 
 const HALF: Amount = Amount::Keep(50.0);
 const QUARTER: Amount = Amount::Keep(25.0);
+
+#[test]
+fn every_example_and_every_page_of_a_recipe_is_valid() {
+    let mut texts = Vec::new();
+    for entry in std::fs::read_dir(root().join("packaging/examples")).unwrap() {
+        let path = entry.unwrap().path();
+        texts.push((path.display().to_string(), std::fs::read_to_string(path).unwrap()));
+    }
+    assert!(texts.len() >= 6);
+    for page in ["socket.md", "http.md"] {
+        let text = std::fs::read_to_string(root().join("docs/controls").join(page)).unwrap();
+        let block = text.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+        texts.push((page.to_owned(), block.to_owned()));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in texts {
+        let file = folder.path().join("config.toml");
+        std::fs::write(&file, text).unwrap();
+        let checked = config::check(&Source::file(file));
+        assert_eq!(checked.complaints.errors(), 0, "{name}:\n{}", checked.text());
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
 
 fn postgres(server: &Postgres, patience: &str) -> Desk {
     let socket = server.socket();
