@@ -48,15 +48,13 @@ fn root() -> &'static Path {
 
 fn postgres(server: &Postgres, patience: &str) -> Desk {
     let socket = server.socket();
-    let replaced =
-        [("/run/postgresql/.s.PGSQL.5432", socket.to_str().unwrap()), ("interval '5 minutes'", patience)];
+    let replaced = [("/run/postgresql/.s.PGSQL.5432", socket.to_str().unwrap()), ("interval '5 minutes'", patience)];
     Desk::new(&named(&example("postgresql.toml", &replaced)))
 }
 
 fn apache(server: &Apache) -> Desk {
     let [first, second] = [0, 1].map(|member: usize| server.members[member].port.to_string());
-    let replaced =
-        [("127.0.0.1:80\"", &*format!("{}\"", server.address())), ("8081", &*first), ("8082", &*second)];
+    let replaced = [("127.0.0.1:80\"", &*format!("{}\"", server.address())), ("8081", &*first), ("8082", &*second)];
     Desk::new(&named(&example("apache.toml", &replaced)))
 }
 
@@ -107,7 +105,11 @@ fn what_postgresql_keeps_over_a_restart_is_put_back_after_it() {
     assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
     assert_eq!(server.psql("SHOW idle_session_timeout"), before);
     let left = "SELECT count(*) FROM pg_file_settings WHERE name = 'idle_session_timeout'";
-    assert_eq!((server.psql(left).as_str(), desk.journaled().len()), ("0", 0), "nothing is left in postgresql.auto.conf");
+    assert_eq!(
+        (server.psql(left).as_str(), desk.journaled().len()),
+        ("0", 0),
+        "nothing is left in postgresql.auto.conf"
+    );
 }
 
 #[test]

@@ -98,7 +98,9 @@ fn http(socket: &Path) -> Target {
 #[test]
 fn a_recipe_for_haproxy_is_applied_adjusted_and_undone() {
     let mut server = Haproxy::start();
-    for (target, name) in [(conversing(&server.path("admin.sock")), "maxconn"), (hanging_up(&server.path("admin.sock")), "throttle")] {
+    for (target, name) in
+        [(conversing(&server.path("admin.sock")), "maxconn"), (hanging_up(&server.path("admin.sock")), "throttle")]
+    {
         let mut desk = Desk::new(&[("edge", target)]);
         assert!(desk.view("edge", "applied").detail.contains(&format!("{name} is 200")));
         let report = desk.apply(1, "edge", Verb::Throttle, HALF);
@@ -165,6 +167,29 @@ fn a_recipe_is_interrupted_at_every_message_of_a_throttle_its_adjustment_and_its
 }
 
 #[test]
+fn two_controls_never_hold_one_value() {
+    let server = Haproxy::start();
+    let (near, far) = (conversing(&server.path("admin.sock")), conversing(&server.path("second.sock")));
+    let mut desk = Desk::new(&[("near", near), ("far", far)]);
+    assert_eq!(desk.apply(1, "near", Verb::Throttle, HALF).outcome, Outcome::Applied);
+    let report = desk.apply(2, "far", Verb::Throttle, HALF);
+    assert_eq!(report.outcome, Outcome::Refused);
+    assert!(report.detail.contains("already holds `maxconn`"), "{}", report.detail);
+    assert_eq!((desk.revert(1).outcome, server.global_limit().as_str()), (Outcome::Applied, "200"));
+}
+
+#[test]
+fn the_journal_on_disk_has_the_whole_recipe() {
+    let (server, folder) = (Haproxy::start(), tempfile::tempdir().unwrap());
+    let mut desk = Desk::on_disk(folder.path(), &[("edge", conversing(&server.path("admin.sock")))]);
+    assert_eq!(desk.apply(1, "edge", Verb::Throttle, HALF).outcome, Outcome::Applied);
+    desk.stop();
+    assert_eq!(server.global_limit(), "100");
+    let mut desk = Desk::on_disk(folder.path(), &[]);
+    assert_eq!((desk.revert(1).outcome, server.global_limit().as_str()), (Outcome::Applied, "200"));
+}
+
+#[test]
 fn memory_is_given_back_only_as_the_process_shows_it() {
     let server = Redis::start();
     std::fs::write(server.path("root"), "root\n").unwrap();
@@ -218,7 +243,10 @@ fn says_half(mut stream: UnixStream) {
 
 /// It would end the statement, were it put back.
 fn says_more_than_a_value(stream: UnixStream) {
-    answers(stream, b"HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n{\"limit\": \"5}; DROP TABLE x\"}  \nMaxconn: 5;quit\n\n> ");
+    answers(
+        stream,
+        b"HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n{\"limit\": \"5}; DROP TABLE x\"}  \nMaxconn: 5;quit\n\n> ",
+    );
 }
 
 #[test]

@@ -111,13 +111,7 @@ fn takes_nothing(section: Section<'_>, key: &str) -> bool {
     matches!(step, Some(Value::Table(table)) if !table.contains_key("take") && !table.contains_key("json"))
 }
 
-fn knob(
-    title: &str,
-    verb: Verb,
-    section: Section<'_>,
-    dialect: &Dialect,
-    findings: &mut Findings<'_>,
-) -> Option<Knob> {
+fn knob(title: &str, verb: Verb, section: Section<'_>, dialect: &Dialect, findings: &mut Findings<'_>) -> Option<Knob> {
     section.refuse_unknown(title, LASTING, findings);
     let name = section.get("name", findings, label).unwrap_or_else(|| verb.name().to_owned());
     let read = one(title, "read", section, dialect, findings);

@@ -94,7 +94,11 @@ impl Apache {
     pub fn processes(&self) -> Vec<Pid> {
         let parent = self.process.id();
         let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap();
-        [&*parent].into_iter().chain(children.split_whitespace()).map(|pid| Pid::from_raw(pid.parse().unwrap())).collect()
+        [&*parent]
+            .into_iter()
+            .chain(children.split_whitespace())
+            .map(|pid| Pid::from_raw(pid.parse().unwrap()))
+            .collect()
     }
 
     pub fn address(&self) -> String {

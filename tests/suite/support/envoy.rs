@@ -114,7 +114,8 @@ fn program() -> PathBuf {
 
 fn ask(socket: &Path, method: &str, path: &str) -> Option<String> {
     let mut stream = UnixStream::connect(socket).ok()?;
-    write!(stream, "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").ok()?;
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        .ok()?;
     // It closes a second later, so its answers are read to their end: of the head, or of the last piece of the body.
     let (mut answer, mut piece) = (Vec::new(), [0; 65536]);
     let end: &[u8] = if socket.ends_with("web.sock") { b"\r\n\r\n" } else { b"\r\n0\r\n\r\n" };

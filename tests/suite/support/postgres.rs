@@ -26,7 +26,10 @@ impl Postgres {
             std::os::unix::fs::chown(folder.path(), Some(nobody), Some(nobody)).unwrap();
         }
         let data = folder.path().join("data");
-        run("initdb", &["-N", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-locale", "-D", data.to_str().unwrap()]);
+        run(
+            "initdb",
+            &["-N", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-locale", "-D", data.to_str().unwrap()],
+        );
         let me = User::from_uid(getuid()).unwrap().unwrap().name;
         write(&data, "pg_hba.conf", "local all postgres trust\nlocal all app trust\nlocal all all peer map=test\n");
         write(&data, "pg_ident.conf", &format!("test {me} node-guardian\n"));
@@ -114,7 +117,8 @@ fn setup() -> String {
 
 fn program(name: &str) -> PathBuf {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut found: Vec<_> = versions.map(|version| version.path().join("bin").join(name)).filter(|path| path.exists()).collect();
+    let mut found: Vec<_> =
+        versions.map(|version| version.path().join("bin").join(name)).filter(|path| path.exists()).collect();
     found.sort();
     found.pop().unwrap_or_else(|| panic!("there is no {name}: run `apt-get install postgresql`"))
 }

@@ -20,7 +20,8 @@ pub fn controls(text: &str) -> Vec<(String, Target)> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.toml");
     std::fs::write(&file, text).unwrap();
-    let settings = config::load(&Source { file: Some(file), ..Source::default() }).unwrap_or_else(|why| panic!("{why}"));
+    let settings =
+        config::load(&Source { file: Some(file), ..Source::default() }).unwrap_or_else(|why| panic!("{why}"));
     settings.controls.into_iter().map(|control| (control.name.to_string(), control.target)).collect()
 }
 
