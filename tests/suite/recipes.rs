@@ -59,8 +59,7 @@ fn apache(server: &Apache) -> Desk {
 }
 
 fn envoy(server: &Envoy) -> Desk {
-    let socket = server.path("admin.sock");
-    Desk::new(&named(&example("envoy.toml", &[("/run/envoy/admin.sock", socket.to_str().unwrap())])))
+    Desk::new(&[("envoy", server.target())])
 }
 
 #[test]

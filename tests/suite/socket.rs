@@ -24,7 +24,7 @@ const HALF: Amount = Amount::Keep(50.0);
 const MIB: i64 = 1 << 20;
 
 /// HAProxy's command line as anybody would write it down.
-fn conversing(socket: &Path) -> Target {
+pub fn conversing(socket: &Path) -> Target {
     control(&format!(
         r#"
         [control.socket.edge]
@@ -90,6 +90,22 @@ fn http(socket: &Path) -> Target {
         to = "{{share}}"
         [control.http.app.flush]
         do = {{ post = "/flush" }}
+        "#,
+        socket.display()
+    ))
+}
+
+fn postgres(socket: &Path) -> Target {
+    control(&format!(
+        r#"
+        [control.socket.database]
+        socket = "{}"
+        speaks = "postgres"
+        user = "guardian"
+        [control.socket.database.throttle]
+        read = {{ send = "SELECT 1", take = "{{value}}" }}
+        set = {{ send = "SELECT {{value}}" }}
+        to = "{{share}}"
         "#,
         socket.display()
     ))
@@ -263,8 +279,11 @@ fn whatever_answers_is_survived_within_the_deadline_and_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join(name);
         impostor(&socket, behave);
-        let mut desk = Desk::new(&[("text", conversing(&socket)), ("http", http(&socket))]);
-        for (id, control) in [(1, "text"), (2, "http")] {
+        let mut desk =
+            Desk::new(&[("text", conversing(&socket)), ("http", http(&socket)), ("postgres", postgres(&socket))]);
+        // Where PostgreSQL tells how long its answer is, the others say nonsense.
+        let length = if name == "closing" { outcome } else { Outcome::Unsupported };
+        for (id, control, outcome) in [(1, "text", outcome), (2, "http", outcome), (3, "postgres", length)] {
             let report = desk.apply(id, control, Verb::Throttle, HALF);
             assert_eq!(report.outcome, outcome, "{name} {control}: {}", report.detail);
             assert!(report.took < DEADLINE * 3 / 2, "{name} {control}: {:?}", report.took);

@@ -4,8 +4,10 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use node_guardian::control::target::Target;
 use tempfile::TempDir;
 
+use super::recipe::example;
 use super::{Process, eventually};
 
 const CONFIGURATION: &str = r#"
@@ -72,6 +74,13 @@ impl Envoy {
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// As the example has it.
+    pub fn target(&self) -> Target {
+        let socket = self.path("admin.sock");
+        let controls = example("envoy.toml", &[("/run/envoy/admin.sock", socket.to_str().unwrap())]);
+        controls.into_iter().next().unwrap().1
     }
 
     pub fn admin(&self, method: &str, path: &str) -> String {
