@@ -49,7 +49,7 @@ pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<H
         address: address.unwrap_or_else(|| Address::Unix(PathBuf::new())),
         host: section.get("host", findings, host).unwrap_or_default(),
         headers: section.get("headers", findings, headers).unwrap_or_default(),
-        recipe: recipe::read(title, section, &HTTP, peers, findings),
+        recipe: Box::new(recipe::read(title, section, &HTTP, peers, findings)),
     })
 }
 

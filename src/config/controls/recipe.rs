@@ -38,7 +38,7 @@ pub fn read(title: &str, section: Section<'_>, dialect: &Dialect, peers: Peers, 
         password_file: section.get("password_file", findings, value::path),
         ..Recipe::default()
     };
-    if let Some(Step { take: None, .. }) = recipe.epoch {
+    if takes_nothing(section, "epoch") {
         let help = "add take = \"…{value}\" or json = \"/…\": what never comes twice, such as a start time";
         findings.error(section.place("epoch"), "`epoch` takes nothing from the answer", help);
     }
@@ -46,7 +46,8 @@ pub fn read(title: &str, section: Section<'_>, dialect: &Dialect, peers: Peers, 
         let Some(entry) = section.table.get(verb.name()) else { continue };
         recipe.verbs.push(verb);
         let title = format!("{}.{verb}]", title.trim_end_matches(']'));
-        for table in tables(&title, &entry.key, &entry.node, findings) {
+        let example = "{ read = …, set = …, to = … }, or { do = … } for what leaves nothing in force";
+        for table in tables(&title, &entry.key, &entry.node, example, findings) {
             match verb.lasting() {
                 Lasting::InForce => recipe.knobs.extend(knob(&title, verb, table, dialect, findings)),
                 Lasting::Once => recipe.acts.extend(act(&title, verb, table, dialect, findings)),
@@ -83,11 +84,31 @@ fn whole(title: &str, section: Section<'_>, recipe: &Recipe, peers: Peers, findi
 }
 
 /// A table, or several: `[[control.http.edge.drain]]`.
-fn tables<'n>(title: &str, key: &'n Place, node: &'n Node, findings: &mut Findings<'_>) -> Vec<Section<'n>> {
+fn tables<'n>(
+    title: &str,
+    key: &'n Place,
+    node: &'n Node,
+    example: &str,
+    findings: &mut Findings<'_>,
+) -> Vec<Section<'n>> {
+    let mut table = |node: &'n Node| match &node.value {
+        Value::Table(table) => Some(Section { key, table }),
+        other => {
+            let message = format!("{title} is a table, not {}", other.described());
+            findings.error(&node.place, message, format!("such as {example}"));
+            None
+        }
+    };
     match &node.value {
-        Value::Array(nodes) => nodes.iter().filter_map(|node| Section::named(title, key, node, findings)).collect(),
-        _ => Section::named(title, key, node, findings).into_iter().collect(),
+        Value::Array(nodes) => nodes.iter().filter_map(table).collect(),
+        _ => table(node).into_iter().collect(),
     }
+}
+
+/// Neither key that takes a value is written in this step.
+fn takes_nothing(section: Section<'_>, key: &str) -> bool {
+    let step = section.table.get(key).map(|entry| &entry.node.value);
+    matches!(step, Some(Value::Table(table)) if !table.contains_key("take") && !table.contains_key("json"))
 }
 
 fn knob(title: &str, verb: Verb, section: Section<'_>, dialect: &Dialect, findings: &mut Findings<'_>) -> Option<Knob> {
@@ -103,7 +124,7 @@ fn knob(title: &str, verb: Verb, section: Section<'_>, dialect: &Dialect, findin
         let help = format!("`{verb}` is undone exactly: it needs `read` for what to put back, `set`, and `to`");
         findings.absence(section.key, message, help);
     }
-    if let Some(Step { take: None, .. }) = read {
+    if takes_nothing(section, "read") {
         let help = "add take = \"limit: {value}\", a pattern, or json = \"/limit\", a pointer";
         findings.error(section.place("read"), "`read` takes nothing from the answer", help);
     }
@@ -154,7 +175,7 @@ pub fn several(
 ) -> Vec<Step> {
     let Some(entry) = section.table.get(key) else { return Vec::new() };
     let title = format!("{key} of {title}");
-    let steps = tables(&title, &entry.key, &entry.node, findings);
+    let steps = tables(&title, &entry.key, &entry.node, dialect.example, findings);
     steps.into_iter().filter_map(|table| step(&title, table, dialect, findings)).collect()
 }
 
@@ -167,7 +188,12 @@ fn one(
 ) -> Option<Step> {
     let entry = section.table.get(key)?;
     let title = format!("{key} of {title}");
-    step(&title, Section::named(&title, &entry.key, &entry.node, findings)?, dialect, findings)
+    if let Value::Array(_) = entry.node.value {
+        findings.error(&entry.node.place, format!("{title} is one step, not several"), "write it without brackets");
+        return None;
+    }
+    let table = tables(&title, &entry.key, &entry.node, dialect.example, findings).pop()?;
+    step(&title, table, dialect, findings)
 }
 
 fn step(title: &str, section: Section<'_>, dialect: &Dialect, findings: &mut Findings<'_>) -> Option<Step> {
@@ -190,7 +216,7 @@ fn meanings(title: &str, section: Section<'_>, findings: &mut Findings<'_>) -> V
     let Some(entry) = section.table.get("means") else { return Vec::new() };
     let title = format!("means in {title}");
     let mut meanings = Vec::new();
-    for table in tables(&title, &entry.key, &entry.node, findings) {
+    for table in tables(&title, &entry.key, &entry.node, "{ has = \"up\", value = \"1\" }", findings) {
         table.refuse_unknown(&title, MEANING, findings);
         let Some(value) = table.get("value", findings, plain) else {
             if !table.has("value") {

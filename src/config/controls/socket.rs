@@ -60,7 +60,7 @@ pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<S
         protocol,
         keep_open: section.get("keep_open", findings, value::boolean).unwrap_or(false),
         on_connect,
-        recipe: recipe::read(title, section, dialect, peers, findings),
+        recipe: Box::new(recipe::read(title, section, dialect, peers, findings)),
     })
 }
 

@@ -16,7 +16,7 @@ pub struct Http {
     pub host: String,
     /// With each request.
     pub headers: Vec<(String, String)>,
-    pub recipe: Recipe,
+    pub recipe: Box<Recipe>,
 }
 
 impl Place for Http {
@@ -30,7 +30,7 @@ impl Place for Http {
 
     fn open(&self) -> Box<dyn Service> {
         let line = Box::new(super::Exchange::new(self.clone()));
-        Box::new(Performer::new("the service", self.recipe.clone(), line))
+        Box::new(Performer::new("the service", *self.recipe.clone(), line))
     }
 
     fn is_same(&self, other: &Target) -> bool {

@@ -58,9 +58,12 @@ fn is_stronger(knob: &Knob, prior: &str, wanted: &str) -> bool {
 fn scaled(knob: &Knob, prior: &str, kept: f64) -> Result<String, Failure> {
     let number = prior.parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
     let decimals = number.and(prior.split_once('.')).map_or(0, |(_, decimals)| decimals.len());
-    let Some(base) = number.or(knob.unlimited_is.map(f64::from)) else {
+    // `-1`, `0`, nothing, `max`: but `30s` is a limit, of which nobody here knows the unit.
+    let is_unlimited = prior.parse::<f64>().is_ok() || !prior.contains(|c: char| c.is_ascii_digit());
+    let unlimited = knob.unlimited_is.filter(|_| is_unlimited).map(f64::from);
+    let Some(base) = number.or(unlimited) else {
         return Err(Failure::unsupported(format!(
-            "{} is `{prior}`, of which there is no share: set `unlimited_is` to the number that this amounts to",
+            "{} is `{prior}`, of which there is no share: set `unlimited_is` where that means no limit, or let `read` take a number",
             knob.name
         )));
     };
@@ -104,6 +107,8 @@ mod tests {
         let knob = Knob { unlimited_is: Some(100), ..knob(SHARE) };
         assert_eq!(told(&knob, "-1", half).unwrap(), "50");
         assert_eq!(told(&knob, "", half).unwrap(), "50");
+        assert_eq!(told(&knob, "max", half).unwrap(), "50");
+        assert!(value(&knob, "30s", half).is_err());
     }
 
     #[test]

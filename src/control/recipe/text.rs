@@ -143,7 +143,7 @@ mod tests {
             if let Some(value) = taken(&pattern, &text) {
                 prop_assert!(text.contains(value) && !value.contains('\n'));
             }
-            let _either = begins(&pattern, &text);
+            prop_assert_eq!(begins(&pattern, &text), after(&pattern, &text).is_some());
             fill(&pattern, &[(VALUE, &text)], as_it_is);
         }
     }

@@ -17,7 +17,7 @@ pub struct Socket {
     pub keep_open: bool,
     /// Said once on each connection.
     pub on_connect: Vec<Step>,
-    pub recipe: Recipe,
+    pub recipe: Box<Recipe>,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -52,7 +52,7 @@ impl Place for Socket {
 
     fn open(&self) -> Box<dyn Service> {
         let line = Box::new(super::Session::new(self.clone()));
-        Box::new(Performer::new("the service", self.recipe.clone(), line))
+        Box::new(Performer::new("the service", *self.recipe.clone(), line))
     }
 
     fn is_same(&self, other: &Target) -> bool {

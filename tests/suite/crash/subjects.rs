@@ -3,7 +3,9 @@
 use node_guardian::control::target::{self, Target};
 use node_guardian::policy::mitigation::{Amount, Verb};
 
+use super::super::socket::conversing;
 use super::super::support::app::{App, Language};
+use super::super::support::envoy::Envoy;
 use super::super::support::haproxy::Haproxy;
 use super::super::support::processes::Plain;
 use super::super::support::redis::Redis;
@@ -44,6 +46,8 @@ pub fn all() -> Vec<Case> {
         case("haproxy throttle process", edge_process, Verb::Throttle, QUARTER, Some(HALF)),
         case("haproxy shed lease", edge_lease, Verb::Shed, QUARTER, Some(HALF)),
         case("haproxy drain", edge_drain, Verb::Drain, Amount::Whole, None),
+        case("socket throttle", recipe, Verb::Throttle, QUARTER, Some(HALF)),
+        Case { restart_every: 5, ..case("http shed", requests, Verb::Shed, QUARTER, Some(HALF)) },
         case("redis throttle", redis_pause, Verb::Throttle, Amount::Whole, None),
         case("process throttle", process_niceness, Verb::Throttle, QUARTER, Some(HALF)),
         case("process freeze", process_state, Verb::Freeze, Amount::Whole, None),
@@ -104,6 +108,66 @@ fn edge_lease() -> Box<dyn Subject> {
 
 fn edge_drain() -> Box<dyn Subject> {
     edge(Haproxy::start(), false, "set server be/s1 state maint", "set server be/s1 state ready")
+}
+
+/// The same HAProxy, as a recipe.
+struct Written(Haproxy);
+
+impl Subject for Written {
+    fn target(&self) -> Target {
+        conversing(&self.0.path("admin.sock"))
+    }
+
+    fn face(&self) -> String {
+        self.0.face()
+    }
+
+    fn interfere(&self) {
+        self.0.ask("set maxconn global 123");
+    }
+
+    fn tidy(&self) {
+        self.0.ask("set maxconn global 200");
+    }
+
+    fn restart(&mut self) {
+        self.0.restart();
+    }
+}
+
+fn recipe() -> Box<dyn Subject> {
+    Box::new(Written(Haproxy::start()))
+}
+
+struct Refusing(Envoy);
+
+const ABORTED: &str = "/runtime_modify?fault.http.abort.abort_percent";
+
+impl Subject for Refusing {
+    fn target(&self) -> Target {
+        self.0.target()
+    }
+
+    fn face(&self) -> String {
+        let runtime = self.0.admin("GET", "/runtime?format=json");
+        format!("{} {}", self.0.face(), runtime.contains("\"7\""))
+    }
+
+    fn interfere(&self) {
+        self.0.admin("POST", &format!("{ABORTED}=7"));
+    }
+
+    fn tidy(&self) {
+        self.0.admin("POST", &format!("{ABORTED}="));
+    }
+
+    fn restart(&mut self) {
+        self.0.restart();
+    }
+}
+
+fn requests() -> Box<dyn Subject> {
+    Box::new(Refusing(Envoy::start()))
 }
 
 struct Limited(Redis);

@@ -2,14 +2,18 @@
 //! and a desk that gives commands to the workers and waits for their reports. A program that is missing fails the test
 //! with what to install; nothing is ever skipped.
 
+pub mod apache;
 pub mod app;
 pub mod desk;
+pub mod envoy;
 pub mod haproxy;
 pub mod memcached;
 pub mod node;
+pub mod postgres;
 pub mod processes;
 pub mod proxy;
 pub mod receiver;
+pub mod recipe;
 pub mod redis;
 pub mod trap;
 pub mod web;
@@ -24,6 +28,10 @@ use nix::unistd::Pid;
 pub struct Process(Child);
 
 impl Process {
+    pub fn of(child: Child) -> Self {
+        Self(child)
+    }
+
     pub fn start(program: &str, package: &str, arguments: &[&str]) -> Self {
         Self::start_with(&[], program, package, arguments)
     }

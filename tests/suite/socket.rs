@@ -1,0 +1,305 @@
+//! Recipes for anything that answers on a socket or over HTTP, against real servers that have controls of their own too,
+//! so that a recipe is held to the same: interrupted at every message, restarted, stopped, and answered with nonsense.
+
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use node_guardian::control::DEADLINE;
+use node_guardian::control::target::Target;
+use node_guardian::policy::mitigation::{Amount, Outcome, Verb};
+
+use super::support::desk::Desk;
+use super::support::eventually;
+use super::support::haproxy::Haproxy;
+use super::support::proxy::{self, Protocol, Verdict};
+use super::support::recipe::control;
+use super::support::redis::Redis;
+
+const HALF: Amount = Amount::Keep(50.0);
+const MIB: i64 = 1 << 20;
+
+/// HAProxy's command line as anybody would write it down.
+pub fn conversing(socket: &Path) -> Target {
+    control(&format!(
+        r#"
+        [control.socket.edge]
+        socket = "{}"
+        ends_with = "\n> "
+        keep_open = true
+        on_connect = [{{ send = "prompt\n" }}]
+        [control.socket.edge.throttle]
+        name = "maxconn"
+        read = {{ send = "show info\n", take = "{{*}}\nMaxconn: {{value}}\n" }}
+        set = {{ send = "set maxconn global {{value}}\n", expect = "\n" }}
+        to = "{{share}}"
+        "#,
+        socket.display()
+    ))
+}
+
+/// The same without a prompt: one command a connection.
+fn hanging_up(socket: &Path) -> Target {
+    control(&format!(
+        r#"
+        [control.socket.edge]
+        socket = "{}"
+        ends_with = ""
+        [control.socket.edge.throttle]
+        read = {{ send = "show info\n", take = "{{*}}\nMaxconn: {{value}}\n" }}
+        set = {{ send = "set maxconn global {{value}}\n" }}
+        to = "{{share}}"
+        [control.socket.edge.flush]
+        do = {{ hex = "636c65617220636f756e74657273 0a", expect = "\n" }}
+        "#,
+        socket.display()
+    ))
+}
+
+fn purging(server: &Redis) -> Target {
+    control(&format!(
+        r#"
+        [control.socket.cache]
+        socket = "{}"
+        ends_with = "\r\n"
+        password_file = "{}"
+        on_connect = [{{ send = "AUTH admin {{password}}\r\n", expect = "+OK" }}]
+        [control.socket.cache.release]
+        name = "MEMORY PURGE"
+        do = {{ send = "MEMORY PURGE\r\n", expect = "+OK" }}
+        memory = true
+        "#,
+        server.path("redis.sock").display(),
+        server.path("root").display()
+    ))
+}
+
+/// Something that listens where a service should be.
+fn http(socket: &Path) -> Target {
+    control(&format!(
+        r#"
+        [control.http.app]
+        socket = "{}"
+        [control.http.app.throttle]
+        read = {{ get = "/limit", json = "/limit" }}
+        set = {{ post = "/limit", body = '{{"limit": {{value}}}}' }}
+        to = "{{share}}"
+        [control.http.app.flush]
+        do = {{ post = "/flush" }}
+        "#,
+        socket.display()
+    ))
+}
+
+fn postgres(socket: &Path) -> Target {
+    control(&format!(
+        r#"
+        [control.socket.database]
+        socket = "{}"
+        speaks = "postgres"
+        user = "guardian"
+        [control.socket.database.throttle]
+        read = {{ send = "SELECT 1", take = "{{value}}" }}
+        set = {{ send = "SELECT {{value}}" }}
+        to = "{{share}}"
+        "#,
+        socket.display()
+    ))
+}
+
+#[test]
+fn a_recipe_for_haproxy_is_applied_adjusted_and_undone() {
+    let mut server = Haproxy::start();
+    for (target, name) in
+        [(conversing(&server.path("admin.sock")), "maxconn"), (hanging_up(&server.path("admin.sock")), "throttle")]
+    {
+        let mut desk = Desk::new(&[("edge", target)]);
+        assert!(desk.view("edge", "applied").detail.contains(&format!("{name} is 200")));
+        let report = desk.apply(1, "edge", Verb::Throttle, HALF);
+        assert_eq!((report.outcome, &*report.detail), (Outcome::Applied, &*format!("{name} 200 → 100")));
+        desk.apply(1, "edge", Verb::Throttle, Amount::Keep(25.0));
+        assert_eq!(server.global_limit(), "50");
+        let mut desk = Desk::resume(desk.stop(), &[]);
+        assert_eq!((desk.revert(1).outcome, server.global_limit().as_str()), (Outcome::Applied, "200"));
+    }
+    let mut desk = Desk::new(&[("edge", hanging_up(&server.path("admin.sock")))]);
+    let report = desk.apply(2, "edge", Verb::Flush, Amount::Whole);
+    assert_eq!((report.outcome, &*report.detail), (Outcome::Applied, "flush: done"));
+    desk.apply(3, "edge", Verb::Throttle, HALF);
+    server.ask("set maxconn global 70");
+    assert_eq!((desk.revert(3).outcome, server.global_limit().as_str()), (Outcome::Drifted, "70"));
+    desk.apply(4, "edge", Verb::Throttle, HALF);
+    server.restart();
+    assert_eq!((desk.revert(4).outcome, desk.journaled().len()), (Outcome::EpochChanged, 0));
+}
+
+#[test]
+fn a_restart_is_noticed_on_a_connection_that_was_kept() {
+    let mut server = Haproxy::start();
+    let mut desk = Desk::new(&[("edge", conversing(&server.path("admin.sock")))]);
+    assert_eq!(desk.apply(1, "edge", Verb::Throttle, HALF).outcome, Outcome::Applied);
+    server.restart();
+    assert_eq!((desk.verify(1).outcome, desk.journaled().len()), (Outcome::EpochChanged, 0));
+    assert_eq!(desk.apply(2, "edge", Verb::Throttle, HALF).outcome, Outcome::Applied);
+    server.process().signal(Signal::SIGSTOP);
+    let report = desk.revert(2);
+    assert_eq!((report.outcome, desk.journaled().len()), (Outcome::TimedOut, 1), "{}", report.detail);
+    assert!(report.took < DEADLINE * 2, "{:?}", report.took);
+    server.process().signal(Signal::SIGCONT);
+    assert_eq!((desk.revert(2).outcome, server.global_limit().as_str()), (Outcome::Applied, "200"));
+}
+
+#[test]
+fn a_recipe_is_interrupted_at_every_message_of_a_throttle_its_adjustment_and_its_undo() {
+    const MOST: usize = 120;
+    let server = Haproxy::start();
+    let mut reached_the_end = false;
+    for nth in 0..MOST {
+        let front = server.path(&format!("recipe{nth}.sock"));
+        let seen = Arc::new(AtomicBool::new(false));
+        let hit = Arc::clone(&seen);
+        proxy::start(&front, &server.path("admin.sock"), Protocol::Haproxy, move |passing| {
+            hit.fetch_or(passing.number == nth, Ordering::SeqCst);
+            if passing.number == nth { Verdict::Cut } else { Verdict::Pass }
+        });
+        let mut desk = Desk::new(&[("edge", conversing(&front))]);
+        desk.apply(1, "edge", Verb::Throttle, HALF);
+        desk.apply(1, "edge", Verb::Throttle, Amount::Keep(25.0));
+        eventually("the undo", || {
+            let report = desk.revert(1);
+            matches!(report.outcome, Outcome::Applied | Outcome::Already).then_some(())
+        });
+        assert_eq!((server.global_limit().as_str(), desk.journaled().len()), ("200", 0), "cut at message {nth}");
+        if !seen.load(Ordering::SeqCst) {
+            reached_the_end = true;
+            break;
+        }
+    }
+    assert!(reached_the_end, "over {MOST} messages");
+}
+
+#[test]
+fn two_controls_never_hold_one_value() {
+    let server = Haproxy::start();
+    let (near, far) = (conversing(&server.path("admin.sock")), conversing(&server.path("second.sock")));
+    let mut desk = Desk::new(&[("near", near), ("far", far)]);
+    assert_eq!(desk.apply(1, "near", Verb::Throttle, HALF).outcome, Outcome::Applied);
+    let report = desk.apply(2, "far", Verb::Throttle, HALF);
+    assert_eq!(report.outcome, Outcome::Refused);
+    assert!(report.detail.contains("already holds `maxconn`"), "{}", report.detail);
+    assert_eq!((desk.revert(1).outcome, server.global_limit().as_str()), (Outcome::Applied, "200"));
+}
+
+#[test]
+fn the_journal_on_disk_has_the_whole_recipe() {
+    let (server, folder) = (Haproxy::start(), tempfile::tempdir().unwrap());
+    let mut desk = Desk::on_disk(folder.path(), &[("edge", conversing(&server.path("admin.sock")))]);
+    assert_eq!(desk.apply(1, "edge", Verb::Throttle, HALF).outcome, Outcome::Applied);
+    desk.stop();
+    assert_eq!(server.global_limit(), "100");
+    let mut desk = Desk::on_disk(folder.path(), &[]);
+    assert_eq!((desk.revert(1).outcome, server.global_limit().as_str()), (Outcome::Applied, "200"));
+}
+
+#[test]
+fn memory_is_given_back_only_as_the_process_shows_it() {
+    let server = Redis::start();
+    std::fs::write(server.path("root"), "root\n").unwrap();
+    server.fill("cache:", 30_000, 3_000);
+    server.empty("cache:", 30_000);
+    let mut desk = Desk::new(&[("cache", purging(&server))]);
+    let report = desk.apply(1, "cache", Verb::Release, Amount::Whole);
+    assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
+    assert!(report.freed_bytes.unwrap() > 20 * MIB && report.detail.starts_with("MEMORY PURGE: done; resident"));
+    let report = desk.apply(2, "cache", Verb::Release, Amount::Whole);
+    assert_eq!(report.outcome, Outcome::NoEffect, "whatever it says of itself: {}", report.detail);
+    std::fs::write(server.path("root"), "wrong\n").unwrap();
+    let report = desk.apply(3, "cache", Verb::Release, Amount::Whole);
+    assert_eq!(report.outcome, Outcome::Refused);
+    assert!(report.detail.contains("on_connect") && !report.detail.contains("AUTH"), "{}", report.detail);
+}
+
+fn impostor(socket: &Path, behave: fn(UnixStream)) {
+    let listener = UnixListener::bind(socket).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || behave(stream));
+        }
+    });
+}
+
+fn answers(mut stream: UnixStream, answer: &[u8]) {
+    let mut request = [0; 1024];
+    while stream.read(&mut request).is_ok_and(|bytes| bytes > 0) && stream.write_all(answer).is_ok() {}
+}
+
+fn says_garbage(stream: UnixStream) {
+    answers(stream, b"\xff\xfe\x00 220 mail.example\r\n\n> ");
+}
+
+fn never_ends(mut stream: UnixStream) {
+    let flood = [b'+'; 65536];
+    drop(stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n"));
+    while stream.write_all(&flood).is_ok() {}
+}
+
+fn hangs_up(mut stream: UnixStream) {
+    drop(stream.read(&mut [0; 16]));
+}
+
+fn says_half(mut stream: UnixStream) {
+    drop(stream.read(&mut [0; 1024]));
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"limit\"").ok();
+    std::thread::sleep(Duration::from_secs(30));
+}
+
+/// It would end the statement, were it put back.
+fn says_more_than_a_value(stream: UnixStream) {
+    answers(
+        stream,
+        b"HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n{\"limit\": \"5}; DROP TABLE x\"}  \nMaxconn: 5;quit\n\n> ",
+    );
+}
+
+#[test]
+fn whatever_answers_is_survived_within_the_deadline_and_changes_nothing() {
+    type Case = (&'static str, fn(UnixStream), Outcome);
+    let cases: [Case; 5] = [
+        ("garbage", says_garbage, Outcome::Unsupported),
+        ("endless", never_ends, Outcome::Unsupported),
+        ("closing", hangs_up, Outcome::Unreachable),
+        ("half", says_half, Outcome::Unreachable),
+        ("more", says_more_than_a_value, Outcome::Unsupported),
+    ];
+    for (name, behave, outcome) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join(name);
+        impostor(&socket, behave);
+        let mut desk =
+            Desk::new(&[("text", conversing(&socket)), ("http", http(&socket)), ("postgres", postgres(&socket))]);
+        // Where PostgreSQL tells how long its answer is, the others say nonsense.
+        let length = if name == "closing" { outcome } else { Outcome::Unsupported };
+        for (id, control, outcome) in [(1, "text", outcome), (2, "http", outcome), (3, "postgres", length)] {
+            let report = desk.apply(id, control, Verb::Throttle, HALF);
+            assert_eq!(report.outcome, outcome, "{name} {control}: {}", report.detail);
+            assert!(report.took < DEADLINE * 3 / 2, "{name} {control}: {:?}", report.took);
+        }
+        assert!(desk.journaled().is_empty());
+    }
+}
+
+#[test]
+fn a_restart_that_cannot_be_seen_is_no_base_for_an_undo() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("absent.sock");
+    let mut desk = Desk::new(&[("http", http(&socket))]);
+    let view = desk.view("http", "unreachable");
+    assert!(view.detail.contains("does not exist"), "{}", view.detail);
+    assert_eq!(desk.apply(1, "http", Verb::Flush, Amount::Whole).outcome, Outcome::Unreachable);
+    let report = desk.apply(2, "http", Verb::Shed, HALF);
+    assert_eq!(report.outcome, Outcome::Unsupported, "it has no recipe for that: {}", report.detail);
+}
