@@ -9,6 +9,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use tokio::sync::oneshot;
 
+use crate::control::service::Numbers;
 use crate::drill::DrillView;
 use crate::policy::mitigation::{ActionId, Report};
 use crate::status::ControlView;
@@ -19,6 +20,11 @@ pub enum Message {
     Report(Report),
     /// What a probe found out about a control.
     Probed(ControlView),
+    /// What a service reports of itself, as asked; empty where it could not be.
+    Numbers {
+        control: Arc<str>,
+        numbers: Numbers,
+    },
     /// The journal cannot be written: what it does not know, and why.
     JournalFailed(String),
     /// An operator wants these reverted now; all of them where none is named.

@@ -2,6 +2,7 @@
 //! It owns the policy, and it never waits for anything else: acting, telling and slow reading have threads of their own.
 
 mod drill;
+mod numbers;
 mod wait;
 
 use std::sync::Arc;
@@ -30,6 +31,8 @@ use crate::status::{BlindSpot, Board, ControlView};
 use crate::telemetry::Timings;
 pub use wait::Waker;
 use wait::Woken;
+
+use numbers::Numbers;
 
 /// A stop waits this long for reverts to be answered; what is still owed then stays in the journal for the next start.
 /// Well within systemd's default `TimeoutStopSec=` of 90 s.
@@ -73,6 +76,7 @@ pub struct Agent {
     sample: Sample,
     out: Decisions,
     controls: Arc<Vec<ControlView>>,
+    numbers: Numbers,
     drill: Option<Drill>,
     drill_view: Arc<Option<DrillView>>,
     blind_spots: Arc<Vec<BlindSpot>>,
@@ -91,12 +95,15 @@ impl Agent {
     #[must_use]
     pub fn new(mut parts: Parts) -> Self {
         let out = std::mem::take(&mut parts.first);
+        let mut numbers = Numbers::default();
+        numbers.expect(&Plan::new(parts.settings.policy.clone()), &parts.settings, parts.started);
         Self {
             pace: Pace::new(&parts.settings.sampling),
             timings: Timings::register(),
             sample: Sample::new(parts.started),
             out,
             controls: Arc::default(),
+            numbers,
             drill: None,
             drill_view: Arc::default(),
             blind_spots: Arc::default(),
@@ -153,6 +160,7 @@ impl Agent {
         self.parts.sampler.sample(now, scope, &mut self.sample);
         self.sample.at = now;
         self.sample.set(Metric::GuardianTickSeconds, Some(self.tick_seconds));
+        self.ask_numbers(now);
         let sampled = elapsed(now);
         self.timings.sample.record(sampled.as_secs_f64());
         self.parts.guardian.step(now, Input::Sampled(&self.sample), &mut self.out);
@@ -166,6 +174,15 @@ impl Agent {
         self.tick_seconds = elapsed(now).as_secs_f64();
         if self.tick == 1 {
             self.parts.notifier.ready("guarding");
+        }
+    }
+
+    fn ask_numbers(&mut self, now: Moment) {
+        self.numbers.fill(now, &mut self.sample);
+        for control in self.numbers.due(now) {
+            if !self.parts.workers.ask_numbers(control) {
+                tracing::error!("the thread that acts has ended; restart node-guardian");
+            }
         }
     }
 
@@ -225,6 +242,7 @@ impl Agent {
                     self.parts.guardian.step(now, Input::Reported(report), &mut self.out);
                 }
                 Message::Probed(control) => self.note_control(now, control),
+                Message::Numbers { control, numbers } => self.numbers.note(now, &control, &numbers),
                 Message::JournalFailed(why) => {
                     self.parts.events.emit(clock::unix_ms(), Event::Daemon(Daemon::JournalFailed { why }));
                 }
@@ -314,10 +332,11 @@ impl Agent {
         let plan = Arc::new(Plan::new(settings.policy.clone()));
         self.parts.guardian.reload(now, Arc::clone(&plan));
         // The views of rules and their plan must change together, and this must not be missed.
-        self.parts.board.replace_plan(plan);
+        self.parts.board.replace_plan(Arc::clone(&plan));
         // What was taken at start goes on to be what a later reload is compared with.
         let (http, state_directory) = (self.parts.settings.http.clone(), self.parts.settings.state_directory.clone());
         self.parts.settings = Settings { http, state_directory, ..settings };
+        self.numbers.expect(&plan, &self.parts.settings, now);
     }
 
     fn stop(&mut self, now: Moment) {

@@ -51,6 +51,7 @@ const fn instances(family: Family) -> Option<&'static str> {
         Family::Disk => Some("mount"),
         Family::Network => Some("interface"),
         Family::Port => Some("port"),
+        Family::App => Some("control"),
     }
 }
 

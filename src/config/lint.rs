@@ -7,7 +7,7 @@ use super::section::{Findings, Section};
 use super::source::BUILT_IN_ORIGIN;
 use super::steps::Placed;
 use crate::policy::condition::{Comparison, Expression, Function, Operand};
-use crate::policy::metric::Metric;
+use crate::policy::metric::{Family, Metric};
 use crate::policy::mitigation::Level;
 use crate::policy::rule::Rule;
 use crate::policy::unit::Unit;
@@ -96,6 +96,21 @@ pub fn declarations(ladder: &[Placed], controls: &[Declared], findings: &mut Fin
                 _ => "declare cache_only = true at the control",
             };
             findings.warning(place, message, help);
+        }
+    }
+}
+
+/// Numbers of applications that no control asks for: the rule would stay blind.
+pub fn numbers(rule: &Rule, controls: &[Declared], place: &Place, findings: &mut Findings<'_>) {
+    let mut comparisons = Vec::new();
+    collect(&rule.when.expression, &mut comparisons);
+    let operands = comparisons.iter().map(|comparison| &comparison.operand);
+    for operand in operands.filter(|operand| operand.metric.family() == Family::App) {
+        let name = operand.selector.as_deref().and_then(|selector| selector.split('.').next()).unwrap_or_default();
+        let is_app = |declared: &&Declared| declared.target.as_ref().is_none_or(|target| target.kind() == "app");
+        if !controls.iter().filter(is_app).any(|declared| *declared.name == *name) {
+            let message = format!("nobody reports `{operand}`: there is no [control.app.{name}]");
+            findings.warning(place, message, "add that control, or correct its name");
         }
     }
 }
@@ -237,7 +252,7 @@ mod tests {
     fn many_operands_are_given_up_on_and_not_guessed_at() {
         let many: Vec<String> = Metric::ALL
             .iter()
-            .filter(|metric| metric.unit() == Unit::Percent)
+            .filter(|metric| metric.unit() == Unit::Percent && metric.family() != Family::App)
             .map(|metric| format!("{} > 50%", metric.name()))
             .collect();
         assert_eq!(possible(&expression(&many.join(" and "))), None);

@@ -116,6 +116,7 @@ fn rule(
         lint::ladder(&ladder, level, findings);
         lint::declarations(&ladder, controls, findings);
     }
+    lint::numbers(&rule, controls, section.place("when"), findings);
     Some(rule)
 }
 

@@ -45,6 +45,7 @@ fn selected(description: &Description) -> String {
         Family::Disk => "mount",
         Family::Network => "interface",
         Family::Port => "port",
+        Family::App => "control",
     };
     let prefix = description.family.prefix();
     let rest = description.name.strip_prefix(prefix).unwrap_or(description.name);
@@ -88,7 +89,11 @@ mod tests {
         for metric in Metric::ALL {
             let example = metric.unit().example().rsplit(' ').next().unwrap_or_default();
             let relation = if example == "false" { "==" } else { ">" };
-            let text = format!("{} {relation} {example}", metric.name());
+            let name = match metric.family() {
+                Family::App => metric.name().replacen('.', "[\"api\"].", 1),
+                Family::Node | Family::Disk | Family::Network | Family::Port => metric.name().to_owned(),
+            };
+            let text = format!("{name} {relation} {example}");
             assert!(parse(&text).is_ok(), "{text}: {:?}", parse(&text));
         }
     }

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use crate::policy::mitigation::{Mitigation, Outcome, Verb};
 use failure::Failure;
-use service::{AfterRefusal, Done, Order, Probe, Service};
+use service::{AfterRefusal, Done, Numbers, Order, Probe, Service};
 use standing::{Live, Standing};
 use target::Target;
 use undo::{Change, Restore, Undo};
@@ -206,6 +206,11 @@ impl Control {
     /// When it was not done.
     pub async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
         self.service.pulse(mitigation).await
+    }
+
+    /// Numbers that the service reports of itself; none where it cannot be asked.
+    pub async fn numbers(&mut self) -> Numbers {
+        self.service.numbers().await.unwrap_or_default()
     }
 
     /// Two verbs that would harm together.

@@ -33,6 +33,9 @@ pub struct Order<'a> {
 /// The value that a change is to have next.
 pub type Aim = String;
 
+/// By their names.
+pub type Numbers = Vec<(String, f64)>;
+
 /// What becomes of the other orders after one was refused.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum AfterRefusal {
@@ -77,6 +80,11 @@ pub trait Service {
     /// Does what leaves nothing in force.
     async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
         Err(self.cannot(mitigation.verb))
+    }
+
+    /// Numbers that the service reports of itself, by name, for rules.
+    async fn numbers(&mut self) -> Result<Numbers, Failure> {
+        Ok(Numbers::new())
     }
 
     /// Whether this value goes by itself unless it is written again.

@@ -47,6 +47,13 @@ fn lines(policy: &Policy, sample: &Sample, windowed: impl Fn(&Operand) -> Option
                     lines.push(line(*metric, Some(name), sample.instance(*metric, row), &thresholds));
                 }
             }
+            // Numbers have nothing in common but their unit: each is asked for by its name.
+            Family::App => {
+                let asked = |name: &str| thresholds.iter().any(|threshold| threshold.concerns(*metric, Some(name)));
+                for (row, name) in sample.instances(Family::App).iter().enumerate().filter(|(_, name)| asked(name)) {
+                    lines.push(line(*metric, Some(name), sample.instance(*metric, row), &thresholds));
+                }
+            }
         }
     }
     lines

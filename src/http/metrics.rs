@@ -23,7 +23,7 @@ pub fn exported_name(metric: Metric) -> String {
     };
     let name = match metric.family() {
         Instances::Port => name.replacen("connections_", "connections_port_", 1),
-        Instances::Node | Instances::Disk | Instances::Network => name,
+        Instances::Node | Instances::Disk | Instances::Network | Instances::App => name,
     };
     let bare = |suffix| name.strip_suffix(suffix).unwrap_or(&name);
     match metric.unit() {
@@ -149,6 +149,7 @@ fn write_reading(metric: Metric, snapshot: &Snapshot, out: &mut Exposition) {
         Instances::Disk => Some("mount"),
         Instances::Network => Some("interface"),
         Instances::Port => Some("port"),
+        Instances::App => Some("number"),
     };
     out.family(&Family { name: &name, kind, help: metric.describe().help });
     match label {

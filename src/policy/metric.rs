@@ -10,10 +10,12 @@ pub enum Family {
     Disk,
     Network,
     Port,
+    /// Numbers that applications report of themselves; an instance is `CONTROL.NUMBER`, such as `api.inflight`.
+    App,
 }
 
 impl Family {
-    pub const INSTANCED: [Family; 3] = [Family::Disk, Family::Network, Family::Port];
+    pub const INSTANCED: [Family; 4] = [Family::Disk, Family::Network, Family::Port, Family::App];
 
     /// The word in front of the selector.
     #[must_use]
@@ -23,6 +25,7 @@ impl Family {
             Family::Disk => "disk",
             Family::Network => "network",
             Family::Port => "connections",
+            Family::App => "app",
         }
     }
 }
@@ -111,6 +114,11 @@ vocabulary! {
     ConnectionsUsedPercent = "connections.used_percent", Node, Percent, High, "Connection-tracking table in use; unknown where nf_conntrack is not loaded (/proc/sys/net/netfilter).";
     PortEstablished = "connections.established", Port, Count, High, "Established TCP connections to a listening port (sock_diag, at a slower pace).";
     PortBacklogPercent = "connections.backlog_percent", Port, Percent, High, "Accept queue of a listening port, of its limit (sock_diag, at a slower pace).";
+    AppNumber = "app.number", App, Count, High, "What an application reports of itself over its control socket, by its own name: app[\"api\"].inflight. Its name says the unit; this one is every other.";
+    AppBytes = "app.bytes", App, Bytes, High, "The same where its name ends in _bytes: app[\"api\"].cache_bytes.";
+    AppPercent = "app.percent", App, Percent, High, "The same where its name ends in _percent.";
+    AppSeconds = "app.seconds", App, Seconds, High, "The same where its name ends in _seconds.";
+    AppPerSecond = "app.per_second", App, PerSecond, High, "The same where its name ends in _per_second.";
     FilesUsedPercent = "files.used_percent", Node, Percent, High, "Open file handles, of the node's limit (/proc/sys/fs/file-nr).";
     ProcessesCount = "processes.count", Node, Count, High, "Processes on the node (entries of /proc, at a slower pace).";
     ProcessesUsedPercent = "processes.used_percent", Node, Percent, High, "Tasks, of the smaller of the kernel's pid_max and threads-max (/proc/loadavg).";
@@ -176,6 +184,18 @@ impl Metric {
         DESCRIPTIONS.iter().filter(|d| d.family == family).count()
     }
 
+    /// The metric that a number of an application's is, by the unit at the end of its name.
+    #[must_use]
+    pub fn of_app(number: &str) -> Metric {
+        match number.rsplit('_').next() {
+            Some("bytes") => Metric::AppBytes,
+            Some("percent") => Metric::AppPercent,
+            Some("second") if number.ends_with("per_second") => Metric::AppPerSecond,
+            Some("seconds") => Metric::AppSeconds,
+            Some(_) | None => Metric::AppNumber,
+        }
+    }
+
     /// The metric of that name; `selected` says that the name carried a selector. `connections.established` is one
     /// metric for the node and another for a port.
     #[must_use]
@@ -203,6 +223,21 @@ mod tests {
             assert_eq!(*metric as usize, index);
             assert_eq!(metric.describe().metric, *metric);
             assert!(metric.column() < Metric::width(metric.family()));
+        }
+    }
+
+    #[test]
+    fn a_number_of_an_applications_has_the_unit_that_its_name_says() {
+        for (number, metric) in [
+            ("inflight", Metric::AppNumber),
+            ("seconds_ago", Metric::AppNumber),
+            ("second", Metric::AppNumber),
+            ("cache_bytes", Metric::AppBytes),
+            ("hit_percent", Metric::AppPercent),
+            ("p99_seconds", Metric::AppSeconds),
+            ("shed_per_second", Metric::AppPerSecond),
+        ] {
+            assert_eq!(Metric::of_app(number), metric, "{number}");
         }
     }
 

@@ -11,6 +11,7 @@ pub struct Sample {
     disk: Table,
     network: Table,
     port: Table,
+    app: Table,
 }
 
 /// Rows are instances (mounts, interfaces, ports); columns are the family's metrics.
@@ -48,6 +49,7 @@ impl Sample {
             disk: Table::new(Family::Disk),
             network: Table::new(Family::Network),
             port: Table::new(Family::Port),
+            app: Table::new(Family::App),
         }
     }
 
@@ -126,7 +128,7 @@ impl Sample {
     /// Forgets every reading and keeps the instances.
     pub fn clear(&mut self) {
         self.node.fill(f64::NAN);
-        for table in [&mut self.disk, &mut self.network, &mut self.port] {
+        for table in [&mut self.disk, &mut self.network, &mut self.port, &mut self.app] {
             table.cells.fill(f64::NAN);
         }
     }
@@ -135,9 +137,12 @@ impl Sample {
     pub fn copy_from(&mut self, other: &Sample) {
         self.at = other.at;
         self.node.clone_from(&other.node);
-        for (mine, theirs) in
-            [(&mut self.disk, &other.disk), (&mut self.network, &other.network), (&mut self.port, &other.port)]
-        {
+        for (mine, theirs) in [
+            (&mut self.disk, &other.disk),
+            (&mut self.network, &other.network),
+            (&mut self.port, &other.port),
+            (&mut self.app, &other.app),
+        ] {
             if mine.generation != theirs.generation || mine.names.len() != theirs.names.len() {
                 mine.names.clone_from(&theirs.names);
                 mine.generation = theirs.generation;
@@ -152,6 +157,7 @@ impl Sample {
             Family::Disk => Some(&self.disk),
             Family::Network => Some(&self.network),
             Family::Port => Some(&self.port),
+            Family::App => Some(&self.app),
         }
     }
 
@@ -161,6 +167,7 @@ impl Sample {
             Family::Disk => Some(&mut self.disk),
             Family::Network => Some(&mut self.network),
             Family::Port => Some(&mut self.port),
+            Family::App => Some(&mut self.app),
         }
     }
 }

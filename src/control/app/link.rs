@@ -2,7 +2,6 @@
 //! HTTP. The socket's connection is kept, so that a crowd of clients cannot lock the guardian out; one that failed is
 //! never used again, so that a late answer cannot be taken for another's. The token is read at each request, not kept.
 
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -15,13 +14,14 @@ use hyper_util::rt::TokioIo;
 use nix::sys::socket::{UnixCredentials, getsockopt, sockopt::PeerCredentials};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::target::App;
 use super::wire::{self, Hello, LINE_BYTES};
 use crate::control::DEADLINE;
 use crate::control::failure::{Failure, connecting};
+use crate::control::recipe::stream::Stream;
 use crate::control::target::Address;
 
 pub struct Link {
@@ -58,8 +58,8 @@ impl Link {
 
     /// The process that listens, where its memory can be looked at: not over HTTP, not in another pid namespace, and not
     /// where systemd listens in its place.
-    pub fn pid(&self) -> Option<i32> {
-        self.listener.map(|listener| listener.pid()).filter(|pid| *pid > 1)
+    pub fn pid(&self) -> Option<u32> {
+        self.listener.and_then(|listener| u32::try_from(listener.pid()).ok()).filter(|pid| *pid > 1)
     }
 
     /// Starts a conversation.
@@ -203,8 +203,8 @@ async fn post(host: &str, op: &str, token: Option<String>, body: String) -> Resu
     };
     let request = request.body(Full::new(Bytes::from(body)));
     let request = request.map_err(|_| Broken::Failed(Failure::refused("the token is none that HTTP can carry")))?;
-    let stream = TcpStream::connect(host).await.map_err(|error| Broken::Failed(unreachable(host, &error)))?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|_| Broken::Closed)?;
+    let stream = Stream::dial(&Address::Tcp(host.to_owned())).await.map_err(Broken::Failed)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream.boxed())).await.map_err(|_| Broken::Closed)?;
     let exchange = async {
         let response = sender.send_request(request).await.map_err(|_| Broken::Closed)?;
         let body = Limited::new(response.into_body(), LINE_BYTES).collect().await.map_err(|_| Broken::TooLong)?;
@@ -215,15 +215,6 @@ async fn post(host: &str, op: &str, token: Option<String>, body: String) -> Resu
         answer = &mut exchange => answer,
         // The connection may be over before the answer is taken out of it.
         _ = connection => exchange.await,
-    }
-}
-
-fn unreachable(host: &str, error: &io::Error) -> Failure {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => {
-            Failure::unreachable(format!("nobody listens on http://{host}: is the app running, and is this its port?"))
-        }
-        _ => Failure::unreachable(format!("cannot connect to the app on http://{host}: {error}")),
     }
 }
 

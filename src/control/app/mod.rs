@@ -9,15 +9,17 @@ mod reclaim;
 pub mod target;
 mod wire;
 
+use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::LEASE;
 use super::failure::Failure;
-use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
+use super::service::{AfterRefusal, Aim, Done, Numbers, Order, Probe, Service};
 use super::standing::Live;
 use super::undo::{Change, Undo};
 use crate::clock;
@@ -34,6 +36,10 @@ pub struct App {
     link: Link,
     /// No lease of ours is younger than this, as far as this guardian knows.
     quiet_since: Instant,
+    /// Until when each lease holds at least, by its key, as this guardian gave it.
+    given: HashMap<String, Instant>,
+    /// Which of these were not there any more, when they were last read.
+    cleared: Vec<String>,
 }
 
 #[async_trait(?Send)]
@@ -99,7 +105,11 @@ impl Service for App {
             let mut held = status.leases.iter().filter(|(name, _)| key(name) == change.key);
             held.next().map_or(0, |(_, level)| *level).to_string()
         };
-        Ok(Live { epoch: status.instance, values: undo.changes.iter().map(value).collect() })
+        let values: Vec<String> = undo.changes.iter().map(value).collect();
+        let absent = undo.changes.iter().zip(&values).filter(|(_, value)| *value == "0").map(|(change, _)| &change.key);
+        let before_its_time = |key: &&String| self.given.get(*key).is_some_and(|until| Instant::now() < *until);
+        self.cleared = absent.filter(before_its_time).cloned().collect();
+        Ok(Live { epoch: status.instance, values })
     }
 
     async fn write(&mut self, expected_epoch: &str, orders: &[Order<'_>], _after: AfterRefusal) -> Result<(), Failure> {
@@ -121,15 +131,24 @@ impl Service for App {
         }
     }
 
+    async fn numbers(&mut self) -> Result<Numbers, Failure> {
+        self.link.begin().await?;
+        Ok(wire::numbers(&self.link.ask("status", &[]).await?))
+    }
+
     fn is_lease(&self, _key: &str) -> bool {
         true
+    }
+
+    fn was_cleared(&self, key: &str) -> bool {
+        self.cleared.iter().any(|cleared| cleared == key)
     }
 }
 
 impl App {
     #[must_use]
     pub fn new(target: target::App) -> Self {
-        Self { link: Link::new(target), quiet_since: Instant::now() }
+        Self { link: Link::new(target), quiet_since: Instant::now(), given: HashMap::new(), cleared: Vec::new() }
     }
 
     async fn throttle(&mut self, order: &Order<'_>) -> Result<(), Failure> {
@@ -137,7 +156,9 @@ impl App {
         let lease = lease(order.key).ok_or_else(unknown)?;
         let level: u64 = order.value.parse().map_err(|_| unknown())?;
         let ttl_ms = u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX);
-        self.quiet_since = Instant::now();
+        let asked = Instant::now();
+        self.quiet_since = asked;
+        self.given.remove(order.key);
         let fields = [
             ("lease", lease.into()),
             ("level", level.into()),
@@ -146,6 +167,11 @@ impl App {
             ("reason", "node-guardian relieves this node".into()),
         ];
         let reply = self.link.ask("throttle", &fields).await?;
+        if level > 0 {
+            let granted = Duration::from_millis(reply["ttl_ms"].as_u64().unwrap_or(0).min(ttl_ms));
+            self.given.retain(|_, until| *until > asked);
+            self.given.insert(order.key.to_owned(), asked + granted);
+        }
         let effective = reply["effective"].as_u64().ok_or_else(|| wire::untold(&self.link.place(), "`effective`"))?;
         if effective < level {
             return Err(Failure::refused(format!(

@@ -9,6 +9,7 @@ use super::bytes;
 use super::link::Link;
 use super::wire::{Hello, Tier};
 use crate::control::failure::Failure;
+use crate::control::resident::{self, NOISE_BYTES};
 use crate::control::service::Done;
 use crate::policy::mitigation::Outcome;
 
@@ -21,8 +22,6 @@ const FLUSH_BUDGET: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(100);
 /// How long an allocator may take to give back what is free.
 const SETTLE_BUDGET: Duration = Duration::from_millis(500);
-/// Less than this is what a resident set moves by anyway.
-const NOISE_BYTES: i64 = 1 << 20;
 
 /// The tiers of a class that may be emptied.
 pub fn tiers<'h>(hello: &'h Hello, class: &str, chosen: &[String]) -> Vec<&'h Tier> {
@@ -48,19 +47,18 @@ pub async fn empty(link: &mut Link, class: &str, key: String) -> Result<Done, Fa
         return Err(nothing_to_empty(&hello, class, &link.target().tiers));
     }
     let names: Vec<&str> = chosen.iter().map(|tier| tier.name.as_str()).collect();
-    let before = resident(link);
+    let before = resident_of(link);
     let claimed = flush(link, &names, &key).await?;
     let what = format!("emptied {}", names.join(", "));
     let Some(before) = before else { return Ok(unmeasured(&what, claimed)) };
     let enough = claimed.map_or(NOISE_BYTES, |claimed| i64::try_from(claimed).unwrap_or(i64::MAX) / 2);
     let until = Instant::now() + SETTLE_BUDGET;
     loop {
-        let Some(after) = resident(link) else { return Ok(unmeasured(&what, claimed)) };
-        let freed = i64::try_from(before).unwrap_or(i64::MAX) - i64::try_from(after).unwrap_or(i64::MAX);
+        let Some(after) = resident_of(link) else { return Ok(unmeasured(&what, claimed)) };
+        let (freed, shown) = resident::compared(before, after);
         if freed >= enough.max(NOISE_BYTES) || Instant::now() >= until {
             let outcome = if freed < NOISE_BYTES { Outcome::NoEffect } else { Outcome::Applied };
-            let detail = format!("{what}: resident {} → {}", bytes(before), bytes(after));
-            return Ok(Done { outcome, detail, freed_bytes: Some(freed) });
+            return Ok(Done { outcome, detail: format!("{what}: {shown}"), freed_bytes: Some(freed) });
         }
         sleep(POLL / 5).await;
     }
@@ -101,15 +99,8 @@ fn nothing_to_empty(hello: &Hello, class: &str, chosen: &[String]) -> Failure {
 }
 
 /// Bytes; `None` where it cannot be seen.
-fn resident(link: &Link) -> Option<u64> {
-    let statm = std::fs::read_to_string(format!("/proc/{}/statm", link.pid()?)).ok()?;
-    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
-    Some(pages * page_size())
-}
-
-fn page_size() -> u64 {
-    let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
-    size.and_then(|size| u64::try_from(size).ok()).unwrap_or(4096)
+fn resident_of(link: &Link) -> Option<u64> {
+    resident::bytes(link.pid()?)
 }
 
 #[cfg(test)]

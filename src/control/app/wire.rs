@@ -3,9 +3,13 @@
 use serde_json::Value;
 
 use crate::control::failure::Failure;
+use crate::control::service::Numbers;
 
 /// The longest line, its end included.
 pub const LINE_BYTES: usize = 64 << 10;
+/// Of `metrics`.
+const MOST_NUMBERS: usize = 64;
+const NUMBER_NAME: usize = 64;
 /// The longest `instance`.
 const INSTANCE_BYTES: usize = 128;
 
@@ -72,6 +76,17 @@ pub fn status(reply: &Value, place: &str) -> Result<Status, Failure> {
     })
 }
 
+/// Of `metrics`, what is a number with a plain name.
+pub fn numbers(reply: &Value) -> Numbers {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let number = |(name, value): (&String, &Value)| {
+        let fits = name.len() <= NUMBER_NAME && name.chars().all(plain);
+        Some((name.clone(), value.as_f64().filter(|value| fits && *value >= 0.0)?))
+    };
+    let metrics = reply["metrics"].as_object();
+    metrics.map_or_else(Numbers::new, |metrics| metrics.iter().filter_map(number).take(MOST_NUMBERS).collect())
+}
+
 fn instance(reply: &Value, place: &str) -> Result<String, Failure> {
     let instance = reply["instance"].as_str().filter(|instance| (1..=INSTANCE_BYTES).contains(&instance.len()));
     instance.map(str::to_owned).ok_or_else(|| untold(place, "its `instance`"))
@@ -134,6 +149,13 @@ mod tests {
         for wrong in ["null", "{}", r#"[{"lease":"a"}]"#, r#"[{"lease":"a","level":"3"}]"#, "[3]"] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn only_numbers_are_numbers() {
+        let reply = r#"{"metrics":{"inflight":3,"load":0.5,"Loud":1,"text":"7","on":true,"debt":-1,"nested":{"a":1}}}"#;
+        let numbers = numbers(&serde_json::from_str(reply).unwrap());
+        assert_eq!(numbers, [("inflight".to_owned(), 3.0), ("load".to_owned(), 0.5)]);
     }
 
     #[test]

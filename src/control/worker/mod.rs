@@ -81,6 +81,7 @@ enum Order {
     Tell(Arc<Log>),
     Reconfigure(Vec<settings::Control>),
     ProbeAll,
+    Numbers(Arc<str>),
     Stop,
 }
 
@@ -147,6 +148,12 @@ impl Workers {
         self.orders.send(Order::ProbeAll).is_ok()
     }
 
+    /// Asks a control for its numbers: the inbox gets them, in any case.
+    #[must_use]
+    pub fn ask_numbers(&self, control: Arc<str>) -> bool {
+        self.orders.send(Order::Numbers(control)).is_ok()
+    }
+
     /// Ends at once what is under way, which stays in the journal, and waits for the thread. Webhooks get a second for
     /// what they have not told. False when it panicked.
     #[must_use]
@@ -193,6 +200,7 @@ enum Job {
     Run(Command),
     Configure(Option<Box<Target>>),
     Probe,
+    Numbers,
 }
 
 impl Crew {
@@ -216,6 +224,9 @@ impl Crew {
                     for name in &names {
                         self.give(name, Job::Probe);
                     }
+                }
+                Order::Numbers(control) => {
+                    self.give(&control, Job::Numbers);
                 }
                 Order::Stop => {
                     self.shared.close_again();
@@ -283,7 +294,7 @@ impl Crew {
         self.tasks.remove(name);
         match job {
             Job::Run(command) => self.answer(&command, Outcome::Unreachable, "the task of this control has ended"),
-            Job::Configure(_) | Job::Probe => true,
+            Job::Configure(_) | Job::Probe | Job::Numbers => true,
         }
     }
 }

@@ -58,6 +58,7 @@ impl Task {
                 Ok(Some(Job::Run(command))) => self.run(command).await,
                 Ok(Some(Job::Configure(target))) => self.configure(target.map(|boxed| *boxed)).await,
                 Ok(Some(Job::Probe)) => self.probe().await,
+                Ok(Some(Job::Numbers)) => self.numbers().await,
                 Ok(None) => false,
                 Err(_) => self.look().await,
             };
@@ -85,6 +86,14 @@ impl Task {
         let Some((_, control)) = &mut self.configured else { return true };
         let probe = control.probe().await;
         self.tell_state(probe.outcome, probe.detail)
+    }
+
+    async fn numbers(&mut self) -> bool {
+        let numbers = match &mut self.configured {
+            Some((_, control)) => control.numbers().await,
+            None => Vec::new(),
+        };
+        self.shared.door.tell(Message::Numbers { control: Arc::clone(&self.name), numbers })
     }
 
     async fn look(&mut self) -> bool {

@@ -20,13 +20,17 @@ const SYNONYMS: [(&str, &str); 7] = [
 ];
 
 /// Families of metrics that are announced and not here yet.
-const LATER: [&str; 2] = ["cgroup", "app"];
+const LATER: [&str; 1] = ["cgroup"];
 
 pub(super) fn unknown_metric(name: &str, span: Range<usize>) -> Mistake {
     let family = name.split('.').next().unwrap_or(name);
     if LATER.contains(&family) {
         let message = format!("metrics of `{family}` are not in this version");
         return Mistake { span, message, help: Some("`node-guardian metrics` lists those that are".to_owned()) };
+    }
+    if family == Family::App.prefix() {
+        let message = format!("`{name}` does not say whose number it is");
+        return Mistake { span, message, help: Some("name the control: app[\"api\"].inflight".to_owned()) };
     }
     let help = match nearest_metric(name) {
         Some(near) => format!("did you mean `{near}`?"),
@@ -36,7 +40,8 @@ pub(super) fn unknown_metric(name: &str, span: Range<usize>) -> Mistake {
 }
 
 fn nearest_metric(name: &str) -> Option<&'static str> {
-    let names = || Metric::ALL.iter().map(|metric| metric.name());
+    let named = |metric: &&Metric| metric.family() != Family::App;
+    let names = || Metric::ALL.iter().filter(named).map(|metric| metric.name());
     nearest(&translated(name), names()).or_else(|| nearest(name, names()))
 }
 
@@ -82,6 +87,23 @@ pub(super) fn selector(metric: Metric, selector: &str, span: Range<usize>) -> Re
             Ok(port) if port > 0 => Ok(port.to_string()),
             _ => refuse(format!("`{selector}` is not a TCP port"), "ports go from 1 to 65535: connections[443]"),
         },
-        Family::Disk | Family::Network => Ok(selector.to_owned()),
+        Family::Disk | Family::Network | Family::App => Ok(selector.to_owned()),
     }
+}
+
+/// A number of an application's, and as which instance a sample has it; or why there cannot be one.
+pub(super) fn number(control: &str, number: &str, span: Range<usize>) -> Result<(Metric, String), Mistake> {
+    let is_control = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let is_number = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let begins = number.chars().next().is_some_and(|c| c.is_ascii_lowercase());
+    if control.is_empty() || !control.chars().all(is_control) {
+        let message = format!("`{control}` cannot be the name of a control");
+        return Err(Mistake { span, message, help: Some("such as app[\"api\"].inflight".to_owned()) });
+    }
+    if !begins || number.len() > 64 || !number.chars().all(is_number) {
+        let message = format!("`{number}` cannot be the name of a number");
+        let help = "names are a-z 0-9 _ and begin with a letter, such as app[\"api\"].inflight".to_owned();
+        return Err(Mistake { span, message, help: Some(help) });
+    }
+    Ok((Metric::of_app(number), format!("{control}.{number}")))
 }

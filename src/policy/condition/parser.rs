@@ -4,9 +4,9 @@
 use std::ops::Range;
 
 use super::lexer::{Kind, Token, tokens};
-use super::names::{selector, unknown_metric};
+use super::names::{number, selector, unknown_metric};
 use super::{Comparison, Condition, Expression, Mistake, Operand, Relation};
-use crate::policy::metric::{Metric, Selected};
+use crate::policy::metric::{Family, Metric, Selected};
 use crate::policy::unit::{Quantity, Suffix, Unit};
 
 /// Nobody reads a condition that is longer.
@@ -268,7 +268,7 @@ impl<'t> Parser<'t> {
         };
         let mut span = self.advance();
         if self.kind() != Kind::SelectOpen {
-            let metric = Metric::named(first, Selected::No);
+            let metric = Metric::named(first, Selected::No).filter(|metric| metric.family() != Family::App);
             if metric.is_none() {
                 self.mistakes.push(unknown_metric(first, span));
             }
@@ -280,7 +280,12 @@ impl<'t> Parser<'t> {
             return Err(self.broken("expected the metric of this instance", "such as `disk[\"/var\"].used_percent`"));
         };
         span.end = self.advance().end;
-        let name = format!("{first}.{}", rest.trim_start_matches('.'));
+        let rest = rest.trim_start_matches('.');
+        if first == Family::App.prefix() {
+            let found = number(&selected, rest, span).map(|(metric, instance)| (metric, Some(instance)));
+            return Ok(found.map_err(|mistake| self.mistakes.push(mistake)).ok());
+        }
+        let name = format!("{first}.{rest}");
         let Some(metric) = Metric::named(&name, Selected::Yes) else {
             self.mistakes.push(unknown_metric(&name, span));
             return Ok(None);

@@ -94,6 +94,10 @@ impl fmt::Display for Selected<'_> {
         let rest = name.strip_prefix(prefix).unwrap_or(name);
         match self.metric.family() {
             Family::Port => write!(f, "{prefix}[{selector}]{rest}"),
+            Family::App => {
+                let (control, number) = selector.split_once('.').unwrap_or((selector, ""));
+                write!(f, "{prefix}[\"{control}\"].{number}")
+            }
             Family::Node | Family::Disk | Family::Network => {
                 let quote = if selector.contains('"') { '\'' } else { '"' };
                 write!(f, "{prefix}[{quote}{selector}{quote}]{rest}")

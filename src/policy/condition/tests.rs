@@ -79,6 +79,11 @@ fn a_misspelt_name_gets_the_nearest_one() {
     assert_eq!(the_mistake("timeto(threads, 5) > 8s").2, "did you mean `time_to`?");
     assert_eq!(the_mistake("qqq > 8s").2, "`node-guardian metrics` lists them all");
     assert!(the_mistake("cgroup[\"a\"].memory.used_percent > 8%").1.contains("not in this version"));
+    assert_eq!(the_mistake("app.inflight > 3").2, "name the control: app[\"api\"].inflight");
+    assert_eq!(the_mistake("app.bytes > 3MiB").1, "`app.bytes` does not say whose number it is");
+    assert_eq!(the_mistake("app[\"a b\"].inflight > 3").1, "`a b` cannot be the name of a control");
+    assert_eq!(the_mistake("app[\"api\"].InFlight > 3").1, "`InFlight` cannot be the name of a number");
+    assert_eq!(the_mistake("app[\"api\"].cache_bytes > 3").2, "compare it with a size, such as 512MiB");
     assert!(the_mistake("anomaly(cpu.used_percent) > 3").1.contains("not in this version"));
 }
 
@@ -133,6 +138,10 @@ fn selectors(metric: Metric) -> BoxedStrategy<Option<String>> {
         Family::Network => proptest::option::of("[a-z0-9.@-]{1,9}").boxed(),
         // Without a selector, the name means the node's metric of the same name where there is one.
         Family::Port if metric == Metric::PortEstablished => (1..=65535u32).prop_map(|p| Some(p.to_string())).boxed(),
+        Family::App => {
+            let unit = metric.name().split_once('.').map_or("", |(_, unit)| unit);
+            "[A-Za-z0-9_-]{1,9}[.][a-z][a-z0-9_]{0,5}_".prop_map(move |stem| Some(format!("{stem}{unit}"))).boxed()
+        }
         Family::Port => proptest::option::of((1..=65535u32).prop_map(|p| p.to_string())).boxed(),
     }
 }

@@ -103,11 +103,29 @@ fn a_lease_that_has_lapsed_is_given_again_only_where_it_is_wanted() {
     };
     assert_eq!(desk.apply(1, "api", Verb::Throttle, TO_40).outcome, Outcome::Applied);
     lapse();
+    // The next guardian cannot know whether it lapsed or was cleared.
+    let mut desk = Desk::resume(desk.stop(), &[]);
     assert_eq!((desk.verify(1).outcome, app.effective()), (Outcome::Applied, 60));
     lapse();
+    let mut desk = Desk::resume(desk.stop(), &[]);
     let report = desk.let_lapse(1);
     assert_eq!((report.outcome, &*report.detail, app.effective()), (Outcome::EpochChanged, "it lapsed", 0));
     assert!(desk.journaled().is_empty());
+}
+
+#[test]
+fn a_lease_that_somebody_ended_before_its_time_is_not_given_again() {
+    let app = App::start(Language::Rust);
+    for ends in [Desk::verify, Desk::let_lapse] {
+        let mut desk = desk(app.target());
+        assert_eq!(desk.apply(1, "api", Verb::Throttle, TO_40).outcome, Outcome::Applied);
+        let status = app.ask(&json!({"op": "status"}));
+        app.ask(&json!({"op": "throttle", "lease": status["leases"][0]["lease"], "level": 0}));
+        let report = ends(&mut desk, 1);
+        println!("{}", report.detail);
+        assert_ne!(report.outcome, Outcome::Applied, "{}", report.detail);
+        assert_eq!((app.effective(), desk.journaled().len()), (0, 0));
+    }
 }
 
 #[test]

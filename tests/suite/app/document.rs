@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-use crate::support::app::{App, LANGUAGES, Language, source};
+use crate::support::app::{App, LANGUAGES, source};
 
 fn document() -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/app-protocol.md")).unwrap()
@@ -158,11 +158,7 @@ fn an_application_that_breaks_a_rule_fails_the_checklist() {
         ("if key not in self.flushed:", "if True:", 19),
     ];
     for (from, to, item) in breaks {
-        let mut app = App::with(Language::Python, "--fill 1");
-        let text = std::fs::read_to_string(source("pages.py")).unwrap();
-        assert!(text.contains(from), "{from}");
-        std::fs::write(app.path("pages.py"), text.replace(from, to)).unwrap();
-        app.restart();
+        let app = App::altered(from, to);
         let only = ["--flush", "--only", &item.to_string()];
         let (text, is_fine) = conform(&[&[app.path("ng.sock").to_str().unwrap()], &only[..]].concat());
         assert!(!is_fine && text.contains(&format!("FAILED {item:2}")), "{from} → {to}:\n{text}");

@@ -3,6 +3,7 @@
 mod acts;
 mod dead;
 mod document;
+mod numbers;
 #[path = "../../apps/pages/main.rs"]
 mod pages;
 

@@ -61,7 +61,7 @@ fn describe(sampler: &Sampler, sample: &Sample, root: &Path) -> String {
                     writeln!(text, "{}[{name:?}].{rest} {value}", family.prefix()).unwrap();
                 }
             }
-            Family::Port => {}
+            Family::Port | Family::App => {}
         }
     }
     let root = root.to_str().unwrap();

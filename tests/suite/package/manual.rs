@@ -113,6 +113,7 @@ impl Page {
                 Family::Disk => Some("[mount]."),
                 Family::Network => Some("[interface]."),
                 Family::Port => Some("[port]."),
+                Family::App => Some("[control]."),
             };
             let name = instance
                 .map_or_else(|| description.name.to_owned(), |instance| description.name.replacen('.', instance, 1));

@@ -40,7 +40,19 @@ impl App {
 
     /// `options` as on its command line.
     pub fn with(language: Language, options: &str) -> Self {
+        Self::launched(tempfile::tempdir().unwrap(), language, options)
+    }
+
+    /// The one in Python, with something else in its source.
+    pub fn altered(from: &str, to: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let text = std::fs::read_to_string(source("pages.py")).unwrap();
+        assert!(text.contains(from), "{from}");
+        std::fs::write(folder.path().join("pages.py"), text.replace(from, to)).unwrap();
+        Self::launched(folder, Language::Python, "--fill 1")
+    }
+
+    fn launched(folder: TempDir, language: Language, options: &str) -> Self {
         std::fs::write(folder.path().join("token"), format!("{TOKEN}\n")).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let process = launch(language, &folder, port, options);
