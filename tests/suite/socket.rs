@@ -148,9 +148,10 @@ fn a_restart_is_noticed_on_a_connection_that_was_kept() {
     server.process().signal(Signal::SIGSTOP);
     let report = desk.revert(2);
     assert_eq!((report.outcome, desk.journaled().len()), (Outcome::TimedOut, 1), "{}", report.detail);
-    assert!(report.took < DEADLINE * 2, "{:?}", report.took);
+    assert!(report.took < DEADLINE * 3, "{:?}", report.took);
     server.process().signal(Signal::SIGCONT);
-    assert_eq!((desk.revert(2).outcome, server.global_limit().as_str()), (Outcome::Applied, "200"));
+    eventually("the undo", || (desk.revert(2).outcome == Outcome::Applied).then_some(()));
+    assert_eq!(server.global_limit(), "200");
 }
 
 #[test]

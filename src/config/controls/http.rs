@@ -9,6 +9,7 @@ use crate::config::origin::printable;
 use crate::config::section::{Findings, Read, Section, refuse};
 use crate::config::value;
 use crate::control::recipe::Request;
+use crate::control::recipe::text::PASSWORD;
 use crate::control::target::{Address, Http};
 use crate::policy::mitigation::Verb;
 
@@ -99,6 +100,10 @@ fn headers(key: &str, node: &Node) -> Read<Vec<(String, String)>> {
         }
         let written = value::text(name, &entry.node, "text").map_err(|faults| at(faults).collect::<Vec<_>>())?;
         header_value(written).map_err(|faults| at(faults).collect::<Vec<_>>())?;
+        if name.eq_ignore_ascii_case("authorization") && !written.contains(PASSWORD) {
+            let help = "write Authorization = \"Bearer {password}\" and name a `password_file`";
+            return refuse("secrets are never in the file", help);
+        }
         headers.push((name.clone(), written.to_owned()));
     }
     Ok(headers)
