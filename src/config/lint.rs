@@ -87,14 +87,7 @@ pub fn declarations(ladder: &[Placed], controls: &[Declared], findings: &mut Fin
         let on = |declared: &&Declared| declared.name == step.mitigation.control;
         let target = controls.iter().find(on).and_then(|declared| declared.target.as_ref());
         if let Some(target) = target.filter(|target| target.place().is_undeclared(step.mitigation.verb)) {
-            let message = match target.kind() {
-                "redis" => "nothing in this Redis is declared to be a cache, so this step is refused".to_owned(),
-                kind => format!("this {kind} is not declared to be a cache, so this step is refused"),
-            };
-            let help = match target.kind() {
-                "redis" => "declare cache_only = true at the control, or flush_pattern = \"cache:*\"",
-                _ => "declare cache_only = true at the control",
-            };
+            let (message, help) = undeclared(target.kind());
             findings.warning(place, message, help);
         }
     }
@@ -111,6 +104,23 @@ pub fn numbers(rule: &Rule, controls: &[Declared], place: &Place, findings: &mut
         if !controls.iter().filter(is_app).any(|declared| *declared.name == *name) {
             let message = format!("nobody reports `{operand}`: there is no [control.app.{name}]");
             findings.warning(place, message, "add that control, or correct its name");
+        }
+    }
+}
+
+fn undeclared(kind: &str) -> (String, &'static str) {
+    let message = |what: &str| format!("{what}, so this step is refused");
+    match kind {
+        "redis" => (
+            message("nothing in this Redis is declared to be a cache"),
+            "declare cache_only = true at the control, or flush_pattern = \"cache:*\"",
+        ),
+        "process" => (
+            message("this process is not declared to be one that the node can do without"),
+            "declare sacrificial = true at the control",
+        ),
+        kind => {
+            (message(&format!("this {kind} is not declared to be a cache")), "declare cache_only = true at the control")
         }
     }
 }

@@ -34,7 +34,7 @@ pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<P
     }
     if process.workers.is_some() && process.idle_io {
         let message = "`idle_io` is for a throttle by niceness, and `workers` makes it one by workers";
-        findings.error(section.place("idle_io"), message, "remove one of them, or make two controls");
+        findings.error(section.place("idle_io"), message, "remove one of them");
     }
     if process.kill_after_seconds.is_some() && !process.sacrificial {
         let message = "`kill_after` without `sacrificial = true` ends nothing";

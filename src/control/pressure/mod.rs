@@ -1,5 +1,5 @@
 //! Telling a service that memory is short, in the ways that it already understands: `MEMORY_PRESSURE_WATCH` (systemd's
-//! protocol, which sd-event, GLib and a shim for any program obey) and the signal of systemd's own daemons. It loses nothing.
+//! protocol, which sd-event and a shim for any program obey) and the signal of systemd's own daemons. It loses nothing.
 //! What came of it is what its processes no longer hold.
 
 mod fifo;
@@ -20,7 +20,7 @@ use super::undo::Undo;
 use crate::policy::mitigation::{Mitigation, Outcome, Verb};
 use crate::policy::unit::Unit;
 
-/// What systemd's daemons take for "give memory back": SIGRTMIN+18 with this value (sd_event_add_memory_pressure(3)).
+/// What systemd's daemons take for "give memory back": SIGRTMIN+18 with this value (research: actuators §8).
 const SIGNAL: i32 = 18;
 const GIVE_BACK: i32 = 0x300;
 /// A client answered in 37 ms under emulation (research: actuators §8), then it frees.

@@ -10,6 +10,7 @@ pub mod target;
 mod terminate;
 mod workers;
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
@@ -100,10 +101,10 @@ impl Service for Process {
                 continue;
             }
             let (knob, who) = group::parse(&change.key).ok_or_else(|| unknown(&change.key))?;
-            if !lists.contains_key(&knob) {
-                lists.insert(knob, knob.list(&process)?);
-            }
-            let members = lists.get(&knob).map(Vec::as_slice).unwrap_or_default();
+            let members = match lists.entry(knob) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(unknown) => unknown.insert(knob.list(&process)?),
+            };
             values.push(self.value(change, knob, who, members));
         }
         Ok(Live { epoch: undo.epoch.clone(), values })
