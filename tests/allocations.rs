@@ -8,14 +8,11 @@ use std::time::{Duration, Instant};
 
 use node_guardian::config::settings::Settings;
 use node_guardian::host::sampler::{Sampler, Scope};
-use node_guardian::policy::condition::parse;
 use node_guardian::policy::guardian::{Decisions, Guardian, Input};
 use node_guardian::policy::metric::{Family, Metric};
-use node_guardian::policy::mitigation::{ActionId, Amount, Answered, Command, Mitigation, Outcome, Report, Verb};
+use node_guardian::policy::mitigation::ActionId;
 use node_guardian::policy::moment::Moment;
 use node_guardian::policy::plan::Plan;
-use node_guardian::policy::proportion::Range;
-use node_guardian::policy::rule::{Rule, Severity, Step};
 use node_guardian::policy::sample::Sample;
 use node_guardian::policy::view::View;
 use node_guardian::status::{Board, Snapshot};
@@ -72,7 +69,6 @@ struct Loop {
     out: Decisions,
     now: Moment,
     tick: u64,
-    nothing: Arc<str>,
 }
 
 impl Loop {
@@ -105,7 +101,6 @@ impl Loop {
             out,
             now: Moment::ORIGIN,
             tick: 0,
-            nothing: "".into(),
         }
     }
 
@@ -179,56 +174,6 @@ fn a_thousand_ticks_allocate_nothing() {
     assert_eq!(in_a_thousand_ticks(), 0);
 }
 
-/// A rule that has come to the end of its ladder and holds it there, one step by how far beyond it is.
-#[test]
-fn a_thousand_ticks_of_a_firing_rule_allocate_nothing() {
-    let mut settings = Settings::default();
-    let control = |control: &str, verb| Mitigation { control: control.into(), verb, amount: Amount::Keep(90.0) };
-    let throttle = Step::new(control("edge", Verb::Throttle), Duration::from_secs(1));
-    settings.policy.rules.push(Rule {
-        name: "always".into(),
-        when: parse("threads > 0 or cpu.used_percent > 1%").unwrap(),
-        hold_for: Duration::ZERO,
-        clear: None,
-        clear_for: Duration::ZERO,
-        severity: Severity::Warning,
-        priority: 0,
-        cooldown: Duration::ZERO,
-        steps: vec![
-            Step { together: true, ..Step::new(control("cache", Verb::Shed), Duration::from_secs(1)) },
-            Step { range: Range::new(90.0, 20.0), ..throttle },
-        ],
-        dry_run: false,
-        hints: Vec::new(),
-    });
-    let mut run = Loop::of(settings);
-    let allocations = run.steady(|run| {
-        run.tick();
-        let commands = std::mem::take(&mut run.out.commands);
-        for command in &commands {
-            let answered = match command {
-                Command::Apply { .. } => Answered::Apply,
-                Command::Verify { .. } => Answered::Verify,
-                Command::Revert { .. } => Answered::Revert,
-            };
-            let report = Report {
-                id: command.id(),
-                answered,
-                outcome: Outcome::Applied,
-                detail: Arc::clone(&run.nothing),
-                took: Duration::ZERO,
-                freed_bytes: None,
-                theirs: None,
-            };
-            run.guardian.step(run.now, Input::Reported(report), &mut run.out);
-        }
-        let more = std::mem::replace(&mut run.out.commands, commands);
-        run.out.commands.clear();
-        assert!(more.is_empty());
-    });
-    assert_eq!((allocations, run.guardian.in_force()), (0, 2));
-}
-
 /// Whatever limits our own cgroup has here, their files are read.
 #[test]
 fn a_thousand_samples_of_a_cgroup_allocate_nothing() {
@@ -236,4 +181,64 @@ fn a_thousand_samples_of_a_cgroup_allocate_nothing() {
     usual.sampling.scope = node_guardian::config::settings::Scope::Container;
     (usual.sampling.memory_limit, usual.sampling.cpu_limit) = (Some(64 << 20), Some(0.5));
     assert_eq!(Loop::of(usual).steady(Loop::sample), 0);
+}
+
+#[cfg(test)]
+mod firing {
+    use node_guardian::policy::condition::parse;
+    use node_guardian::policy::mitigation::{Amount, Answered, Command, Mitigation, Outcome, Report, Verb};
+    use node_guardian::policy::proportion::Range;
+    use node_guardian::policy::rule::{Rule, Severity, Step};
+
+    use super::*;
+
+    /// A rule that has come to the end of its ladder and holds it there, one step by how far beyond it is.
+    #[test]
+    fn a_thousand_ticks_of_a_firing_rule_allocate_nothing() {
+        let mut settings = Settings::default();
+        let control = |control: &str, verb| Mitigation { control: control.into(), verb, amount: Amount::Keep(90.0) };
+        let throttle = Step::new(control("edge", Verb::Throttle), Duration::from_secs(1));
+        settings.policy.rules.push(Rule {
+            name: "always".into(),
+            when: parse("threads > 0 or cpu.used_percent > 1%").unwrap(),
+            hold_for: Duration::ZERO,
+            clear: None,
+            clear_for: Duration::ZERO,
+            severity: Severity::Warning,
+            priority: 0,
+            cooldown: Duration::ZERO,
+            steps: vec![
+                Step { together: true, ..Step::new(control("cache", Verb::Shed), Duration::from_secs(1)) },
+                Step { range: Range::new(90.0, 20.0), ..throttle },
+            ],
+            dry_run: false,
+            hints: Vec::new(),
+        });
+        let (mut run, nothing) = (Loop::of(settings), Arc::from(""));
+        let allocations = run.steady(|run| {
+            run.tick();
+            let commands = std::mem::take(&mut run.out.commands);
+            for command in &commands {
+                let answered = match command {
+                    Command::Apply { .. } => Answered::Apply,
+                    Command::Verify { .. } => Answered::Verify,
+                    Command::Revert { .. } => Answered::Revert,
+                };
+                let report = Report {
+                    id: command.id(),
+                    answered,
+                    outcome: Outcome::Applied,
+                    detail: Arc::clone(&nothing),
+                    took: Duration::ZERO,
+                    freed_bytes: None,
+                    theirs: None,
+                };
+                run.guardian.step(run.now, Input::Reported(report), &mut run.out);
+            }
+            let more = std::mem::replace(&mut run.out.commands, commands);
+            run.out.commands.clear();
+            assert!(more.is_empty());
+        });
+        assert_eq!((allocations, run.guardian.in_force()), (0, 2));
+    }
 }

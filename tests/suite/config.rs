@@ -115,66 +115,6 @@ fn defaults_are_free_of_complaints_and_change_nothing() {
 }
 
 #[test]
-fn built_in_ladders_use_whatever_controls_there_are() {
-    let etc = Etc::new();
-    etc.write(
-        "config.toml",
-        "[control.haproxy.edge]\nsocket = \"/run/h\"\n[control.haproxy.inner]\nsocket = \"/run/i\"\n\
-         [control.redis.cache]\naddress = \"localhost:6379\"\n",
-    );
-    let settings = load(&etc.source());
-    assert_eq!(ladder(&settings, "memory-caches"), ["release cache"]);
-    assert_eq!(
-        ladder(&settings, "memory-high"),
-        ["release cache", "shed edge by 25% +", "shed inner by 25%", "throttle edge to 50% +", "throttle inner to 50%"]
-    );
-    let memory = ladder(&settings, "memory-emergency");
-    assert_eq!(
-        memory[5..9].join(" "),
-        "shed edge by 50% + shed inner by 50% throttle edge to 25% + throttle inner to 25%"
-    );
-    // Nothing in this Redis is declared to be a cache: it is shrunk at most, where the level allows it.
-    assert_eq!(memory[9..], ["shrink cache to 75% (aggressive)", "shrink cache to 50% (aggressive)"]);
-    let cpu = ladder(&settings, "cpu-emergency").join("; ");
-    assert!(cpu.starts_with("shed edge by 10% +; shed inner by 10%; shed edge by 25% +;"), "{cpu}");
-    assert!(cpu.ends_with("throttle edge to 25% +; throttle inner to 25%"), "{cpu}");
-    let paused = settings.policy.rules.iter().flat_map(|rule| &rule.steps).any(|step| {
-        step.mitigation.verb == Verb::Drain
-            || &*step.mitigation.control == "cache" && step.mitigation.verb == Verb::Throttle
-    });
-    assert!(!paused, "no built-in ladder pauses a store or drains a proxy");
-    assert_eq!(ladder(&settings, "disk-full"), [""; 0]);
-}
-
-/// The steps of a rule: ` +` is taken at once with the next, and a level in brackets is needed.
-fn ladder(settings: &Settings, name: &str) -> Vec<String> {
-    let told = |step: &node_guardian::policy::rule::Step| {
-        let together = if step.together { " +" } else { "" };
-        match Level::needed_for(step.class) {
-            Level::Aggressive | Level::Maximum => format!("{step}{together} ({})", Level::needed_for(step.class)),
-            Level::Disabled | Level::Minimal | Level::Standard => format!("{step}{together}"),
-        }
-    };
-    rule(settings, name).steps.iter().map(told).collect()
-}
-
-#[test]
-fn steps_and_ladder_replace_each_other_and_what_is_written_later_counts() {
-    let controls = "[control.haproxy.edge]\nsocket = \"/run/h\"\n[control.redis.cache]\nsocket = \"/run/r\"\n";
-    let etc = Etc::new();
-    let own = "[rule.memory-emergency]\nsteps = [{ throttle = \"edge\", to = \"90%..20%\" }]\n";
-    etc.write("config.toml", format!("{controls}{own}[rule.swap-high]\nladder = \"memory\"\n"));
-    let settings = load(&etc.source());
-    assert_eq!(ladder(&settings, "memory-emergency"), ["throttle edge to 90%..20%"]);
-    assert_eq!(ladder(&settings, "swap-high"), ["release cache", "shed edge by 25%", "throttle edge to 50%"]);
-    etc.write("conf.d/10.toml", "[rule.memory-emergency]\nladder = \"memory\"\n");
-    assert!(ladder(&load(&etc.source()), "memory-emergency").len() > 3);
-    etc.write("conf.d/10.toml", "[rule.memory-emergency]\nladder = \"memory\"\nsteps = []\n");
-    let text = config::check(&etc.source()).text();
-    assert!(text.contains("`steps` of its own or a built-in `ladder`, not both"), "{text}");
-}
-
-#[test]
 fn redis_is_paused_wholly_and_throttled_by_no_share() {
     let etc = Etc::new();
     let controls = "[control.haproxy.edge]\nsocket = \"/run/h\"\n[control.redis.cache]\nsocket = \"/run/r\"\n";

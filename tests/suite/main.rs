@@ -15,6 +15,7 @@ mod http;
 mod journal;
 mod jvm;
 mod kubernetes;
+mod ladders;
 mod leases;
 mod memcached;
 mod package;

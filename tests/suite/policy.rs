@@ -159,7 +159,9 @@ impl World {
 fn gives_back_by_halves(before: &Mitigation, after: &Mitigation) {
     let (Some(before), Some(after)) = (before.amount.kept_percent(), after.amount.kept_percent()) else { return };
     assert!(after <= (2.0 * before).max(5.0).max(before) + 0.5, "{before} to {after}");
-    assert!(after <= f64::midpoint(before, 100.0).max(90.0) + 0.5, "{before} to {after}");
+    // What half the way back leaves 10 points of may go at once.
+    let half = f64::midpoint(before, 100.0);
+    assert!(after <= half + 0.5 || half >= 89.5, "{before} to {after}");
 }
 
 #[derive(Clone, Debug)]

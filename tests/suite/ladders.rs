@@ -1,0 +1,142 @@
+//! The ladders that come built in, with whatever is configured.
+
+use std::fs;
+
+use node_guardian::config::settings::Settings;
+use node_guardian::config::{self, Source};
+use node_guardian::policy::mitigation::{Level, Verb};
+use node_guardian::policy::rule::{Rule, Step};
+use tempfile::TempDir;
+
+struct Etc(TempDir);
+
+impl Etc {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        let path = self.0.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    fn source(&self) -> Source {
+        Source { usual: self.0.path().join("config.toml"), ..Source::default() }
+    }
+}
+
+fn load(source: &Source) -> Settings {
+    config::load(source).unwrap_or_else(|complaints| panic!("{complaints}"))
+}
+
+fn rule<'s>(settings: &'s Settings, name: &str) -> &'s Rule {
+    settings.policy.rules.iter().find(|rule| &*rule.name == name).unwrap()
+}
+
+#[test]
+fn built_in_ladders_use_whatever_controls_there_are() {
+    let etc = Etc::new();
+    etc.write(
+        "config.toml",
+        "[control.haproxy.edge]\nsocket = \"/run/h\"\n[control.haproxy.inner]\nsocket = \"/run/i\"\n\
+         [control.redis.cache]\naddress = \"localhost:6379\"\n",
+    );
+    let settings = load(&etc.source());
+    assert_eq!(ladder(&settings, "memory-caches"), ["release cache"]);
+    assert_eq!(
+        ladder(&settings, "memory-high"),
+        ["release cache", "shed edge by 25% +", "shed inner by 25%", "throttle edge to 50% +", "throttle inner to 50%"]
+    );
+    let memory = ladder(&settings, "memory-emergency");
+    assert_eq!(
+        memory[5..9].join(" "),
+        "shed edge by 50% + shed inner by 50% throttle edge to 25% + throttle inner to 25%"
+    );
+    // Nothing in this Redis is declared to be a cache: it is shrunk at most, where the level allows it.
+    assert_eq!(memory[9..], ["shrink cache to 75% (aggressive)", "shrink cache to 50% (aggressive)"]);
+    let cpu = ladder(&settings, "cpu-emergency").join("; ");
+    assert!(cpu.starts_with("shed edge by 10% +; shed inner by 10%; shed edge by 25% +;"), "{cpu}");
+    assert!(cpu.ends_with("throttle edge to 25% +; throttle inner to 25%"), "{cpu}");
+    let paused = settings.policy.rules.iter().flat_map(|rule| &rule.steps).any(|step| {
+        step.mitigation.verb == Verb::Drain
+            || &*step.mitigation.control == "cache" && step.mitigation.verb == Verb::Throttle
+    });
+    assert!(!paused, "no built-in ladder pauses a store or drains a proxy");
+    assert_eq!(ladder(&settings, "disk-full"), [""; 0]);
+}
+
+/// The steps of a rule: ` +` is taken at once with the next, and a level in brackets is needed.
+fn ladder(settings: &Settings, name: &str) -> Vec<String> {
+    let told = |step: &Step| {
+        let together = if step.together { " +" } else { "" };
+        match Level::needed_for(step.class) {
+            Level::Aggressive | Level::Maximum => format!("{step}{together} ({})", Level::needed_for(step.class)),
+            Level::Disabled | Level::Minimal | Level::Standard => format!("{step}{together}"),
+        }
+    };
+    rule(settings, name).steps.iter().map(told).collect()
+}
+
+#[test]
+fn steps_and_ladder_replace_each_other_and_what_is_written_later_counts() {
+    let controls = "[control.haproxy.edge]\nsocket = \"/run/h\"\n[control.redis.cache]\nsocket = \"/run/r\"\n";
+    let etc = Etc::new();
+    let own = "[rule.memory-emergency]\nsteps = [{ throttle = \"edge\", to = \"90%..20%\" }]\n";
+    etc.write("config.toml", format!("{controls}{own}[rule.swap-high]\nladder = \"memory\"\n"));
+    let settings = load(&etc.source());
+    assert_eq!(ladder(&settings, "memory-emergency"), ["throttle edge to 90%..20%"]);
+    assert_eq!(ladder(&settings, "swap-high"), ["release cache", "shed edge by 25%", "throttle edge to 50%"]);
+    etc.write("conf.d/10.toml", "[rule.memory-emergency]\nladder = \"memory\"\n");
+    assert!(ladder(&load(&etc.source()), "memory-emergency").len() > 3);
+    etc.write("conf.d/10.toml", "[rule.memory-emergency]\nladder = \"memory\"\nsteps = []\n");
+    let text = config::check(&etc.source()).text();
+    assert!(text.contains("`steps` of its own or a built-in `ladder`, not both"), "{text}");
+}
+
+/// One control of each kind that can be asked, in the order in which memory is asked for.
+#[test]
+fn every_kind_has_its_place() {
+    let etc = Etc::new();
+    let process = "pid_file = \"/run/p.pid\"\ncommand = \"p\"\n";
+    etc.write(
+        "config.toml",
+        format!(
+            "level = \"aggressive\"\n[control.webhook.ops]\nurl = \"http://127.0.0.1:8080/hook\"\n\
+             [control.pressure.unit]\nsignal = true\n{process}[control.app.shop]\nsocket = \"/run/shop.sock\"\nuser = 1\n\
+             [control.redis.cache]\nsocket = \"/run/r\"\ncache_only = true\n[control.jvm.search]\n{process}\
+             [control.haproxy.edge]\nsocket = \"/run/h\"\n[control.memcached.pages]\nsocket = \"/run/m\"\ncache_only = true\n\
+             [control.process.api]\npid_file = \"/run/g.pid\"\ncommand = \"gunicorn\"\nworkers = \"gunicorn\"\n\
+             [control.process.batch]\npid_file = \"/run/b.pid\"\ncommand = \"batch\"\nsacrificial = true\n"
+        ),
+    );
+    let settings = load(&etc.source());
+    let memory = ladder(&settings, "memory-emergency");
+    let expected = [
+        "notify ops +",
+        "release unit +",
+        "release shop",
+        "release cache +",
+        "release search",
+        "throttle shop to 75% +",
+        "shed edge by 25%",
+        "throttle edge to 50%",
+        "shed edge by 50% +",
+        "throttle shop to 50%",
+        "throttle edge to 25%",
+        "throttle api to 75% +",
+        "throttle batch to 75%",
+        "flush shop (aggressive)",
+        "shrink pages to 75% (aggressive)",
+        "shrink cache to 75% (aggressive)",
+        "shrink pages to 50% (aggressive)",
+        "shrink cache to 50% (aggressive)",
+        "flush pages (aggressive)",
+        "flush cache (aggressive)",
+    ];
+    assert_eq!(memory, expected);
+    let cpu = ladder(&settings, "cpu-emergency");
+    assert_eq!(cpu.last().map(String::as_str), Some("freeze batch"), "{cpu:?}");
+    assert_eq!(cpu.iter().filter(|step| step.starts_with("freeze")).count(), 1);
+    assert!(rule(&settings, "conntrack-full").steps.iter().all(|step| step.mitigation.verb != Verb::Freeze));
+}
