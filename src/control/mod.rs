@@ -8,6 +8,7 @@ pub mod failure;
 mod haproxy;
 mod http;
 mod memcached;
+mod nginx;
 pub mod recipe;
 mod redis;
 mod resident;
@@ -126,6 +127,9 @@ impl Control {
             done.outcome = reclaimed.outcome;
             done.detail = format!("{}; {}", done.detail, reclaimed.detail);
             done.freed_bytes = reclaimed.freed_bytes;
+        }
+        if let Some(remark) = self.service.remark(undo) {
+            done.detail = format!("{}; {remark}", done.detail);
         }
         Ok(done)
     }

@@ -9,6 +9,7 @@ pub use super::app::target::App;
 pub use super::haproxy::target::Haproxy;
 pub use super::http::target::Http;
 pub use super::memcached::target::Memcached;
+pub use super::nginx::target::{Nginx, Page};
 pub use super::redis::target::Redis;
 use super::service::Service;
 pub use super::socket::target::{Protocol, Socket};
@@ -25,6 +26,7 @@ pub enum Target {
     Haproxy(Haproxy),
     Memcached(Memcached),
     Http(Http),
+    Nginx(Nginx),
     Redis(Redis),
     Socket(Socket),
     Webhook(Webhook),
@@ -99,6 +101,7 @@ impl Target {
             Target::Haproxy(target) => target,
             Target::Memcached(target) => target,
             Target::Http(target) => target,
+            Target::Nginx(target) => target,
             Target::Redis(target) => target,
             Target::Socket(target) => target,
             Target::Webhook(target) => target,

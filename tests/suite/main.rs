@@ -17,6 +17,7 @@ mod journal;
 mod kubernetes;
 mod leases;
 mod memcached;
+mod nginx;
 mod package;
 mod policy;
 mod redis;

@@ -4,6 +4,7 @@ mod app;
 mod haproxy;
 mod http;
 mod memcached;
+mod nginx;
 mod recipe;
 mod redis;
 mod socket;
@@ -26,13 +27,13 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ("control.haproxy", haproxy::KEYS),
     ("control.http", http::KEYS),
     ("control.memcached", memcached::KEYS),
+    ("control.nginx", nginx::KEYS),
     ("control.redis", redis::KEYS),
     ("control.socket", socket::KEYS),
     ("control.webhook", webhook::KEYS),
 ];
 
-const LATER: [&str; 10] =
-    ["systemd", "cgroup", "nftables", "disk", "unit", "nginx", "varnish", "pressure", "process", "jvm"];
+const LATER: [&str; 9] = ["systemd", "cgroup", "nftables", "disk", "unit", "varnish", "pressure", "process", "jvm"];
 
 /// A control that the configuration names. Its target is unknown where its kind is; such a name is still a name, so that
 /// one mistake does not become one more in each step.
@@ -93,6 +94,7 @@ fn read_one(kind: &str, name: &str, entry: &Entry, declared: &mut Found, finding
         "haproxy" => haproxy::read(&title, entry, findings).map(Target::Haproxy),
         "memcached" => memcached::read(&title, entry, findings).map(Target::Memcached),
         "http" => http::read(&title, entry, findings).map(Target::Http),
+        "nginx" => nginx::read(&title, entry, findings).map(Target::Nginx),
         "redis" => redis::read(&title, entry, findings).map(Target::Redis),
         "socket" => socket::read(&title, entry, findings).map(Target::Socket),
         "webhook" => webhook::read(&title, entry, findings).map(Target::Webhook),
@@ -152,19 +154,20 @@ fn place_of(title: &str, section: Section<'_>, example: &str, findings: &mut Fin
 /// `host:port`
 pub(super) fn address(key: &str, node: &Node) -> Read<String> {
     let written = value::text(key, node, "127.0.0.1:6379")?;
-    let parts = written.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
-    let bracketed = |host: &str| !host.contains(':') || (host.starts_with('[') && host.ends_with(']'));
-    match parts {
-        Some((host, port))
-            if !host.is_empty() && port > 0 && bracketed(host) && !host.contains(char::is_whitespace) =>
-        {
-            Ok(written.to_owned())
-        }
-        _ => {
-            let help = "write host:port, such as 127.0.0.1:6379 or [::1]:6379; a path goes into `socket`";
-            refuse(format!("`{}` is not an address", printable(written)), help)
-        }
+    if is_address(written) {
+        return Ok(written.to_owned());
     }
+    let help = "write host:port, such as 127.0.0.1:6379 or [::1]:6379; a path goes into `socket`";
+    refuse(format!("`{}` is not an address", printable(written)), help)
+}
+
+fn is_address(written: &str) -> bool {
+    let Some((host, port)) = written.rsplit_once(':') else { return false };
+    let bracketed = !host.contains(':') || (host.starts_with('[') && host.ends_with(']'));
+    !host.is_empty()
+        && bracketed
+        && !host.contains(char::is_whitespace)
+        && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 /// Complains about a file with a secret that everybody on the node can read, or that is not there.

@@ -6,6 +6,7 @@ pub mod app;
 pub mod desk;
 pub mod haproxy;
 pub mod memcached;
+pub mod nginx;
 pub mod node;
 pub mod proxy;
 pub mod receiver;
