@@ -20,7 +20,7 @@ use super::section::{Findings, Read, Section, proposal, refuse};
 use super::value;
 use crate::control::target::{Address, Overlap, Target};
 
-pub const KINDS: &[&str] = &["app", "haproxy", "http", "memcached", "redis", "socket", "webhook"];
+pub const KINDS: &[&str] = &["app", "haproxy", "http", "memcached", "nginx", "redis", "socket", "webhook"];
 /// Of each kind, the keys that its controls take.
 pub const KEYS: &[(&str, &[&str])] = &[
     ("control.app", app::KEYS),
