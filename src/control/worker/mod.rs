@@ -191,7 +191,7 @@ struct Crew {
 
 enum Job {
     Run(Command),
-    Configure(Option<Target>),
+    Configure(Option<Box<Target>>),
     Probe,
 }
 
@@ -267,7 +267,7 @@ impl Crew {
             self.give(name, Job::Configure(None));
         }
         for control in controls {
-            self.give(&control.name, Job::Configure(Some(control.target.clone())));
+            self.give(&control.name, Job::Configure(Some(Box::new(control.target.clone()))));
         }
     }
 

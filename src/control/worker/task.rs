@@ -56,7 +56,7 @@ impl Task {
         while heard {
             heard = match timeout(self.patience(), jobs.recv()).await {
                 Ok(Some(Job::Run(command))) => self.run(command).await,
-                Ok(Some(Job::Configure(target))) => self.configure(target).await,
+                Ok(Some(Job::Configure(target))) => self.configure(target.map(|target| *target)).await,
                 Ok(Some(Job::Probe)) => self.probe().await,
                 Ok(None) => false,
                 Err(_) => self.look().await,
