@@ -10,6 +10,7 @@ pub use super::haproxy::target::Haproxy;
 pub use super::http::target::Http;
 pub use super::jvm::target::Jvm;
 pub use super::memcached::target::Memcached;
+pub use super::nginx::target::{Nginx, Page};
 pub use super::pressure::target::Pressure;
 pub use super::process::locate::Locator;
 pub use super::process::target::{Pool, Process};
@@ -32,6 +33,7 @@ pub enum Target {
     Jvm(Jvm),
     Pressure(Pressure),
     Process(Process),
+    Nginx(Nginx),
     Redis(Redis),
     Socket(Socket),
     Webhook(Webhook),
@@ -109,6 +111,7 @@ impl Target {
             Target::Jvm(target) => target,
             Target::Pressure(target) => target,
             Target::Process(target) => target,
+            Target::Nginx(target) => target,
             Target::Redis(target) => target,
             Target::Socket(target) => target,
             Target::Webhook(target) => target,
