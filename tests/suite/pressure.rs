@@ -133,6 +133,10 @@ fn who_would_be_ended_by_the_signal_is_not_sent_it() {
 fn nobody_is_waited_for() {
     let service = Service::start(&[]);
     service.process.signal(Signal::SIGSTOP);
+    eventually("a stopped service", || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", service.process.id())).unwrap();
+        stat.contains(") T ").then_some(())
+    });
     let report = release(service.target());
     assert_eq!(report.outcome, Outcome::TimedOut, "{}", report.detail);
     service.process.signal(Signal::SIGCONT);
