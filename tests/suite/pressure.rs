@@ -40,7 +40,8 @@ if watch and watch != '/dev/null':
 open(sys.argv[1], 'w').close()
 while True:
     if poll.poll(50):
-        os.read(fd, 4096)
+        try: os.read(fd, 4096)
+        except BlockingIOError: continue
         give()
     info = signal.sigtimedwait(signals, 0)
     if info:
