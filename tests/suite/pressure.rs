@@ -40,7 +40,8 @@ if watch and watch != '/dev/null':
 open(sys.argv[1], 'w').close()
 while True:
     if poll.poll(50):
-        os.read(fd, 4096)
+        try: os.read(fd, 4096)
+        except BlockingIOError: continue
         give()
     info = signal.sigtimedwait(signals, 0)
     if info:
@@ -133,6 +134,10 @@ fn who_would_be_ended_by_the_signal_is_not_sent_it() {
 fn nobody_is_waited_for() {
     let service = Service::start(&[]);
     service.process.signal(Signal::SIGSTOP);
+    eventually("a stopped service", || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", service.process.id())).unwrap();
+        stat.contains(") T ").then_some(())
+    });
     let report = release(service.target());
     assert_eq!(report.outcome, Outcome::TimedOut, "{}", report.detail);
     service.process.signal(Signal::SIGCONT);
