@@ -34,6 +34,7 @@ fn an_absent_server_is_unreachable_and_said_to_be_absent() {
         frontends: Vec::new(),
         backends: Vec::new(),
         lease_table: "ng_lease".into(),
+        ..Default::default()
     };
     let mut desk = Desk::new(&[("edge", Target::Haproxy(haproxy))]);
     let report = desk.apply(1, "edge", Verb::Throttle, HALF);
@@ -303,6 +304,7 @@ fn whatever_answers_is_survived_within_the_deadline_and_told_apart() {
             frontends: Vec::new(),
             backends: Vec::new(),
             lease_table: "ng_lease".into(),
+            ..Default::default()
         };
         let redis = target::Redis {
             address: Address::Unix(socket),

@@ -28,6 +28,7 @@ fn entry(id: ActionId, size: usize) -> Entry {
             frontends: vec!["web".into()],
             backends: Vec::new(),
             lease_table: "node_guardian".into(),
+            ..Default::default()
         }),
         undo: Undo {
             epoch: "1".into(),

@@ -10,6 +10,7 @@ mod daemon;
 mod edges;
 mod faults;
 mod haproxy;
+mod haproxy_ways;
 mod host;
 mod http;
 mod journal;

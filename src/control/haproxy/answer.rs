@@ -10,6 +10,8 @@ pub struct Info {
     /// Seconds since 1970; empty on versions that do not tell.
     pub start: String,
     pub maxconn: String,
+    /// New connections a second, 0 when unlimited; empty on versions that do not tell.
+    pub connection_rate: String,
 }
 
 /// A server of a backend.
@@ -21,7 +23,7 @@ pub struct Server {
     pub limit: String,
 }
 
-/// What a stick table holds for one key.
+/// What a stick table or a map holds for one key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Lease {
     NoTable,
@@ -45,6 +47,7 @@ pub fn info(answer: &str) -> Option<Info> {
         pid: field("Pid")?,
         start: field("Start_time_sec").unwrap_or_default(),
         maxconn: field("Maxconn")?,
+        connection_rate: field("ConnRateLimit").unwrap_or_default(),
     })
 }
 
@@ -62,19 +65,18 @@ pub fn servers(answer: &str) -> Option<Vec<Server>> {
     Some(rows.into_iter().filter(is_server).map(server).collect())
 }
 
+/// Each frontend and its limit of concurrent connections.
 #[must_use]
-pub fn frontends(answer: &str) -> Option<Vec<String>> {
-    proxies(answer, "FRONTEND")
+pub fn frontends(answer: &str) -> Option<Vec<(String, String)>> {
+    let rows = rows(answer, ["pxname", "svname", "slim"])?;
+    let frontend = |row: [&str; 3]| (row[0].to_owned(), row[2].to_owned());
+    Some(rows.into_iter().filter(|row| row[1] == "FRONTEND").map(frontend).collect())
 }
 
 #[must_use]
 pub fn backends(answer: &str) -> Option<Vec<String>> {
-    proxies(answer, "BACKEND")
-}
-
-fn proxies(answer: &str, side: &str) -> Option<Vec<String>> {
     let rows = rows(answer, ["pxname", "svname"])?;
-    Some(rows.into_iter().filter(|row| row[1] == side).map(|row| row[0].to_owned()).collect())
+    Some(rows.into_iter().filter(|row| row[1] == "BACKEND").map(|row| row[0].to_owned()).collect())
 }
 
 /// The columns wanted are all before the first that HAProxy would quote.
@@ -137,6 +139,19 @@ pub fn lease_left(answer: &str) -> Option<Duration> {
     left.parse().ok().map(Duration::from_millis)
 }
 
+/// `get map FILE KEY`: a map holds a key or not, or there is no such map, as a table does.
+#[must_use]
+pub fn entry(answer: &str) -> Lease {
+    if answer.starts_with("Unknown map identifier") {
+        return Lease::NoTable;
+    }
+    if answer.ends_with("found=no") {
+        return Lease::Absent;
+    }
+    let value = answer.split_once("value=\"").and_then(|(_, rest)| rest.rsplit_once("\", type="));
+    value.map_or(Lease::Untold, |(value, _)| Lease::Held(value.to_owned()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,7 +166,7 @@ mod tests {
                     be,s2,0,0,0,0,,0\nbe,BACKEND,0,0,0,0,20,0";
         let limits: Vec<_> = servers(stat).unwrap().into_iter().map(|row| (row.server, row.limit)).collect();
         assert_eq!(limits, [("s1".into(), "100".into()), ("s2".into(), String::new())]);
-        assert_eq!(frontends(stat).unwrap(), ["web"]);
+        assert_eq!(frontends(stat).unwrap(), [("web".into(), "200".into())]);
         let state = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight\n\
                      3 be 1 s1 127.0.0.1 2 8 1 1\n";
         assert_eq!(admin_states(state).unwrap(), [("be".into(), "s1".into(), 8)]);
@@ -178,11 +193,22 @@ mod tests {
         assert_eq!(lease("No such table\n", "gpc0"), Lease::NoTable);
     }
 
+    #[test]
+    fn a_map_has_a_key_or_not() {
+        let held = "type=str, case=sensitive, found=yes, idx=tree, key=\"web\", value=\"50\", type=\"sint\"";
+        assert_eq!(entry(held), Lease::Held("50".into()));
+        assert_eq!(entry("type=str, case=sensitive, found=no"), Lease::Absent);
+        assert_eq!(entry("Unknown map identifier. Please use #<id> or <file>."), Lease::NoTable);
+        for answer in ["", "type=str, found=yes", "Permission denied"] {
+            assert_eq!(entry(answer), Lease::Untold, "{answer}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_answer_is_survived(answer in "(?s).{0,400}", header in "# pxname,svname,slim\n(.{0,40}\n){0,5}") {
             for text in [&answer, &header] {
-                let parsed = (info(text), servers(text), frontends(text), admin_states(text), lease(text, "gpc0"), lease_left(text));
+                let parsed = (info(text), servers(text), frontends(text), admin_states(text), lease(text, "gpc0"), entry(text), lease_left(text));
                 let size = format!("{parsed:?}").len();
                 prop_assert!(size < 100 * (text.len() + 100));
             }

@@ -1,5 +1,5 @@
-//! What can be turned at HAProxy, as text in the journal and as commands. `set maxconn frontend` is deliberately absent:
-//! raising it again aborts version 2.6.12 (haproxy/haproxy#2726).
+//! What can be turned at HAProxy, as text in the journal and as commands. `set maxconn frontend` is here for versions
+//! that survive it alone: see `version`.
 
 use std::fmt;
 
@@ -17,10 +17,16 @@ pub enum Knob {
     ServerLimit { proxy: String, server: String },
     /// `global maxconn`
     GlobalLimit,
+    /// `frontend web maxconn`
+    FrontendLimit { frontend: String },
+    /// `global connection rate`: new connections a second, 0 when unlimited.
+    ConnectionRate,
     /// `server be/s1 state`: `ADMIN_BITS` of its administrative state.
     ServerState { proxy: String, server: String },
     /// `lease TABLE KEY`: percent of requests refused; empty when there is none. Lapses by itself.
     Lease { table: String, key: String },
+    /// `map FILE KEY`: percent of requests refused; empty when the map has no such key.
+    Map { file: String, key: String },
 }
 
 impl Knob {
@@ -32,9 +38,12 @@ impl Knob {
         };
         match words[..] {
             ["global", "maxconn"] => Some(Knob::GlobalLimit),
+            ["global", "connection", "rate"] => Some(Knob::ConnectionRate),
+            ["frontend", name, "maxconn"] => Some(Knob::FrontendLimit { frontend: plain(name)? }),
             ["server", name, "maxconn"] => pair(name).map(|(proxy, server)| Knob::ServerLimit { proxy, server }),
             ["server", name, "state"] => pair(name).map(|(proxy, server)| Knob::ServerState { proxy, server }),
             ["lease", table, key] => Some(Knob::Lease { table: plain(table)?, key: plain(key)? }),
+            ["map", file, key] => Some(Knob::Map { file: plain_file(file)?, key: plain(key)? }),
             _ => None,
         }
     }
@@ -46,9 +55,10 @@ impl Knob {
         })
     }
 
-    /// The command that sets it to what was read back earlier, or is to be read back.
+    /// The command that sets it to what was read back earlier, or is to be read back. `is_there` says whether a map has
+    /// the key, since a second one under the same name would be added silently.
     #[must_use]
-    pub fn command(&self, value: &str) -> String {
+    pub fn command(&self, value: &str, is_there: bool) -> String {
         match self {
             Knob::ServerLimit { proxy, server } => {
                 // Unlimited reads as nothing and is written as 0.
@@ -56,12 +66,17 @@ impl Knob {
                 format!("set maxconn server {proxy}/{server} {limit}")
             }
             Knob::GlobalLimit => format!("set maxconn global {value}"),
+            Knob::FrontendLimit { frontend } => format!("set maxconn frontend {frontend} {value}"),
+            Knob::ConnectionRate => format!("set rate-limit connections global {value}"),
             Knob::ServerState { proxy, server } => {
                 let state = if value == "0" { "ready" } else { "drain" };
                 format!("set server {proxy}/{server} state {state}")
             }
             Knob::Lease { table, key } if value.is_empty() => format!("clear table {table} key {key}"),
             Knob::Lease { table, key } => format!("set table {table} key {key} data.gpc0 {value}"),
+            Knob::Map { file, key } if value.is_empty() => format!("del map {file} {key}"),
+            Knob::Map { file, key } if is_there => format!("set map {file} {key} {value}"),
+            Knob::Map { file, key } => format!("add map {file} {key} {value}"),
         }
     }
 }
@@ -71,16 +86,27 @@ impl fmt::Display for Knob {
         match self {
             Knob::ServerLimit { proxy, server } => write!(f, "server {proxy}/{server} maxconn"),
             Knob::GlobalLimit => f.write_str("global maxconn"),
+            Knob::FrontendLimit { frontend } => write!(f, "frontend {frontend} maxconn"),
+            Knob::ConnectionRate => f.write_str("global connection rate"),
             Knob::ServerState { proxy, server } => write!(f, "server {proxy}/{server} state"),
             Knob::Lease { table, key } => write!(f, "lease {table} {key}"),
+            Knob::Map { file, key } => write!(f, "map {file} {key}"),
         }
     }
 }
 
 /// HAProxy's own alphabet for names; anything else could smuggle a second command into a line.
 pub fn plain(name: &str) -> Option<String> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '_' | '-');
-    (!name.is_empty() && name.chars().all(allowed)).then(|| name.to_owned())
+    (!name.is_empty() && name.chars().all(is_plain)).then(|| name.to_owned())
+}
+
+/// The path of a map as `haproxy.cfg` writes it.
+pub fn plain_file(name: &str) -> Option<String> {
+    (!name.is_empty() && name.chars().all(|c| is_plain(c) || c == '/')).then(|| name.to_owned())
+}
+
+fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '_' | '-')
 }
 
 #[cfg(test)]
@@ -90,21 +116,39 @@ mod tests {
 
     #[test]
     fn knobs_survive_the_journal() {
-        for text in ["server be/s1 maxconn", "global maxconn", "server be/s1 state", "lease ng_lease web"] {
+        for text in [
+            "server be/s1 maxconn",
+            "global maxconn",
+            "global connection rate",
+            "frontend web maxconn",
+            "server be/s1 state",
+            "lease ng_lease web",
+            "map /etc/haproxy/ng.map web",
+        ] {
             assert_eq!(Knob::parse(text).unwrap().to_string(), text);
         }
     }
 
     #[test]
     fn unlimited_is_written_as_zero() {
-        assert_eq!(Knob::parse("server be/s1 maxconn").unwrap().command(""), "set maxconn server be/s1 0");
-        assert_eq!(Knob::parse("lease t web").unwrap().command(""), "clear table t key web");
+        let command = |knob: &str, value| Knob::parse(knob).unwrap().command(value, true);
+        assert_eq!(command("server be/s1 maxconn", ""), "set maxconn server be/s1 0");
+        assert_eq!(command("lease t web", ""), "clear table t key web");
+    }
+
+    #[test]
+    fn a_key_of_a_map_is_added_once() {
+        let knob = Knob::parse("map /m web").unwrap();
+        assert_eq!(knob.command("50", false), "add map /m web 50");
+        assert_eq!(knob.command("50", true), "set map /m web 50");
+        assert_eq!(knob.command("", true), "del map /m web");
     }
 
     #[test]
     fn no_name_can_carry_a_second_command() {
         assert_eq!(Knob::parse("server be/s1;shutdown maxconn"), None);
         assert_eq!(Knob::parse("lease t web\nquit"), None);
+        assert_eq!(Knob::parse("map /m;quit web"), None);
     }
 
     proptest! {

@@ -1,5 +1,6 @@
-//! HAProxy through its runtime socket: throttle by the limits of servers or of the process, shed by leases in a stick
-//! table, drain servers. Never touches a frontend's maxconn (see `knob`), and never what somebody else has set.
+//! HAProxy through its runtime socket: throttle by limits and rates, shed by leases in a stick table or by a map, drain
+//! servers. Never touches a frontend's maxconn where raising it again would end the process (see `version`), and never
+//! what somebody else has set.
 //!
 //! `frontends` of the configuration choose what is shed; `backends` choose what is throttled and drained, because the
 //! socket does not tell which backends a frontend uses.
@@ -8,13 +9,13 @@
 
 mod answer;
 mod knob;
+mod readings;
+mod shed;
 mod socket;
 mod survey;
 pub mod target;
+mod version;
 mod watched;
-
-use std::collections::HashMap;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
@@ -25,23 +26,16 @@ use super::service::{AfterRefusal, Aim, Order, Probe, Service};
 use super::standing::Live;
 use super::undo::{Change, Undo};
 use crate::policy::mitigation::{Amount, Mitigation, Outcome, Verb};
-use answer::{Info, Lease};
-use knob::{ADMIN_BITS, Knob, plain};
+use answer::Info;
+use knob::Knob;
+use readings::{Readings, greet};
+use shed::Way;
 use socket::Session;
 use watched::Watched;
 
 pub struct Haproxy {
     target: target::Haproxy,
     watched: Watched,
-}
-
-/// Answers of one conversation, so that a hundred servers need one `show stat`.
-#[derive(Default)]
-struct Readings {
-    limits: Option<HashMap<String, String>>,
-    states: Option<HashMap<String, u32>>,
-    /// Of the lease that was read last.
-    left: Option<Duration>,
 }
 
 #[async_trait(?Send)]
@@ -54,26 +48,24 @@ impl Service for Haproxy {
         let mut session = Session::open(&self.target.socket).await?;
         let info = greet(&mut session).await?;
         let level = session.ask("show cli level").await?;
-        let table = session.ask(&format!("show table {} key probe", self.lease_table()?)).await?;
-        let leases = matches!(answer::lease(&table, "gpc0"), Lease::Absent | Lease::Held(_));
-        self.every_backend_exists(&backends(&mut session).await?)?;
+        let may_shed = self.may_shed(&mut session).await;
+        self.every_backend_exists(&readings::backends(&mut session).await?)?;
         let seen = format!("HAProxy {}, {level} level", info.version);
-        let may = match (level.as_str(), leases) {
-            ("admin", true) => "may throttle, drain and shed".to_owned(),
-            ("admin", false) => {
-                format!(
-                    "may throttle and drain; cannot shed: there is no stick table {} with gpc0",
-                    self.target.lease_table
-                )
-            }
-            ("operator", true) => "may shed only; to throttle it needs `level admin` on the stats socket".to_owned(),
-            _ => {
+        let may = match (level.as_str(), may_shed) {
+            ("admin", Ok(by)) => format!("may throttle, drain and shed{by}"),
+            ("admin", Err(why)) => format!("may throttle and drain; cannot shed: {}", why.detail),
+            (_, Ok(by)) => format!("may shed only{by}; to throttle it needs `level admin` on the stats socket"),
+            (_, Err(why)) => {
+                let why = if self.target.map.is_some() { format!(", and {}", why.detail) } else { String::new() };
                 return Err(Failure::refused(format!(
-                    "{seen} on {}: may change nothing; give that `stats socket` line `level admin`",
+                    "{seen} on {}: may change nothing; give that `stats socket` line `level admin`{why}",
                     self.target.socket.display()
                 )));
             }
         };
+        if level == "admin" && self.target.frontend_maxconn {
+            self.frontend_limits(&mut session, &info).await?;
+        }
         Ok(Probe::usable(format!("{seen}: {may}")))
     }
 
@@ -81,20 +73,10 @@ impl Service for Haproxy {
         let mut session = Session::open(&self.target.socket).await?;
         let info = greet(&mut session).await?;
         let changes = match mitigation.verb {
-            Verb::Throttle => {
-                let kept = survey::kept_percent(mitigation.amount)?;
-                self.some_backend_exists(&backends(&mut session).await?)?;
-                let servers = stat_servers(&mut session).await?;
-                let chosen: Vec<_> = servers.into_iter().filter(|row| self.chooses(&row.proxy)).collect();
-                if self.target.backends.is_empty() {
-                    survey::throttle(&chosen, &info.maxconn, kept)
-                } else {
-                    survey::throttle_servers(&chosen, kept).ok_or_else(|| no_limit(&self.target.backends))?
-                }
-            }
+            Verb::Throttle => self.survey_throttle(&mut session, &info, mitigation.amount).await?,
             Verb::Drain => {
-                self.some_backend_exists(&backends(&mut session).await?)?;
-                let mut servers = server_states(&mut session).await?;
+                self.some_backend_exists(&readings::backends(&mut session).await?)?;
+                let mut servers = readings::server_states(&mut session).await?;
                 servers.retain(|(proxy, ..)| self.chooses(proxy));
                 survey::drain(&servers)
             }
@@ -107,10 +89,14 @@ impl Service for Haproxy {
     async fn aim(&mut self, mitigation: &Mitigation, undo: &Undo) -> Result<Vec<Aim>, Failure> {
         let aim = |change: &Change| {
             let value = match Knob::required(&change.key)? {
-                Knob::ServerLimit { .. } | Knob::GlobalLimit => {
+                Knob::ServerLimit { .. } | Knob::GlobalLimit | Knob::FrontendLimit { .. } => {
                     survey::scaled(&change.prior, survey::kept_percent(mitigation.amount)?)
                 }
-                Knob::Lease { .. } => Some(survey::shed_percent(mitigation.amount)?),
+                Knob::ConnectionRate => {
+                    let kept = survey::kept_percent(mitigation.amount)?;
+                    self.target.connection_rate.map(|normal| survey::rate(&change.prior, normal, kept))
+                }
+                Knob::Lease { .. } | Knob::Map { .. } => Some(survey::shed_percent(mitigation.amount)?),
                 Knob::ServerState { .. } => None,
             };
             Ok(value.unwrap_or_else(|| change.wanted().to_owned()))
@@ -182,7 +168,7 @@ impl Haproxy {
     /// A name that is wrong is to be seen before the emergency.
     fn every_backend_exists(&self, known: &[String]) -> Result<(), Failure> {
         match self.target.backends.iter().find(|backend| !known.contains(backend)) {
-            Some(missing) => Err(no_backend(missing, known)),
+            Some(missing) => Err(none_such("backend", missing, known)),
             None => Ok(()),
         }
     }
@@ -195,115 +181,99 @@ impl Haproxy {
         self.every_backend_exists(known)
     }
 
-    fn lease_table(&self) -> Result<String, Failure> {
-        plain(&self.target.lease_table).ok_or_else(|| {
-            Failure::unsupported(format!("`{}` cannot be the name of a stick table", self.target.lease_table))
-        })
+    /// In words, by what.
+    async fn may_shed(&self, session: &mut Session) -> Result<&'static str, Failure> {
+        match shed::way(session, &self.target).await? {
+            Way::Table(table) => {
+                readings::share(session, &Way::Table(table).knob("probe")?).await?;
+                Ok("")
+            }
+            Way::Map(file) => {
+                shed::may_set_map(session, &file).await?;
+                Ok(" by its map")
+            }
+        }
     }
 
     async fn survey_shed(&self, session: &mut Session, amount: Amount) -> Result<Vec<Change>, Failure> {
-        let table = self.lease_table()?;
         let percent = survey::shed_percent(amount)?;
+        let way = shed::way(session, &self.target).await?;
         let frontends = if self.target.frontends.is_empty() {
-            answer::frontends(&session.question("show stat -1 1 -1").await?).ok_or_else(not_haproxy)?
+            readings::frontends(session).await?.into_iter().map(|(name, _)| name).collect()
         } else {
             self.target.frontends.clone()
         };
         let mut changes = Vec::with_capacity(frontends.len());
         for frontend in frontends {
-            let key = plain(&frontend)
-                .ok_or_else(|| Failure::unsupported(format!("`{frontend}` cannot be the name of a frontend")))?;
-            let knob = Knob::Lease { table: table.clone(), key };
-            let prior = read_lease(session, &knob).await?.ok_or_else(|| without_table(&knob))?;
-            changes.extend(survey::change(&knob, &prior.value, Some(percent.clone())));
+            let knob = way.knob(&frontend)?;
+            let prior = readings::share(session, &knob).await?.unwrap_or_default().value;
+            // It goes into a command as it is, when it is put back.
+            if !prior.bytes().all(|byte| byte.is_ascii_digit()) {
+                return Err(Failure::refused(format!("`{knob}` holds no percentage: write a whole number there")));
+            }
+            changes.extend(survey::change(&knob, &prior, Some(percent.clone())));
         }
         Ok(changes)
     }
-}
 
-impl Readings {
-    async fn value(&mut self, session: &mut Session, info: &Info, knob: &Knob) -> Result<String, Failure> {
-        /// Nothing that was ever prior or ours, so that it counts as somebody else's doing.
-        const GONE: &str = "gone";
-        match knob {
-            Knob::GlobalLimit => Ok(info.maxconn.clone()),
-            Knob::Lease { .. } => {
-                let lease = read_lease(session, knob).await?;
-                self.left = lease.as_ref().and_then(|lease| lease.left);
-                // With its table went the lease.
-                Ok(lease.map(|lease| lease.value).unwrap_or_default())
-            }
-            Knob::ServerLimit { proxy, server } => {
-                if self.limits.is_none() {
-                    let rows = stat_servers(session).await?;
-                    if rows.is_empty() {
-                        return Err(untold("its servers' limits"));
-                    }
-                    let limit = |row: answer::Server| (format!("{}/{}", row.proxy, row.server), row.limit);
-                    self.limits = Some(rows.into_iter().map(limit).collect());
-                }
-                let limit = self.limits.as_ref().and_then(|limits| limits.get(&format!("{proxy}/{server}")));
-                Ok(limit.map_or_else(|| GONE.to_owned(), String::clone))
-            }
-            Knob::ServerState { proxy, server } => {
-                if self.states.is_none() {
-                    let rows = server_states(session).await?;
-                    let state = |(proxy, server, state)| (format!("{proxy}/{server}"), state);
-                    self.states = Some(rows.into_iter().map(state).collect());
-                }
-                let state = self.states.as_ref().and_then(|states| states.get(&format!("{proxy}/{server}")));
-                Ok(state.map_or_else(|| GONE.to_owned(), |state| (state & ADMIN_BITS).to_string()))
+    async fn survey_throttle(
+        &self,
+        session: &mut Session,
+        info: &Info,
+        amount: Amount,
+    ) -> Result<Vec<Change>, Failure> {
+        let kept = survey::kept_percent(amount)?;
+        self.some_backend_exists(&readings::backends(session).await?)?;
+        let mut servers = readings::servers(session).await?;
+        servers.retain(|row| self.chooses(&row.proxy));
+        if !self.target.says_what_to_throttle() {
+            return Ok(survey::throttle(&servers, &info.maxconn, kept));
+        }
+        let mut changes = Vec::new();
+        if !self.target.backends.is_empty() {
+            match survey::throttle_servers(&servers, kept) {
+                Some(limited) => changes.extend(limited),
+                None if self.target.connection_rate.is_some() || self.target.frontend_maxconn => {}
+                None => return Err(no_limit(&self.target.backends)),
             }
         }
+        if self.target.frontend_maxconn {
+            changes.extend(survey::throttle_frontends(&self.frontend_limits(session, info).await?, kept));
+        }
+        if let Some(normal) = self.target.connection_rate {
+            let prior = readings::connection_rate(info)?;
+            let limited = survey::rate(&prior, normal, kept);
+            changes.extend(survey::change(&Knob::ConnectionRate, &prior, Some(limited)));
+        }
+        Ok(changes)
     }
-}
 
-async fn greet(session: &mut Session) -> Result<Info, Failure> {
-    answer::info(&session.ask("show info").await?).ok_or_else(not_haproxy)
+    /// Of the frontends that are named, in a version in which they may be touched.
+    async fn frontend_limits(&self, session: &mut Session, info: &Info) -> Result<Vec<(String, String)>, Failure> {
+        if !version::survives_raising_a_frontend(&info.version) {
+            return Err(would_abort(&info.version));
+        }
+        let mut known = readings::frontends(session).await?;
+        let is_there = |name: &String| known.iter().any(|(known, _)| known == name);
+        if let Some(missing) = self.target.frontends.iter().find(|name| !is_there(name)) {
+            let known: Vec<_> = known.into_iter().map(|(name, _)| name).collect();
+            return Err(none_such("frontend", missing, &known));
+        }
+        known.retain(|(name, _)| self.target.frontends.contains(name));
+        Ok(known)
+    }
 }
 
 async fn give(session: &mut Session, order: &Order<'_>) -> Result<(), Failure> {
-    session.order(&Knob::required(order.key)?.command(order.value)).await
-}
-
-async fn stat_servers(session: &mut Session) -> Result<Vec<answer::Server>, Failure> {
-    answer::servers(&session.question("show stat -1 4 -1").await?).ok_or_else(not_haproxy)
-}
-
-async fn backends(session: &mut Session) -> Result<Vec<String>, Failure> {
-    answer::backends(&session.question("show stat -1 2 -1").await?).ok_or_else(not_haproxy)
-}
-
-async fn server_states(session: &mut Session) -> Result<Vec<(String, String, u32)>, Failure> {
-    answer::admin_states(&session.question("show servers state").await?).ok_or_else(|| untold("its servers' states"))
-}
-
-/// What a stick table holds for one key: nothing where it holds none.
-#[derive(Default)]
-struct Held {
-    value: String,
-    left: Option<Duration>,
-}
-
-/// `None` where there is no such table.
-async fn read_lease(session: &mut Session, knob: &Knob) -> Result<Option<Held>, Failure> {
-    let Knob::Lease { table, key } = knob else { return Ok(Some(Held::default())) };
-    let answer = session.question(&format!("show table {table} key {key}")).await?;
-    match answer::lease(&answer, "gpc0") {
-        Lease::Held(value) => Ok(Some(Held { value, left: answer::lease_left(&answer) })),
-        Lease::Absent => Ok(Some(Held::default())),
-        Lease::Untold => Err(untold(&format!("gpc0 of {key} in {table}; does the table `store gpc0`?"))),
-        Lease::NoTable => Ok(None),
+    let knob = Knob::required(order.key)?;
+    let is_there = match &knob {
+        Knob::Map { .. } => readings::share(session, &knob).await?.is_some_and(|held| !held.value.is_empty()),
+        _ => true,
+    };
+    if order.value.is_empty() && !is_there {
+        return Ok(());
     }
-}
-
-fn without_table(knob: &Knob) -> Failure {
-    let Knob::Lease { table, key } = knob else { return not_haproxy() };
-    Failure::refused(format!(
-        "HAProxy has no stick table {table}: add `backend {table}` with `stick-table type string len 32 size 64 \
-             expire 30s store gpc0`, and in the frontend `http-request set-var(txn.shed) str({key}),table_gpc0({table})` \
-             and `http-request return status 503 hdr Retry-After 5 if {{ rand(100),sub(txn.shed) -m int lt 0 }}`"
-    ))
+    session.order(&knob.command(order.value, is_there)).await
 }
 
 /// A process id comes back after a reboot, and in a container after every restart: hence boot and start time.
@@ -317,11 +287,19 @@ fn is_of_another_boot(epoch: &str, today: &str) -> bool {
     !then.is_empty() && !today.is_empty() && then != today
 }
 
-fn no_backend(missing: &str, known: &[String]) -> Failure {
+fn none_such(what: &str, missing: &str, known: &[String]) -> Failure {
     const ROOM: usize = 8;
     let some = known.iter().take(ROOM).map(String::as_str).collect::<Vec<_>>().join(", ");
     let more = if known.len() > ROOM { ", …" } else { "" };
-    Failure::unsupported(format!("HAProxy has no backend {missing}; it has {some}{more}: correct `backends`"))
+    Failure::unsupported(format!("HAProxy has no {what} {missing}; it has {some}{more}: correct `{what}s`"))
+}
+
+fn would_abort(version: &str) -> Failure {
+    Failure::refused(format!(
+        "HAProxy {version} would abort when the maxconn of a frontend is raised again (haproxy/haproxy#2726; fixed in \
+         2.6.20, 2.8.12, 2.9.12 and 3.0.6): remove `frontend_maxconn`, and name `backends` whose servers have a maxconn, \
+         or set `connection_rate`"
+    ))
 }
 
 fn no_limit(backends: &[String]) -> Failure {
@@ -329,15 +307,6 @@ fn no_limit(backends: &[String]) -> Failure {
         "no server of {} has a maxconn: give one, or leave out backends to limit the whole process",
         backends.join(", ")
     ))
-}
-
-/// What cannot be read is nobody's: neither ours nor an operator's.
-fn untold(what: &str) -> Failure {
-    Failure::unsupported(format!("HAProxy does not tell {what}"))
-}
-
-fn not_haproxy() -> Failure {
-    Failure::unsupported("what answers on this socket does not speak HAProxy's runtime protocol")
 }
 
 #[cfg(test)]

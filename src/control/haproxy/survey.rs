@@ -33,6 +33,24 @@ pub fn throttle_servers(servers: &[Server], kept_percent: f64) -> Option<Vec<Cha
     Some(limited.filter_map(lowered).collect())
 }
 
+#[must_use]
+pub fn throttle_frontends(frontends: &[(String, String)], kept_percent: f64) -> Vec<Change> {
+    let lowered = |(name, limit): &(String, String)| {
+        change(&Knob::FrontendLimit { frontend: name.clone() }, limit, scaled(limit, kept_percent))
+    };
+    frontends.iter().filter_map(lowered).collect()
+}
+
+/// The share of what is normal, unless a stricter limit is there already. At least 1, because 0 means unlimited.
+#[must_use]
+pub fn rate(prior: &str, normal: u32, kept_percent: f64) -> String {
+    let wanted = ((f64::from(normal) * kept_percent / 100.0).round() as u64).max(1);
+    match prior.parse::<u64>() {
+        Ok(prior) if prior != 0 && prior < wanted => prior.to_string(),
+        Ok(_) | Err(_) => wanted.to_string(),
+    }
+}
+
 /// Only servers that are in service: who is in maintenance stays there.
 #[must_use]
 pub fn drain(servers: &[(String, String, u32)]) -> Vec<Change> {
@@ -91,6 +109,15 @@ mod tests {
         assert_eq!(scaled("3", 0.0).unwrap(), "1");
         assert_eq!(throttle(&[server("s1", "1")], "9", 20.0), []);
         assert_eq!(throttle(&[server("s1", "100")], "9", 100.0), []);
+    }
+
+    #[test]
+    fn a_rate_is_limited_to_a_share_of_what_is_normal() {
+        assert_eq!((rate("0", 1000, 50.0), rate("800", 1000, 50.0)), ("500".into(), "500".into()));
+        assert_eq!(rate("300", 1000, 50.0), "300", "a stricter limit stays");
+        assert_eq!(rate("0", 1, 10.0), "1");
+        let named = [("web".to_owned(), "200".to_owned())];
+        assert_eq!(told(&throttle_frontends(&named, 25.0)), ["frontend web maxconn 200>50"]);
     }
 
     #[test]

@@ -10,15 +10,32 @@ use crate::control::undo::Change;
 use crate::policy::mitigation::Verb;
 
 /// HAProxy through its runtime socket.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Haproxy {
     pub socket: PathBuf,
-    /// Frontends to throttle or shed at. Empty: the whole process.
+    /// Frontends to shed at. Empty: all of them.
     pub frontends: Vec<String>,
     /// Backends whose servers are throttled or drained. Empty: all of them, or the process where none has a limit.
     pub backends: Vec<String>,
     /// Stick table that holds the shed leases (research: actuators §3.1).
     pub lease_table: String,
+    /// Map that holds the shares to shed where there is no such table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub map: Option<String>,
+    /// New connections a second that are normal for the whole process: a throttle leaves its share of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_rate: Option<u32>,
+    /// Throttle `frontends` by their own `maxconn`.
+    #[serde(default)]
+    pub frontend_maxconn: bool,
+}
+
+impl Haproxy {
+    /// Where not, every server that has a limit is throttled, or the process where none has.
+    #[must_use]
+    pub fn says_what_to_throttle(&self) -> bool {
+        !self.backends.is_empty() || self.connection_rate.is_some() || self.frontend_maxconn
+    }
 }
 
 impl Place for Haproxy {
@@ -42,6 +59,10 @@ impl Place for Haproxy {
         let Target::Haproxy(theirs) = other else { return None };
         if self.socket.as_os_str().is_empty() || !self.is_same(other) {
             return None;
+        }
+        if self.connection_rate.is_some() && theirs.connection_rate.is_some() {
+            let what = "both limit the new connections of one HAProxy".to_owned();
+            return Some(Overlap { what, help: "leave `connection_rate` to one of them" });
         }
         let what = match (self.backends.is_empty(), theirs.backends.is_empty()) {
             (true, true) => "both act on all backends of one HAProxy".to_owned(),

@@ -63,6 +63,30 @@ impl Haproxy {
         Self::start_with(&(kept.join("\n") + "\n"))
     }
 
+    /// The frontend obeys a map, whose file says 0, and there is no stick table.
+    pub fn with_map() -> Self {
+        let kept = CONFIGURATION.lines().filter(|line| !line.contains("backend ng_lease"));
+        let kept: Vec<_> = kept.filter(|line| !line.contains("stick-table")).collect();
+        let text = kept.join("\n") + "\n";
+        Self::start_with(&text.replace("table_gpc0(ng_lease)", "map_str_int(FOLDER/ng.map,0)"))
+    }
+
+    pub fn with_words_in_its_map() -> Self {
+        let text = CONFIGURATION.replace("str(web),table_gpc0(ng_lease)", "str(web),map(FOLDER/ng.map,0)");
+        let text: Vec<_> =
+            text.lines().filter(|line| !line.contains("ng_lease") && !line.contains("stick-t")).collect();
+        let server = Self::start_with(&(text.join("\n") + "\n"));
+        server.ask(&format!("set map {} web a;b", server.map().unwrap()).replace(';', "\\;"));
+        server
+    }
+
+    /// Both, of which the frontend obeys the one that sheds more.
+    pub fn with_map_and_table() -> Self {
+        let map = "http-request set-var(txn.shed) str(web),map_str_int(FOLDER/ng.map,0) if { str(web),table_gpc0(ng_lease) eq 0 }";
+        let both = CONFIGURATION.replace("    http-request return", &format!("    {map}\n    http-request return"));
+        Self::start_with(&both)
+    }
+
     /// No server has a limit, so that there is only the one of the process.
     pub fn without_server_limits() -> Self {
         Self::start_with(&CONFIGURATION.replace(" maxconn 8", "").replace(" maxconn 100", ""))
@@ -72,6 +96,7 @@ impl Haproxy {
         let folder = tempfile::tempdir().unwrap();
         let text = configuration.replace("FOLDER", folder.path().to_str().unwrap());
         std::fs::write(folder.path().join("haproxy.cfg"), text).unwrap();
+        std::fs::write(folder.path().join("ng.map"), "web 0\n").unwrap();
         let process = launch(&folder, &[]);
         let server = Self { process, folder };
         server.wait();
@@ -139,6 +164,7 @@ impl Haproxy {
             frontends: vec!["web".into()],
             backends: vec!["be".into()],
             lease_table: "ng_lease".into(),
+            ..Default::default()
         }
     }
 
@@ -147,6 +173,32 @@ impl Haproxy {
         let socket = self.path(socket);
         let socket = socket.display();
         format!("[control.haproxy.{name}]\nsocket = \"{socket}\"\nfrontends = [\"web\"]\nbackends = [\"be\"]\n")
+    }
+
+    /// As `map` of a control.
+    pub fn map(&self) -> Option<String> {
+        Some(self.path("ng.map").to_str().unwrap().to_owned())
+    }
+
+    /// What the map holds, one `KEY VALUE` a line.
+    pub fn mapped(&self) -> Vec<String> {
+        let shown = self.ask(&format!("show map {}", self.map().unwrap()));
+        shown
+            .lines()
+            .filter_map(|line| line.strip_prefix("0x")?.split_once(' '))
+            .map(|(_, pair)| pair.to_owned())
+            .collect()
+    }
+
+    pub fn connection_rate(&self) -> String {
+        let info = self.ask("show info");
+        info.lines().find_map(|line| line.strip_prefix("ConnRateLimit: ")).unwrap().to_owned()
+    }
+
+    pub fn frontend_limit(&self) -> String {
+        let stat = self.ask("show stat -1 1 -1");
+        let row = stat.lines().find(|line| line.starts_with("web,")).unwrap();
+        row.split(',').nth(6).unwrap().to_owned()
     }
 
     pub fn ask(&self, command: &str) -> String {
@@ -173,7 +225,8 @@ impl Haproxy {
         let states: Vec<_> = states.lines().filter_map(|line| line.split(' ').nth(6)).collect();
         let leases = self.ask("show table ng_lease");
         let leases: Vec<_> = leases.lines().filter(|line| line.contains("key=")).collect();
-        format!("{limits:?} {} {states:?} {}", self.global_limit(), leases.len())
+        let process = (self.global_limit(), self.connection_rate(), self.frontend_limit());
+        format!("{limits:?} {process:?} {states:?} {} {:?}", leases.len(), self.mapped())
     }
 
     fn wait(&self) {
