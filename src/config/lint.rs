@@ -6,9 +6,10 @@ use super::origin::Place;
 use super::section::{Findings, Section};
 use super::source::BUILT_IN_ORIGIN;
 use super::steps::Placed;
+use crate::control::target::Target;
 use crate::policy::condition::{Comparison, Expression, Function, Operand};
 use crate::policy::metric::{Family, Metric};
-use crate::policy::mitigation::Level;
+use crate::policy::mitigation::{Level, Verb};
 use crate::policy::rule::Rule;
 use crate::policy::unit::Unit;
 
@@ -85,9 +86,9 @@ pub fn ladder(ladder: &[Placed], level: Level, findings: &mut Findings<'_>) {
 pub fn declarations(ladder: &[Placed], controls: &[Declared], findings: &mut Findings<'_>) {
     for (step, place) in ladder {
         let on = |declared: &&Declared| declared.name == step.mitigation.control;
-        let target = controls.iter().find(on).and_then(|declared| declared.target.as_ref());
-        if let Some(target) = target.filter(|target| target.place().is_undeclared(step.mitigation.verb)) {
-            let (message, help) = undeclared(target.kind());
+        let Some(target) = controls.iter().find(on).and_then(|declared| declared.target.as_ref()) else { continue };
+        if target.place().is_undeclared(step.mitigation.verb) {
+            let (message, help) = undeclared(target, step.mitigation.verb);
             findings.warning(place, message, help);
         }
     }
@@ -108,19 +109,27 @@ pub fn numbers(rule: &Rule, controls: &[Declared], place: &Place, findings: &mut
     }
 }
 
-fn undeclared(kind: &str) -> (String, &'static str) {
-    let message = |what: &str| format!("{what}, so this step is refused");
-    match kind {
-        "redis" => (
-            message("nothing in this Redis is declared to be a cache"),
-            "declare cache_only = true at the control, or flush_pattern = \"cache:*\"",
-        ),
-        "process" => (
-            message("this process is not declared to be one that the node can do without"),
-            "declare sacrificial = true at the control",
-        ),
-        kind => {
-            (message(&format!("this {kind} is not declared to be a cache")), "declare cache_only = true at the control")
+fn undeclared(target: &Target, verb: Verb) -> (String, &'static str) {
+    let told = |what: String, help| (format!("{what}, so this step is refused"), help);
+    match (target.kind(), verb) {
+        ("nginx", Verb::Shed) => {
+            let help = "declare flags = \"/run/node-guardian/nginx\" at the control";
+            told("this nginx has no flags to shed by".to_owned(), help)
+        }
+        ("nginx", _) => {
+            let help = "declare caches = [\"/var/cache/nginx/app\"] at the control";
+            told("no cache of this nginx is declared".to_owned(), help)
+        }
+        ("redis", _) => {
+            let help = "declare cache_only = true at the control, or flush_pattern = \"cache:*\"";
+            told("nothing in this Redis is declared to be a cache".to_owned(), help)
+        }
+        ("process", _) => {
+            let what = "this process is not declared to be one that the node can do without";
+            told(what.to_owned(), "declare sacrificial = true at the control")
+        }
+        (kind, _) => {
+            told(format!("this {kind} is not declared to be a cache"), "declare cache_only = true at the control")
         }
     }
 }

@@ -19,6 +19,8 @@ pub struct Strength {
 
 impl Strength {
     const WHOLE: Strength = Strength { amount: Amount::Whole, range: None };
+    /// What remains of what is pruned where a step does not say.
+    const HALF: Strength = Strength { amount: Amount::Keep(50.0), range: None };
 }
 
 /// Of what knows no share for this verb.
@@ -47,12 +49,10 @@ pub fn whole(verb: Verb, table: &Table) -> Read<Strength> {
 
 pub fn read(verb: Verb, table: &Table) -> Read<Strength> {
     let (argument, example) = match verb {
-        Verb::Throttle => ("to", "to = \"50%\""),
+        Verb::Throttle | Verb::Prune => ("to", "to = \"50%\""),
         Verb::Shrink => ("to", "to = \"512MiB\""),
         Verb::Shed => ("share", "share = \"25%\""),
-        Verb::Notify | Verb::Release | Verb::Freeze | Verb::Drain | Verb::Flush | Verb::Prune | Verb::Terminate => {
-            ("", "")
-        }
+        Verb::Notify | Verb::Release | Verb::Freeze | Verb::Drain | Verb::Flush | Verb::Terminate => ("", ""),
     };
     let mut faults: Vec<Fault> = Vec::new();
     for other in ["to", "share"].into_iter().filter(|other| *other != argument) {
@@ -65,6 +65,9 @@ pub fn read(verb: Verb, table: &Table) -> Read<Strength> {
         return if faults.is_empty() { Ok(Strength::WHOLE) } else { Err(faults) };
     }
     let Some(entry) = table.get(argument) else {
+        if verb == Verb::Prune {
+            return if faults.is_empty() { Ok(Strength::HALF) } else { Err(faults) };
+        }
         faults.push(Fault::new(format!("`{verb}` needs `{argument}`"), format!("add {example}")));
         return Err(faults);
     };
@@ -85,7 +88,7 @@ pub fn read(verb: Verb, table: &Table) -> Read<Strength> {
 fn fixed(verb: Verb, argument: &str, node: &Node) -> Read<Amount> {
     match verb {
         Verb::Shed => value::percent(argument, node).map(|share| Amount::Keep(100.0 - share)),
-        Verb::Shrink => size(argument, node),
+        Verb::Shrink | Verb::Prune => size(argument, node),
         _ => value::percent(argument, node).map(Amount::Keep),
     }
 }
@@ -98,7 +101,7 @@ fn written_range(entry: &Entry) -> Option<(&str, (&str, &str))> {
 
 fn between(verb: Verb, argument: &str, entry: &Entry, text: &str, (first, last): (&str, &str)) -> Read<Strength> {
     let example = if verb == Verb::Shed { "share = \"10%..75%\"" } else { "to = \"90%..20%\"" };
-    if verb == Verb::Shrink {
+    if matches!(verb, Verb::Shrink | Verb::Prune) {
         return refuse(format!("`{verb}` takes one size, not a range"), "such as \"512MiB\" or \"60%\"");
     }
     if first.trim().is_empty() || last.trim().is_empty() {

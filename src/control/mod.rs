@@ -9,6 +9,7 @@ mod haproxy;
 mod http;
 mod jvm;
 mod memcached;
+mod nginx;
 mod pressure;
 mod process;
 pub mod recipe;
@@ -129,6 +130,9 @@ impl Control {
             done.outcome = reclaimed.outcome;
             done.detail = format!("{}; {}", done.detail, reclaimed.detail);
             done.freed_bytes = reclaimed.freed_bytes;
+        }
+        if let Some(remark) = self.service.remark(undo) {
+            done.detail = format!("{}; {remark}", done.detail);
         }
         Ok(done)
     }

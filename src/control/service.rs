@@ -118,6 +118,12 @@ pub trait Service {
         None
     }
 
+    /// What the values of a change in force come to, where they do not say it themselves.
+    fn remark(&self, undo: &Undo) -> Option<String> {
+        let _changes = undo;
+        None
+    }
+
     fn cannot(&self, verb: Verb) -> Failure {
         Failure::unsupported(format!("{} cannot {verb}", self.name()))
     }

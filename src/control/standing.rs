@@ -38,7 +38,8 @@ pub fn judge(undo: &Undo, live: &Live) -> Standing {
     let theirs = sort(undo, live).foreign;
     let theirs = (!theirs.is_empty()).then(|| found(&theirs));
     let mut pairs = undo.changes.iter().zip(&live.values);
-    if pairs.any(|(change, value)| change.wanted() == value || change.restore(value) == Restore::Write) {
+    // A value that is wanted as it was before us tells nothing beside others that are not.
+    if landed(undo, live) || pairs.any(|(change, value)| change.restore(value) == Restore::Write) {
         return Standing::Ours { theirs };
     }
     theirs.map_or(Standing::Prior, Standing::Foreign)
@@ -97,7 +98,8 @@ pub fn cleared(leases: &[(&Change, &String)]) -> String {
 /// `server be/s1 maxconn 100 → 50, server be/s2 maxconn 80 → 40`
 #[must_use]
 pub fn moved(changes: &[Change]) -> String {
-    list(changes, |change| format!("{} {} → {}", change.key, shown(&change.prior), shown(change.wanted())))
+    let moved: Vec<_> = changes.iter().filter(|change| change.prior != change.wanted()).collect();
+    list(&moved, |change| format!("{} {} → {}", change.key, shown(&change.prior), shown(change.wanted())))
 }
 
 /// `server be/s1 maxconn back to 100`
@@ -151,6 +153,17 @@ mod tests {
         assert_eq!(found, "b is 7, not the 2 that was set");
         let later = Live { epoch: "life 2".into(), ..live(["20", "2"]) };
         assert_eq!(judge(&undo(), &later), Standing::EpochChanged);
+    }
+
+    #[test]
+    fn what_is_wanted_as_it_was_keeps_nothing_in_force() {
+        let mut undo = undo();
+        undo.changes[1] = undo.changes[1].aimed("10".into());
+        assert_eq!(judge(&undo, &live(["20", "10"])), Standing::Ours { theirs: None });
+        assert_eq!(judge(&undo, &live(["100", "10"])), Standing::Prior);
+        undo.changes[0] = undo.changes[0].aimed("100".into());
+        assert_eq!(judge(&undo, &live(["100", "10"])), Standing::Ours { theirs: None }, "all of it is as wanted");
+        assert_eq!(moved(&undo.changes), "");
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub use super::haproxy::target::Haproxy;
 pub use super::http::target::Http;
 pub use super::jvm::target::Jvm;
 pub use super::memcached::target::Memcached;
+pub use super::nginx::target::{Nginx, Page};
 pub use super::pressure::target::Pressure;
 pub use super::process::locate::Locator;
 pub use super::process::target::{Pool, Process};
@@ -29,6 +30,7 @@ pub enum Target {
     Haproxy(Haproxy),
     Memcached(Memcached),
     Http(Http),
+    Nginx(Nginx),
     Jvm(Jvm),
     Pressure(Pressure),
     Process(Process),
@@ -106,6 +108,7 @@ impl Target {
             Target::Haproxy(target) => target,
             Target::Memcached(target) => target,
             Target::Http(target) => target,
+            Target::Nginx(target) => target,
             Target::Jvm(target) => target,
             Target::Pressure(target) => target,
             Target::Process(target) => target,

@@ -19,6 +19,7 @@ mod kubernetes;
 mod ladders;
 mod leases;
 mod memcached;
+mod nginx;
 mod package;
 mod policy;
 mod pressure;

@@ -4,6 +4,7 @@ mod app;
 mod haproxy;
 mod http;
 mod memcached;
+mod nginx;
 mod process;
 mod recipe;
 mod redis;
@@ -21,7 +22,7 @@ use super::value;
 use crate::control::target::{Address, Overlap, Target};
 
 pub const KINDS: &[&str] =
-    &["app", "haproxy", "http", "jvm", "memcached", "pressure", "process", "redis", "socket", "webhook"];
+    &["app", "haproxy", "http", "jvm", "memcached", "nginx", "pressure", "process", "redis", "socket", "webhook"];
 /// Of each kind, the keys that its controls take.
 pub const KEYS: &[(&str, &[&str])] = &[
     ("control.app", app::KEYS),
@@ -29,6 +30,7 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ("control.http", http::KEYS),
     ("control.jvm", process::JVM_KEYS),
     ("control.memcached", memcached::KEYS),
+    ("control.nginx", nginx::KEYS),
     ("control.pressure", process::PRESSURE_KEYS),
     ("control.process", process::KEYS),
     ("control.redis", redis::KEYS),
@@ -36,7 +38,7 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ("control.webhook", webhook::KEYS),
 ];
 
-const LATER: [&str; 7] = ["systemd", "cgroup", "nftables", "disk", "unit", "nginx", "varnish"];
+const LATER: [&str; 6] = ["systemd", "cgroup", "nftables", "disk", "unit", "varnish"];
 
 /// A control that the configuration names. Its target is unknown where its kind is; such a name is still a name, so that
 /// one mistake does not become one more in each step.
@@ -96,6 +98,7 @@ fn read_one(kind: &str, name: &str, entry: &Entry, declared: &mut Found, finding
         "app" => app::read(&title, entry, findings).map(Target::App),
         "haproxy" => haproxy::read(&title, entry, findings).map(Target::Haproxy),
         "http" => http::read(&title, entry, findings).map(Target::Http),
+        "nginx" => nginx::read(&title, entry, findings).map(Target::Nginx),
         "jvm" => process::read_jvm(&title, entry, findings).map(Target::Jvm),
         "memcached" => memcached::read(&title, entry, findings).map(Target::Memcached),
         "pressure" => process::read_pressure(&title, entry, findings).map(Target::Pressure),
@@ -159,19 +162,20 @@ fn place_of(title: &str, section: Section<'_>, example: &str, findings: &mut Fin
 /// `host:port`
 pub(super) fn address(key: &str, node: &Node) -> Read<String> {
     let written = value::text(key, node, "127.0.0.1:6379")?;
-    let parts = written.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
-    let bracketed = |host: &str| !host.contains(':') || (host.starts_with('[') && host.ends_with(']'));
-    match parts {
-        Some((host, port))
-            if !host.is_empty() && port > 0 && bracketed(host) && !host.contains(char::is_whitespace) =>
-        {
-            Ok(written.to_owned())
-        }
-        _ => {
-            let help = "write host:port, such as 127.0.0.1:6379 or [::1]:6379; a path goes into `socket`";
-            refuse(format!("`{}` is not an address", printable(written)), help)
-        }
+    if is_address(written) {
+        return Ok(written.to_owned());
     }
+    let help = "write host:port, such as 127.0.0.1:6379 or [::1]:6379; a path goes into `socket`";
+    refuse(format!("`{}` is not an address", printable(written)), help)
+}
+
+fn is_address(written: &str) -> bool {
+    let Some((host, port)) = written.rsplit_once(':') else { return false };
+    let bracketed = !host.contains(':') || (host.starts_with('[') && host.ends_with(']'));
+    !host.is_empty()
+        && bracketed
+        && !host.contains(char::is_whitespace)
+        && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 /// Complains about a file with a secret that everybody on the node can read, or that is not there.

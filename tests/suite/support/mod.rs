@@ -8,6 +8,7 @@ pub mod desk;
 pub mod envoy;
 pub mod haproxy;
 pub mod memcached;
+pub mod nginx;
 pub mod node;
 pub mod postgres;
 pub mod processes;

@@ -1,0 +1,73 @@
+//! `[control.nginx.NAME]`
+
+use std::path::{Component, Path, PathBuf};
+
+use super::is_address;
+use crate::config::document::{Entry, Node};
+use crate::config::origin::printable;
+use crate::config::section::{Findings, Read, Section, refuse};
+use crate::config::value;
+use crate::control::target::{Address, Nginx, Page};
+
+pub const KEYS: &[&str] = &["flags", "caches", "stub_status"];
+
+const PAGE: &str = "http://127.0.0.1:8080/nginx_status";
+
+pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<Nginx> {
+    let section = Section::open(title, &entry.key, &entry.node, KEYS, findings)?;
+    if !section.has("flags") && !section.has("caches") {
+        let help = "add flags = \"/run/node-guardian/nginx\" to shed, or caches = [\"/var/cache/nginx/app\"] to prune";
+        findings.absence(section.key, format!("{title} has neither `flags` nor `caches`"), help);
+    }
+    let flags = section.get("flags", findings, value::path);
+    if flags.as_deref().is_some_and(|flags| !is_in_memory(flags)) {
+        let message = "flags here outlive the guardian and the node: nginx goes on shedding until it is back";
+        let help = "use a directory in /run/node-guardian, which systemd removes with the guardian";
+        findings.warning(section.place("flags"), message, help);
+    }
+    let caches = |key: &str, node: &Node| value::list(key, node, cache);
+    Some(Nginx {
+        flags,
+        caches: section.get("caches", findings, caches).unwrap_or_default(),
+        stub_status: section.get("stub_status", findings, page),
+    })
+}
+
+fn is_in_memory(path: &Path) -> bool {
+    ["/run", "/dev/shm"].iter().any(|root| path.starts_with(root))
+}
+
+/// The root, or what is right below it, is more than a cache.
+fn cache(key: &str, node: &Node) -> Read<PathBuf> {
+    let path = value::path(key, node)?;
+    let plain = path.components().all(|part| part != Component::ParentDir);
+    if plain && path.components().count() > 2 {
+        return Ok(path);
+    }
+    let message = format!("`{}` is no directory of a cache alone", printable(&path.display().to_string()));
+    refuse(message, "write it as proxy_cache_path does, such as /var/cache/nginx/app")
+}
+
+/// As nginx itself writes addresses: `http://HOST:PORT/PATH`, `http://unix:/SOCKET:/PATH`.
+fn page(key: &str, node: &Node) -> Read<Page> {
+    let written = value::text(key, node, PAGE)?;
+    let help = format!("such as \"{PAGE}\", or \"http://unix:/run/nginx-status.sock:/nginx_status\"");
+    let wrong = || refuse(format!("`{}` is no address of a stub_status", printable(written)), help.clone());
+    let Some(rest) = written.strip_prefix("http://") else { return wrong() };
+    if written.len() > 1024 || written.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return wrong();
+    }
+    if let Some(unix) = rest.strip_prefix("unix:") {
+        let Some((socket, path)) = unix.split_once(':') else { return wrong() };
+        if !socket.starts_with('/') || socket.len() > 107 || !path.starts_with('/') {
+            return wrong();
+        }
+        return Ok(Page { address: Address::Unix(socket.into()), path: path.to_owned() });
+    }
+    let (host, path) = rest.split_once('/').map_or((rest, ""), |(host, path)| (host, path));
+    let host = if is_address(host) { host.to_owned() } else { format!("{host}:80") };
+    if !is_address(&host) {
+        return wrong();
+    }
+    Ok(Page { address: Address::Tcp(host), path: format!("/{path}") })
+}

@@ -1,0 +1,179 @@
+//! nginx, which has no way to be told anything while it runs: its configuration looks for flag files, and so sheds without
+//! a reload; and its caches are files that may go. Reloads nothing, signals nobody, and never touches what it did not
+//! write itself, but for the files of caches that the configuration names.
+//!
+//! Flags outlive a restart of nginx, which finds them again, so that is no change of epoch. What they do not outlive is the
+//! guardian: systemd removes its runtime directory, and with it the flags, when it stops or is killed.
+
+mod ages;
+mod flags;
+mod level;
+mod mention;
+mod prune;
+mod status;
+pub mod target;
+mod walk;
+
+use std::path::Path;
+
+use async_trait::async_trait;
+
+use super::failure::Failure;
+use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
+use super::standing::Live;
+use super::undo::Undo;
+use crate::policy::mitigation::{Mitigation, Verb};
+use flags::Flags;
+use level::{ABSENT, PUBLISHED};
+use mention::Mention;
+use prune::Pruner;
+
+/// Where Debian keeps nginx's configuration.
+const CONFIGURATION: &str = "/etc/nginx";
+
+pub struct Nginx {
+    target: target::Nginx,
+    pruner: Pruner,
+}
+
+#[async_trait(?Send)]
+impl Service for Nginx {
+    fn name(&self) -> &'static str {
+        "nginx"
+    }
+
+    async fn probe(&mut self) -> Result<Probe, Failure> {
+        let mut told = vec![self.answers().await?];
+        if let Some(path) = &self.target.flags {
+            told.push(format!("may set flags in {}", path.display()));
+            let doubts = flags::probe(path)?;
+            told.extend(doubts.or_else(|| hint(path)));
+        }
+        if !self.target.caches.is_empty() {
+            self.pruner.probe(self.target.caches.clone()).await?;
+            told.push("may trim its caches".to_owned());
+        }
+        Ok(Probe::usable(told.join("; ")))
+    }
+
+    /// Flags and caches stay as they were.
+    async fn look(&mut self) -> Result<Probe, Failure> {
+        self.answers().await.map(Probe::usable)
+    }
+
+    async fn survey(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
+        if mitigation.verb != Verb::Shed {
+            return Err(self.cannot(mitigation.verb));
+        }
+        let wanted = level::of(mitigation.amount)?;
+        let flags = Flags::make(self.path()?)?;
+        let mut changes = Vec::with_capacity(PUBLISHED.len());
+        for level in PUBLISHED {
+            let live = flags.read(level)?;
+            // An operator's own flag is no business of ours.
+            if live == ABSENT || live == level::set(level) {
+                changes.push(level::change(level, wanted));
+            }
+        }
+        if changes.iter().all(|change| change.wanted() == ABSENT) {
+            changes.clear();
+        }
+        Ok(Undo { epoch: flags.epoch()?, changes, lapses_unix_ms: None })
+    }
+
+    async fn aim(&mut self, mitigation: &Mitigation, undo: &Undo) -> Result<Vec<Aim>, Failure> {
+        let wanted = level::of(mitigation.amount)?;
+        undo.changes.iter().map(|change| Ok(level::aim(flag(&change.key)?, wanted))).collect()
+    }
+
+    async fn read(&mut self, undo: &Undo) -> Result<Live, Failure> {
+        let path = self.path()?;
+        let flags = Flags::open(path)?;
+        let read = |change: &super::undo::Change| flags.read(flag(&change.key)?);
+        let values = undo.changes.iter().map(read).collect::<Result<Vec<_>, Failure>>()?;
+        let is_ours =
+            |(change, value): (&super::undo::Change, &String)| *value == level::set(flag(&change.key).unwrap_or(0));
+        // Wherever flags of ours are, they are to go.
+        if flags.epoch()? != undo.epoch && !undo.changes.iter().zip(&values).any(is_ours) {
+            return Err(flags::gone(path));
+        }
+        Ok(Live { epoch: undo.epoch.clone(), values })
+    }
+
+    async fn write(&mut self, expected_epoch: &str, orders: &[Order<'_>], after: AfterRefusal) -> Result<(), Failure> {
+        let path = self.path()?;
+        let flags = Flags::open(path)?;
+        let is_another = flags.epoch()? != expected_epoch;
+        let mut first = Ok(());
+        for order in orders {
+            let level = flag(order.key)?;
+            let written = if is_another && order.value != ABSENT {
+                Err(flags::gone(path))
+            } else {
+                flags.write(level, order.value)
+            };
+            if written.is_err() {
+                first = first.and(written);
+                if after == AfterRefusal::Stop {
+                    break;
+                }
+            }
+        }
+        first
+    }
+
+    async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
+        if mitigation.verb != Verb::Prune {
+            return Err(self.cannot(mitigation.verb));
+        }
+        if self.target.caches.is_empty() {
+            return Err(Failure::refused(
+                "prune needs to know what may go: set `caches = [\"/var/cache/nginx/app\"]` on this control",
+            ));
+        }
+        self.pruner.prune(self.target.caches.clone(), mitigation.amount).await
+    }
+
+    fn remark(&self, undo: &Undo) -> Option<String> {
+        let set = undo.changes.iter().rev().find(|change| change.wanted() != ABSENT)?;
+        Some(format!("nginx refuses {}, of the shares that its configuration knows", set.wanted()))
+    }
+}
+
+impl Nginx {
+    #[must_use]
+    pub fn new(target: target::Nginx) -> Self {
+        Self { target, pruner: Pruner::default() }
+    }
+
+    async fn answers(&self) -> Result<String, Failure> {
+        let Some(page) = &self.target.stub_status else { return Ok("nginx is not asked".to_owned()) };
+        let active = status::ask(page).await?;
+        Ok(format!("nginx answers, with {active} connections"))
+    }
+
+    fn path(&self) -> Result<&Path, Failure> {
+        self.target.flags.as_deref().ok_or_else(|| {
+            Failure::refused(
+                "shed needs flag files: set `flags = \"/run/node-guardian/nginx\"` on this control, and add the lines of \
+                 docs/controls/nginx.md to nginx.conf",
+            )
+        })
+    }
+}
+
+fn flag(key: &str) -> Result<u8, Failure> {
+    level::parse(key).ok_or_else(|| Failure::unsupported(format!("`{key}` is no flag of nginx")))
+}
+
+/// What an operator should know who set nginx up for flags, or has still to do it.
+fn hint(flags: &Path) -> Option<String> {
+    match mention::of(flags, Path::new(CONFIGURATION)) {
+        Mention::In(file) => Some(format!("{} looks for them", file.display())),
+        Mention::Nowhere => Some(format!(
+            "no file in {CONFIGURATION} names that directory, so nginx sheds only if its configuration is elsewhere: see \
+             docs/controls/nginx.md"
+        )),
+        Mention::Unknown => None,
+    }
+}

@@ -1,0 +1,94 @@
+//! Asks nginx's `stub_status` whether it answers: one request, one answer of bounded size, one deadline.
+
+use std::path::Path;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+
+use super::target::Page;
+use crate::control::DEADLINE;
+use crate::control::failure::{Failure, connecting};
+use crate::control::target::Address;
+
+/// The answer has 250 bytes.
+const ANSWER_BYTES: usize = 4096;
+
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
+
+/// How many connections it has, by its own count.
+pub async fn ask(page: &Page) -> Result<u64, Failure> {
+    let shown = show(page);
+    let answer = match timeout(DEADLINE, fetch(page, &shown)).await {
+        Ok(answer) => answer?,
+        Err(_) => {
+            return Err(Failure::timed_out(format!(
+                "no answer from nginx on {shown} within {} ms: is it stopped, or are all its workers busy?",
+                DEADLINE.as_millis()
+            )));
+        }
+    };
+    active(&answer).ok_or_else(|| {
+        let first: String = answer.lines().next().unwrap_or_default().chars().take(80).collect();
+        Failure::unsupported(format!("{shown} answers `{first}`: write `stub_status;` in that location of nginx.conf"))
+    })
+}
+
+async fn fetch(page: &Page, shown: &str) -> Result<String, Failure> {
+    let mut stream: Box<dyn Stream> = match &page.address {
+        Address::Unix(socket) => Box::new(over_unix(socket).await?),
+        Address::Tcp(address) => Box::new(TcpStream::connect(address).await.map_err(|error| {
+            Failure::unreachable(format!(
+                "nobody answers on {shown} ({error}): is nginx running, and does it listen there?"
+            ))
+        })?),
+    };
+    let broken = |error| Failure::unreachable(format!("nginx hung up on {shown}: {error}"));
+    let request = format!("GET {} HTTP/1.0\r\nHost: localhost\r\n\r\n", page.path);
+    stream.write_all(request.as_bytes()).await.map_err(broken)?;
+    let mut answer = Vec::with_capacity(ANSWER_BYTES);
+    stream.take(ANSWER_BYTES as u64).read_to_end(&mut answer).await.map_err(broken)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+async fn over_unix(socket: &Path) -> Result<UnixStream, Failure> {
+    UnixStream::connect(socket).await.map_err(|error| connecting("nginx", socket, &error))
+}
+
+fn show(page: &Page) -> String {
+    match &page.address {
+        Address::Unix(socket) => format!("http://unix:{}:{}", socket.display(), page.path),
+        Address::Tcp(address) => format!("http://{address}{}", page.path),
+    }
+}
+
+fn active(answer: &str) -> Option<u64> {
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    if head.split(' ').nth(1)? != "200" {
+        return None;
+    }
+    body.lines().next()?.strip_prefix("Active connections:")?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn only_a_stub_status_tells_its_connections() {
+        let body =
+            "Active connections: 3 \nserver accepts handled requests\n 1 1 1 \nReading: 0 Writing: 1 Waiting: 0 \n";
+        assert_eq!(active(&format!("HTTP/1.1 200 OK\r\nServer: nginx\r\n\r\n{body}")), Some(3));
+        assert_eq!(active(&format!("HTTP/1.1 403 Forbidden\r\n\r\n{body}")), None);
+        assert_eq!(active("HTTP/1.1 200 OK\r\n\r\n<html>"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_is_survived(answer in "(?s).{0,300}") {
+            prop_assert!(active(&answer).is_none_or(|count| answer.contains(&count.to_string()) || answer.contains('0')));
+        }
+    }
+}

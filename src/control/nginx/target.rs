@@ -1,0 +1,64 @@
+//! Where an nginx is and what of it may be touched.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::control::service::Service;
+use crate::control::target::{Address, Overlap, Place, Target, is_same_file};
+use crate::policy::mitigation::Verb;
+
+/// nginx through flag files and the files of its caches.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Nginx {
+    /// Directory of the flag files that its configuration looks for (research: actuators §3.2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flags: Option<PathBuf>,
+    /// Directories of `proxy_cache_path` and its like, which may be trimmed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub caches: Vec<PathBuf>,
+    /// Where it tells that it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stub_status: Option<Page>,
+}
+
+/// One address of HTTP.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Page {
+    pub address: Address,
+    pub path: String,
+}
+
+impl Place for Nginx {
+    fn kind(&self) -> &'static str {
+        "nginx"
+    }
+
+    fn verbs(&self) -> &'static [Verb] {
+        &[Verb::Shed, Verb::Prune]
+    }
+
+    fn open(&self) -> Box<dyn Service> {
+        Box::new(super::Nginx::new(self.clone()))
+    }
+
+    fn is_same(&self, other: &Target) -> bool {
+        let Target::Nginx(theirs) = other else { return false };
+        matches!((&self.flags, &theirs.flags), (Some(mine), Some(theirs)) if is_same_file(mine, theirs))
+    }
+
+    fn overlap(&self, other: &Target) -> Option<Overlap> {
+        self.is_same(other).then(|| Overlap {
+            what: "both set the flags of one directory".to_owned(),
+            help: "give each nginx a directory of its own, or make one control of the two",
+        })
+    }
+
+    fn is_undeclared(&self, verb: Verb) -> bool {
+        match verb {
+            Verb::Shed => self.flags.is_none(),
+            Verb::Prune => self.caches.is_empty(),
+            _ => false,
+        }
+    }
+}
