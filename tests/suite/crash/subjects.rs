@@ -7,6 +7,7 @@ use super::super::socket::conversing;
 use super::super::support::app::{App, Language};
 use super::super::support::envoy::Envoy;
 use super::super::support::haproxy::Haproxy;
+use super::super::support::nginx::Nginx;
 use super::super::support::processes::Plain;
 use super::super::support::redis::Redis;
 
@@ -45,6 +46,9 @@ pub fn all() -> Vec<Case> {
         case("haproxy throttle servers", edge_servers, Verb::Throttle, QUARTER, Some(HALF)),
         case("haproxy throttle process", edge_process, Verb::Throttle, QUARTER, Some(HALF)),
         case("haproxy shed lease", edge_lease, Verb::Shed, QUARTER, Some(HALF)),
+        case("haproxy shed map", edge_map, Verb::Shed, QUARTER, Some(HALF)),
+        case("haproxy throttle rate", edge_rate, Verb::Throttle, QUARTER, Some(HALF)),
+        case("nginx shed", nginx_flags, Verb::Shed, QUARTER, Some(HALF)),
         case("haproxy drain", edge_drain, Verb::Drain, Amount::Whole, None),
         case("socket throttle", recipe, Verb::Throttle, QUARTER, Some(HALF)),
         Case { restart_every: 5, ..case("http shed", requests, Verb::Shed, QUARTER, Some(HALF)) },
@@ -59,8 +63,8 @@ pub fn all() -> Vec<Case> {
 struct Edge {
     server: Haproxy,
     target: target::Haproxy,
-    interfere: &'static str,
-    tidy: &'static str,
+    interfere: String,
+    tidy: String,
 }
 
 impl Subject for Edge {
@@ -73,11 +77,11 @@ impl Subject for Edge {
     }
 
     fn interfere(&self) {
-        self.server.ask(self.interfere);
+        self.server.ask(&self.interfere);
     }
 
     fn tidy(&self) {
-        self.server.ask(self.tidy);
+        self.server.ask(&self.tidy);
     }
 
     fn restart(&mut self) {
@@ -90,7 +94,7 @@ fn edge(server: Haproxy, everywhere: bool, interfere: &'static str, tidy: &'stat
     if everywhere {
         target.backends.clear();
     }
-    Box::new(Edge { server, target, interfere, tidy })
+    Box::new(Edge { server, target, interfere: interfere.into(), tidy: tidy.into() })
 }
 
 fn edge_servers() -> Box<dyn Subject> {
@@ -104,6 +108,21 @@ fn edge_process() -> Box<dyn Subject> {
 
 fn edge_lease() -> Box<dyn Subject> {
     edge(Haproxy::start(), false, "set table ng_lease key web data.gpc0 77", "clear table ng_lease key web")
+}
+
+fn edge_map() -> Box<dyn Subject> {
+    let server = Haproxy::with_map();
+    let map = server.map().unwrap();
+    let (interfere, tidy) = (format!("set map {map} web 77"), format!("set map {map} web 0"));
+    let target = target::Haproxy { map: Some(map), ..server.target() };
+    Box::new(Edge { server, target, interfere, tidy })
+}
+
+fn edge_rate() -> Box<dyn Subject> {
+    let server = Haproxy::start();
+    let set = |rate| format!("set rate-limit connections global {rate}");
+    let target = target::Haproxy { connection_rate: Some(1000), backends: Vec::new(), ..server.target() };
+    Box::new(Edge { server, target, interfere: set(77), tidy: set(0) })
 }
 
 fn edge_drain() -> Box<dyn Subject> {
@@ -128,6 +147,38 @@ impl Subject for Written {
 
     fn tidy(&self) {
         self.0.ask("set maxconn global 200");
+    }
+
+    fn restart(&mut self) {
+        self.0.restart();
+    }
+}
+
+/// An nginx, one of whose flags an operator makes his own.
+struct Flagged(Nginx);
+
+impl Flagged {
+    fn flag(&self) -> std::path::PathBuf {
+        self.0.flags().join("shed-25")
+    }
+}
+
+impl Subject for Flagged {
+    fn target(&self) -> Target {
+        Target::Nginx(self.0.target())
+    }
+
+    fn face(&self) -> String {
+        format!("{:?} {:?}", self.0.set(), std::fs::read_to_string(self.flag()).ok())
+    }
+
+    fn interfere(&self) {
+        std::fs::create_dir_all(self.0.flags()).unwrap();
+        std::fs::write(self.flag(), "an operator's").unwrap();
+    }
+
+    fn tidy(&self) {
+        std::fs::remove_file(self.flag()).ok();
     }
 
     fn restart(&mut self) {
@@ -168,6 +219,10 @@ impl Subject for Refusing {
 
 fn requests() -> Box<dyn Subject> {
     Box::new(Refusing(Envoy::start()))
+}
+
+fn nginx_flags() -> Box<dyn Subject> {
+    Box::new(Flagged(Nginx::start()))
 }
 
 struct Limited(Redis);
