@@ -5,6 +5,7 @@ mod app;
 mod bookkeeping;
 mod cli;
 mod config;
+mod controls_pages;
 mod crash;
 mod daemon;
 mod edges;
