@@ -9,7 +9,7 @@ IMAGE ?= node-guardian:latest
 TARGET = $(shell packaging/build-target)
 BINARY = $(or $(CARGO_TARGET_DIR),target)/$(if $(TARGET),$(TARGET)/)release/node-guardian
 
-.PHONY: help build run test vm-test vm-bench bench lint fuzz deb image clean
+.PHONY: help build run test vm-test vm-bench bench bench-services lint fuzz deb image clean
 
 help:
 	@echo "make run     build for release and guard this machine (ARGS=\"--dry-run\" to look on only)"
@@ -18,6 +18,7 @@ help:
 	@echo "make vm-bench what it protects, beside other guards, on a real boot under attack (root; the same tools; two hours)"
 	@echo "make lint    format, clippy and documentation, as in CI"
 	@echo "make bench   the figures that this is judged by"
+	@echo "make bench-services what throttling does to HAProxy, nginx and others under load; a minute"
 	@echo "make deb     target/deb/node-guardian_VERSION_ARCH.deb (DEB_TARGET=aarch64-unknown-linux-musl for arm64)"
 	@echo "make image   a container image from scratch (IMAGE=$(IMAGE)), with podman, buildah or docker"
 	@echo "make fuzz    property tests with $(CASES) cases each (CASES=)"
@@ -44,6 +45,12 @@ vm-bench: deb
 bench: build
 	packaging/install-test-tools bench
 	NODE_GUARDIAN_BINARY=$(BINARY) $(CARGO) bench --locked $(if $(TARGET),--target $(TARGET)) --bench daemon -- $(ARGS)
+	$(if $(ARGS),,$(MAKE) bench-services)
+
+# What throttling does to the services themselves, under load from wrk.
+bench-services:
+	packaging/install-test-tools bench
+	$(CARGO) bench --locked $(if $(TARGET),--target $(TARGET)) --bench services -- $(ARGS)
 
 image: build
 	packaging/container/build $(abspath $(BINARY)) $(IMAGE)

@@ -12,6 +12,7 @@ mod fill;
 mod histogram;
 mod process;
 mod servers;
+#[allow(dead_code, reason = "the other bench uses the rest")]
 mod table;
 
 #[allow(dead_code, reason = "their own entries are not used here")]
@@ -25,7 +26,6 @@ mod rules;
 mod sample;
 
 use std::env;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -80,7 +80,7 @@ fn measure(names: &[String]) -> Result<(), String> {
     }
     let wanted: Vec<&Part> =
         PARTS.iter().filter(|part| names.is_empty() || names.iter().any(|name| part.name == name)).collect();
-    missing(&wanted)?;
+    process::missing(wanted.iter().flat_map(|part| part.needs))?;
     println!("daemon: {}", daemon::binary()?.display());
     let mut table = Table::default();
     for part in wanted {
@@ -91,18 +91,4 @@ fn measure(names: &[String]) -> Result<(), String> {
     }
     table.print();
     Ok(())
-}
-
-fn missing(parts: &[&Part]) -> Result<(), String> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<_> = env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).collect();
-    let there = |program: &str| folders.iter().any(|folder| Path::new(folder).join(program).exists());
-    let mut packages: Vec<&str> =
-        parts.iter().flat_map(|part| part.needs).filter(|need| !there(need.0)).map(|need| need.1).collect();
-    packages.sort_unstable();
-    packages.dedup();
-    if packages.is_empty() {
-        return Ok(());
-    }
-    Err(format!("the figures are measured next to other programs; run: apt-get install {}", packages.join(" ")))
 }

@@ -1,5 +1,6 @@
 //! Processes that end with the part that started them, and what the kernel says they take.
 
+use std::env;
 use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -126,4 +127,18 @@ impl Drop for Spinners {
 
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Of programs, each with the Debian package that has it, those that are not there.
+pub fn missing<'a>(needs: impl Iterator<Item = &'a (&'static str, &'static str)>) -> Result<(), String> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<_> = env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).collect();
+    let there = |program: &str| folders.iter().any(|folder| folder.join(program).exists());
+    let mut packages: Vec<&str> = needs.filter(|need| !there(need.0)).map(|need| need.1).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    Err(format!("the figures are measured next to other programs; run: apt-get install {}", packages.join(" ")))
 }

@@ -31,6 +31,7 @@ pub enum Goal {
     None,
     AtMost { must: f64, aim: Option<f64> },
     AtLeast { must: f64, aim: Option<f64> },
+    Between { least: f64, most: f64 },
 }
 
 pub struct Row {
@@ -54,6 +55,10 @@ impl Row {
         Self { goal: Goal::AtLeast { must, aim: aim.into() }, ..self }
     }
 
+    pub fn between(self, least: f64, most: f64) -> Self {
+        Self { goal: Goal::Between { least, most }, ..self }
+    }
+
     pub fn next_to(self, peers: impl Into<String>) -> Self {
         Self { peers: peers.into(), ..self }
     }
@@ -62,6 +67,10 @@ impl Row {
         let show = |value: f64| self.unit.show(value);
         let (must, aim, reached): (_, _, fn(f64, f64) -> bool) = match self.goal {
             Goal::None => return self.line(String::new(), String::new(), ""),
+            Goal::Between { least, most } => {
+                let verdict = if (least..=most).contains(&self.value) { "ok" } else { "MISSED" };
+                return self.line(format!("{least:.0} to {}", show(most)), String::new(), verdict);
+            }
             Goal::AtMost { must, aim } => (must, aim, |value, goal| value <= goal),
             Goal::AtLeast { must, aim } => (must, aim, |value, goal| value >= goal),
         };
