@@ -264,6 +264,7 @@ mod tests {
             frontends: Vec::new(),
             backends: Vec::new(),
             lease_table: "ng_lease".into(),
+            ..Haproxy::default()
         };
         Drill::of(&[settings::Control { name: "edge".into(), target: Target::Haproxy(target) }])
     }
