@@ -17,6 +17,7 @@ pub use super::redis::target::Redis;
 use super::service::Service;
 pub use super::socket::target::{Protocol, Socket};
 use super::undo::Change;
+pub use super::varnish::target::Varnish;
 pub use super::webhook::target::{USUAL as USUAL_EVENTS, Webhook};
 use crate::policy::mitigation::{Amount, Verb};
 
@@ -35,6 +36,7 @@ pub enum Target {
     Redis(Redis),
     Socket(Socket),
     Webhook(Webhook),
+    Varnish(Varnish),
 }
 
 /// What must be known of a target without speaking to it.
@@ -112,6 +114,7 @@ impl Target {
             Target::Redis(target) => target,
             Target::Socket(target) => target,
             Target::Webhook(target) => target,
+            Target::Varnish(target) => target,
         }
     }
 

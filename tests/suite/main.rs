@@ -28,4 +28,5 @@ mod scenarios;
 mod socket;
 mod support;
 mod tidy;
+mod varnish;
 mod webhook;

@@ -8,6 +8,7 @@ mod process;
 mod recipe;
 mod redis;
 mod socket;
+mod varnish;
 mod webhook;
 
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ use super::value;
 use crate::control::target::{Address, Overlap, Target};
 
 pub const KINDS: &[&str] =
-    &["app", "haproxy", "http", "jvm", "memcached", "pressure", "process", "redis", "socket", "webhook"];
+    &["app", "haproxy", "http", "jvm", "memcached", "pressure", "process", "redis", "socket", "varnish", "webhook"];
 /// Of each kind, the keys that its controls take.
 pub const KEYS: &[(&str, &[&str])] = &[
     ("control.app", app::KEYS),
@@ -33,10 +34,11 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ("control.process", process::KEYS),
     ("control.redis", redis::KEYS),
     ("control.socket", socket::KEYS),
+    ("control.varnish", varnish::KEYS),
     ("control.webhook", webhook::KEYS),
 ];
 
-const LATER: [&str; 7] = ["systemd", "cgroup", "nftables", "disk", "unit", "nginx", "varnish"];
+const LATER: &[&str] = &["systemd", "cgroup", "nftables", "disk", "unit", "nginx"];
 
 /// A control that the configuration names. Its target is unknown where its kind is; such a name is still a name, so that
 /// one mistake does not become one more in each step.
@@ -103,6 +105,7 @@ fn read_one(kind: &str, name: &str, entry: &Entry, declared: &mut Found, finding
         "redis" => redis::read(&title, entry, findings).map(Target::Redis),
         "socket" => socket::read(&title, entry, findings).map(Target::Socket),
         "webhook" => webhook::read(&title, entry, findings).map(Target::Webhook),
+        "varnish" => varnish::read(&title, entry, findings).map(Target::Varnish),
         _ => None,
     };
     declared.insert(name.to_owned(), (entry.key.clone(), target));
