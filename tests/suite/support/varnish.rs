@@ -85,9 +85,9 @@ impl Varnish {
     }
 
     pub fn parameter(&self, name: &str) -> String {
-        let shown = self.ask(&["param.show", name]);
-        let value = shown.lines().find_map(|line| line.trim().strip_prefix("Value is: ")).unwrap();
-        value.split(' ').next().unwrap().to_owned()
+        let all = self.ask(&["param.show"]);
+        let mut words = all.lines().find(|line| line.starts_with(name)).unwrap().split_whitespace();
+        words.nth(1).unwrap().to_owned()
     }
 
     /// Everything that the guardian may ever have touched.
