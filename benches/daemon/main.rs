@@ -15,7 +15,7 @@ mod servers;
 #[allow(dead_code, reason = "the other bench uses the rest")]
 mod table;
 
-#[allow(dead_code, reason = "their own entries are not used here")]
+#[allow(dead_code, unused_imports, reason = "their own entries are not used here")]
 #[path = "../../tests/allocations.rs"]
 mod allocations;
 #[allow(dead_code, reason = "their own entries are not used here")]

@@ -20,6 +20,7 @@ mod socket;
 pub mod standing;
 pub mod target;
 pub mod undo;
+mod varnish;
 mod webhook;
 mod wire;
 pub mod worker;

@@ -18,6 +18,7 @@ pub use super::redis::target::Redis;
 use super::service::Service;
 pub use super::socket::target::{Protocol, Socket};
 use super::undo::Change;
+pub use super::varnish::target::Varnish;
 pub use super::webhook::target::{USUAL as USUAL_EVENTS, Webhook};
 use crate::policy::mitigation::{Amount, Verb};
 
@@ -37,6 +38,7 @@ pub enum Target {
     Redis(Redis),
     Socket(Socket),
     Webhook(Webhook),
+    Varnish(Varnish),
 }
 
 /// What must be known of a target without speaking to it.
@@ -115,6 +117,7 @@ impl Target {
             Target::Redis(target) => target,
             Target::Socket(target) => target,
             Target::Webhook(target) => target,
+            Target::Varnish(target) => target,
         }
     }
 

@@ -32,4 +32,5 @@ mod scenarios;
 mod socket;
 mod support;
 mod tidy;
+mod varnish;
 mod webhook;

@@ -9,6 +9,7 @@ mod process;
 mod recipe;
 mod redis;
 mod socket;
+mod varnish;
 mod webhook;
 
 use std::collections::BTreeMap;
@@ -21,8 +22,20 @@ use super::section::{Findings, Read, Section, proposal, refuse};
 use super::value;
 use crate::control::target::{Address, Overlap, Target};
 
-pub const KINDS: &[&str] =
-    &["app", "haproxy", "http", "jvm", "memcached", "nginx", "pressure", "process", "redis", "socket", "webhook"];
+pub const KINDS: &[&str] = &[
+    "app",
+    "haproxy",
+    "http",
+    "jvm",
+    "memcached",
+    "nginx",
+    "pressure",
+    "process",
+    "redis",
+    "socket",
+    "varnish",
+    "webhook",
+];
 /// Of each kind, the keys that its controls take.
 pub const KEYS: &[(&str, &[&str])] = &[
     ("control.app", app::KEYS),
@@ -35,10 +48,11 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ("control.process", process::KEYS),
     ("control.redis", redis::KEYS),
     ("control.socket", socket::KEYS),
+    ("control.varnish", varnish::KEYS),
     ("control.webhook", webhook::KEYS),
 ];
 
-const LATER: [&str; 6] = ["systemd", "cgroup", "nftables", "disk", "unit", "varnish"];
+const LATER: [&str; 5] = ["systemd", "cgroup", "nftables", "disk", "unit"];
 
 /// A control that the configuration names. Its target is unknown where its kind is; such a name is still a name, so that
 /// one mistake does not become one more in each step.
@@ -105,6 +119,7 @@ fn read_one(kind: &str, name: &str, entry: &Entry, declared: &mut Found, finding
         "process" => process::read(&title, entry, findings).map(Target::Process),
         "redis" => redis::read(&title, entry, findings).map(Target::Redis),
         "socket" => socket::read(&title, entry, findings).map(Target::Socket),
+        "varnish" => varnish::read(&title, entry, findings).map(Target::Varnish),
         "webhook" => webhook::read(&title, entry, findings).map(Target::Webhook),
         _ => None,
     };

@@ -5,6 +5,7 @@
 //!
 //! `daemon/crash.rs` does the same to the whole daemon with `kill -9`, at each message on the wire.
 
+mod caches;
 mod doom;
 mod subjects;
 

@@ -10,6 +10,7 @@ use super::super::support::haproxy::Haproxy;
 use super::super::support::nginx::Nginx;
 use super::super::support::processes::Plain;
 use super::super::support::redis::Redis;
+use super::caches;
 
 /// A real service under test.
 pub trait Subject {
@@ -41,6 +42,8 @@ const QUARTER: Amount = Amount::Keep(25.0);
 pub fn all() -> Vec<Case> {
     let case = |name, start, verb, strong, weak| Case { name, start, verb, strong, weak, restart_every: 1 };
     vec![
+        Case { restart_every: 9, ..case("varnish shrink", caches::pages, Verb::Shrink, QUARTER, Some(HALF)) },
+        case("memcached shrink", caches::items, Verb::Shrink, Amount::Bytes(64 * MIB), Some(Amount::Bytes(128 * MIB))),
         case("app throttle", application, Verb::Throttle, QUARTER, Some(HALF)),
         case("app drain", application, Verb::Drain, Amount::Whole, None),
         case("haproxy throttle servers", edge_servers, Verb::Throttle, QUARTER, Some(HALF)),

@@ -17,6 +17,7 @@ pub mod receiver;
 pub mod recipe;
 pub mod redis;
 pub mod trap;
+pub mod varnish;
 pub mod web;
 
 use std::process::{Child, Command, Stdio};

@@ -1,0 +1,177 @@
+//! Varnish through its command line: fewer threads and fewer objects, or none. What it holds can be fetched again, so no
+//! object is worth asking for; parameters are, and are put back. Never touches the VCL, and no parameter for a moment only:
+//! what a crash would leave behind is in the journal first.
+
+mod params;
+mod reclaim;
+mod session;
+mod survey;
+pub mod target;
+
+use async_trait::async_trait;
+
+use super::failure::Failure;
+use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
+use super::standing::Live;
+use super::undo::{Change, Undo};
+use crate::policy::mitigation::{Amount, Mitigation, Outcome, Verb};
+use crate::policy::unit::Unit;
+use params::is_same_life;
+use reclaim::Loss;
+use session::Session;
+use survey::{AGE, THREADS};
+
+pub struct Varnish {
+    target: target::Varnish,
+    /// Percent that is to remain, from the survey to what it gives back.
+    wish: Option<f64>,
+    shrunk: Option<Shrunk>,
+}
+
+/// What was shrunk in this life.
+struct Shrunk {
+    epoch: String,
+    /// Resident bytes before that.
+    base: Option<u64>,
+    /// Percent of its objects that were not banned.
+    kept: f64,
+}
+
+#[async_trait(?Send)]
+impl Service for Varnish {
+    fn name(&self) -> &'static str {
+        "Varnish"
+    }
+
+    async fn probe(&mut self) -> Result<Probe, Failure> {
+        let mut session = Session::open(&self.target).await?;
+        let child = reclaim::running(&mut session).await?;
+        let threads = params::show(&mut session, THREADS).await?.value;
+        let age = params::show(&mut session, AGE).await?.value;
+        let memory = match child.resident() {
+            Some(bytes) => format!("resident {}", Unit::Bytes.show(bytes as f64)),
+            None => "what it gives back cannot be measured: its child cannot be seen from here".to_owned(),
+        };
+        let version = &session.version;
+        Ok(Probe::usable(format!("Varnish {version} obeys: {THREADS} {threads}, {AGE} {age} s, {memory}")))
+    }
+
+    async fn look(&mut self) -> Result<Probe, Failure> {
+        Session::open(&self.target).await?;
+        Ok(Probe::usable("Varnish answers"))
+    }
+
+    async fn survey(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
+        if mitigation.verb != Verb::Shrink {
+            return Err(self.cannot(mitigation.verb));
+        }
+        let mut session = Session::open(&self.target).await?;
+        let child = reclaim::running(&mut session).await?;
+        let epoch = params::processes(&mut session).await?.epoch;
+        let base = child.resident();
+        let kept = survey::kept_percent(mitigation.amount, base)?;
+        (self.wish, self.shrunk) = (Some(kept), Some(Shrunk { epoch: epoch.clone(), base, kept: 100.0 }));
+        if matches!(mitigation.amount, Amount::Bytes(_)) && kept >= 100.0 {
+            return Ok(Undo { epoch, changes: Vec::new(), lapses_unix_ms: None });
+        }
+        let threads = params::show(&mut session, THREADS).await?;
+        let age = params::show(&mut session, AGE).await?;
+        Ok(Undo { epoch, changes: survey::shrink(&threads, &age, kept)?, lapses_unix_ms: None })
+    }
+
+    async fn aim(&mut self, mitigation: &Mitigation, undo: &Undo) -> Result<Vec<Aim>, Failure> {
+        let mut session = Session::open(&self.target).await?;
+        let base = match &self.shrunk {
+            Some(shrunk) if is_same_life(&shrunk.epoch, &undo.epoch) => shrunk.base,
+            Some(_) | None => reclaim::running(&mut session).await?.resident(),
+        };
+        let kept = survey::kept_percent(mitigation.amount, base)?;
+        let minimum = params::show(&mut session, THREADS).await?.minimum;
+        self.wish = Some(kept);
+        let aim = |change: &Change| match change.key.as_str() {
+            THREADS => survey::fewer_threads(&change.prior, minimum.as_deref(), kept),
+            _ => Ok(change.wanted().to_owned()),
+        };
+        undo.changes.iter().map(aim).collect()
+    }
+
+    async fn read(&mut self, undo: &Undo) -> Result<Live, Failure> {
+        let mut session = Session::open(&self.target).await?;
+        let now = params::processes(&mut session).await?.epoch;
+        if !is_same_life(&undo.epoch, &now) {
+            return Ok(Live { epoch: now, values: Vec::new() });
+        }
+        let mut values = Vec::with_capacity(undo.changes.len());
+        for change in &undo.changes {
+            values.push(params::show(&mut session, known(&change.key)?).await?.value);
+        }
+        Ok(Live { epoch: undo.epoch.clone(), values })
+    }
+
+    /// The first failure, where one does not keep the others from being tried.
+    async fn write(&mut self, expected_epoch: &str, orders: &[Order<'_>], after: AfterRefusal) -> Result<(), Failure> {
+        let mut session = Session::open(&self.target).await?;
+        if !is_same_life(expected_epoch, &params::processes(&mut session).await?.epoch) {
+            return Err(Failure::epoch_changed("Varnish"));
+        }
+        let mut first = Ok(());
+        for order in orders {
+            let Err(failure) = params::set(&mut session, known(order.key)?, order.value).await else { continue };
+            let was_heard = matches!(failure.outcome, Outcome::Refused | Outcome::Unsupported);
+            first = first.and(Err(failure));
+            if after == AfterRefusal::Stop || !was_heard {
+                break;
+            }
+        }
+        first
+    }
+
+    async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
+        match mitigation.verb {
+            Verb::Flush => reclaim::flush(&mut Session::open(&self.target).await?, self.target.restart_to_free).await,
+            verb => Err(self.cannot(verb)),
+        }
+    }
+
+    async fn resident(&mut self, _undo: &Undo) -> Option<u64> {
+        let mut session = Session::open(&self.target).await.ok()?;
+        params::processes(&mut session).await.ok()?.child?.resident()
+    }
+
+    /// Bans the share that is to go: the parameters are in force whatever becomes of that.
+    async fn reclaimed(&mut self, undo: &Undo, before: Option<u64>) -> Option<Done> {
+        let kept = self.wish.take()?;
+        let done = self.let_go(undo, kept, before).await.transpose()?;
+        Some(done.unwrap_or_else(|failure| Done {
+            outcome: Outcome::NoEffect,
+            detail: format!("objects were not banned: {}", failure.detail),
+            freed_bytes: None,
+        }))
+    }
+}
+
+impl Varnish {
+    #[must_use]
+    pub fn new(target: target::Varnish) -> Self {
+        Self { target, wish: None, shrunk: None }
+    }
+
+    /// `None` where a weaker shrink needs nothing more to go.
+    async fn let_go(&mut self, undo: &Undo, kept: f64, before: Option<u64>) -> Result<Option<Done>, Failure> {
+        let earlier = self.shrunk.as_ref().filter(|shrunk| is_same_life(&shrunk.epoch, &undo.epoch));
+        let (base, least) = earlier.map_or((before, 100.0), |shrunk| (shrunk.base, shrunk.kept));
+        let Some(ban) = survey::ban(kept).filter(|_| kept < least) else { return Ok(None) };
+        self.shrunk = Some(Shrunk { epoch: undo.epoch.clone(), base, kept });
+        let mut session = Session::open(&self.target).await?;
+        // Of what is there now, after what went before.
+        let share = (least - kept) / least * 100.0;
+        reclaim::ban(&mut session, &Loss { ban: &ban, share }, before).await.map(Some)
+    }
+}
+
+fn known(key: &str) -> Result<&str, Failure> {
+    match key {
+        THREADS | AGE => Ok(key),
+        key => Err(Failure::unsupported(format!("`{key}` is nothing that is changed at Varnish"))),
+    }
+}

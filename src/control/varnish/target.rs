@@ -1,0 +1,48 @@
+//! Where a Varnish is and how far one may go.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::control::service::Service;
+use crate::control::target::{Address, Overlap, Place, Target};
+use crate::control::undo::Change;
+use crate::policy::mitigation::Verb;
+
+/// Varnish through its command line, `-T`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Varnish {
+    pub address: Address,
+    /// `-S`; none where Varnish was started without.
+    pub secret_file: Option<PathBuf>,
+    /// `flush` restarts the child: all memory at once, and nobody is served for a moment.
+    pub restart_to_free: bool,
+}
+
+impl Place for Varnish {
+    fn kind(&self) -> &'static str {
+        "varnish"
+    }
+
+    fn verbs(&self) -> &'static [Verb] {
+        &[Verb::Shrink, Verb::Flush]
+    }
+
+    fn open(&self) -> Box<dyn Service> {
+        Box::new(super::Varnish::new(self.clone()))
+    }
+
+    fn is_same(&self, other: &Target) -> bool {
+        matches!(other, Target::Varnish(theirs) if self.address.is_same(&theirs.address))
+    }
+
+    fn overlap(&self, other: &Target) -> Option<Overlap> {
+        let found = !self.address.is_missing() && self.is_same(other);
+        found.then(|| Overlap { what: "both act on one Varnish".to_owned(), help: "make one control of the two" })
+    }
+
+    /// The name of its life may be another's in another container, but hardly its value.
+    fn shares(&self, other: &Target, theirs: &Change, mine: &Change) -> bool {
+        matches!(other, Target::Varnish(_)) && (self.is_same(other) || theirs.ours.contains(&mine.prior))
+    }
+}
