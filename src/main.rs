@@ -5,6 +5,14 @@ use std::process::ExitCode;
 use clap::Parser;
 use node_guardian::cli::Cli;
 
+#[cfg(layout)]
+use node_guardian::privilege::layout::Group;
+
+#[cfg(layout)]
+include!(concat!(env!("OUT_DIR"), "/layout.rs"));
+
 fn main() -> ExitCode {
+    #[cfg(layout)]
+    node_guardian::privilege::layout::declare(groups());
     Cli::parse().execute()
 }

@@ -1,6 +1,7 @@
 //! What keeps us alive and on time when everything else is not: real-time scheduling, locked memory, the last place in
 //! the queue of the out-of-memory killer. Each may be refused; then it is reported, with what to do, and lived without.
 
+pub mod layout;
 mod tables;
 
 use std::fs;

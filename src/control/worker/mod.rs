@@ -271,6 +271,9 @@ impl Crew {
     }
 
     fn configure(&mut self, controls: &[settings::Control]) {
+        let configured = controls.iter().map(|control| control.target.kind());
+        let owed = self.shared.in_force();
+        privilege::layout::keep(&configured.chain(owed.iter().map(|entry| entry.target.kind())).collect::<Vec<_>>());
         self.shared.post.borrow_mut().configure(controls, &mut self.running);
         let gone: Vec<_> =
             self.tasks.keys().filter(|name| controls.iter().all(|control| control.name != **name)).cloned().collect();

@@ -1,0 +1,105 @@
+//! Lays out the executable so that it need not keep in memory what this node has no use for: code that only runs at start
+//! or on a command line lies together, and so does the code of each kind of control. `privilege/layout.rs` lets go of it.
+//!
+//! For static (musl) release builds alone, whose linkers (GNU ld, lld) add a script to their own; others, and
+//! `NODE_GUARDIAN_LAYOUT=no`, leave the code where it falls, and all of it is locked.
+
+use std::env;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What runs at the start, at a reload, or never in a daemon: parts of the names of functions.
+const AT_START: [&str; 16] = [
+    "12clap_builder",
+    "clap_builder..",
+    "8clap_lex",
+    "node_guardian3cli",
+    "node_guardian..cli..",
+    "node_guardian6config",
+    "node_guardian..config..",
+    "node_guardian6replay",
+    "11toml_parser",
+    "toml_parser..",
+    "4toml2de",
+    "5gimli",
+    "gimli..",
+    "9addr2line",
+    "14rustc_demangle",
+    "serde_core..de..Deserialize",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rustc-check-cfg=cfg(layout)");
+    println!("cargo::rerun-if-env-changed=NODE_GUARDIAN_LAYOUT");
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=src/control");
+    let is_static = env::var("CARGO_CFG_TARGET_ENV").is_ok_and(|libc| libc == "musl");
+    let is_release = env::var("PROFILE").is_ok_and(|profile| profile == "release");
+    if !is_static || !is_release || env::var("NODE_GUARDIAN_LAYOUT").is_ok_and(|wish| wish == "no") {
+        return Ok(());
+    }
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let kinds = kinds()?;
+    let script = out.join("layout.ld");
+    fs::write(&script, link_script(&kinds))?;
+    fs::write(out.join("layout.rs"), addresses(&kinds)?)?;
+    println!("cargo::rustc-cfg=layout");
+    println!("cargo::rustc-link-arg-bins=-T");
+    println!("cargo::rustc-link-arg-bins={}", script.display());
+    Ok(())
+}
+
+/// One folder each; `recipe` and `worker` are shared by several.
+fn kinds() -> Result<Vec<String>, Box<dyn Error>> {
+    let mut kinds = Vec::new();
+    for entry in fs::read_dir("src/control")? {
+        let entry = entry?;
+        let is_kind = Path::new("src/control").join(entry.file_name()).join("target.rs").exists();
+        if is_kind && let Ok(name) = entry.file_name().into_string() {
+            kinds.push(name);
+        }
+    }
+    kinds.sort();
+    Ok(kinds)
+}
+
+fn link_script(kinds: &[String]) -> String {
+    let mut script = "SECTIONS\n{\n".to_owned();
+    for kind in kinds {
+        let patterns = [format!("control{}{kind}", kind.len()), format!("control..{kind}..")];
+        script.push_str(&group(kind, &patterns));
+    }
+    script.push_str(&group("at_start", &AT_START.map(str::to_owned)));
+    script.push_str("}\nINSERT AFTER .text;\n");
+    script
+}
+
+/// Whole pages, so that they can be let go of.
+fn group(name: &str, patterns: &[String]) -> String {
+    let inputs: String = patterns.iter().map(|pattern| format!("    *(.text.*{pattern}*)\n")).collect();
+    format!(
+        "  .text.ng_{name} : ALIGN(4096)\n  {{\n    __ng_{name}_start = .;\n{inputs}    . = ALIGN(4096);\n    \
+         __ng_{name}_end = .;\n  }}\n"
+    )
+}
+
+/// Rust that tells where the linker put them.
+fn addresses(kinds: &[String]) -> Result<String, Box<dyn Error>> {
+    let mut code = "unsafe extern \"C\" {\n".to_owned();
+    let names = || kinds.iter().map(String::as_str).chain(["at_start"]);
+    for name in names() {
+        writeln!(code, "    static __ng_{name}_start: u8;\n    static __ng_{name}_end: u8;")?;
+    }
+    code.push_str("}\n\n/// Each group with its first byte and the one behind its last.\nfn groups() -> Vec<Group> {\n    vec![\n");
+    for name in names() {
+        writeln!(
+            code,
+            "        Group {{ name: {name:?}, start: (&raw const __ng_{name}_start).addr(), end: (&raw const \
+             __ng_{name}_end).addr() }},"
+        )?;
+    }
+    code.push_str("    ]\n}\n");
+    Ok(code)
+}
