@@ -34,6 +34,13 @@ impl Actor {
         if undo.changes.is_empty() { Err(format!("{mitigation} changed nothing")) } else { Ok(InForce(undo)) }
     }
 
+    /// What came of something that is done once.
+    pub fn pulse(&mut self, verb: Verb) -> Result<String, String> {
+        let mitigation = Mitigation { control: "it".into(), verb, amount: Amount::Whole };
+        let done = self.runtime.block_on(self.control.pulse(&mitigation)).map_err(|failure| failure.detail)?;
+        Ok(format!("{}; {}", done.outcome, done.detail))
+    }
+
     pub fn revert(&mut self, in_force: &InForce) -> Result<(), String> {
         self.runtime.block_on(self.control.revert(&in_force.0)).map(drop).map_err(|failure| failure.detail)
     }

@@ -7,6 +7,7 @@
 
 mod act;
 mod backend;
+mod caches;
 mod haproxy;
 mod load;
 mod nginx;
@@ -36,9 +37,12 @@ struct Part {
 
 const WRK: (&str, &str) = ("wrk", "wrk");
 
-const PARTS: [Part; 2] = [
+const PARTS: [Part; 5] = [
     Part { name: "haproxy", needs: &[WRK, ("haproxy", "haproxy")], measure: haproxy::measure },
     Part { name: "nginx", needs: &[WRK, ("nginx", "nginx-light")], measure: nginx::measure },
+    Part { name: "redis", needs: &[("redis-server", "redis-server")], measure: caches::redis },
+    Part { name: "memcached", needs: &[("memcached", "memcached")], measure: caches::memcached },
+    Part { name: "varnish", needs: &[("varnishd", "varnish")], measure: caches::varnish },
 ];
 
 fn main() -> ExitCode {

@@ -18,12 +18,18 @@ pub struct Server {
     folder: TempDir,
 }
 
+/// Free a moment ago.
+pub fn free_port() -> Result<u16, String> {
+    let listening = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+    listening.map(|address| address.port()).map_err(|error| format!("no free port: {error}"))
+}
+
 impl Server {
     /// `FOLDER` and `PORT` of the configuration are filled in, and the backend listens on `FOLDER/app.sock`.
     pub fn start(program: &str, arguments: &[&str], configuration: &str) -> Result<Self, String> {
         let failed = |error: std::io::Error| format!("cannot prepare {program}: {error}");
         let folder = tempfile::tempdir().map_err(failed)?;
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).map_err(failed)?.port();
+        let port = free_port()?;
         let shown = folder.path().to_string_lossy();
         let fill = |text: &str| text.replace("FOLDER", &shown).replace("PORT", &port.to_string());
         fs::write(folder.path().join("conf"), fill(configuration)).map_err(failed)?;
