@@ -86,12 +86,12 @@ pub struct TrialView {
 }
 
 impl Drill {
-    /// Everything that these controls can do and undo.
+    /// Everything that these controls can do and undo, and may: what a control was not declared fit for would be refused.
     #[must_use]
     pub fn of<'a>(controls: impl IntoIterator<Item = &'a settings::Control>) -> Self {
         let trials = controls.into_iter().flat_map(|control| {
             let place = control.target.place();
-            place.verbs().iter().filter_map(move |verb| {
+            place.verbs().iter().filter(|verb| !place.is_undeclared(**verb)).filter_map(move |verb| {
                 let amount = place.drill(*verb)?;
                 let mitigation = Mitigation { control: Arc::clone(&control.name), verb: *verb, amount };
                 Some(Trial::new(mitigation, place.kind()))
@@ -256,7 +256,8 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::control::target::{Haproxy, Target};
+    use crate::control::target::{Haproxy, Locator, Process, Target};
+    use crate::policy::mitigation::Verb;
 
     fn drill() -> Drill {
         let target = Haproxy {
@@ -267,6 +268,18 @@ mod tests {
             ..Haproxy::default()
         };
         Drill::of(&[settings::Control { name: "edge".into(), target: Target::Haproxy(target) }])
+    }
+
+    #[test]
+    fn what_a_control_was_not_declared_fit_for_is_left_out() {
+        let verbs = |sacrificial| {
+            let locator = Locator { cgroup: Some("system.slice/app.service".into()), ..Locator::default() };
+            let target = Process { locator, workers: None, idle_io: false, sacrificial, kill_after_seconds: None };
+            let drill = Drill::of(&[settings::Control { name: "app".into(), target: Target::Process(target) }]);
+            drill.trials.iter().map(|trial| trial.mitigation.verb).collect::<Vec<_>>()
+        };
+        assert_eq!(verbs(false), [Verb::Throttle]);
+        assert_eq!(verbs(true), [Verb::Throttle, Verb::Freeze]);
     }
 
     fn acted(id: u64, rule: &str, outcome: Outcome) -> Event {

@@ -1,6 +1,7 @@
 //! `check`: every complaint about the configuration in one run, by the same path as start-up. With `--live` every control
 //! is asked whether it can be reached and used; nothing is changed.
 
+use super::paint::hanging;
 use super::run::{Options, source};
 use super::{CheckArgs, code, complain, print};
 use crate::config::{self, settings};
@@ -60,7 +61,7 @@ fn live(controls: &[settings::Control]) -> u8 {
     for (name, probe) in probes {
         usable &= probe.outcome == Outcome::Applied;
         let word = if probe.outcome == Outcome::Applied { "usable" } else { probe.outcome.name() };
-        print(&format!("{name:width$}  {word:<11}  {}\n", probe.detail));
+        print(&format!("{name:width$}  {word:<11}  {}\n", hanging(width + 15, &probe.detail)));
     }
     if usable { 0 } else { code::BAD_CONFIGURATION }
 }

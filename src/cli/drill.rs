@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::client::{Client, Failure};
+use super::paint::hanging;
 use super::{DrillArgs, code, complain, print};
 use crate::drill::{DrillView, Stage, TrialView};
 
@@ -25,7 +26,11 @@ fn drill(args: &DrillArgs) -> Result<u8, Failure> {
     let ask = |plan: bool| json!({ "controls": args.controls, "plan": plan }).to_string();
     let plan: DrillView = client.post("/drill", ask(true))?;
     if plan.trials.is_empty() {
-        print(if args.json { "{\"running\":false,\"ok\":true,\"trials\":[]}\n" } else { "no control can be undone\n" });
+        print(if args.json {
+            "{\"running\":false,\"ok\":true,\"trials\":[]}\n"
+        } else {
+            "nothing to drill: no control here has an action that is undone\n"
+        });
         return Ok(0);
     }
     if !args.yes && !is_wanted(&plan) {
@@ -79,7 +84,8 @@ fn line(trial: &TrialView) -> String {
     for (word, step) in [("done", &trial.applied), ("undone", &trial.undone)] {
         if let Some(step) = step {
             let detail = if step.detail.is_empty() { &step.outcome } else { &step.detail };
-            text.push_str(&format!("\n{:18} {word} in {:.1} ms: {detail}", "", step.took_seconds * 1000.0));
+            let told = format!("{word} in {:.1} ms: {detail}", step.took_seconds * 1000.0);
+            text.push_str(&format!("\n{:19}{}", "", hanging(19, &told)));
         }
     }
     text.push('\n');
@@ -93,7 +99,12 @@ fn verdict(view: &DrillView) -> u8 {
     let bad = view.trials.iter().filter(|trial| !trial.stage.is_well());
     let list: Vec<String> = bad.map(|trial| format!("{} ({})", trial.text, trial.stage)).collect();
     let owed = view.trials.iter().any(|trial| trial.stage == Stage::Owed);
-    let advice =
-        if owed { "what is not undone yet is tried again until it is; see node-guardian status" } else { "see above" };
+    let advice = if owed {
+        "what is not undone yet is tried again until it is; see node-guardian status"
+    } else if view.trials.iter().all(|trial| trial.stage.is_well() || trial.stage == Stage::Failed) {
+        "that could not be done, for the reason above, and changed nothing"
+    } else {
+        "see above"
+    };
     complain(&format!("{} of {}: {}; {advice}", list.len(), view.trials.len(), list.join(", ")), code::NOT_WELL)
 }

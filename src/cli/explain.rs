@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde::Deserialize;
 
 use super::client::{Client, Failure};
-use super::paint::{Paint, Tone, duration, wrapped};
+use super::paint::{Paint, Tone, closed, duration, wrapped};
 use super::{ExplainArgs, print};
 
 /// As `policy::explain` writes them; unknown fields are ignored.
@@ -122,7 +122,7 @@ fn render(rule: &Explained, paint: Paint) -> String {
     }
     for (index, step) in rule.steps.iter().enumerate() {
         let label = if index == 0 { "steps" } else { "" };
-        let effect = step.effect.map(|effect| format!("closed {:.0}% of the gap", effect * 100.0));
+        let effect = step.effect.map(closed);
         let together = if step.together { "at once with the next" } else { "" }.to_owned();
         let parts = [step.class.clone(), together].into_iter().chain(effect).chain([step.detail.clone()]);
         let detail: Vec<String> = parts.filter(|part| !part.is_empty()).collect();

@@ -3,6 +3,11 @@
 use std::env;
 use std::io::{self, IsTerminal};
 
+/// Of a terminal.
+pub const WIDTH: usize = 80;
+/// What is left beside a long name is not cut into single words.
+const NARROWEST: usize = 40;
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Paint {
     Plain,
@@ -72,6 +77,22 @@ pub fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// How much of a gap a step closed, without a zero that is less than nothing.
+#[must_use]
+pub fn closed(effect: f64) -> String {
+    format!("closed {:.0}% of the gap", (effect * 100.0).round() + 0.0)
+}
+
+/// A text that begins after `margin` columns, at a terminal folded below itself; elsewhere one line, for `grep`.
+#[must_use]
+pub fn hanging(margin: usize, text: &str) -> String {
+    if io::stdout().is_terminal() { folded(margin, text) } else { text.to_owned() }
+}
+
+fn folded(margin: usize, text: &str) -> String {
+    wrapped(text, WIDTH.saturating_sub(margin).max(NARROWEST)).join(&format!("\n{:margin$}", ""))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,5 +111,22 @@ mod tests {
         assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
         assert_eq!(wrapped("immeasurable", 4), ["immeasurable"]);
         assert!(wrapped("", 4).is_empty());
+    }
+
+    #[test]
+    fn what_does_not_fit_beside_a_name_goes_on_below_itself() {
+        let text = "one of these words each, ".repeat(8);
+        let folded = folded(19, &text);
+        assert!(folded.lines().count() > 1 && folded.lines().all(|line| line.chars().count() <= 80), "{folded}");
+        assert!(folded.lines().skip(1).all(|line| line.starts_with(&" ".repeat(19))), "{folded}");
+    }
+
+    #[test]
+    fn next_to_nothing_is_zero() {
+        let cases =
+            [(-0.004, "closed 0% of the gap"), (-0.07, "closed -7% of the gap"), (0.41, "closed 41% of the gap")];
+        for (effect, words) in cases {
+            assert_eq!(closed(effect), words);
+        }
     }
 }

@@ -7,12 +7,11 @@ use std::thread;
 use std::time::Duration;
 
 use super::client::{Client, Failure};
-use super::paint::{Paint, Tone, duration, wrapped};
+use super::paint::{Paint, Tone, WIDTH, closed, duration, wrapped};
 use super::{StatusArgs, code, print};
 use crate::clock;
 use crate::http::shape::{Action, Headroom, Nearest, Rule, Status};
 
-const WIDTH: usize = 80;
 const AGAIN: Duration = Duration::from_secs(1);
 /// Up to the beginning, and clear what is below.
 const HOME: &str = "\x1b[H\x1b[J";
@@ -123,7 +122,8 @@ impl Page {
         self.line(format_args!("{facts}"));
         // On a node that needs no words.
         if let Some(standing) = status.facts["standing"].as_str().filter(|_| !status.facts["container"].is_null()) {
-            self.folded(0, &format!("judged {standing}"));
+            let told = wrapped(&format!("judged {standing}"), WIDTH - 2).join("\n  ");
+            self.line(format_args!("{told}"));
         }
         if status.tick == 0 {
             self.line(format_args!("no sample yet"));
@@ -151,7 +151,7 @@ impl Page {
             let why = [format!("rule {}", action.rule), action.detail.clone()];
             let mut why: Vec<String> = why.into_iter().filter(|part| !part.is_empty()).collect();
             if let Some(effect) = action.effect {
-                why.push(format!("closed {:.0}% of the gap", effect * 100.0 + 0.0));
+                why.push(closed(effect));
             }
             self.folded(6, &format!("{}{}", why.join(": "), retry.unwrap_or_default()));
         }

@@ -126,19 +126,19 @@ fn shown(unit: Unit, value: f64) -> String {
 fn waits_for(rule: &Rule, life: &RuleView, now: Moment) -> String {
     let left = life.until.map(|until| Unit::Seconds.show(until.since(now).as_secs_f64()).to_string());
     match (life.state, left) {
-        (State::Quiet, _) => "its condition".to_owned(),
+        (State::Quiet, _) => "waits for its condition".to_owned(),
         (State::Pending, Some(left)) => format!("fires in {left} if the condition goes on to hold"),
-        (State::Pending, None) => "the condition to go on holding".to_owned(),
+        (State::Pending, None) => "waits for the condition to go on holding".to_owned(),
         (State::Firing, Some(left)) if life.clear == Verdict::True => {
             format!("clears in {left} if it stays clear")
         }
         (State::Firing, Some(left)) => format!("judges its last step in {left}"),
-        (State::Firing, None) if life.taken == rule.steps.len() => "its clear condition".to_owned(),
-        (State::Firing, None) => "its clear condition, or its next step".to_owned(),
-        (State::Releasing, _) => "its steps to be released, last first".to_owned(),
+        (State::Firing, None) if life.taken == rule.steps.len() => "waits for its clear condition".to_owned(),
+        (State::Firing, None) => "waits for its clear condition, or its next step".to_owned(),
+        (State::Releasing, _) => "waits for its steps to be released, last first".to_owned(),
         (State::Cooling, Some(left)) => format!("may fire again in {left}"),
-        (State::Cooling, None) => "its cooldown".to_owned(),
-        (State::Blind, _) => "what its condition needs to become readable".to_owned(),
+        (State::Cooling, None) => "waits for its cooldown".to_owned(),
+        (State::Blind, _) => "waits for what its condition needs to become readable".to_owned(),
     }
 }
 

@@ -65,7 +65,8 @@ impl Service for App {
         if may.is_empty() {
             return Err(Failure::unsupported(format!("{} answers, and can do nothing (`caps`)", hello.app)));
         }
-        Ok(Probe::usable(format!("{} answers: may {}", hello.app, may.join(", "))))
+        let unknown = reclaim::unknown(&hello, &self.link.target().tiers);
+        Ok(Probe::usable(format!("{} answers: may {}{unknown}", hello.app, may.join(", "))))
     }
 
     /// Cheaper than a probe, and nothing in the application's log.

@@ -30,6 +30,16 @@ pub fn tiers<'h>(hello: &'h Hello, class: &str, chosen: &[String]) -> Vec<&'h Ti
     hello.tiers.iter().filter(|_| can_flush).filter(may).collect()
 }
 
+/// What is to be said about tiers that the control names and the application does not have.
+pub fn unknown(hello: &Hello, chosen: &[String]) -> String {
+    let known = |name: &&String| hello.tiers.iter().any(|tier| tier.name == **name);
+    let missing: Vec<&str> = chosen.iter().filter(|name| !known(name)).map(String::as_str).collect();
+    if missing.is_empty() {
+        return String::new();
+    }
+    format!("; it has no tier {}: correct `tiers` of this control", missing.join(", "))
+}
+
 /// `pages (24 MiB), sessions`
 pub fn list(tiers: &[&Tier]) -> String {
     let shown = |tier: &&Tier| match tier.bytes {
@@ -136,5 +146,8 @@ mod tests {
         assert!(tiers(&hello(&["throttle"]), LOSSY, &[]).is_empty(), "who cannot flush is not asked to");
         let told = nothing_to_empty(&hello(&["flush"]), LOSSY, &["l3".to_owned()]).detail;
         assert!(told.contains("gold (priceless)") && told.contains("correct `tiers`"), "{told}");
+        assert_eq!(unknown(&hello(&["flush"]), &["l1".to_owned()]), "");
+        let told = unknown(&hello(&["flush"]), &["l1".to_owned(), "l3".to_owned()]);
+        assert!(told.contains("no tier l3:"), "a spelling mistake shows before the emergency: {told}");
     }
 }

@@ -21,9 +21,11 @@ const POLL: Duration = Duration::from_millis(100);
 /// A child stops and starts in 0.2 s to 0.4 s (measured, 300 MB).
 const RESTART_BUDGET: Duration = Duration::from_secs(10);
 const START_TRIES: usize = 3;
-const TRAP: &str = "its allocator may keep freed memory: set \
+const TRAP: &str = "its allocator may keep freed memory: unless it is set already, set \
                     `Environment=MALLOC_CONF=narenas:1,dirty_decay_ms:0,muzzy_decay_ms:0` in varnish.service, or \
                     `restart_to_free = true` on this control";
+/// Bans go by the seconds of an object's `Date`.
+const UNEVEN: &str = "; or few of its objects came at those seconds of a minute";
 
 /// What is to go.
 pub struct Loss<'a> {
@@ -65,7 +67,11 @@ pub async fn ban(session: &mut Session, loss: &Loss<'_>, before: Option<u64>) ->
     }
     session.extend();
     let after = settled(session, until).await?;
-    let what = format!("banned {:.0} % of the objects", loss.share);
+    let what = if loss.share < 100.0 {
+        format!("banned about {:.0} % of the objects", loss.share)
+    } else {
+        "banned all objects".to_owned()
+    };
     let what = if is_through { what } else { format!("{what}, the ban lurker is still at it") };
     Ok(measured(&what, loss.share, before, after))
 }
@@ -123,7 +129,8 @@ fn measured(what: &str, share: f64, before: Option<u64>, after: Option<u64>) -> 
     };
     let (freed, shown) = resident::compared(before, after);
     let expected = before as f64 * share / 100.0;
-    let trap = if (freed as f64) < expected / 2.0 { format!("; {TRAP}") } else { String::new() };
+    let uneven = if share < 100.0 { UNEVEN } else { "" };
+    let trap = if (freed as f64) < expected / 2.0 { format!("; {TRAP}{uneven}") } else { String::new() };
     Done {
         outcome: if freed < NOISE_BYTES { Outcome::NoEffect } else { Outcome::Applied },
         detail: format!("{what}: {shown}{trap}"),
@@ -144,7 +151,7 @@ mod tests {
         assert!(!good.detail.contains("MALLOC_CONF"), "{}", good.detail);
         let kept = done(Some(400 * MIB), Some(400 * MIB));
         assert_eq!(kept.outcome, Outcome::NoEffect);
-        assert!(kept.detail.contains("MALLOC_CONF=narenas:1"), "{}", kept.detail);
+        assert!(kept.detail.contains("MALLOC_CONF=narenas:1") && kept.detail.contains("seconds"), "{}", kept.detail);
         let far = done(None, Some(MIB));
         assert_eq!((far.outcome, far.freed_bytes), (Outcome::Applied, None));
         assert!(far.detail.contains("not measured"), "{}", far.detail);
