@@ -244,3 +244,19 @@ fn the_limit_of_a_frontend_is_lowered_and_put_back_where_that_is_survived() {
     assert_eq!(report.outcome, Outcome::Unsupported);
     assert!(report.detail.starts_with("HAProxy has no frontend wbe; it has web"), "{}", report.detail);
 }
+
+#[test]
+fn a_drained_server_that_follows_another_into_maintenance_is_in_service_again_afterwards() {
+    let server = Haproxy::with_a_server_that_follows_another();
+    let mut desk = desk(target::Haproxy { backends: vec!["other".into()], ..server.target() });
+    assert_eq!(desk.apply(1, "edge", Verb::Drain, Amount::Whole).outcome, Outcome::Applied);
+    assert_eq!(server.admin_state("other", "o1"), "8");
+    server.ask("set server be/s1 state maint");
+    assert_eq!(server.admin_state("other", "o1"), "10", "drained by us, and in the maintenance of the other");
+    let report = desk.verify(1);
+    assert_eq!((report.outcome, report.theirs), (Outcome::Applied, None));
+    let report = desk.revert(1);
+    assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
+    server.ask("set server be/s1 state ready");
+    assert_eq!(server.admin_state("other", "o1"), "0");
+}

@@ -80,6 +80,12 @@ impl Haproxy {
         server
     }
 
+    /// `other/o1` goes into maintenance with `be/s1`.
+    pub fn with_a_server_that_follows_another() -> Self {
+        let text = CONFIGURATION.replace("app.sock maxconn 100", "app.sock track be/s1 maxconn 100");
+        Self::start_with(&text.replace("app.sock maxconn 8", "app.sock check inter 1h maxconn 8"))
+    }
+
     /// Both, of which the frontend obeys the one that sheds more.
     pub fn with_map_and_table() -> Self {
         let map = "http-request set-var(txn.shed) str(web),map_str_int(FOLDER/ng.map,0) if { str(web),table_gpc0(ng_lease) eq 0 }";
@@ -216,6 +222,13 @@ impl Haproxy {
     pub fn global_limit(&self) -> String {
         let info = self.ask("show info");
         info.lines().find_map(|line| line.strip_prefix("Maxconn: ")).unwrap().to_owned()
+    }
+
+    /// `srv_admin_state` of a server.
+    pub fn admin_state(&self, backend: &str, server: &str) -> String {
+        let states = self.ask(&format!("show servers state {backend}"));
+        let row = states.lines().find(|line| line.split(' ').nth(3) == Some(server)).unwrap();
+        row.split(' ').nth(6).unwrap().to_owned()
     }
 
     /// Everything that the guardian may ever have touched.
