@@ -246,6 +246,20 @@ fn the_limit_of_a_frontend_is_lowered_and_put_back_where_that_is_survived() {
 }
 
 #[test]
+fn a_map_that_is_used_in_several_ways_sheds_and_comes_back() {
+    let server = Haproxy::with_map_used_in_two_ways();
+    let before = server.mapped();
+    println!("{}", server.ask(&format!("get map {} web", server.map().unwrap())));
+    let mut desk = desk(by_map(&server));
+    let report = desk.apply(1, "edge", Verb::Shed, HALF);
+    assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
+    assert!(server.mapped().iter().all(|entry| entry == "web 50"), "{:?}", server.mapped());
+    assert_eq!(desk.verify(1).outcome, Outcome::Applied);
+    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(server.mapped(), before);
+}
+
+#[test]
 fn a_drained_server_that_follows_another_into_maintenance_is_in_service_again_afterwards() {
     let server = Haproxy::with_a_server_that_follows_another();
     let mut desk = desk(target::Haproxy { backends: vec!["other".into()], ..server.target() });

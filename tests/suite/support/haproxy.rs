@@ -80,6 +80,15 @@ impl Haproxy {
         server
     }
 
+    /// The frontend obeys a map, which it also uses in another way.
+    pub fn with_map_used_in_two_ways() -> Self {
+        let kept = CONFIGURATION.lines().filter(|line| !line.contains("backend ng_lease"));
+        let text = kept.filter(|line| !line.contains("stick-table")).collect::<Vec<_>>().join("\n") + "\n";
+        let text = text.replace("table_gpc0(ng_lease)", "map_str_int(FOLDER/ng.map,0)");
+        let log = "    http-request set-header X-Shed %[str(web),map_str(FOLDER/ng.map,0)]\n    default_backend be";
+        Self::start_with(&text.replace("    default_backend be", log))
+    }
+
     /// `other/o1` goes into maintenance with `be/s1`.
     pub fn with_a_server_that_follows_another() -> Self {
         let text = CONFIGURATION.replace("app.sock maxconn 100", "app.sock track be/s1 maxconn 100");
