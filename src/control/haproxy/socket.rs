@@ -36,6 +36,11 @@ impl Session {
         Ok(session)
     }
 
+    /// Gives the rest of a long conversation a whole deadline again, until that moment at most.
+    pub fn extend(&mut self, until: Instant) {
+        self.deadline = (Instant::now() + DEADLINE).min(until);
+    }
+
     /// The answer without the prompt and surrounding blank lines.
     pub async fn ask(&mut self, command: &str) -> Result<String, Failure> {
         let deadline = self.deadline;

@@ -57,6 +57,11 @@ impl Haproxy {
         Self::start_with(&CONFIGURATION.replace("expire 30s", &format!("expire {time}")))
     }
 
+    /// With a stick table that forgets nothing.
+    pub fn with_leases_that_stay() -> Self {
+        Self::start_with(&CONFIGURATION.replace(" expire 30s", ""))
+    }
+
     pub fn without_lease_table() -> Self {
         let kept = CONFIGURATION.lines().filter(|line| !line.contains("ng_lease") && !line.contains("txn.shed"));
         let kept: Vec<_> = kept.filter(|line| !line.contains("stick-table")).collect();
@@ -89,10 +94,22 @@ impl Haproxy {
         Self::start_with(&text.replace("    default_backend be", log))
     }
 
+    /// `web` and `api`.
+    pub fn with_two_frontends() -> Self {
+        let api = "frontend api\n    bind unix@FOLDER/api.sock\n    default_backend be\n";
+        Self::start_with(&(CONFIGURATION.to_owned() + api))
+    }
+
     /// `other/o1` goes into maintenance with `be/s1`.
     pub fn with_a_server_that_follows_another() -> Self {
         let text = CONFIGURATION.replace("app.sock maxconn 100", "app.sock track be/s1 maxconn 100");
         Self::start_with(&text.replace("app.sock maxconn 8", "app.sock check inter 1h maxconn 8"))
+    }
+
+    /// `many/s1`, `many/s2`, …
+    pub fn with_servers(servers: usize) -> Self {
+        let many = format!("backend many\n    server-template s {servers} unix@FOLDER/app.sock maxconn 100\n");
+        Self::start_with(&(CONFIGURATION.to_owned() + &many))
     }
 
     /// Both, of which the frontend obeys the one that sheds more.
