@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::AtFlags;
 use nix::sys::statvfs::statvfs;
+use nix::unistd::{AccessFlags, faccessat};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -85,12 +87,10 @@ impl Pruner {
 }
 
 fn look(cache: &Path) -> Result<(), Failure> {
-    use std::os::fd::AsRawFd;
-
     let top = walk::open(cache)?;
-    let own = format!("/proc/self/fd/{}", top.as_raw_fd());
-    let all = nix::unistd::AccessFlags::R_OK | nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK;
-    nix::unistd::access(own.as_str(), all).map_err(|errno| walk::refused(cache, errno))
+    let all = AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK;
+    // As it is for `access`, a user other than root would have no capability.
+    faccessat(&top, ".", all, AtFlags::AT_EACCESS).map_err(|errno| walk::refused(cache, errno))
 }
 
 fn trim(caches: &[PathBuf], keep: Amount) -> Result<Done, Failure> {
