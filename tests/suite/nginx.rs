@@ -299,6 +299,29 @@ fn nothing_but_what_nginx_wrote_into_the_cache_is_removed() {
 }
 
 #[test]
+fn files_of_others_among_those_of_a_cache_stay() {
+    let server = Nginx::start();
+    fill(&server, 4);
+    let cached = files(&server.path("cache"));
+    let beside = |file: &PathBuf| {
+        let digits = &file.file_name().unwrap().to_str().unwrap()[29..];
+        file.with_file_name(format!("{:029x}{digits}", 7))
+    };
+    let blobs: Vec<_> = cached.iter().map(beside).collect();
+    let old = SystemTime::now() - Duration::from_secs(1_000_000);
+    for blob in &blobs {
+        fs::write(blob, "precious".repeat(1000)).unwrap();
+        let times = fs::FileTimes::new().set_accessed(old).set_modified(old);
+        fs::File::options().write(true).open(blob).unwrap().set_times(times).unwrap();
+    }
+    // Whether a file of nginx's or another is found first in a folder is up to the file system.
+    let report = desk(server.target()).apply(1, "front", Verb::Prune, Amount::Keep(0.1));
+    println!("{}", report.detail);
+    assert!(blobs.iter().all(|blob| blob.exists()), "{}", report.detail);
+    assert!(report.detail.contains("files that nginx did not write"), "{}", report.detail);
+}
+
+#[test]
 fn a_directory_that_is_no_cache_is_left_alone() {
     let server = Nginx::start();
     let blobs = server.path("blobs");

@@ -43,6 +43,8 @@ struct Limits {
 struct Removed {
     files: u64,
     bytes: u64,
+    /// Named like a file of nginx's, without its header.
+    strange: u64,
     refused: Option<Failure>,
 }
 
@@ -113,6 +115,9 @@ fn trim(caches: &[PathBuf], keep: Amount) -> Result<Done, Failure> {
         show(free_before),
         show(free(caches)),
     );
+    if removed.strange > 0 {
+        detail.push_str(&format!("; {} files that nginx did not write are left alone", removed.strange));
+    }
     if counted == Next::Stop || Instant::now() >= limits.until {
         detail.push_str(&format!("; stopped after {} s, there is more", BUDGET.as_secs()));
     }
@@ -129,7 +134,7 @@ fn kept_bytes(all: u64, keep: Amount) -> u64 {
     }
 }
 
-/// The first file of each cache must be nginx's: a directory of others' files is left alone.
+/// The first file of each cache must be nginx's: in a directory of others' files nobody looks on.
 fn count(caches: &[PathBuf], limits: &Limits) -> Result<(Ages, Next), Failure> {
     // Half of the time is for removing.
     let until = limits.until - BUDGET / 2;
@@ -167,11 +172,12 @@ fn remove(caches: &[PathBuf], limits: &Limits, cut: &mut Cut) -> Result<Removed,
             }
             let bytes = found.bytes();
             if cut.takes(limits.now - found.used(), bytes) {
-                match found.remove() {
-                    Ok(()) => {
+                match found.remove_if_nginx() {
+                    Ok(true) => {
                         removed.files += 1;
                         removed.bytes += bytes;
                     }
+                    Ok(false) => removed.strange += 1,
                     // nginx was quicker.
                     Err(nix::errno::Errno::ENOENT) => {}
                     Err(errno) => removed.refused = Some(walk::refused(cache, errno)),
