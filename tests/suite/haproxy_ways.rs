@@ -328,3 +328,13 @@ fn many_servers_of_a_slow_haproxy_are_all_throttled_and_all_come_back() {
     assert_eq!((report.outcome, limits("50")), (Outcome::Applied, SERVERS), "{}", report.detail);
     assert_eq!((desk.revert(1).outcome, limits("100")), (Outcome::Applied, SERVERS));
 }
+
+#[test]
+fn the_socket_of_the_master_process_is_told_from_the_one_that_is_needed() {
+    let mut server = Haproxy::managed();
+    let mut desk = desk(target::Haproxy { socket: server.path("manager.sock"), ..server.target() });
+    let report = desk.apply(1, "edge", Verb::Shed, HALF);
+    server.end();
+    assert_eq!(report.outcome, Outcome::Unsupported, "{}", report.detail);
+    assert!(report.detail.contains("name in `socket` the one of a `stats socket` line"), "{}", report.detail);
+}
