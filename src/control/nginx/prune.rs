@@ -58,7 +58,8 @@ impl Pruner {
         self.apart(DEADLINE, move || caches.iter().try_for_each(|cache| look(cache))).await
     }
 
-    async fn apart<T: Send + 'static>(
+    /// On a thread of its own, where a disk may hang.
+    pub async fn apart<T: Send + 'static>(
         &self,
         patience: Duration,
         work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
