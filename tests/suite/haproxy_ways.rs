@@ -244,3 +244,97 @@ fn the_limit_of_a_frontend_is_lowered_and_put_back_where_that_is_survived() {
     assert_eq!(report.outcome, Outcome::Unsupported);
     assert!(report.detail.starts_with("HAProxy has no frontend wbe; it has web"), "{}", report.detail);
 }
+
+#[test]
+fn a_map_that_is_used_in_several_ways_sheds_and_comes_back() {
+    let server = Haproxy::with_map_used_in_two_ways();
+    let before = server.mapped();
+    println!("{}", server.ask(&format!("get map {} web", server.map().unwrap())));
+    let mut desk = desk(by_map(&server));
+    let report = desk.apply(1, "edge", Verb::Shed, HALF);
+    assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
+    assert!(server.mapped().iter().all(|entry| entry == "web 50"), "{:?}", server.mapped());
+    assert_eq!(desk.verify(1).outcome, Outcome::Applied);
+    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(server.mapped(), before);
+}
+
+#[test]
+fn a_frontend_that_does_not_exist_is_named_and_nothing_is_told_as_shed_there() {
+    let server = Haproxy::start();
+    let at = |frontends: &[&str]| {
+        let frontends = frontends.iter().map(|&name| name.to_owned()).collect();
+        Target::Haproxy(target::Haproxy { frontends, ..server.target() })
+    };
+    let mut desk = Desk::new(&[("wrong", at(&["wbe"])), ("half", at(&["wbe", "web"]))]);
+    for control in ["wrong", "half"] {
+        let view = desk.view(control, "unsupported");
+        assert!(view.detail.starts_with("HAProxy has no frontend wbe; it has web"), "{}", view.detail);
+    }
+    let report = desk.apply(1, "wrong", Verb::Shed, HALF);
+    assert_eq!(report.outcome, Outcome::Unsupported);
+    assert!(report.detail.contains("no frontend wbe"), "{}", report.detail);
+    let report = desk.apply(2, "half", Verb::Shed, HALF);
+    assert_eq!((report.outcome, &*report.detail), (Outcome::Applied, "lease ng_lease web none → 50"));
+}
+
+#[test]
+fn a_drained_server_that_follows_another_into_maintenance_is_in_service_again_afterwards() {
+    let server = Haproxy::with_a_server_that_follows_another();
+    let mut desk = desk(target::Haproxy { backends: vec!["other".into()], ..server.target() });
+    assert_eq!(desk.apply(1, "edge", Verb::Drain, Amount::Whole).outcome, Outcome::Applied);
+    assert_eq!(server.admin_state("other", "o1"), "8");
+    server.ask("set server be/s1 state maint");
+    assert_eq!(server.admin_state("other", "o1"), "10", "drained by us, and in the maintenance of the other");
+    let report = desk.verify(1);
+    assert_eq!((report.outcome, report.theirs), (Outcome::Applied, None));
+    let report = desk.revert(1);
+    assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
+    server.ask("set server be/s1 state ready");
+    assert_eq!(server.admin_state("other", "o1"), "0");
+}
+
+#[test]
+fn a_lease_that_would_not_last_until_it_is_renewed_is_told() {
+    for (time, told) in [("4s", Some("drops it after 4s")), ("10s", Some("drops it after 10s")), ("30s", None)] {
+        let server = Haproxy::with_leases_of(time);
+        let report = desk(server.target()).apply(1, "edge", Verb::Shed, HALF);
+        assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
+        match told {
+            Some(told) => assert!(report.detail.contains(told), "{}", report.detail),
+            None => assert_eq!(&*report.detail, "lease ng_lease web none → 50"),
+        }
+    }
+    let server = Haproxy::with_leases_that_stay();
+    let report = desk(server.target()).apply(1, "edge", Verb::Shed, HALF);
+    assert!(report.detail.contains("keeps it for ever"), "{}", report.detail);
+}
+
+/// A proxy that is short of processor time, and has many servers.
+#[test]
+fn many_servers_of_a_slow_haproxy_are_all_throttled_and_all_come_back() {
+    const SERVERS: usize = 20;
+    let server = Haproxy::with_servers(SERVERS);
+    proxy::start(&server.path("slow.sock"), &server.path("admin.sock"), Protocol::Haproxy, |passing| {
+        if passing.way == Way::Request && passing.says("set maxconn") {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Verdict::Pass
+    });
+    let limits = |limit: &str| (1..=SERVERS).filter(|n| server.limit(&format!("many/s{n}")) == limit).count();
+    let slow = server.path("slow.sock");
+    let mut desk = desk(target::Haproxy { socket: slow, backends: vec!["many".into()], ..server.target() });
+    let report = desk.apply(1, "edge", Verb::Throttle, HALF);
+    assert_eq!((report.outcome, limits("50")), (Outcome::Applied, SERVERS), "{}", report.detail);
+    assert_eq!((desk.revert(1).outcome, limits("100")), (Outcome::Applied, SERVERS));
+}
+
+#[test]
+fn the_socket_of_the_master_process_is_told_from_the_one_that_is_needed() {
+    let mut server = Haproxy::managed();
+    let mut desk = desk(target::Haproxy { socket: server.path("manager.sock"), ..server.target() });
+    let report = desk.apply(1, "edge", Verb::Shed, HALF);
+    server.end();
+    assert_eq!(report.outcome, Outcome::Unsupported, "{}", report.detail);
+    assert!(report.detail.contains("name in `socket` the one of a `stats socket` line"), "{}", report.detail);
+}

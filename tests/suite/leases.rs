@@ -11,7 +11,7 @@ const HALF: Amount = Amount::Keep(50.0);
 
 #[test]
 fn a_lease_that_somebody_cleared_is_told_and_not_given_again() {
-    let server = Haproxy::start();
+    let server = Haproxy::with_two_frontends();
     let target = target::Haproxy { frontends: vec!["web".into(), "api".into()], ..server.target() };
     let mut desk = Desk::new(&[("edge", Target::Haproxy(target))]);
     let leases = || server.ask("show table ng_lease").matches("key=").count();

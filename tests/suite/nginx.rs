@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, geteuid};
 use node_guardian::control::target::{self, Target};
 use node_guardian::journal::Journal;
 use node_guardian::policy::mitigation::{Amount, Outcome, Verb};
@@ -16,6 +17,7 @@ use node_guardian::policy::mitigation::{Amount, Outcome, Verb};
 use super::support::desk::Desk;
 use super::support::eventually;
 use super::support::nginx::{Nginx, files};
+use super::support::node::EXECUTABLE;
 use super::support::web::{Counts, Traffic};
 
 const HALF: Amount = Amount::Keep(50.0);
@@ -297,6 +299,29 @@ fn nothing_but_what_nginx_wrote_into_the_cache_is_removed() {
 }
 
 #[test]
+fn files_of_others_among_those_of_a_cache_stay() {
+    let server = Nginx::start();
+    fill(&server, 4);
+    let cached = files(&server.path("cache"));
+    let beside = |file: &PathBuf| {
+        let digits = &file.file_name().unwrap().to_str().unwrap()[29..];
+        file.with_file_name(format!("{:029x}{digits}", 7))
+    };
+    let blobs: Vec<_> = cached.iter().map(beside).collect();
+    let old = SystemTime::now() - Duration::from_secs(1_000_000);
+    for blob in &blobs {
+        fs::write(blob, "precious".repeat(1000)).unwrap();
+        let times = fs::FileTimes::new().set_accessed(old).set_modified(old);
+        fs::File::options().write(true).open(blob).unwrap().set_times(times).unwrap();
+    }
+    // Whether a file of nginx's or another is found first in a folder is up to the file system.
+    let report = desk(server.target()).apply(1, "front", Verb::Prune, Amount::Keep(0.1));
+    println!("{}", report.detail);
+    assert!(blobs.iter().all(|blob| blob.exists()), "{}", report.detail);
+    assert!(report.detail.contains("files that nginx did not write"), "{}", report.detail);
+}
+
+#[test]
 fn a_directory_that_is_no_cache_is_left_alone() {
     let server = Nginx::start();
     let blobs = server.path("blobs");
@@ -317,4 +342,31 @@ fn a_directory_that_is_no_cache_is_left_alone() {
     }
     assert_eq!(files(&blobs).len(), 4);
     assert!(desk.view("none", "unreachable").detail.contains("is not there"));
+}
+
+/// As its unit runs it with the drop-in of the documentation: not root, and allowed to remove nginx's files.
+#[test]
+fn the_capability_that_trims_a_cache_counts_before_the_emergency_too() {
+    const NOBODY: &str = "65534";
+    if !geteuid().is_root() {
+        // Only root can give capabilities away; whoever runs this owns the cache.
+        return;
+    }
+    let server = Nginx::start();
+    let (copy, configuration) = (server.path("node-guardian"), server.path("guardian.toml"));
+    fs::copy(EXECUTABLE, &copy).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(server.path("cache"), fs::Permissions::from_mode(0o700)).unwrap();
+    fs::write(&configuration, format!("[control.nginx.front]\ncaches = [{:?}]\n", server.path("cache"))).unwrap();
+    fs::set_permissions(&configuration, fs::Permissions::from_mode(0o644)).unwrap();
+    let check = |capabilities: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--no-new-privs"]).args(capabilities);
+        let output = command.arg(&copy).arg("check").arg(&configuration).arg("--live").output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+    };
+    let told = check(&[]);
+    assert!(told.contains("the guardian may not trim"), "{told}");
+    let told = check(&["--inh-caps", "+dac_override", "--ambient-caps", "+dac_override"]);
+    assert!(told.contains("may trim its caches"), "{told}");
 }

@@ -78,7 +78,8 @@ fn what_redis_spends_on_answering_is_not_waited_for() {
     for round in 1..=4 {
         server.fill("cache:", 20_000, 1000);
         let report = desk.apply(round, "cache", Verb::Shrink, Amount::Bytes(6 << 20));
-        assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
+        // What is left of each page keeps it, or not.
+        assert!(matches!(report.outcome, Outcome::Applied | Outcome::NoEffect), "{}", report.detail);
         assert!(report.took < Duration::from_millis(1500), "{:?}", report.took);
         assert_eq!(desk.revert(round).outcome, Outcome::Applied);
     }

@@ -203,3 +203,28 @@ fn a_server_that_lets_nobody_in_is_undone_over_the_connection_that_is_open() {
     assert_eq!(admin.ask(&["CONFIG", "SET", "maxclients", "100"]), "+OK");
     assert_eq!(server.face(), "0 noeviction");
 }
+
+#[test]
+fn the_keys_of_a_cluster_are_flushed_though_they_are_of_many_slots() {
+    let server = Redis::cluster();
+    server.fill("cache:", 1_000, 3_000);
+    server.fill("session:", 10, 10);
+    let target = target::Redis { flush_pattern: Some("cache:*".into()), ..server.target() };
+    let report = Desk::new(&[("cache", Target::Redis(target))]).apply(1, "cache", Verb::Flush, Amount::Whole);
+    assert!(report.detail.starts_with("unlinked 1000 keys of cache:*"), "{}", report.detail);
+    assert_eq!(server.ask(&["DBSIZE"]), ":10");
+}
+
+/// It leaves eviction to its master.
+#[test]
+fn a_replica_that_evicts_nothing_is_no_effect() {
+    let server = Redis::start();
+    server.fill("cache:", 1_000, 30_000);
+    let face = server.face();
+    assert_eq!(server.ask(&["REPLICAOF", "127.0.0.1", "1"]), "+OK");
+    let mut desk = rebuildable(&server);
+    let report = desk.apply(1, "cache", Verb::Shrink, HALF);
+    assert_eq!(report.outcome, Outcome::NoEffect, "{}", report.detail);
+    assert!(report.detail.contains("evicting, which left "), "{}", report.detail);
+    assert_eq!((desk.revert(1).outcome, server.face()), (Outcome::Applied, face));
+}

@@ -253,3 +253,18 @@ fn it_is_interrupted_at_every_piece_of_a_shrink_its_undo_and_a_restart() {
     }
     panic!("over {MOST} pieces");
 }
+
+#[test]
+fn a_ban_that_did_not_get_through_is_ordered_again() {
+    let server = Varnish::start();
+    server.fill(20);
+    let before = server.face();
+    let target = target::Varnish { address: server.cut_at_first("ban obj"), ..server.target() };
+    let mut desk = Desk::new(&[("pages", Target::Varnish(target))]);
+    let report = desk.apply(1, "pages", Verb::Shrink, HALF);
+    assert_eq!(report.outcome, Outcome::NoEffect, "{}", report.detail);
+    assert!(report.detail.contains("whether objects go cannot be told"), "{}", report.detail);
+    let report = desk.apply(1, "pages", Verb::Shrink, HALF);
+    assert!(report.detail.contains("banned 50 % of the objects"), "{}", report.detail);
+    assert_eq!((desk.revert(1).outcome, server.face()), (Outcome::Applied, before));
+}

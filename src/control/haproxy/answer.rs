@@ -139,9 +139,11 @@ pub fn lease_left(answer: &str) -> Option<Duration> {
     left.parse().ok().map(Duration::from_millis)
 }
 
-/// `get map FILE KEY`: a map holds a key or not, or there is no such map, as a table does.
+/// `get map FILE KEY`: a map holds a key or not, or there is no such map, as a table does. Where the configuration uses
+/// one file in several ways, there is a line for each, which all tell of one entry.
 #[must_use]
 pub fn entry(answer: &str) -> Lease {
+    let answer = answer.lines().next().unwrap_or_default();
     if answer.starts_with("Unknown map identifier") {
         return Lease::NoTable;
     }

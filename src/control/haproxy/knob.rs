@@ -5,9 +5,9 @@ use std::fmt;
 
 use crate::control::failure::Failure;
 
-/// Bits of `srv_admin_state` that an operator or the guardian sets: forced maintenance (1), maintenance from the
-/// configuration (2) and forced drain (8). The others follow DNS or a tracked server by themselves.
-pub const ADMIN_BITS: u32 = 0b1011;
+/// Bits of `srv_admin_state` that an operator or the guardian sets: forced maintenance (1) and forced drain (8). The others
+/// follow DNS, a tracked server (2, 16) or the configuration (4, beside 1) by themselves, and come and go beside ours.
+pub const ADMIN_BITS: u32 = 0b1001;
 /// Forced drain.
 pub const DRAIN: u32 = 0b1000;
 

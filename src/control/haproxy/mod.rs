@@ -17,6 +17,8 @@ pub mod target;
 mod version;
 mod watched;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use tokio::time::Instant;
 
@@ -25,6 +27,7 @@ use super::failure::Failure;
 use super::service::{AfterRefusal, Aim, Order, Probe, Service};
 use super::standing::Live;
 use super::undo::{Change, Undo};
+use crate::policy::ledger::VERIFY_EVERY;
 use crate::policy::mitigation::{Amount, Mitigation, Outcome, Verb};
 use answer::Info;
 use knob::Knob;
@@ -32,6 +35,11 @@ use readings::{Readings, greet};
 use shed::Way;
 use socket::Session;
 use watched::Watched;
+
+/// A busy proxy answers each order within 20 ms: this is for a few hundred servers.
+const WRITING_BUDGET: Duration = Duration::from_secs(5);
+/// A lease is renewed each time that it is read back, and once that may fail.
+const SHORTEST_LEASE: Duration = VERIFY_EVERY.saturating_mul(2);
 
 pub struct Haproxy {
     target: target::Haproxy,
@@ -49,6 +57,7 @@ impl Service for Haproxy {
         let info = greet(&mut session).await?;
         let level = session.ask("show cli level").await?;
         let may_shed = self.may_shed(&mut session).await;
+        self.every_frontend_exists(&readings::frontends(&mut session).await?)?;
         self.every_backend_exists(&readings::backends(&mut session).await?)?;
         let seen = format!("HAProxy {}, {level} level", info.version);
         let may = match (level.as_str(), may_shed) {
@@ -132,7 +141,9 @@ impl Service for Haproxy {
             return Err(Failure::epoch_changed("HAProxy"));
         }
         let mut first = Ok(());
+        let until = Instant::now() + WRITING_BUDGET;
         for order in orders {
+            session.extend(until);
             if order.value.is_empty() || self.watched.was_cleared(order.key) {
                 self.watched.forget(order.key);
             }
@@ -153,6 +164,17 @@ impl Service for Haproxy {
     fn was_cleared(&self, key: &str) -> bool {
         self.watched.was_cleared(key)
     }
+
+    /// Only an entry tells how long its table keeps one.
+    fn remark(&self, undo: &Undo) -> Option<String> {
+        let left = undo.changes.iter().filter_map(|change| self.watched.left(&change.key)).min()?;
+        let advice = "write `expire 30s` on its stick-table line";
+        if left.is_zero() {
+            return Some(format!("this table keeps it for ever, also where the guardian is gone: {advice}"));
+        }
+        let is_short = left <= SHORTEST_LEASE;
+        is_short.then(|| format!("this table drops it after {left:.0?}, and it may not be renewed in time: {advice}"))
+    }
 }
 
 impl Haproxy {
@@ -169,6 +191,17 @@ impl Haproxy {
     fn every_backend_exists(&self, known: &[String]) -> Result<(), Failure> {
         match self.target.backends.iter().find(|backend| !known.contains(backend)) {
             Some(missing) => Err(none_such("backend", missing, known)),
+            None => Ok(()),
+        }
+    }
+
+    fn every_frontend_exists(&self, known: &[(String, String)]) -> Result<(), Failure> {
+        let is_there = |name: &String| known.iter().any(|(known, _)| known == name);
+        match self.target.frontends.iter().find(|name| !is_there(name)) {
+            Some(missing) => {
+                let known: Vec<_> = known.iter().map(|(name, _)| name.clone()).collect();
+                Err(none_such("frontend", missing, &known))
+            }
             None => Ok(()),
         }
     }
@@ -198,13 +231,16 @@ impl Haproxy {
     async fn survey_shed(&self, session: &mut Session, amount: Amount) -> Result<Vec<Change>, Failure> {
         let percent = survey::shed_percent(amount)?;
         let way = shed::way(session, &self.target).await?;
-        let frontends = if self.target.frontends.is_empty() {
-            readings::frontends(session).await?.into_iter().map(|(name, _)| name).collect()
-        } else {
-            self.target.frontends.clone()
-        };
-        let mut changes = Vec::with_capacity(frontends.len());
-        for frontend in frontends {
+        let mut known = readings::frontends(session).await?;
+        if !self.target.frontends.is_empty() {
+            // What is shed at a name that nobody has would be told as in force.
+            if !known.iter().any(|(name, _)| self.target.frontends.contains(name)) {
+                self.every_frontend_exists(&known)?;
+            }
+            known.retain(|(name, _)| self.target.frontends.contains(name));
+        }
+        let mut changes = Vec::with_capacity(known.len());
+        for (frontend, _) in known {
             let knob = way.knob(&frontend)?;
             let prior = readings::share(session, &knob).await?.unwrap_or_default().value;
             // It goes into a command as it is, when it is put back.
@@ -254,11 +290,7 @@ impl Haproxy {
             return Err(would_abort(&info.version));
         }
         let mut known = readings::frontends(session).await?;
-        let is_there = |name: &String| known.iter().any(|(known, _)| known == name);
-        if let Some(missing) = self.target.frontends.iter().find(|name| !is_there(name)) {
-            let known: Vec<_> = known.into_iter().map(|(name, _)| name).collect();
-            return Err(none_such("frontend", missing, &known));
-        }
+        self.every_frontend_exists(&known)?;
         known.retain(|(name, _)| self.target.frontends.contains(name));
         Ok(known)
     }

@@ -15,6 +15,8 @@ use crate::control::failure::{Failure, connecting};
 const ANSWER_BYTES: usize = 1 << 20;
 /// What ends every answer in prompt mode.
 const PROMPT: &[u8] = b"\n> ";
+/// The process that manages the others has a socket of its own (`-S`).
+const PROMPT_OF_THE_MASTER: &[u8] = b"master> ";
 const REFUSALS: [&str; 2] = ["Permission denied", "Unknown command"];
 
 pub struct Session {
@@ -34,6 +36,11 @@ impl Session {
         let mut session = Self { stream, deadline, shown };
         session.ask("prompt").await?;
         Ok(session)
+    }
+
+    /// Gives the rest of a long conversation a whole deadline again, until that moment at most.
+    pub fn extend(&mut self, until: Instant) {
+        self.deadline = (Instant::now() + DEADLINE).min(until);
     }
 
     /// The answer without the prompt and surrounding blank lines.
@@ -65,6 +72,12 @@ impl Session {
         }
         let mut answer = Vec::with_capacity(4096);
         while !answer.ends_with(PROMPT) {
+            if answer.ends_with(PROMPT_OF_THE_MASTER) {
+                return Err(Failure::unsupported(format!(
+                    "{} is the socket of HAProxy's master process: name in `socket` the one of a `stats socket` line",
+                    self.shown
+                )));
+            }
             if answer.len() > ANSWER_BYTES {
                 return Err(Failure::unsupported(format!(
                     "{} answered `{command}` with over {ANSWER_BYTES} bytes: is it HAProxy's runtime socket?",

@@ -19,7 +19,7 @@ pub struct Watched {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Seen {
-    Until(Instant),
+    Until { end: Instant, left: Duration },
     Cleared,
 }
 
@@ -35,12 +35,12 @@ impl Watched {
     pub fn saw(&mut self, key: &str, asked: Instant, left: Option<Duration>) {
         match (left, self.leases.get(key)) {
             (Some(left), _) => {
-                self.leases.insert(key.to_owned(), Seen::Until(asked + left));
+                self.leases.insert(key.to_owned(), Seen::Until { end: asked + left, left });
             }
-            (None, Some(Seen::Until(until))) if asked + SLACK < *until => {
+            (None, Some(Seen::Until { end, .. })) if asked + SLACK < *end => {
                 self.leases.insert(key.to_owned(), Seen::Cleared);
             }
-            (None, Some(Seen::Until(_))) => self.forget(key),
+            (None, Some(Seen::Until { .. })) => self.forget(key),
             (None, Some(Seen::Cleared) | None) => {}
         }
     }
@@ -48,6 +48,14 @@ impl Watched {
     /// We took it away, or give it anew.
     pub fn forget(&mut self, key: &str) {
         self.leases.remove(key);
+    }
+
+    /// How long it had left when it was last seen.
+    pub fn left(&self, key: &str) -> Option<Duration> {
+        match self.leases.get(key) {
+            Some(Seen::Until { left, .. }) => Some(*left),
+            Some(Seen::Cleared) | None => None,
+        }
     }
 
     /// A renewal lasts longer than what was seen, which only makes this more careful.

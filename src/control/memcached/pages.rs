@@ -31,6 +31,13 @@ pub struct Moved {
     pub left: u64,
 }
 
+impl Moved {
+    /// Where pages were to go and none did, whatever else became less came from somewhere else.
+    const fn outcome(self) -> Outcome {
+        if self.pages == 0 && self.left > 0 { Outcome::NoEffect } else { Outcome::Applied }
+    }
+}
+
 /// Moves pages out until no more than this many are left, most of the largest class, or until its time is over.
 pub async fn move_out(client: &mut Client, wanted: u64) -> Result<Moved, Failure> {
     let until = Instant::now() + BUDGET;
@@ -93,7 +100,7 @@ pub async fn fit(client: &mut Client, limit: u64, process: Option<u32>, before: 
         left => format!(", {left} MiB are still above the limit and go as they are replaced"),
     };
     let done =
-        Done { outcome: Outcome::Applied, detail: format!("dropped {} pages{left}", moved.pages), freed_bytes: None };
+        Done { outcome: moved.outcome(), detail: format!("dropped {} pages{left}", moved.pages), freed_bytes: None };
     Ok(measured(done, moved.pages, before, process.and_then(resident::bytes)))
 }
 
@@ -114,7 +121,7 @@ pub async fn flush(client: &mut Client) -> Result<Done, Failure> {
     if after.epoch == server.epoch && after.limit == LEAST_BYTES {
         client.order(&survey::command(server.limit)).await?;
     }
-    let done = Done { outcome: Outcome::Applied, detail: "flush_all".to_owned(), freed_bytes: None };
+    let done = Done { outcome: moved.outcome(), detail: "flush_all".to_owned(), freed_bytes: None };
     Ok(measured(done, moved.pages, before, server.process.and_then(resident::bytes)))
 }
 
@@ -162,6 +169,13 @@ mod tests {
         assert_eq!((far.outcome, far.freed_bytes), (Outcome::Applied, None));
         assert!(far.detail.contains("not measured"), "{}", far.detail);
         assert_eq!(done(0, Some(MIB), Some(MIB)).outcome, Outcome::Applied, "nothing was to come back");
+    }
+
+    #[test]
+    fn pages_that_stay_are_no_effect() {
+        let outcome = |pages, left| Moved { pages, left }.outcome();
+        assert_eq!(outcome(0, 300), Outcome::NoEffect);
+        assert_eq!([outcome(0, 0), outcome(3, 300), outcome(3, 0)], [Outcome::Applied; 3]);
     }
 
     #[test]

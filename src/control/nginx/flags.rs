@@ -3,15 +3,15 @@
 //! The directory lies in memory and each call is short, so they are made where they are needed.
 
 use std::fs;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, open, openat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat};
 use nix::sys::stat::{Mode, fchmod, fstat};
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
-use nix::unistd::{AccessFlags, UnlinkatFlags, access, linkat, read, unlinkat, write};
+use nix::unistd::{AccessFlags, UnlinkatFlags, faccessat, linkat, read, unlinkat, write};
 
 use super::level::{self, ABSENT};
 use crate::control::boot_id;
@@ -25,6 +25,7 @@ const THEIRS: &str = "somebody else's";
 const DRAFT: &str = ".node-guardian";
 /// nginx's workers run as another user, who must get through and need read nothing.
 const OPEN_TO_ALL: u32 = 0o755;
+const USABLE: AccessFlags = AccessFlags::W_OK.union(AccessFlags::X_OK);
 
 pub struct Flags {
     directory: OwnedFd,
@@ -126,13 +127,12 @@ impl Flags {
 pub fn probe(path: &Path) -> Result<Option<String>, Failure> {
     let there = match Flags::open(path) {
         Ok(flags) => {
-            let own = format!("/proc/self/fd/{}", flags.directory.as_raw_fd());
-            access(own.as_str(), AccessFlags::W_OK | AccessFlags::X_OK).map_err(|errno| unusable(path, errno))?;
+            faccessat(&flags.directory, ".", USABLE, AtFlags::AT_EACCESS).map_err(|errno| unusable(path, errno))?;
             path
         }
         Err(failure) if failure.outcome == Outcome::EpochChanged => {
             let above = path.parent().unwrap_or(path);
-            access(above, AccessFlags::W_OK | AccessFlags::X_OK).map_err(|errno| unusable(above, errno))?;
+            faccessat(AT_FDCWD, above, USABLE, AtFlags::AT_EACCESS).map_err(|errno| unusable(above, errno))?;
             above
         }
         Err(failure) => return Err(failure),

@@ -18,6 +18,7 @@ use std::path::Path;
 
 use async_trait::async_trait;
 
+use super::DEADLINE;
 use super::failure::Failure;
 use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
 use super::standing::Live;
@@ -47,7 +48,10 @@ impl Service for Nginx {
         if let Some(path) = &self.target.flags {
             told.push(format!("may set flags in {}", path.display()));
             let doubts = flags::probe(path)?;
-            told.extend(doubts.or_else(|| hint(path)));
+            let path = path.clone();
+            // It reads many files, and only to be of help.
+            let hint = self.pruner.apart(DEADLINE, move || Ok(hint(&path))).await;
+            told.extend(doubts.or(hint.unwrap_or_default()));
         }
         if !self.target.caches.is_empty() {
             self.pruner.probe(self.target.caches.clone()).await?;

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::AtFlags;
 use nix::sys::statvfs::statvfs;
+use nix::unistd::{AccessFlags, faccessat};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -41,6 +43,8 @@ struct Limits {
 struct Removed {
     files: u64,
     bytes: u64,
+    /// Named like a file of nginx's, without its header.
+    strange: u64,
     refused: Option<Failure>,
 }
 
@@ -54,7 +58,8 @@ impl Pruner {
         self.apart(DEADLINE, move || caches.iter().try_for_each(|cache| look(cache))).await
     }
 
-    async fn apart<T: Send + 'static>(
+    /// On a thread of its own, where a disk may hang.
+    pub async fn apart<T: Send + 'static>(
         &self,
         patience: Duration,
         work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
@@ -85,12 +90,10 @@ impl Pruner {
 }
 
 fn look(cache: &Path) -> Result<(), Failure> {
-    use std::os::fd::AsRawFd;
-
     let top = walk::open(cache)?;
-    let own = format!("/proc/self/fd/{}", top.as_raw_fd());
-    let all = nix::unistd::AccessFlags::R_OK | nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK;
-    nix::unistd::access(own.as_str(), all).map_err(|errno| walk::refused(cache, errno))
+    let all = AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK;
+    // As it is for `access`, a user other than root would have no capability.
+    faccessat(&top, ".", all, AtFlags::AT_EACCESS).map_err(|errno| walk::refused(cache, errno))
 }
 
 fn trim(caches: &[PathBuf], keep: Amount) -> Result<Done, Failure> {
@@ -113,6 +116,9 @@ fn trim(caches: &[PathBuf], keep: Amount) -> Result<Done, Failure> {
         show(free_before),
         show(free(caches)),
     );
+    if removed.strange > 0 {
+        detail.push_str(&format!("; {} files that nginx did not write are left alone", removed.strange));
+    }
     if counted == Next::Stop || Instant::now() >= limits.until {
         detail.push_str(&format!("; stopped after {} s, there is more", BUDGET.as_secs()));
     }
@@ -129,7 +135,7 @@ fn kept_bytes(all: u64, keep: Amount) -> u64 {
     }
 }
 
-/// The first file of each cache must be nginx's: a directory of others' files is left alone.
+/// The first file of each cache must be nginx's: in a directory of others' files nobody looks on.
 fn count(caches: &[PathBuf], limits: &Limits) -> Result<(Ages, Next), Failure> {
     // Half of the time is for removing.
     let until = limits.until - BUDGET / 2;
@@ -167,11 +173,12 @@ fn remove(caches: &[PathBuf], limits: &Limits, cut: &mut Cut) -> Result<Removed,
             }
             let bytes = found.bytes();
             if cut.takes(limits.now - found.used(), bytes) {
-                match found.remove() {
-                    Ok(()) => {
+                match found.remove_if_nginx() {
+                    Ok(true) => {
                         removed.files += 1;
                         removed.bytes += bytes;
                     }
+                    Ok(false) => removed.strange += 1,
                     // nginx was quicker.
                     Err(nix::errno::Errno::ENOENT) => {}
                     Err(errno) => removed.refused = Some(walk::refused(cache, errno)),

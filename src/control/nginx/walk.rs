@@ -142,8 +142,12 @@ impl Found<'_> {
         Ok(start[..length].windows(KEY.len()).any(|window| window == KEY))
     }
 
-    pub fn remove(&self) -> Result<(), Errno> {
-        unlinkat(self.folder, self.name, UnlinkatFlags::NoRemoveDir)
+    /// Whether it went: one that nginx did not write stays, whatever lies beside it.
+    pub fn remove_if_nginx(&self) -> Result<bool, Errno> {
+        if !self.is_nginx()? {
+            return Ok(false);
+        }
+        unlinkat(self.folder, self.name, UnlinkatFlags::NoRemoveDir).map(|()| true)
     }
 }
 

@@ -18,6 +18,9 @@ pub struct Client {
     target: Redis,
     stream: Option<Stream>,
     deadline: Instant,
+    /// Who listens on its socket.
+    peer: Option<u32>,
+    process: Option<u32>,
 }
 
 enum Stream {
@@ -33,7 +36,7 @@ enum Broken {
 
 impl Client {
     pub fn new(target: Redis) -> Self {
-        Self { target, stream: None, deadline: Instant::now() }
+        Self { target, stream: None, deadline: Instant::now(), peer: None, process: None }
     }
 
     pub const fn target(&self) -> &Redis {
@@ -45,14 +48,31 @@ impl Client {
         self.extend();
         if self.stream.is_some() {
             match self.exchange(&[b"INFO", b"server"]).await {
-                Ok(reply) => return run_id(&self.accepted("INFO", reply)?),
+                Ok(reply) => {
+                    let reply = self.accepted("INFO", reply)?;
+                    return self.greeted(&reply);
+                }
                 // It restarted, or closed an idle connection: nothing was asked of it yet.
                 Err(Broken::Closed) => {}
                 Err(broken) => return Err(self.failed(&broken)),
             }
         }
         self.connect().await?;
-        run_id(&self.ask(&[b"INFO", b"server"]).await?)
+        let reply = self.ask(&[b"INFO", b"server"]).await?;
+        self.greeted(&reply)
+    }
+
+    /// The server's process, where both the kernel and it name the same: no other of that number in a container.
+    pub const fn process(&self) -> Option<u32> {
+        self.process
+    }
+
+    fn greeted(&mut self, reply: &Reply) -> Result<String, Failure> {
+        let field = |name| field_of(reply.text()?, name);
+        let told = field("process_id").and_then(|pid| pid.parse().ok());
+        self.process = self.peer.filter(|peer| told == Some(*peer));
+        let id = field("run_id").map(str::to_owned);
+        id.ok_or_else(|| Failure::unsupported("INFO server names no run_id: is this Redis?"))
     }
 
     /// Gives the rest of a long conversation a whole deadline again.
@@ -88,10 +108,15 @@ impl Client {
     async fn connect(&mut self) -> Result<(), Failure> {
         let login = login(&self.target)?;
         let connected = timeout_at(self.deadline, dial(&self.target.address)).await;
-        self.stream = Some(match connected {
+        let stream = match connected {
             Ok(stream) => stream?,
             Err(_) => return Err(self.failed(&Broken::Silent)),
-        });
+        };
+        self.peer = match &stream {
+            Stream::Unix(stream) => stream.peer_cred().ok().and_then(|peer| u32::try_from(peer.pid()?).ok()),
+            Stream::Tcp(_) => None,
+        };
+        self.stream = Some(stream);
         if login.is_empty() {
             return Ok(());
         }
@@ -199,11 +224,6 @@ pub fn place(address: &Address) -> String {
         Address::Unix(path) => path.display().to_string(),
         Address::Tcp(host) => host.clone(),
     }
-}
-
-fn run_id(reply: &Reply) -> Result<String, Failure> {
-    let id = reply.text().and_then(|text| field_of(text, "run_id"));
-    id.map(str::to_owned).ok_or_else(|| Failure::unsupported("INFO server names no run_id: is this Redis?"))
 }
 
 /// `name:value` in an answer to INFO.

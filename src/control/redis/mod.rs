@@ -33,7 +33,12 @@ pub struct Redis {
     paused_until: Option<Instant>,
     /// What clients held in buffers just before they were to hold less.
     buffered: Option<u64>,
+    /// Memory in use just before its limit came down.
+    used: Option<u64>,
 }
+
+/// What is so little above its limit has nothing to give back that would show.
+const NOISE: u64 = 1 << 20;
 
 type Settings = HashMap<String, String>;
 
@@ -155,7 +160,7 @@ impl Service for Redis {
 
     /// Resident memory, where an undo lowers a limit.
     async fn resident(&mut self, undo: &Undo) -> Option<u64> {
-        self.buffered = None;
+        (self.buffered, self.used) = (None, None);
         let lowers = |key: &str| undo.changes.iter().any(|change| change.key == key);
         if !lowers(MAXMEMORY) && !lowers(CLIENTS) {
             return None;
@@ -164,6 +169,7 @@ impl Service for Redis {
         if lowers(CLIENTS) {
             self.buffered = reclaim::buffered(&mut self.client).await.ok().flatten();
         }
+        self.used = reclaim::used(&mut self.client).await.ok().flatten();
         reclaim::resident(&mut self.client).await.ok()
     }
 
@@ -177,6 +183,7 @@ impl Service for Redis {
             }
             _ => None,
         };
+        let relieves = relieved.is_some();
         let evicted = match limit(MAXMEMORY) {
             Some(limit) => reclaim::evicted(&mut self.client, limit, before).await.ok()?,
             None => reclaim::purge(&mut self.client, "purging", before).await.ok()?,
@@ -185,8 +192,10 @@ impl Service for Redis {
             Some(relieved) => format!("{relieved}; {}", evicted.detail),
             None => evicted.detail,
         };
-        // What is below the limit already has nothing to give back.
-        Some(Done { outcome: Outcome::Applied, detail, ..evicted })
+        let was_above =
+            limit(MAXMEMORY).zip(self.used.take()).is_some_and(|(limit, used)| used > limit.saturating_add(NOISE));
+        let outcome = if was_above || relieves { evicted.outcome } else { Outcome::Applied };
+        Some(Done { outcome, detail, ..evicted })
     }
 
     fn is_lease(&self, key: &str) -> bool {
@@ -202,7 +211,7 @@ impl Service for Redis {
 impl Redis {
     #[must_use]
     pub fn new(target: target::Redis) -> Self {
-        Self { client: Client::new(target), base: Base::default(), paused_until: None, buffered: None }
+        Self { client: Client::new(target), base: Base::default(), paused_until: None, buffered: None, used: None }
     }
 
     async fn pause(&mut self) -> Result<(), Failure> {
@@ -230,7 +239,7 @@ impl Redis {
     async fn memory(&mut self, epoch: &str) -> Result<Memory, Failure> {
         let settings = self.settings().await?;
         let limit = told(&settings, MAXMEMORY)?.parse().map_err(|_| untold(MAXMEMORY))?;
-        let used = self.client.info("memory", "used_memory").await?.ok_or_else(|| untold("used_memory"))?;
+        let used = reclaim::used(&mut self.client).await?.ok_or_else(|| untold("used_memory"))?;
         let now = if limit == 0 { used } else { used.min(limit) };
         let base = self.base.of(epoch, now);
         let policy = told(&settings, POLICY)?;

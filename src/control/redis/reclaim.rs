@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::client::{Client, field_of, place};
 use super::resp::Reply;
 use crate::control::failure::Failure;
+use crate::control::resident;
 use crate::control::service::Done;
 use crate::policy::mitigation::Outcome;
 use crate::policy::unit::Unit;
@@ -62,16 +63,29 @@ pub async fn flush(client: &mut Client) -> Result<Done, Failure> {
     purge(client, &what, before).await
 }
 
+/// What its keys and all else take.
+pub async fn used(client: &mut Client) -> Result<Option<u64>, Failure> {
+    client.info("memory", "used_memory").await
+}
+
 /// After the limit came down: waits for the eviction, then gives the memory back.
 pub async fn evicted(client: &mut Client, limit: u64, before: u64) -> Result<Done, Failure> {
     let until = Instant::now() + SETTLE_BUDGET;
     client.extend();
     let enough = limit.saturating_add(INFO_BYTES);
-    while client.info("memory", "used_memory").await?.is_some_and(|used| used > enough) && Instant::now() < until {
+    loop {
+        match used(client).await? {
+            Some(used) if used <= enough => return purge(client, "evicting", before).await,
+            Some(used) if Instant::now() > until => {
+                let used = Unit::Bytes.show(used as f64);
+                return purge(client, &format!("evicting, which left {used} in use"), before).await;
+            }
+            Some(_) => {}
+            None => return purge(client, "evicting", before).await,
+        }
         sleep(POLL).await;
         client.extend();
     }
-    purge(client, "evicting", before).await
 }
 
 /// After clients were to hold less: Redis cuts the largest until the rest fits.
@@ -109,7 +123,8 @@ impl Saving {
             Saving::Rewrite(seconds) => ("rewriting its append-only file", seconds),
         };
         Failure::refused(format!(
-            "Redis is {what}, for {seconds} s now: its copy keeps all memory until that ends, so nothing would come back;              it is asked again later"
+            "Redis is {what}, for {seconds} s now: its copy keeps all memory until that ends, so nothing would come back; \
+             it is asked again later"
         ))
     }
 }
@@ -128,7 +143,11 @@ async fn saving(client: &mut Client) -> Result<Option<Saving>, Failure> {
     Ok(rewrites.then(|| Saving::Rewrite(number("aof_current_rewrite_time_sec").unwrap_or_default())))
 }
 
+/// As the kernel counts it now; as Redis last looked, where its process cannot be seen from here.
 pub async fn resident(client: &mut Client) -> Result<u64, Failure> {
+    if let Some(bytes) = client.process().and_then(resident::bytes) {
+        return Ok(bytes);
+    }
     let resident = client.info("memory", "used_memory_rss").await?;
     resident.ok_or_else(|| Failure::unsupported(format!("no used_memory_rss from {}", place(&client.target().address))))
 }
@@ -157,11 +176,7 @@ async fn unlink(client: &mut Client, pattern: &str) -> Result<String, Failure> {
         let step = client.ask(&[b"SCAN", &cursor, b"MATCH", pattern.as_bytes(), b"COUNT", SCAN_COUNT]).await?;
         let (next, keys) = scanned(&step).ok_or_else(|| Failure::unsupported("SCAN answered something unknown"))?;
         if !keys.is_empty() {
-            let mut words: Vec<&[u8]> = vec![b"UNLINK"];
-            words.extend(keys);
-            if let Reply::Integer(unlinked) = client.ask(&words).await? {
-                gone = gone.saturating_add(unlinked);
-            }
+            gone = gone.saturating_add(unlink_these(client, &keys).await?);
         }
         if next == b"0" {
             return Ok(format!("unlinked {gone} keys of {pattern}"));
@@ -171,6 +186,26 @@ async fn unlink(client: &mut Client, pattern: &str) -> Result<String, Failure> {
         }
         cursor = next.to_vec();
     }
+}
+
+/// Keys of a cluster that are not of one slot must be named one by one.
+async fn unlink_these(client: &mut Client, keys: &[&[u8]]) -> Result<i64, Failure> {
+    let words = [&[b"UNLINK".as_slice()], keys].concat();
+    match client.hear(&words).await? {
+        Reply::Error(error) if error.starts_with("CROSSSLOT") => {}
+        Reply::Error(error) => return Err(client.complaint(&words, &error)),
+        reply => return Ok(unlinked(&reply)),
+    }
+    let mut gone: i64 = 0;
+    for key in keys {
+        client.extend();
+        gone = gone.saturating_add(unlinked(&client.ask(&[b"UNLINK", key]).await?));
+    }
+    Ok(gone)
+}
+
+fn unlinked(reply: &Reply) -> i64 {
+    if let Reply::Integer(keys) = reply { *keys } else { 0 }
 }
 
 fn scanned(step: &Reply) -> Option<(&[u8], Vec<&[u8]>)> {

@@ -144,7 +144,7 @@ impl Service for Varnish {
         let done = self.let_go(undo, kept, before).await.transpose()?;
         Some(done.unwrap_or_else(|failure| Done {
             outcome: Outcome::NoEffect,
-            detail: format!("objects were not banned: {}", failure.detail),
+            detail: format!("whether objects go cannot be told: {}", failure.detail),
             freed_bytes: None,
         }))
     }
@@ -161,11 +161,12 @@ impl Varnish {
         let earlier = self.shrunk.as_ref().filter(|shrunk| is_same_life(&shrunk.epoch, &undo.epoch));
         let (base, least) = earlier.map_or((before, 100.0), |shrunk| (shrunk.base, shrunk.kept));
         let Some(ban) = survey::ban(kept).filter(|_| kept < least) else { return Ok(None) };
-        self.shrunk = Some(Shrunk { epoch: undo.epoch.clone(), base, kept });
         let mut session = Session::open(&self.target).await?;
         // Of what is there now, after what went before.
         let share = (least - kept) / least * 100.0;
-        reclaim::ban(&mut session, &Loss { ban: &ban, share }, before).await.map(Some)
+        let done = reclaim::ban(&mut session, &Loss { ban: &ban, share }, before).await?;
+        self.shrunk = Some(Shrunk { epoch: undo.epoch.clone(), base, kept });
+        Ok(Some(done))
     }
 }
 

@@ -17,6 +17,7 @@ use crate::policy::mitigation::Outcome;
 const LURKER_BUDGET: Duration = Duration::from_secs(10);
 /// A ban that is left alone for longer is not waited for.
 const LONGEST_AGE: f64 = 5.0;
+const FREEING_PATIENCE: Duration = Duration::from_millis(500);
 const POLL: Duration = Duration::from_millis(100);
 /// A child stops and starts in 0.2 s to 0.4 s (measured, 300 MB).
 const RESTART_BUDGET: Duration = Duration::from_secs(10);
@@ -66,7 +67,8 @@ pub async fn ban(session: &mut Session, loss: &Loss<'_>, before: Option<u64>) ->
         is_through = !session.order("ban.list").await?.contains(loss.ban);
     }
     session.extend();
-    let after = settled(session, until).await?;
+    let enough = before.map(|before| before - (expected(before, loss.share) / 2.0) as u64);
+    let after = settled(session, until, enough).await?;
     let what = if loss.share < 100.0 {
         format!("banned about {:.0} % of the objects", loss.share)
     } else {
@@ -88,7 +90,7 @@ async fn restart(session: &mut Session, child: Child) -> Result<Done, Failure> {
     for _ in 0..START_TRIES {
         session.extend();
         if params::processes(session).await?.child.is_some() {
-            return Ok(measured("restarted the child", 100.0, before, settled(session, until).await?));
+            return Ok(measured("restarted the child", 100.0, before, settled(session, until, None).await?));
         }
         session.send("start").await?;
         session.hear_until(until).await?;
@@ -107,19 +109,25 @@ pub async fn running(session: &mut Session) -> Result<Child, Failure> {
     }
 }
 
-/// The resident set once it has stopped falling.
-async fn settled(session: &mut Session, until: Instant) -> Result<Option<u64>, Failure> {
+/// The resident set once it has stopped falling; where it has hardly begun, Varnish's thread that frees gets another moment.
+async fn settled(session: &mut Session, until: Instant, enough: Option<u64>) -> Result<Option<u64>, Failure> {
     let child = running(session).await?;
     let mut last = child.resident();
+    let patience = until.min(Instant::now() + FREEING_PATIENCE);
     loop {
         sleep(POLL).await;
         let now = child.resident();
         let is_falling = now.zip(last).is_some_and(|(now, last)| now < last);
         last = now;
-        if !is_falling || Instant::now() > until {
+        let is_enough = last.zip(enough).is_none_or(|(last, enough)| last <= enough);
+        if (!is_falling && (is_enough || Instant::now() > patience)) || Instant::now() > until {
             return Ok(last);
         }
     }
+}
+
+fn expected(before: u64, share: f64) -> f64 {
+    before as f64 * share.clamp(0.0, 100.0) / 100.0
 }
 
 fn measured(what: &str, share: f64, before: Option<u64>, after: Option<u64>) -> Done {
@@ -128,9 +136,8 @@ fn measured(what: &str, share: f64, before: Option<u64>, after: Option<u64>) -> 
         return Done { outcome: Outcome::Applied, detail, freed_bytes: None };
     };
     let (freed, shown) = resident::compared(before, after);
-    let expected = before as f64 * share / 100.0;
     let uneven = if share < 100.0 { UNEVEN } else { "" };
-    let trap = if (freed as f64) < expected / 2.0 { format!("; {TRAP}{uneven}") } else { String::new() };
+    let trap = if (freed as f64) < expected(before, share) / 2.0 { format!("; {TRAP}{uneven}") } else { String::new() };
     Done {
         outcome: if freed < NOISE_BYTES { Outcome::NoEffect } else { Outcome::Applied },
         detail: format!("{what}: {shown}{trap}"),

@@ -52,7 +52,8 @@ impl Session {
             greeting = next(&mut wire).await?;
             if greeting.status != OK {
                 return Err(Failure::refused(format!(
-                    "Varnish on {at} rejects the secret in {}: name the file that its `-S` names",
+                    "Varnish on {at} rejects the secret in {}: name the file that its `-S` names, or copy it anew and restart the \
+                     guardian",
                     file.display()
                 )));
             }

@@ -57,6 +57,11 @@ impl Haproxy {
         Self::start_with(&CONFIGURATION.replace("expire 30s", &format!("expire {time}")))
     }
 
+    /// With a stick table that forgets nothing.
+    pub fn with_leases_that_stay() -> Self {
+        Self::start_with(&CONFIGURATION.replace(" expire 30s", ""))
+    }
+
     pub fn without_lease_table() -> Self {
         let kept = CONFIGURATION.lines().filter(|line| !line.contains("ng_lease") && !line.contains("txn.shed"));
         let kept: Vec<_> = kept.filter(|line| !line.contains("stick-table")).collect();
@@ -78,6 +83,33 @@ impl Haproxy {
         let server = Self::start_with(&(text.join("\n") + "\n"));
         server.ask(&format!("set map {} web a;b", server.map().unwrap()).replace(';', "\\;"));
         server
+    }
+
+    /// The frontend obeys a map, which it also uses in another way.
+    pub fn with_map_used_in_two_ways() -> Self {
+        let kept = CONFIGURATION.lines().filter(|line| !line.contains("backend ng_lease"));
+        let text = kept.filter(|line| !line.contains("stick-table")).collect::<Vec<_>>().join("\n") + "\n";
+        let text = text.replace("table_gpc0(ng_lease)", "map_str_int(FOLDER/ng.map,0)");
+        let log = "    http-request set-header X-Shed %[str(web),map_str(FOLDER/ng.map,0)]\n    default_backend be";
+        Self::start_with(&text.replace("    default_backend be", log))
+    }
+
+    /// `web` and `api`.
+    pub fn with_two_frontends() -> Self {
+        let api = "frontend api\n    bind unix@FOLDER/api.sock\n    default_backend be\n";
+        Self::start_with(&(CONFIGURATION.to_owned() + api))
+    }
+
+    /// `other/o1` goes into maintenance with `be/s1`.
+    pub fn with_a_server_that_follows_another() -> Self {
+        let text = CONFIGURATION.replace("app.sock maxconn 100", "app.sock track be/s1 maxconn 100");
+        Self::start_with(&text.replace("app.sock maxconn 8", "app.sock check inter 1h maxconn 8"))
+    }
+
+    /// `many/s1`, `many/s2`, …
+    pub fn with_servers(servers: usize) -> Self {
+        let many = format!("backend many\n    server-template s {servers} unix@FOLDER/app.sock maxconn 100\n");
+        Self::start_with(&(CONFIGURATION.to_owned() + &many))
     }
 
     /// Both, of which the frontend obeys the one that sheds more.
@@ -216,6 +248,13 @@ impl Haproxy {
     pub fn global_limit(&self) -> String {
         let info = self.ask("show info");
         info.lines().find_map(|line| line.strip_prefix("Maxconn: ")).unwrap().to_owned()
+    }
+
+    /// `srv_admin_state` of a server.
+    pub fn admin_state(&self, backend: &str, server: &str) -> String {
+        let states = self.ask(&format!("show servers state {backend}"));
+        let row = states.lines().find(|line| line.split(' ').nth(3) == Some(server)).unwrap();
+        row.split(' ').nth(6).unwrap().to_owned()
     }
 
     /// Everything that the guardian may ever have touched.

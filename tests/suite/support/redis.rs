@@ -23,25 +23,42 @@ pub struct Redis {
     process: Process,
     folder: TempDir,
     port: u16,
+    options: Vec<String>,
 }
 
 pub struct Connection(BufReader<UnixStream>);
 
 impl Redis {
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// A cluster of one.
+    pub fn cluster() -> Self {
+        let bus = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+        let server = Self::start_with(&["--cluster-enabled", "yes", "--cluster-port", &bus]);
+        assert_eq!(server.ask(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]), "+OK");
+        eventually("the cluster is whole", || {
+            server.ask(&["CLUSTER", "INFO"]).contains("cluster_state:ok").then_some(())
+        });
+        server
+    }
+
+    fn start_with(options: &[&str]) -> Self {
+        let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("users.acl"), USERS).unwrap();
         std::fs::write(folder.path().join("password"), "s3cret\n").unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let process = launch(&folder, port);
-        let server = Self { process, folder, port };
+        let process = launch(&folder, port, &options);
+        let server = Self { process, folder, port, options };
         server.wait();
         server
     }
 
     pub fn restart(&mut self) {
         self.process.kill();
-        self.process = launch(&self.folder, self.port);
+        self.process = launch(&self.folder, self.port, &self.options);
         self.wait();
     }
 
@@ -191,7 +208,7 @@ impl Connection {
     }
 }
 
-fn launch(folder: &TempDir, port: u16) -> Process {
+fn launch(folder: &TempDir, port: u16, options: &[String]) -> Process {
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (socket, users, port) = (path("redis.sock"), path("users.acl"), port.to_string());
     let folder = folder.path().to_str().unwrap();
@@ -209,5 +226,6 @@ fn launch(folder: &TempDir, port: u16) -> Process {
         "--dir",
         folder,
     ];
-    Process::start("redis-server", "redis-server", &arguments)
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    Process::start("redis-server", "redis-server", &[&arguments, &*options].concat())
 }

@@ -135,6 +135,18 @@ impl Varnish {
     /// A go-between that hangs up on both sides instead of passing on this piece of the conversations, and all later ones
     /// of the same connection. Counts what it passed on.
     pub fn cut_at(&self, nth: usize) -> (Address, Arc<AtomicUsize>) {
+        self.cut_where(move |count, _| count == nth)
+    }
+
+    /// The same, once, where this is said.
+    pub fn cut_at_first(&self, said: &'static str) -> Address {
+        let done = AtomicBool::new(false);
+        let says = move |bytes: &[u8]| String::from_utf8_lossy(bytes).contains(said);
+        self.cut_where(move |_, bytes| says(bytes) && !done.swap(true, Ordering::SeqCst)).0
+    }
+
+    fn cut_where(&self, cuts: impl Fn(usize, &[u8]) -> bool + Send + Sync + 'static) -> (Address, Arc<AtomicUsize>) {
+        let cuts = Arc::new(cuts);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = Address::Tcp(listener.local_addr().unwrap().to_string());
         let (count, back) = (Arc::new(AtomicUsize::new(0)), self.command_line);
@@ -144,11 +156,12 @@ impl Varnish {
                 let Ok(server) = TcpStream::connect(("127.0.0.1", back)) else { return };
                 for (mut from, mut to) in [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)]
                 {
-                    let passed = Arc::clone(&passed);
+                    let (passed, cuts) = (Arc::clone(&passed), Arc::clone(&cuts));
                     std::thread::spawn(move || {
                         let mut bytes = [0; 16384];
                         while let Ok(read @ 1..) = from.read(&mut bytes) {
-                            if passed.fetch_add(1, Ordering::SeqCst) == nth || to.write_all(&bytes[..read]).is_err() {
+                            let count = passed.fetch_add(1, Ordering::SeqCst);
+                            if cuts(count, &bytes[..read]) || to.write_all(&bytes[..read]).is_err() {
                                 break;
                             }
                         }
