@@ -204,6 +204,21 @@ fn what_an_operator_has_stopped_is_not_ours_to_continue() {
     server.process().signal(Signal::SIGCONT);
 }
 
+/// The signal waits until its disk request is over: whoever believed its state would leave it to stop then.
+#[test]
+fn who_does_not_stop_at_once_does_not_stop_later() {
+    let server = Plain::uninterruptible();
+    let child: i32 = server.tree()[1].parse().unwrap();
+    let mut desk = plain(&server);
+    let report = desk.apply(1, "batch", Verb::Freeze, Amount::Whole);
+    assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Refused, 0), "{}", report.detail);
+    assert_eq!(server.states(), "SS");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child), Signal::SIGKILL).unwrap();
+    eventually("it waits no longer", || (server.tree().len() == 1).then_some(()));
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(server.states(), "S", "{}", report.detail);
+}
+
 #[test]
 fn whom_an_operator_continues_is_not_stopped_again() {
     let server = Plain::start("sleep", &["600"]);

@@ -25,7 +25,7 @@ use super::undo::{Change, Undo};
 use crate::policy::mitigation::{Amount, Mitigation, Verb};
 use crate::privilege;
 use group::Who;
-use knob::{IDLE, Knob, Member, RUNNING, STOPPED};
+use knob::{IDLE, Knob, Member, RUNNING, STOPPED, STOPPING};
 use pinned::Pinned;
 
 /// Threads that are started while we set the others: each pass finds fewer.
@@ -190,7 +190,10 @@ impl Process {
     fn frozen(&self, process: &Pinned) -> Result<Vec<Change>, Failure> {
         self.declared(Verb::Freeze)?;
         process.may_signal()?;
-        group::survey(Knob::State, &Knob::State.list(process)?, |_| STOPPED.to_owned())
+        let mut members = Knob::State.list(process)?;
+        // By somebody else.
+        members.iter_mut().filter(|it| it.value == STOPPING).for_each(|it| it.value = STOPPED.to_owned());
+        group::survey(Knob::State, &members, |_| STOPPED.to_owned())
     }
 
     fn value(&self, change: &Change, knob: Knob, who: Who, members: &[Member]) -> String {
@@ -210,6 +213,7 @@ impl Process {
         let change =
             self.whole.changes.iter().find(|change| change.key == order.key).ok_or_else(|| unknown(order.key))?;
         let named = group::named(knob, &self.whole.changes);
+        let obeys_by = Instant::now() + OBEYS;
         for _ in 0..PASSES {
             let mut members = knob.list(process)?;
             if knob == Knob::State && order.value == RUNNING {
@@ -223,14 +227,14 @@ impl Process {
             if due.is_empty() {
                 return Ok(());
             }
-            for member in due {
+            for member in &due {
                 match knob.set(member, order.value) {
                     Ok(()) | Err(Errno::ESRCH) => {}
                     Err(errno) => return Err(not_set(knob, member, errno)),
                 }
             }
             if knob == Knob::State {
-                obeyed(process, &named, order.value).await?;
+                obeyed(process, &due, order.value, obeys_by).await?;
             }
         }
         Ok(())
@@ -242,9 +246,9 @@ fn is_due(member: &Member, one: (i32, u64), value: &str) -> bool {
 }
 
 /// Waits until the kernel shows it; the read-back tells whether it did.
-async fn obeyed(process: &Pinned, named: &HashSet<(i32, u64)>, value: &str) -> Result<(), Failure> {
-    let until = Instant::now() + OBEYS;
-    let is_open = |member: &Member| member.value != value && !named.contains(&(member.id, member.start));
+async fn obeyed(process: &Pinned, told: &[&Member], value: &str, until: Instant) -> Result<(), Failure> {
+    let told: HashSet<_> = told.iter().map(|member| (member.id, member.start)).collect();
+    let is_open = |member: &Member| member.value != value && told.contains(&(member.id, member.start));
     while Knob::State.list(process)?.iter().any(is_open) && Instant::now() < until {
         sleep(POLL).await;
     }
