@@ -231,6 +231,24 @@ fn whom_an_operator_continues_is_not_stopped_again() {
 }
 
 #[test]
+fn whoever_of_a_family_an_operator_continues_is_not_stopped_again() {
+    let server = Plain::family();
+    let child: i32 = server.tree()[1].parse().unwrap();
+    let mut desk = plain(&server);
+    assert_eq!(desk.apply(1, "batch", Verb::Throttle, HALF).outcome, Outcome::Applied);
+    assert_eq!(desk.apply(2, "batch", Verb::Freeze, Amount::Whole).outcome, Outcome::Applied);
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child), Signal::SIGCONT).unwrap();
+    server.renice(0);
+    for id in [1, 2] {
+        let report = desk.verify(id);
+        assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
+    }
+    assert_eq!((server.states().as_str(), server.nice().as_str()), ("TS", "0 3 8"));
+    assert_eq!((desk.revert(2).outcome, server.states().as_str()), (Outcome::Applied, "SS"));
+    assert_eq!((desk.revert(1).outcome, server.nice().as_str()), (Outcome::Applied, "0 0 5"));
+}
+
+#[test]
 fn who_came_after_it_is_never_touched() {
     let mut server = Plain::start("sleep", &["600"]);
     let mut desk = plain(&server);

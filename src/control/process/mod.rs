@@ -41,6 +41,8 @@ pub struct Process {
     whole: Undo,
     /// What was last written where the thread may be gone by now.
     written: HashMap<String, String>,
+    /// Read back whole since they were written: who has another value later got it from somebody else.
+    landed: HashSet<String>,
 }
 
 #[async_trait(?Send)]
@@ -151,7 +153,7 @@ impl Process {
     #[must_use]
     pub fn new(target: target::Process) -> Self {
         let whole = Undo { epoch: String::new(), changes: Vec::new(), lapses_unix_ms: None };
-        Self { target, whole, written: HashMap::new() }
+        Self { target, whole, written: HashMap::new(), landed: HashSet::new() }
     }
 
     /// What is put back is read back alone.
@@ -196,9 +198,12 @@ impl Process {
         group::survey(Knob::State, &members, |_| STOPPED.to_owned())
     }
 
-    fn value(&self, change: &Change, knob: Knob, who: Who, members: &[Member]) -> String {
+    fn value(&mut self, change: &Change, knob: Knob, who: Who, members: &[Member]) -> String {
         let found = match who {
-            Who::Rest => group::value_of_rest(change, members, &group::named(knob, &self.whole.changes)),
+            Who::Rest => {
+                let found = group::value_of_rest(change, members, &group::named(knob, &self.whole.changes));
+                found.map(|value| self.not_undone_by_hand(change, value))
+            }
             Who::One((id, start)) => members
                 .iter()
                 .find(|member| (member.id, member.start) == (id, start))
@@ -208,7 +213,18 @@ impl Process {
         found.or_else(|| self.written.get(&change.key).cloned()).unwrap_or_else(|| change.prior.clone())
     }
 
+    /// Once all had what we set, some that have it no more are no reason to set it again.
+    fn not_undone_by_hand(&mut self, change: &Change, value: String) -> String {
+        if value == change.wanted() {
+            self.landed.insert(change.key.clone());
+        } else if value == group::PARTLY && self.landed.contains(&change.key) {
+            return change.wanted().to_owned();
+        }
+        value
+    }
+
     async fn set(&mut self, process: &Pinned, knob: Knob, who: Who, order: &Order<'_>) -> Result<(), Failure> {
+        self.landed.remove(order.key);
         self.written.insert(order.key.to_owned(), order.value.to_owned());
         let change =
             self.whole.changes.iter().find(|change| change.key == order.key).ok_or_else(|| unknown(order.key))?;
