@@ -100,6 +100,38 @@ fn a_stopped_gunicorn_stays_owed() {
     server.wait(2);
 }
 
+/// The master cannot replace it: whoever took that for somebody's wish would leave the others out for good.
+#[test]
+fn a_worker_that_is_not_replaced_yet_is_nobodys_wish() {
+    let server = Gunicorn::start(3);
+    let mut desk = pool(&server);
+    assert_eq!(desk.apply(1, "app", Verb::Throttle, Amount::Keep(67.0)).outcome, Outcome::Applied);
+    server.process().signal(Signal::SIGSTOP);
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(server.workers()[0]), Signal::SIGKILL).unwrap();
+    eventually("it is gone", || (server.workers().len() == 1).then_some(()));
+    let report = desk.verify(1);
+    assert_eq!((report.outcome, desk.journaled().len()), (Outcome::TimedOut, 1), "{}", report.detail);
+    server.process().signal(Signal::SIGCONT);
+    server.wait(2);
+    assert_eq!((desk.verify(1).outcome, desk.revert(1).outcome), (Outcome::Applied, Outcome::Applied));
+    server.wait(3);
+}
+
+#[test]
+fn fewer_workers_are_an_operators_where_that_lasts() {
+    let server = Gunicorn::start(4);
+    let mut desk = pool(&server);
+    assert_eq!(desk.apply(1, "app", Verb::Throttle, HALF).outcome, Outcome::Applied);
+    server.process().signal(Signal::SIGTTOU);
+    server.wait(1);
+    let report = desk.verify(1);
+    assert_eq!((report.outcome, desk.journaled().len()), (Outcome::TimedOut, 1), "{}", report.detail);
+    std::thread::sleep(Duration::from_secs(6));
+    let report = desk.revert(1);
+    assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Drifted, 0), "{}", report.detail);
+    assert_eq!(server.workers().len(), 1);
+}
+
 /// It has been told to end, and is still there: whoever believed the number would forget it.
 #[test]
 fn a_worker_at_its_last_request_is_not_forgotten() {
