@@ -346,6 +346,22 @@ fn ending_is_asked_for_and_insisted_on_only_where_that_is_declared() {
     assert!(report.detail.starts_with("ended by SIGKILL") && began.elapsed() > Duration::from_secs(1));
 }
 
+/// What has ended takes its undo with it: a child left stopped would stay so.
+#[test]
+fn ending_what_is_frozen_leaves_nobody_stopped() {
+    let mut server = Plain::family();
+    let child: i32 = server.tree()[1].parse().unwrap();
+    let mut desk = plain(&server);
+    assert_eq!(desk.apply(1, "batch", Verb::Freeze, Amount::Whole).outcome, Outcome::Applied);
+    let report = desk.apply(2, "batch", Verb::Terminate, Amount::Whole);
+    assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
+    assert_eq!((desk.revert(1).outcome, desk.journaled().len()), (Outcome::EpochChanged, 0));
+    let state = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child), Signal::SIGKILL).unwrap();
+    server.kill();
+    assert!(!state.contains(") T "), "{state}");
+}
+
 #[test]
 fn two_controls_never_hold_one_process() {
     let server = Plain::start("sleep", &["600"]);
