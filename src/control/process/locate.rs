@@ -124,10 +124,14 @@ fn read_pid(file: &Path) -> Result<(i32, u32), Failure> {
         io::ErrorKind::NotFound => Failure::unreachable(format!(
             "{shown} does not exist: is the service running, and does it write this file?"
         )),
+        _ if error.raw_os_error() == Some(libc::ELOOP) => Failure::refused(format!(
+            "{shown} is a link, which whoever may write there can turn to another's file: name the file itself"
+        )),
         _ => Failure::unreachable(format!("cannot read {shown}: {error}")),
     };
     // What waits to be written to would hold up everything.
-    let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(file);
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_NOFOLLOW;
+    let opened = File::options().read(true).custom_flags(flags).open(file);
     let mut opened = opened.map_err(unread)?;
     let metadata = opened.metadata().map_err(unread)?;
     if !metadata.is_file() {
@@ -168,6 +172,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::policy::mitigation::Outcome;
 
     fn by_file(text: &str, mode: u32) -> String {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -186,6 +191,18 @@ mod tests {
         assert!(by_file("2147483647\n", 0o644).contains("is not there"));
         assert!(by_file("77\n", 0o666).contains("everybody may write"));
         assert_eq!(by_file(&format!("{}\n", std::os::unix::process::parent_id()), 0o644), "");
+    }
+
+    #[test]
+    fn a_link_to_somebody_elses_pid_file_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("root.pid"), folder.path().join("pid"));
+        fs::write(&file, std::os::unix::process::parent_id().to_string()).unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let locator = Locator { pid_file: Some(link), ..Locator::default() };
+        let failure = locator.find().err().unwrap();
+        assert_eq!(failure.outcome, Outcome::Refused);
+        assert!(failure.detail.contains("is a link"), "{}", failure.detail);
     }
 
     #[test]
