@@ -59,7 +59,9 @@ impl Knob {
             match self {
                 Knob::State => members.extend(state(pid)),
                 Knob::Nice | Knob::Io => {
-                    members.extend(table::threads(pid).into_iter().filter_map(|id| self.thread(pid, id)));
+                    // One more than may be is enough to know.
+                    let threads = table::threads(pid).into_iter().take(MOST_MEMBERS + 1);
+                    members.extend(threads.filter_map(|id| self.thread(pid, id)));
                 }
             }
             if members.len() > MOST_MEMBERS {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::pinned::Pinned;
-use super::table;
+use super::table::{self, MOST_PROCESSES};
 use crate::control::failure::Failure;
 use crate::control::target::is_same_file;
 
@@ -155,6 +155,9 @@ fn listed(cgroup: &str, roots: &[&str]) -> Result<Vec<i32>, Failure> {
         seen = true;
         // 0 is a process of another namespace.
         let pids: Vec<i32> = text.lines().filter_map(|line| line.trim().parse().ok()).filter(|pid| *pid > 0).collect();
+        if pids.len() > MOST_PROCESSES {
+            return Err(Failure::unsupported(format!("{} processes run in {cgroup}: too many to look at", pids.len())));
+        }
         if !pids.is_empty() {
             return Ok(pids);
         }
@@ -220,5 +223,8 @@ mod tests {
         assert_eq!(listed("system.slice/x.service", &roots).unwrap(), [70, 71]);
         assert!(listed("system.slice/x.service", &roots[..2]).unwrap_err().detail.contains("is empty"));
         assert!(listed("system.slice/y.service", &roots).unwrap_err().detail.contains("no control group"));
+        let many: String = (0..=MOST_PROCESSES).map(|pid| format!("{}\n", 1000 + pid)).collect();
+        group("one", &many);
+        assert!(listed("system.slice/x.service", &roots).unwrap_err().detail.contains("too many"));
     }
 }
