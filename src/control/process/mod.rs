@@ -57,8 +57,14 @@ impl Service for Process {
         process.may_signal()?;
         let detail = format!("process {} ({}) is there and may be signalled", process.pid, stat.command);
         if self.target.workers.is_none() {
-            may_renice(&process, stat.nice)?;
-            return Ok(Probe::usable(detail));
+            return match may_renice(&process, stat.nice) {
+                Ok(()) => Ok(Probe::usable(detail)),
+                // It can be frozen and ended all the same.
+                Err(failure) if self.target.sacrificial => {
+                    Ok(Probe::usable(format!("{detail}; but a throttle would be refused: {}", failure.detail)))
+                }
+                Err(failure) => Err(failure),
+            };
         }
         workers::takes_signals(&process)?;
         Ok(Probe::usable(format!("{detail}: {} workers", workers::count(&process)?)))
