@@ -346,7 +346,26 @@ fn ending_is_asked_for_and_insisted_on_only_where_that_is_declared() {
     assert!(report.detail.starts_with("ended by SIGKILL") && began.elapsed() > Duration::from_secs(1));
 }
 
-/// What has ended takes its undo with it: a child left stopped would stay so.
+/// As the kernel ends the largest when memory is short.
+#[test]
+fn whom_a_frozen_process_leaves_behind_is_continued() {
+    let mut server = Plain::family();
+    let child: i32 = server.tree()[1].parse().unwrap();
+    let state = || std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap();
+    let mut desk = plain(&server);
+    assert_eq!(desk.apply(1, "batch", Verb::Freeze, Amount::Whole).outcome, Outcome::Applied);
+    server.kill();
+    let ledger = desk.stop();
+    let mut desk = Desk::resume(ledger, &[]);
+    let report = desk.verify(1);
+    assert_eq!((report.outcome, state().contains(") T ")), (Outcome::Applied, true), "{}", report.detail);
+    let report = desk.revert(1);
+    let state = state();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child), Signal::SIGKILL).unwrap();
+    assert_eq!((report.outcome, state.contains(") T ")), (Outcome::Applied, false), "{}", report.detail);
+    assert!(desk.journaled().is_empty());
+}
+
 #[test]
 fn ending_what_is_frozen_leaves_nobody_stopped() {
     let mut server = Plain::family();

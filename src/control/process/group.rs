@@ -51,6 +51,19 @@ pub fn survey(knob: Knob, members: &[Member], aim: impl Fn(&str) -> String) -> R
     Ok(changes)
 }
 
+/// Names those that the rest stands for, as far as there is room: so they are found where whoever started them has ended.
+pub fn name_children(knob: Knob, changes: &mut Vec<Change>, members: &[Member]) {
+    let Some(rest) = changes.first().filter(|rest| rest.wanted() != rest.prior).cloned() else { return };
+    let room = (MOST_EXCEPTIONS + 1).saturating_sub(changes.len());
+    let children = members.iter().skip(1).filter(|member| member.value == rest.prior).take(room);
+    let ours: Vec<String> = rest.ours.iter().filter(|ours| *ours != PARTLY).cloned().collect();
+    changes.extend(children.map(|member| Change {
+        key: key(knob, Who::One((member.id, member.start))),
+        prior: rest.prior.clone(),
+        ours: ours.clone(),
+    }));
+}
+
 fn commonest(members: &[Member]) -> Option<&str> {
     let mut counts: HashMap<&str, usize> = HashMap::new();
     members.iter().for_each(|member| *counts.entry(&member.value).or_default() += 1);

@@ -122,6 +122,11 @@ fn state(pid: i32) -> Option<Member> {
     Some(Member { pid, id: pid, start: stat.start, value: value.to_owned() })
 }
 
+/// `None` where that life is over.
+pub fn state_of((pid, start): (i32, u64)) -> Option<Member> {
+    state(pid).filter(|member| member.start == start)
+}
+
 fn one_is_stopped(pid: i32) -> bool {
     table::threads(pid).into_iter().any(|id| table::thread_stat(pid, id).is_some_and(|stat| stat.is_stopped()))
 }

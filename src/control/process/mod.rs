@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep};
 use super::failure::Failure;
 use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
 use super::standing::Live;
-use super::undo::{Change, Undo};
+use super::undo::{Change, Restore, Undo};
 use crate::policy::mitigation::{Amount, Mitigation, Verb};
 use crate::privilege;
 use group::Who;
@@ -96,10 +96,7 @@ impl Service for Process {
     }
 
     async fn read(&mut self, undo: &Undo) -> Result<Live, Failure> {
-        let Some(process) = Pinned::recall(&undo.epoch)? else {
-            let values = undo.changes.iter().map(|change| change.prior.clone()).collect();
-            return Ok(Live { epoch: String::new(), values });
-        };
+        let Some(process) = Pinned::recall(&undo.epoch)? else { return Ok(after_its_end(undo)) };
         self.remember(undo);
         let mut lists: HashMap<Knob, Vec<Member>> = HashMap::new();
         let mut values = Vec::with_capacity(undo.changes.len());
@@ -119,16 +116,19 @@ impl Service for Process {
     }
 
     async fn write(&mut self, epoch: &str, orders: &[Order<'_>], after: AfterRefusal) -> Result<(), Failure> {
-        let process = Pinned::recall(epoch)?.ok_or_else(|| Failure::epoch_changed(self.name()))?;
+        let process = Pinned::recall(epoch)?;
         let mut refused = None;
-        for order in orders {
-            let written = match group::parse(order.key) {
-                _ if order.key == workers::KEY => {
+        let obeys_by = Instant::now() + OBEYS;
+        for order in in_turn(orders) {
+            let written = match (group::parse(order.key), &process) {
+                (Some((Knob::State, Who::One(one))), _) => self.set_state(one, order, obeys_by).await,
+                (_, None) => Err(Failure::epoch_changed(self.name())),
+                (_, Some(process)) if order.key == workers::KEY => {
                     let target = order.value.parse().map_err(|_| unknown(order.value))?;
-                    workers::steer(&process, target).await
+                    workers::steer(process, target).await
                 }
-                Some((knob, who)) => self.set(&process, knob, who, order).await,
-                None => Err(unknown(order.key)),
+                (Some((knob, who)), Some(process)) => self.set(process, knob, who, order, obeys_by).await,
+                (None, Some(_)) => Err(unknown(order.key)),
             };
             match (written, after) {
                 (Ok(()), _) => {}
@@ -201,7 +201,9 @@ impl Process {
         let mut members = Knob::State.list(process)?;
         // By somebody else.
         members.iter_mut().filter(|it| it.value == STOPPING).for_each(|it| it.value = STOPPED.to_owned());
-        group::survey(Knob::State, &members, |_| STOPPED.to_owned())
+        let mut changes = group::survey(Knob::State, &members, |_| STOPPED.to_owned())?;
+        group::name_children(Knob::State, &mut changes, &members);
+        Ok(changes)
     }
 
     fn value(&mut self, change: &Change, knob: Knob, who: Who, members: &[Member]) -> String {
@@ -210,6 +212,8 @@ impl Process {
                 let found = group::value_of_rest(change, members, &group::named(knob, &self.whole.changes));
                 found.map(|value| self.not_undone_by_hand(change, value))
             }
+            // Also where it is of the tree no more.
+            Who::One(one) if knob == Knob::State => knob::state_of(one).map(|member| member.value),
             Who::One((id, start)) => members
                 .iter()
                 .find(|member| (member.id, member.start) == (id, start))
@@ -229,13 +233,37 @@ impl Process {
         value
     }
 
-    async fn set(&mut self, process: &Pinned, knob: Knob, who: Who, order: &Order<'_>) -> Result<(), Failure> {
+    async fn set_state(&mut self, one: (i32, u64), order: &Order<'_>, obeys_by: Instant) -> Result<(), Failure> {
+        self.written.insert(order.key.to_owned(), order.value.to_owned());
+        let mut told = false;
+        while let Some(member) = knob::state_of(one).filter(|member| member.value != order.value) {
+            if !told {
+                match Knob::State.set(&member, order.value) {
+                    Ok(()) | Err(Errno::ESRCH) => told = true,
+                    Err(errno) => return Err(not_set(Knob::State, &member, errno)),
+                }
+            } else if Instant::now() < obeys_by {
+                sleep(POLL).await;
+            } else {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn set(
+        &mut self,
+        process: &Pinned,
+        knob: Knob,
+        who: Who,
+        order: &Order<'_>,
+        obeys_by: Instant,
+    ) -> Result<(), Failure> {
         self.landed.remove(order.key);
         self.written.insert(order.key.to_owned(), order.value.to_owned());
         let change =
             self.whole.changes.iter().find(|change| change.key == order.key).ok_or_else(|| unknown(order.key))?;
         let named = group::named(knob, &self.whole.changes);
-        let obeys_by = Instant::now() + OBEYS;
         for _ in 0..PASSES {
             let mut members = knob.list(process)?;
             if knob == Knob::State && order.value == RUNNING {
@@ -261,6 +289,30 @@ impl Process {
         }
         Ok(())
     }
+}
+
+/// What it has left stopped is ours still: nobody else would continue it.
+fn after_its_end(undo: &Undo) -> Live {
+    let left = |change: &Change| match group::parse(&change.key) {
+        Some((Knob::State, Who::One(one))) if Pinned::is_of_this_boot(&undo.epoch) => knob::state_of(one),
+        Some(_) | None => None,
+    };
+    let value = |change: &Change| left(change).map_or_else(|| change.prior.clone(), |member| member.value);
+    let values: Vec<String> = undo.changes.iter().map(value).collect();
+    let mut pairs = undo.changes.iter().zip(&values);
+    let is_owed = pairs.any(|(change, value)| change.restore(value) == Restore::Write);
+    Live { epoch: if is_owed { undo.epoch.clone() } else { String::new() }, values }
+}
+
+/// Parents are stopped first, and those that were started meanwhile at the end; children are continued first.
+fn in_turn<'o, 'v>(orders: &'o [Order<'v>]) -> Vec<&'o Order<'v>> {
+    let mut orders: Vec<_> = orders.iter().collect();
+    match orders.first().map(|first| first.value) {
+        Some(STOPPED) => orders.push(orders[0]),
+        Some(RUNNING) => orders.reverse(),
+        Some(_) | None => {}
+    }
+    orders
 }
 
 fn is_due(member: &Member, one: (i32, u64), value: &str) -> bool {

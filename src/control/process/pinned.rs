@@ -81,6 +81,11 @@ impl Pinned {
         }
     }
 
+    /// Whether this names a life that the node has not outlived.
+    pub fn is_of_this_boot(epoch: &str) -> bool {
+        epoch.split(':').next() == Some(boot_id())
+    }
+
     pub fn epoch(&self) -> String {
         format!("{}:{}:{}", boot_id(), self.pid, self.start)
     }
