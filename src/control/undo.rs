@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::LEASE;
 use crate::clock;
 
-/// Values kept of what we wrote to one knob: only the newest few can still be there.
+/// Values kept of what we wrote to one knob: only the newest few can still be there, and the first of all.
 const HISTORY: usize = 8;
 
 /// Everything needed to put one mitigation back.
@@ -84,7 +84,8 @@ impl Change {
         let mut ours = self.ours.clone();
         ours.retain(|known| *known != aim);
         ours.push(aim);
-        ours.drain(..ours.len().saturating_sub(HISTORY));
+        // Kinds whose values can be on their way from one to another put first how that reads.
+        ours.drain(1..1 + ours.len().saturating_sub(HISTORY));
         Change { key: self.key.clone(), prior: self.prior.clone(), ours }
     }
 
@@ -115,6 +116,7 @@ mod tests {
             change = change.aimed(aim.to_string());
         }
         assert_eq!((change.prior.as_str(), change.wanted(), change.ours.len()), ("100", "19", HISTORY));
+        assert_eq!(change.restore("50"), Restore::Write, "the first may say that it is on its way");
         let again = change.aimed("15".into());
         assert_eq!((again.wanted(), again.ours.len()), ("15", HISTORY));
     }

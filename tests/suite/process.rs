@@ -100,6 +100,38 @@ fn a_stopped_gunicorn_stays_owed() {
     server.wait(2);
 }
 
+/// The master cannot replace it: whoever took that for somebody's wish would leave the others out for good.
+#[test]
+fn a_worker_that_is_not_replaced_yet_is_nobodys_wish() {
+    let server = Gunicorn::start(3);
+    let mut desk = pool(&server);
+    assert_eq!(desk.apply(1, "app", Verb::Throttle, Amount::Keep(67.0)).outcome, Outcome::Applied);
+    server.process().signal(Signal::SIGSTOP);
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(server.workers()[0]), Signal::SIGKILL).unwrap();
+    eventually("it is gone", || (server.workers().len() == 1).then_some(()));
+    let report = desk.verify(1);
+    assert_eq!((report.outcome, desk.journaled().len()), (Outcome::TimedOut, 1), "{}", report.detail);
+    server.process().signal(Signal::SIGCONT);
+    server.wait(2);
+    assert_eq!((desk.verify(1).outcome, desk.revert(1).outcome), (Outcome::Applied, Outcome::Applied));
+    server.wait(3);
+}
+
+#[test]
+fn fewer_workers_are_an_operators_where_that_lasts() {
+    let server = Gunicorn::start(4);
+    let mut desk = pool(&server);
+    assert_eq!(desk.apply(1, "app", Verb::Throttle, HALF).outcome, Outcome::Applied);
+    server.process().signal(Signal::SIGTTOU);
+    server.wait(1);
+    let report = desk.verify(1);
+    assert_eq!((report.outcome, desk.journaled().len()), (Outcome::TimedOut, 1), "{}", report.detail);
+    std::thread::sleep(Duration::from_secs(6));
+    let report = desk.revert(1);
+    assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Drifted, 0), "{}", report.detail);
+    assert_eq!(server.workers().len(), 1);
+}
+
 /// It has been told to end, and is still there: whoever believed the number would forget it.
 #[test]
 fn a_worker_at_its_last_request_is_not_forgotten() {
@@ -204,6 +236,21 @@ fn what_an_operator_has_stopped_is_not_ours_to_continue() {
     server.process().signal(Signal::SIGCONT);
 }
 
+/// The signal waits until its disk request is over: whoever believed its state would leave it to stop then.
+#[test]
+fn who_does_not_stop_at_once_does_not_stop_later() {
+    let server = Plain::uninterruptible();
+    let child: i32 = server.tree()[1].parse().unwrap();
+    let mut desk = plain(&server);
+    let report = desk.apply(1, "batch", Verb::Freeze, Amount::Whole);
+    assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Refused, 0), "{}", report.detail);
+    assert_eq!(server.states(), "SS");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child), Signal::SIGKILL).unwrap();
+    eventually("it waits no longer", || (server.tree().len() == 1).then_some(()));
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(server.states(), "S", "{}", report.detail);
+}
+
 #[test]
 fn whom_an_operator_continues_is_not_stopped_again() {
     let server = Plain::start("sleep", &["600"]);
@@ -213,6 +260,24 @@ fn whom_an_operator_continues_is_not_stopped_again() {
     eventually("it goes on", || (server.states() == "S").then_some(()));
     let report = desk.verify(1);
     assert_eq!((report.outcome, server.states().as_str()), (Outcome::Already, "S"), "{}", report.detail);
+}
+
+#[test]
+fn whoever_of_a_family_an_operator_continues_is_not_stopped_again() {
+    let server = Plain::family();
+    let child: i32 = server.tree()[1].parse().unwrap();
+    let mut desk = plain(&server);
+    assert_eq!(desk.apply(1, "batch", Verb::Throttle, HALF).outcome, Outcome::Applied);
+    assert_eq!(desk.apply(2, "batch", Verb::Freeze, Amount::Whole).outcome, Outcome::Applied);
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child), Signal::SIGCONT).unwrap();
+    server.renice(0);
+    for id in [1, 2] {
+        let report = desk.verify(id);
+        assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
+    }
+    assert_eq!((server.states().as_str(), server.nice().as_str()), ("TS", "0 3 8"));
+    assert_eq!((desk.revert(2).outcome, server.states().as_str()), (Outcome::Applied, "SS"));
+    assert_eq!((desk.revert(1).outcome, server.nice().as_str()), (Outcome::Applied, "0 0 5"));
 }
 
 #[test]
@@ -279,6 +344,41 @@ fn ending_is_asked_for_and_insisted_on_only_where_that_is_declared() {
     let report = desk.apply(2, "batch", Verb::Terminate, Amount::Whole);
     assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
     assert!(report.detail.starts_with("ended by SIGKILL") && began.elapsed() > Duration::from_secs(1));
+}
+
+/// As the kernel ends the largest when memory is short.
+#[test]
+fn whom_a_frozen_process_leaves_behind_is_continued() {
+    let mut server = Plain::family();
+    let child: i32 = server.tree()[1].parse().unwrap();
+    let state = || std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap();
+    let mut desk = plain(&server);
+    assert_eq!(desk.apply(1, "batch", Verb::Freeze, Amount::Whole).outcome, Outcome::Applied);
+    server.kill();
+    let ledger = desk.stop();
+    let mut desk = Desk::resume(ledger, &[]);
+    let report = desk.verify(1);
+    assert_eq!((report.outcome, state().contains(") T ")), (Outcome::Applied, true), "{}", report.detail);
+    let report = desk.revert(1);
+    let state = state();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child), Signal::SIGKILL).unwrap();
+    assert_eq!((report.outcome, state.contains(") T ")), (Outcome::Applied, false), "{}", report.detail);
+    assert!(desk.journaled().is_empty());
+}
+
+#[test]
+fn ending_what_is_frozen_leaves_nobody_stopped() {
+    let mut server = Plain::family();
+    let child: i32 = server.tree()[1].parse().unwrap();
+    let mut desk = plain(&server);
+    assert_eq!(desk.apply(1, "batch", Verb::Freeze, Amount::Whole).outcome, Outcome::Applied);
+    let report = desk.apply(2, "batch", Verb::Terminate, Amount::Whole);
+    assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
+    assert_eq!((desk.revert(1).outcome, desk.journaled().len()), (Outcome::EpochChanged, 0));
+    let state = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child), Signal::SIGKILL).unwrap();
+    server.kill();
+    assert!(!state.contains(") T "), "{state}");
 }
 
 #[test]

@@ -27,11 +27,6 @@ pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<P
         kill_after_seconds: section.get("kill_after", findings, seconds).map(|after| after.as_secs().max(1)),
     };
     require(title, section, &process.locator, findings);
-    if section.has("pid_file") && !section.has("command") {
-        let message = "`pid_file` without `command` would be believed after its process has gone";
-        let help = "add command = \"gunicorn\", or what `ps -o comm= -p PID` shows";
-        findings.error(section.place("pid_file"), message, help);
-    }
     if process.workers.is_some() && process.idle_io {
         let message = "`idle_io` is for a throttle by niceness, and `workers` makes it one by workers";
         findings.error(section.place("idle_io"), message, "remove one of them");
@@ -75,6 +70,11 @@ fn locator(section: Section<'_>, findings: &mut Findings<'_>) -> Locator {
     if section.has("pid_file") && section.has("cgroup") {
         let message = "a process is found by `pid_file` or by `cgroup`, not by both";
         findings.error(section.place("cgroup"), message, "remove one of them");
+    }
+    if section.has("pid_file") && !section.has("command") {
+        let message = "`pid_file` without `command` would be believed after its process has gone";
+        let help = "add command = \"gunicorn\", or what `ps -o comm= -p PID` shows";
+        findings.error(section.place("pid_file"), message, help);
     }
     locator
 }

@@ -39,15 +39,29 @@ pub fn survey(knob: Knob, members: &[Member], aim: impl Fn(&str) -> String) -> R
             "{found} threads have a {name} of their own: too many to be put back"
         )));
     }
-    let wanted = aim(common);
-    let ours = if wanted == common { vec![wanted] } else { vec![PARTLY.to_owned(), wanted] };
-    let mut changes = vec![Change { key: key(knob, Who::Rest), prior: common.to_owned(), ours }];
-    changes.extend(exceptions.into_iter().map(|member| Change {
-        key: key(knob, Who::One((member.id, member.start))),
-        prior: member.value.clone(),
-        ours: vec![aim(&member.value)],
-    }));
+    let change = |who, prior: &str, partly: Option<&str>| {
+        let wanted = aim(prior);
+        let on_the_way = if wanted == prior { [None; 2] } else { [partly, knob.on_its_way()] };
+        let ours = on_the_way.into_iter().flatten().map(str::to_owned).chain([wanted]).collect();
+        Change { key: key(knob, who), prior: prior.to_owned(), ours }
+    };
+    let mut changes = vec![change(Who::Rest, common, Some(PARTLY))];
+    changes
+        .extend(exceptions.into_iter().map(|member| change(Who::One((member.id, member.start)), &member.value, None)));
     Ok(changes)
+}
+
+/// Names those that the rest stands for, as far as there is room: so they are found where whoever started them has ended.
+pub fn name_children(knob: Knob, changes: &mut Vec<Change>, members: &[Member]) {
+    let Some(rest) = changes.first().filter(|rest| rest.wanted() != rest.prior).cloned() else { return };
+    let room = (MOST_EXCEPTIONS + 1).saturating_sub(changes.len());
+    let children = members.iter().skip(1).filter(|member| member.value == rest.prior).take(room);
+    let ours: Vec<String> = rest.ours.iter().filter(|ours| *ours != PARTLY).cloned().collect();
+    changes.extend(children.map(|member| Change {
+        key: key(knob, Who::One((member.id, member.start))),
+        prior: rest.prior.clone(),
+        ours: ours.clone(),
+    }));
 }
 
 fn commonest(members: &[Member]) -> Option<&str> {

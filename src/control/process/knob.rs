@@ -4,7 +4,7 @@
 use nix::errno::Errno;
 
 use super::pinned::{Pinned, tree};
-use super::table;
+use super::table::{self, has};
 use crate::control::failure::Failure;
 
 /// As many as are read in 50 ms.
@@ -41,6 +41,14 @@ impl Knob {
         }
     }
 
+    /// How a member shows that has not obeyed yet.
+    pub const fn on_its_way(self) -> Option<&'static str> {
+        match self {
+            Knob::State => Some(STOPPING),
+            Knob::Nice | Knob::Io => None,
+        }
+    }
+
     /// The value of each, the first process first.
     ///
     /// # Errors
@@ -51,7 +59,9 @@ impl Knob {
             match self {
                 Knob::State => members.extend(state(pid)),
                 Knob::Nice | Knob::Io => {
-                    members.extend(table::threads(pid).into_iter().filter_map(|id| self.thread(pid, id)));
+                    // One more than may be is enough to know.
+                    let threads = table::threads(pid).into_iter().take(MOST_MEMBERS + 1);
+                    members.extend(threads.filter_map(|id| self.thread(pid, id)));
                 }
             }
             if members.len() > MOST_MEMBERS {
@@ -99,12 +109,32 @@ pub fn nicer(nice: i32, kept_percent: f64) -> i32 {
 }
 
 fn state(pid: i32) -> Option<Member> {
+    // Before its state: a signal that does not wait any more shows there.
+    let told = table::status(pid).is_some_and(|status| has(status.pending, libc::SIGSTOP));
     let stat = table::stat(pid).filter(|stat| !stat.is_over())?;
-    let value = if stat.is_stopped() { STOPPED } else { RUNNING };
+    let value = match stat.state {
+        _ if stat.is_stopped() => STOPPED,
+        _ if told => STOPPING,
+        // One of its threads took the signal; who sleeps would be awake by now.
+        state if state != b'S' && one_is_stopped(pid) => STOPPING,
+        _ => RUNNING,
+    };
     Some(Member { pid, id: pid, start: stat.start, value: value.to_owned() })
 }
 
+/// `None` where that life is over.
+pub fn state_of((pid, start): (i32, u64)) -> Option<Member> {
+    state(pid).filter(|member| member.start == start)
+}
+
+fn one_is_stopped(pid: i32) -> bool {
+    table::threads(pid).into_iter().any(|id| table::thread_stat(pid, id).is_some_and(|stat| stat.is_stopped()))
+}
+
 pub const STOPPED: &str = "stopped";
+/// In the middle of a disk request, or short of CPU time: the signal waits. Whoever took it for running would leave it to
+/// stop later, with nobody to continue it.
+pub const STOPPING: &str = "stopping";
 pub const RUNNING: &str = "running";
 pub const IDLE: &str = "idle";
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::pinned::Pinned;
-use super::table;
+use super::table::{self, MOST_PROCESSES};
 use crate::control::failure::Failure;
 use crate::control::target::is_same_file;
 
@@ -124,10 +124,14 @@ fn read_pid(file: &Path) -> Result<(i32, u32), Failure> {
         io::ErrorKind::NotFound => Failure::unreachable(format!(
             "{shown} does not exist: is the service running, and does it write this file?"
         )),
+        _ if error.raw_os_error() == Some(libc::ELOOP) => Failure::refused(format!(
+            "{shown} is a link, which whoever may write there can turn to another's file: name the file itself"
+        )),
         _ => Failure::unreachable(format!("cannot read {shown}: {error}")),
     };
     // What waits to be written to would hold up everything.
-    let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(file);
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_NOFOLLOW;
+    let opened = File::options().read(true).custom_flags(flags).open(file);
     let mut opened = opened.map_err(unread)?;
     let metadata = opened.metadata().map_err(unread)?;
     if !metadata.is_file() {
@@ -151,6 +155,9 @@ fn listed(cgroup: &str, roots: &[&str]) -> Result<Vec<i32>, Failure> {
         seen = true;
         // 0 is a process of another namespace.
         let pids: Vec<i32> = text.lines().filter_map(|line| line.trim().parse().ok()).filter(|pid| *pid > 0).collect();
+        if pids.len() > MOST_PROCESSES {
+            return Err(Failure::unsupported(format!("{} processes run in {cgroup}: too many to look at", pids.len())));
+        }
         if !pids.is_empty() {
             return Ok(pids);
         }
@@ -168,6 +175,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::policy::mitigation::Outcome;
 
     fn by_file(text: &str, mode: u32) -> String {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -189,6 +197,18 @@ mod tests {
     }
 
     #[test]
+    fn a_link_to_somebody_elses_pid_file_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("root.pid"), folder.path().join("pid"));
+        fs::write(&file, std::os::unix::process::parent_id().to_string()).unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let locator = Locator { pid_file: Some(link), ..Locator::default() };
+        let failure = locator.find().err().unwrap();
+        assert_eq!(failure.outcome, Outcome::Refused);
+        assert!(failure.detail.contains("is a link"), "{}", failure.detail);
+    }
+
+    #[test]
     fn a_group_lists_its_processes_in_the_first_tree_that_has_them() {
         let folder = tempfile::tempdir().unwrap();
         let group = |root: &str, text: &str| {
@@ -203,5 +223,8 @@ mod tests {
         assert_eq!(listed("system.slice/x.service", &roots).unwrap(), [70, 71]);
         assert!(listed("system.slice/x.service", &roots[..2]).unwrap_err().detail.contains("is empty"));
         assert!(listed("system.slice/y.service", &roots).unwrap_err().detail.contains("no control group"));
+        let many: String = (0..=MOST_PROCESSES).map(|pid| format!("{}\n", 1000 + pid)).collect();
+        group("one", &many);
+        assert!(listed("system.slice/x.service", &roots).unwrap_err().detail.contains("too many"));
     }
 }

@@ -21,11 +21,11 @@ use tokio::time::{Instant, sleep};
 use super::failure::Failure;
 use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
 use super::standing::Live;
-use super::undo::{Change, Undo};
+use super::undo::{Change, Restore, Undo};
 use crate::policy::mitigation::{Amount, Mitigation, Verb};
 use crate::privilege;
 use group::Who;
-use knob::{IDLE, Knob, Member, RUNNING, STOPPED};
+use knob::{IDLE, Knob, Member, RUNNING, STOPPED, STOPPING};
 use pinned::Pinned;
 
 /// Threads that are started while we set the others: each pass finds fewer.
@@ -41,6 +41,8 @@ pub struct Process {
     whole: Undo,
     /// What was last written where the thread may be gone by now.
     written: HashMap<String, String>,
+    /// Read back whole since they were written: who has another value later got it from somebody else.
+    landed: HashSet<String>,
 }
 
 #[async_trait(?Send)]
@@ -55,8 +57,14 @@ impl Service for Process {
         process.may_signal()?;
         let detail = format!("process {} ({}) is there and may be signalled", process.pid, stat.command);
         if self.target.workers.is_none() {
-            may_renice(&process, stat.nice)?;
-            return Ok(Probe::usable(detail));
+            return match may_renice(&process, stat.nice) {
+                Ok(()) => Ok(Probe::usable(detail)),
+                // It can be frozen and ended all the same.
+                Err(failure) if self.target.sacrificial => {
+                    Ok(Probe::usable(format!("{detail}; but a throttle would be refused: {}", failure.detail)))
+                }
+                Err(failure) => Err(failure),
+            };
         }
         workers::takes_signals(&process)?;
         Ok(Probe::usable(format!("{detail}: {} workers", workers::count(&process)?)))
@@ -88,10 +96,7 @@ impl Service for Process {
     }
 
     async fn read(&mut self, undo: &Undo) -> Result<Live, Failure> {
-        let Some(process) = Pinned::recall(&undo.epoch)? else {
-            let values = undo.changes.iter().map(|change| change.prior.clone()).collect();
-            return Ok(Live { epoch: String::new(), values });
-        };
+        let Some(process) = Pinned::recall(&undo.epoch)? else { return Ok(after_its_end(undo)) };
         self.remember(undo);
         let mut lists: HashMap<Knob, Vec<Member>> = HashMap::new();
         let mut values = Vec::with_capacity(undo.changes.len());
@@ -111,16 +116,19 @@ impl Service for Process {
     }
 
     async fn write(&mut self, epoch: &str, orders: &[Order<'_>], after: AfterRefusal) -> Result<(), Failure> {
-        let process = Pinned::recall(epoch)?.ok_or_else(|| Failure::epoch_changed(self.name()))?;
+        let process = Pinned::recall(epoch)?;
         let mut refused = None;
-        for order in orders {
-            let written = match group::parse(order.key) {
-                _ if order.key == workers::KEY => {
+        let obeys_by = Instant::now() + OBEYS;
+        for order in in_turn(orders) {
+            let written = match (group::parse(order.key), &process) {
+                (Some((Knob::State, Who::One(one))), _) => self.set_state(one, order, obeys_by).await,
+                (_, None) => Err(Failure::epoch_changed(self.name())),
+                (_, Some(process)) if order.key == workers::KEY => {
                     let target = order.value.parse().map_err(|_| unknown(order.value))?;
-                    workers::steer(&process, target).await
+                    workers::steer(process, target).await
                 }
-                Some((knob, who)) => self.set(&process, knob, who, order).await,
-                None => Err(unknown(order.key)),
+                (Some((knob, who)), Some(process)) => self.set(process, knob, who, order, obeys_by).await,
+                (None, Some(_)) => Err(unknown(order.key)),
             };
             match (written, after) {
                 (Ok(()), _) => {}
@@ -151,7 +159,7 @@ impl Process {
     #[must_use]
     pub fn new(target: target::Process) -> Self {
         let whole = Undo { epoch: String::new(), changes: Vec::new(), lapses_unix_ms: None };
-        Self { target, whole, written: HashMap::new() }
+        Self { target, whole, written: HashMap::new(), landed: HashSet::new() }
     }
 
     /// What is put back is read back alone.
@@ -190,12 +198,22 @@ impl Process {
     fn frozen(&self, process: &Pinned) -> Result<Vec<Change>, Failure> {
         self.declared(Verb::Freeze)?;
         process.may_signal()?;
-        group::survey(Knob::State, &Knob::State.list(process)?, |_| STOPPED.to_owned())
+        let mut members = Knob::State.list(process)?;
+        // By somebody else.
+        members.iter_mut().filter(|it| it.value == STOPPING).for_each(|it| it.value = STOPPED.to_owned());
+        let mut changes = group::survey(Knob::State, &members, |_| STOPPED.to_owned())?;
+        group::name_children(Knob::State, &mut changes, &members);
+        Ok(changes)
     }
 
-    fn value(&self, change: &Change, knob: Knob, who: Who, members: &[Member]) -> String {
+    fn value(&mut self, change: &Change, knob: Knob, who: Who, members: &[Member]) -> String {
         let found = match who {
-            Who::Rest => group::value_of_rest(change, members, &group::named(knob, &self.whole.changes)),
+            Who::Rest => {
+                let found = group::value_of_rest(change, members, &group::named(knob, &self.whole.changes));
+                found.map(|value| self.not_undone_by_hand(change, value))
+            }
+            // Also where it is of the tree no more.
+            Who::One(one) if knob == Knob::State => knob::state_of(one).map(|member| member.value),
             Who::One((id, start)) => members
                 .iter()
                 .find(|member| (member.id, member.start) == (id, start))
@@ -205,7 +223,43 @@ impl Process {
         found.or_else(|| self.written.get(&change.key).cloned()).unwrap_or_else(|| change.prior.clone())
     }
 
-    async fn set(&mut self, process: &Pinned, knob: Knob, who: Who, order: &Order<'_>) -> Result<(), Failure> {
+    /// Once all had what we set, some that have it no more are no reason to set it again.
+    fn not_undone_by_hand(&mut self, change: &Change, value: String) -> String {
+        if value == change.wanted() {
+            self.landed.insert(change.key.clone());
+        } else if value == group::PARTLY && self.landed.contains(&change.key) {
+            return change.wanted().to_owned();
+        }
+        value
+    }
+
+    async fn set_state(&mut self, one: (i32, u64), order: &Order<'_>, obeys_by: Instant) -> Result<(), Failure> {
+        self.written.insert(order.key.to_owned(), order.value.to_owned());
+        let mut told = false;
+        while let Some(member) = knob::state_of(one).filter(|member| member.value != order.value) {
+            if !told {
+                match Knob::State.set(&member, order.value) {
+                    Ok(()) | Err(Errno::ESRCH) => told = true,
+                    Err(errno) => return Err(not_set(Knob::State, &member, errno)),
+                }
+            } else if Instant::now() < obeys_by {
+                sleep(POLL).await;
+            } else {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn set(
+        &mut self,
+        process: &Pinned,
+        knob: Knob,
+        who: Who,
+        order: &Order<'_>,
+        obeys_by: Instant,
+    ) -> Result<(), Failure> {
+        self.landed.remove(order.key);
         self.written.insert(order.key.to_owned(), order.value.to_owned());
         let change =
             self.whole.changes.iter().find(|change| change.key == order.key).ok_or_else(|| unknown(order.key))?;
@@ -223,18 +277,42 @@ impl Process {
             if due.is_empty() {
                 return Ok(());
             }
-            for member in due {
+            for member in &due {
                 match knob.set(member, order.value) {
                     Ok(()) | Err(Errno::ESRCH) => {}
                     Err(errno) => return Err(not_set(knob, member, errno)),
                 }
             }
             if knob == Knob::State {
-                obeyed(process, &named, order.value).await?;
+                obeyed(process, &due, order.value, obeys_by).await?;
             }
         }
         Ok(())
     }
+}
+
+/// What it has left stopped is ours still: nobody else would continue it.
+fn after_its_end(undo: &Undo) -> Live {
+    let left = |change: &Change| match group::parse(&change.key) {
+        Some((Knob::State, Who::One(one))) if Pinned::is_of_this_boot(&undo.epoch) => knob::state_of(one),
+        Some(_) | None => None,
+    };
+    let value = |change: &Change| left(change).map_or_else(|| change.prior.clone(), |member| member.value);
+    let values: Vec<String> = undo.changes.iter().map(value).collect();
+    let mut pairs = undo.changes.iter().zip(&values);
+    let is_owed = pairs.any(|(change, value)| change.restore(value) == Restore::Write);
+    Live { epoch: if is_owed { undo.epoch.clone() } else { String::new() }, values }
+}
+
+/// Parents are stopped first, and those that were started meanwhile at the end; children are continued first.
+fn in_turn<'o, 'v>(orders: &'o [Order<'v>]) -> Vec<&'o Order<'v>> {
+    let mut orders: Vec<_> = orders.iter().collect();
+    match orders.first().map(|first| first.value) {
+        Some(STOPPED) => orders.push(orders[0]),
+        Some(RUNNING) => orders.reverse(),
+        Some(_) | None => {}
+    }
+    orders
 }
 
 fn is_due(member: &Member, one: (i32, u64), value: &str) -> bool {
@@ -242,9 +320,9 @@ fn is_due(member: &Member, one: (i32, u64), value: &str) -> bool {
 }
 
 /// Waits until the kernel shows it; the read-back tells whether it did.
-async fn obeyed(process: &Pinned, named: &HashSet<(i32, u64)>, value: &str) -> Result<(), Failure> {
-    let until = Instant::now() + OBEYS;
-    let is_open = |member: &Member| member.value != value && !named.contains(&(member.id, member.start));
+async fn obeyed(process: &Pinned, told: &[&Member], value: &str, until: Instant) -> Result<(), Failure> {
+    let told: HashSet<_> = told.iter().map(|member| (member.id, member.start)).collect();
+    let is_open = |member: &Member| member.value != value && told.contains(&(member.id, member.start));
     while Knob::State.list(process)?.iter().any(is_open) && Instant::now() < until {
         sleep(POLL).await;
     }

@@ -10,6 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::table::{self, Stat};
 use crate::control::boot_id;
 use crate::control::failure::Failure;
+use crate::policy::mitigation::Outcome;
 
 pub struct Pinned {
     pub pid: i32,
@@ -36,7 +37,10 @@ impl Pinned {
             Err(Errno::ENOSYS) => {
                 return Err(Failure::unsupported("this kernel has no pidfd_open: processes need Linux 5.3"));
             }
-            Err(Errno::EINVAL) => return Err(Failure::refused(format!("{pid} is a thread, not a process"))),
+            // The second since Linux 6.15.
+            Err(Errno::EINVAL | Errno::ENOENT) => {
+                return Err(Failure::refused(format!("{pid} is a thread, not a process")));
+            }
             Err(errno) => return Err(untold(pid, errno.desc())),
         };
         // SAFETY: the kernel has just given it to us alone.
@@ -70,7 +74,16 @@ impl Pinned {
         if boot != boot_id() {
             return Ok(None);
         }
-        Ok(Self::open(pid)?.filter(|process| process.start == start))
+        match Self::open(pid) {
+            // Nobody of those was ever acted on: one of them has the pid by now.
+            Err(failure) if failure.outcome == Outcome::Refused => Ok(None),
+            found => Ok(found?.filter(|process| process.start == start)),
+        }
+    }
+
+    /// Whether this names a life that the node has not outlived.
+    pub fn is_of_this_boot(epoch: &str) -> bool {
+        epoch.split(':').next() == Some(boot_id())
     }
 
     pub fn epoch(&self) -> String {
@@ -180,7 +193,6 @@ pub fn tree(process: &Pinned) -> Result<Vec<i32>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::mitigation::Outcome;
 
     #[test]
     fn some_are_never_acted_on() {
@@ -199,5 +211,15 @@ mod tests {
         assert!(Pinned::recall(&other).unwrap().is_none());
         assert!(Pinned::recall(&format!("another:{parent}:{}", process.start)).unwrap().is_none());
         assert!(Pinned::recall("garbage").is_err());
+    }
+
+    /// Else its undo would be owed for as long as they live.
+    #[test]
+    fn a_life_is_over_whose_pid_nobody_may_touch_any_more() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let thread = table::threads(own).into_iter().find(|id| *id != own).unwrap();
+        for pid in [own, thread] {
+            assert!(Pinned::recall(&format!("{}:{pid}:7", boot_id())).unwrap().is_none());
+        }
     }
 }

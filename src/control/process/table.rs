@@ -8,7 +8,7 @@ use std::path::Path;
 use nix::unistd::{SysconfVar, sysconf};
 
 /// Deeper and wider than any service: what is larger is not told apart from a mistake.
-const MOST_PROCESSES: usize = 4096;
+pub const MOST_PROCESSES: usize = 4096;
 /// `PF_KTHREAD` of the kernel's include/linux/sched.h.
 const KERNEL_THREAD: u64 = 0x0020_0000;
 
@@ -131,9 +131,9 @@ pub fn tree(pid: i32) -> io::Result<Vec<i32>> {
             if !found.contains(&child) {
                 found.push(child);
             }
-        }
-        if found.len() > MOST_PROCESSES {
-            return Err(io::Error::other(format!("more than {MOST_PROCESSES} processes")));
+            if found.len() > MOST_PROCESSES {
+                return Err(io::Error::other(format!("more than {MOST_PROCESSES} processes")));
+            }
         }
         at += 1;
     }

@@ -22,9 +22,15 @@ pub async fn terminate(process: &Pinned, kill_after_seconds: Option<u64>) -> Res
     let lives = table::lives(&tree(process)?);
     let before = table::held(&lives);
     process.signal(libc::SIGTERM).map_err(|errno| process.unsent(errno))?;
-    if process.stat().is_some_and(|stat| stat.is_stopped()) {
-        // It would take it only then.
-        process.signal(libc::SIGCONT).map_err(|errno| process.unsent(errno))?;
+    // A stopped one takes it only then; and whom it leaves behind stopped, nobody would ever continue. Gone by now is well.
+    process.signal(libc::SIGCONT).ok();
+    for (pid, start) in lives.iter().filter(|(pid, _)| *pid != process.pid) {
+        if let Ok(Some(child)) = Pinned::open(*pid)
+            && child.start == *start
+        {
+            // Who has another user's rights is not ours to continue, and was not ours to stop.
+            child.signal(libc::SIGCONT).ok();
+        }
     }
     let patience = kill_after_seconds.map_or(PATIENCE, Duration::from_secs);
     if ended(process, patience).await {

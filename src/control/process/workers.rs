@@ -25,6 +25,9 @@ const STEP: Duration = Duration::from_secs(3);
 /// A worker that died is replaced within some milliseconds: gunicorn wakes for it.
 const SETTLE: Duration = Duration::from_millis(1200);
 const STEADY: Duration = Duration::from_millis(300);
+/// Fewer workers than were wanted died, unless that lasts: a master that gets no memory or no CPU time is slow to replace
+/// them.
+const LASTS: Duration = Duration::from_secs(6);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Masters remembered: more than a node has.
@@ -43,10 +46,16 @@ struct Told {
 struct Memory {
     born: Instant,
     masters: HashMap<String, Told>,
+    /// Since when there are fewer workers than were wanted.
+    fewer: HashMap<String, Instant>,
 }
 
 thread_local! {
-    static MEMORY: RefCell<Memory> = RefCell::new(Memory { born: Instant::now(), masters: HashMap::new() });
+    static MEMORY: RefCell<Memory> = RefCell::new(Memory {
+        born: Instant::now(),
+        masters: HashMap::new(),
+        fewer: HashMap::new(),
+    });
 }
 
 /// How many there are, once that is steady, and how many are to stay.
@@ -80,6 +89,10 @@ pub async fn read(master: &Pinned, change: &Change) -> Result<String, Failure> {
         let told = told(&epoch);
         let pending = is_pending(master);
         let is_true = !pending && told.map_or(now == lowest, |told| told.count == now);
+        let least = told.filter(|told| told.settled).map_or(lowest, |told| told.count);
+        if now >= least {
+            replaced(&epoch);
+        }
         if is_true {
             settle(&epoch);
         }
@@ -89,6 +102,10 @@ pub async fn read(master: &Pinned, change: &Change) -> Result<String, Failure> {
         if Instant::now() < until {
             sleep(POLL).await;
             continue;
+        }
+        if now < least {
+            goes_on(master)?;
+            lasts(&epoch, now, least)?;
         }
         let is_theirs = now < lowest || now > prior || !pending && told.is_some_and(|told| told.settled);
         return match told {
@@ -225,6 +242,27 @@ fn tell(epoch: &str, count: usize) {
         }
         memory.masters.insert(epoch.to_owned(), Told { count, at: Instant::now(), settled: false });
     });
+}
+
+/// That there are fewer than there should be is meant where it lasts.
+fn lasts(epoch: &str, now: usize, least: usize) -> Result<(), Failure> {
+    let since = MEMORY.with_borrow_mut(|memory| {
+        if memory.fewer.len() >= MOST_MASTERS {
+            memory.fewer.clear();
+        }
+        *memory.fewer.entry(epoch.to_owned()).or_insert_with(Instant::now)
+    });
+    if since.elapsed() >= LASTS {
+        return Ok(());
+    }
+    Err(Failure::timed_out(format!(
+        "{now} workers instead of {least}: gunicorn has not replaced one yet, or somebody wants fewer; known in {} s",
+        LASTS.as_secs()
+    )))
+}
+
+fn replaced(epoch: &str) {
+    MEMORY.with_borrow_mut(|memory| memory.fewer.remove(epoch));
 }
 
 fn recall(epoch: &str, before: Option<Told>) {

@@ -175,6 +175,25 @@ while True:
         plain
     }
 
+    /// In the middle of something that no signal interrupts, until its child ends; the child goes on when it is killed.
+    pub fn uninterruptible() -> Self {
+        let script = format!(
+            "
+import ctypes, time
+if ctypes.CDLL(None).syscall({}, {}, 0, 0, 0, 0) == 0:
+    time.sleep(600)
+while True:
+    time.sleep(600)
+",
+            libc::SYS_clone,
+            libc::CLONE_VFORK | libc::SIGCHLD,
+        );
+        let plain = Self::start("python3", &["-c", &script]);
+        let waits = || plain.tree().len() == 2 && field(&format!("/proc/{}/stat", plain.id()), 0) == "D";
+        eventually("it waits", || waits().then_some(()));
+        plain
+    }
+
     pub fn process(&self) -> &Process {
         &self.process
     }
