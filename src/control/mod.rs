@@ -15,6 +15,7 @@ mod process;
 pub mod recipe;
 mod redis;
 mod resident;
+mod secret;
 pub mod service;
 mod socket;
 pub mod standing;
@@ -66,6 +67,12 @@ impl Control {
     #[must_use]
     pub fn new(target: &Target) -> Self {
         Self::from(target.place().open())
+    }
+
+    /// As sentences call it: `HAProxy`.
+    #[must_use]
+    pub fn service(&self) -> &'static str {
+        self.service.name()
     }
 
     /// Can it be reached, and may it act? Changes nothing.
