@@ -12,6 +12,9 @@ const MOST_NUMBERS: usize = 64;
 const NUMBER_NAME: usize = 64;
 /// The longest `instance`.
 const INSTANCE_BYTES: usize = 128;
+/// Of `tiers`, and how long the name of one may be: they are told in one sentence.
+const MOST_TIERS: usize = 16;
+const TIER_BYTES: usize = 64;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Hello {
@@ -52,15 +55,17 @@ pub fn reply(line: &[u8], id: u64, op: &str, place: &str) -> Result<Value, Failu
 
 pub fn hello(reply: &Value, place: &str) -> Result<Hello, Failure> {
     let tier = |tier: &Value| {
-        let text = |field: &str| tier[field].as_str().map(str::to_owned);
+        let fits = |text: &&str| (1..=TIER_BYTES).contains(&text.len()) && !text.chars().any(char::is_control);
+        let text = |field: &str| tier[field].as_str().filter(fits).map(str::to_owned);
         Some(Tier { name: text("name")?, class: text("class")?, bytes: tier["bytes"].as_u64() })
     };
+    let tiers = reply["tiers"].as_array().map_or(&[][..], Vec::as_slice);
     let caps = reply["caps"].as_array().ok_or_else(|| untold(place, "`caps`"))?;
     Ok(Hello {
         app: clip(reply["app"].as_str().unwrap_or("the app")),
         instance: instance(reply, place)?,
         caps: caps.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        tiers: reply["tiers"].as_array().map_or_else(Vec::new, |tiers| tiers.iter().filter_map(tier).collect()),
+        tiers: tiers.iter().filter_map(tier).take(MOST_TIERS).collect(),
         max_ttl_ms: reply["max_ttl_ms"].as_u64().unwrap_or(0),
     })
 }
@@ -163,5 +168,15 @@ mod tests {
         let line = r#"{"instance":"1","caps":["flush",7],"tiers":[{"name":"l1","class":"lossy"},{"name":"l2"},4]}"#;
         let hello = hello(&serde_json::from_str(line).unwrap(), "/run/a.sock").unwrap();
         assert_eq!((hello.caps.len(), hello.tiers.len(), hello.tiers[0].bytes), (1, 1, None));
+    }
+
+    #[test]
+    fn an_application_fills_no_log_with_its_tiers() {
+        let tier = |name: &str| serde_json::json!({"name": name, "class": "lossy"});
+        let mut tiers = vec![tier(&"x".repeat(65)), tier("a\nJan 1 root: all is well"), tier("\u{1b}[2J"), tier("")];
+        tiers.extend((0..1000).map(|number| tier(&format!("t{number}"))));
+        let reply = serde_json::json!({"instance": "1", "caps": ["flush"], "tiers": tiers});
+        let hello = hello(&reply, "/run/a.sock").unwrap();
+        assert_eq!((hello.tiers.len(), hello.tiers[0].name.as_str()), (MOST_TIERS, "t0"));
     }
 }
