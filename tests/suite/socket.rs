@@ -366,3 +366,28 @@ fn a_session_that_said_what_it_should_not_is_never_used_again() {
         assert_eq!(GREETED.load(Ordering::SeqCst), usize::try_from(id).unwrap());
     }
 }
+
+#[test]
+fn an_empty_epoch_names_no_life() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("app.sock");
+    impostor(&socket, |stream| answers(stream, b"limit: 200 epoch: \n"));
+    let mut desk = Desk::new(&[(
+        "app",
+        control(&format!(
+            r#"
+            [control.socket.app]
+            socket = "{}"
+            epoch = {{ send = "show\n", take = "limit: 200 epoch: {{value}}", may_be_empty = true }}
+            [control.socket.app.throttle]
+            read = {{ send = "show\n", take = "limit: {{value}} epoch" }}
+            set = {{ send = "set {{value}}\n" }}
+            to = "{{share}}"
+            "#,
+            socket.display()
+        )),
+    )]);
+    let report = desk.apply(1, "app", Verb::Throttle, HALF);
+    assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Unsupported, 0), "{}", report.detail);
+    assert!(report.detail.contains("`epoch` of") && report.detail.contains("is empty"), "{}", report.detail);
+}

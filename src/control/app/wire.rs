@@ -10,6 +10,8 @@ pub const LINE_BYTES: usize = 64 << 10;
 /// Of `metrics`.
 const MOST_NUMBERS: usize = 64;
 const NUMBER_NAME: usize = 64;
+/// More is no number of anything, but most likely a counter that went below 0 (2^64 - 1): no rule is to fire by it.
+const GREATEST: f64 = 1e18;
 /// The longest `instance`.
 const INSTANCE_BYTES: usize = 128;
 /// Of `tiers`, and how long the name of one may be: they are told in one sentence.
@@ -86,7 +88,7 @@ pub fn numbers(reply: &Value) -> Numbers {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     let number = |(name, value): (&String, &Value)| {
         let fits = name.len() <= NUMBER_NAME && name.chars().all(plain);
-        Some((name.clone(), value.as_f64().filter(|value| fits && *value >= 0.0)?))
+        Some((name.clone(), value.as_f64().filter(|value| fits && (0.0..=GREATEST).contains(value))?))
     };
     let metrics = reply["metrics"].as_object();
     metrics.map_or_else(Numbers::new, |metrics| metrics.iter().filter_map(number).take(MOST_NUMBERS).collect())
@@ -158,7 +160,8 @@ mod tests {
 
     #[test]
     fn only_numbers_are_numbers() {
-        let reply = r#"{"metrics":{"inflight":3,"load":0.5,"Loud":1,"text":"7","on":true,"debt":-1,"nested":{"a":1}}}"#;
+        let reply = r#"{"metrics":{"inflight":3,"load":0.5,"Loud":1,"text":"7","on":true,"debt":-1,"nested":{"a":1},
+                        "under":18446744073709551615,"vast":1e300}}"#;
         let numbers = numbers(&serde_json::from_str(reply).unwrap());
         assert_eq!(numbers, [("inflight".to_owned(), 3.0), ("load".to_owned(), 0.5)]);
     }

@@ -146,7 +146,16 @@ impl Performer {
         let mut talk = Talk { password, ..Talk::default() };
         talk.peer = self.line.begin(&talk.words("")).await.map_err(|failure| hidden(failure, &talk.password))?;
         talk.epoch = match (self.recipe.epoch.clone(), talk.peer) {
-            (Some(step), _) => self.took(&step, "epoch", &talk).await?,
+            (Some(step), _) => {
+                let epoch = self.took(&step, "epoch", &talk).await?;
+                if epoch.is_empty() {
+                    return Err(Failure::unsupported(format!(
+                        "the `epoch` of {} is empty, and so says nothing of a restart: take what is always there",
+                        self.line.place()
+                    )));
+                }
+                epoch
+            }
             (None, Some(peer)) => peer.epoch()?,
             // What leaves nothing in force needs none.
             (None, None) if self.recipe.knobs.is_empty() => String::new(),
