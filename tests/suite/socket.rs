@@ -152,7 +152,8 @@ fn a_restart_is_noticed_on_a_connection_that_was_kept() {
     assert_eq!((report.outcome, desk.journaled().len()), (Outcome::TimedOut, 1), "{}", report.detail);
     assert!(report.took < DEADLINE * 3, "{:?}", report.took);
     server.process().signal(Signal::SIGCONT);
-    eventually("the undo", || (desk.revert(2).outcome == Outcome::Applied).then_some(()));
+    // On a busy machine a try may land and not be read back in time.
+    eventually("the undo", || matches!(desk.revert(2).outcome, Outcome::Applied | Outcome::Already).then_some(()));
     assert_eq!(server.global_limit(), "200");
 }
 

@@ -238,6 +238,17 @@ fn a_restart_has_forgotten_every_lease() {
     }
 }
 
+#[test]
+fn an_application_that_restarts_over_its_undo_has_put_nothing_back() {
+    let pops = "previous = self.live().pop(name, {\"level\": 0})[\"level\"]\n";
+    let app = App::altered(pops, &format!("{pops}        if previous and not level: self.instance = \"another\"\n"));
+    let mut desk = desk(app.target());
+    assert_eq!(desk.apply(1, "api", Verb::Throttle, TO_40).outcome, Outcome::Applied);
+    let report = desk.revert(1);
+    assert_eq!((report.outcome, desk.journaled().len()), (Outcome::EpochChanged, 0), "{}", report.detail);
+    assert!(report.detail.contains("has restarted"), "{}", report.detail);
+}
+
 /// It is the control that knows how long nobody has answered, and by that when the lease is over: with a new one for each
 /// try, an application that was removed would be owed an undo for ever.
 #[test]
