@@ -13,12 +13,15 @@ use crate::config::settings;
 use crate::policy::event::Event;
 use crate::policy::guardian::drill::DRILL;
 use crate::policy::mitigation::{ActionId, Amount, Mitigation, Outcome};
+use crate::policy::rule::Severity;
 
 /// Where a gentle share changes nothing, because the number it is taken of is small.
 const STRONGER: Amount = Amount::Keep(50.0);
 
 #[derive(Clone, PartialEq, Debug)]
 pub struct Drill {
+    /// Tells it from the drills before it; 0 where it is only planned.
+    number: u64,
     trials: Vec<Trial>,
     under_way: Option<usize>,
 }
@@ -44,8 +47,11 @@ pub enum Stage {
     Restored,
     /// There was nothing to change.
     Nothing,
-    /// It could not be done; nothing was changed.
+    /// It could not be done, or nobody could read back that it was; nothing of it is there.
     Failed,
+    /// The service restarted or reloaded meanwhile, and forgot it: that it can be undone is not shown, and the drill may
+    /// have been too much for it.
+    Restarted,
     /// Not undone yet: it is tried again until it is.
     Owed,
     /// Somebody else changed the value meanwhile; it was left alone.
@@ -67,6 +73,8 @@ pub struct Step {
 /// A drill, as HTTP and the command line show it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct DrillView {
+    /// Counts the drills since the daemon started; 0 is only a plan.
+    pub number: u64,
     pub running: bool,
     /// Every action was done, or had nothing to change, and everything is as it was.
     pub ok: bool,
@@ -97,12 +105,17 @@ impl Drill {
                 Some(Trial::new(mitigation, place.kind()))
             })
         });
-        Self { trials: trials.collect(), under_way: None }
+        Self { number: 0, trials: trials.collect(), under_way: None }
     }
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.trials.is_empty()
+    }
+
+    /// From now on it is more than a plan.
+    pub fn begin(&mut self, number: u64) {
+        self.number = number;
     }
 
     /// The next thing to do, where nothing is under way. Say with `began` whether it was begun.
@@ -137,6 +150,11 @@ impl Drill {
     /// True where this was about the drill.
     pub fn note(&mut self, event: &Event) -> bool {
         let (id, stage, step, is_apply) = match event {
+            // It may want what was not tried yet, and must not be kept from it.
+            Event::Fired { severity, .. } | Event::Relapsed { severity, .. } if *severity > Severity::Info => {
+                self.give_up();
+                return true;
+            }
             Event::Acted { id, outcome, detail, took, .. } => {
                 (*id, after_apply(*outcome), Some(step(*outcome, detail, *took)), true)
             }
@@ -161,7 +179,8 @@ impl Drill {
             self.under_way = self.under_way.filter(|under_way| *under_way != at);
             return true;
         }
-        trial.stage = stage;
+        let in_doubt = trial.applied.as_ref().is_some_and(|applied| applied.outcome == Outcome::TimedOut.name());
+        trial.stage = if stage == Stage::Restored && in_doubt { Stage::Failed } else { stage };
         if is_apply {
             trial.applied = step;
             self.try_stronger(at);
@@ -184,7 +203,7 @@ impl Drill {
     pub fn view(&self) -> DrillView {
         let trials: Vec<TrialView> = self.trials.iter().map(Trial::view).collect();
         let ok = trials.iter().all(|trial| trial.stage.is_well());
-        DrillView { running: !self.is_over(), ok, trials }
+        DrillView { number: self.number, running: self.number > 0 && !self.is_over(), ok, trials }
     }
 }
 
@@ -219,13 +238,15 @@ const fn after_apply(outcome: Outcome) -> Stage {
         Outcome::Applied | Outcome::NoEffect | Outcome::TimedOut => Stage::Undoing,
         Outcome::Already => Stage::Nothing,
         Outcome::Drifted => Stage::LeftAlone,
-        Outcome::Refused | Outcome::Unreachable | Outcome::Unsupported | Outcome::EpochChanged => Stage::Failed,
+        Outcome::EpochChanged => Stage::Restarted,
+        Outcome::Refused | Outcome::Unreachable | Outcome::Unsupported => Stage::Failed,
     }
 }
 
 const fn after_undo(outcome: Outcome) -> Stage {
     match outcome {
         Outcome::Drifted => Stage::LeftAlone,
+        Outcome::EpochChanged => Stage::Restarted,
         _ => Stage::Restored,
     }
 }
@@ -243,6 +264,7 @@ impl fmt::Display for Stage {
             Stage::Restored => "restored",
             Stage::Nothing => "nothing to change",
             Stage::Failed => "FAILED",
+            Stage::Restarted => "RESTARTED",
             Stage::Owed => "NOT UNDONE YET",
             Stage::LeftAlone => "LEFT ALONE",
             Stage::Taken => "taken by a rule",
@@ -338,6 +360,45 @@ mod tests {
         assert!(!drill.is_over());
         drill.note(&released(1, Outcome::Applied));
         assert!(drill.is_over() && !drill.view().ok, "the others were not tried");
+    }
+
+    #[test]
+    fn only_what_was_read_back_twice_is_called_restored() {
+        let mut drill = drill();
+        drill.begin(1);
+        drill.began(Some(ActionId(1)));
+        drill.note(&acted(1, DRILL, Outcome::TimedOut));
+        drill.note(&released(1, Outcome::Already));
+        drill.began(Some(ActionId(2)));
+        drill.note(&acted(2, DRILL, Outcome::Applied));
+        drill.note(&released(2, Outcome::EpochChanged));
+        drill.began(Some(ActionId(3)));
+        drill.note(&acted(3, DRILL, Outcome::EpochChanged));
+        assert_eq!(stages(&drill), [Stage::Failed, Stage::Restarted, Stage::Restarted]);
+        assert!(drill.is_over() && !drill.view().ok);
+    }
+
+    #[test]
+    fn a_rule_that_fires_ends_a_drill_and_a_hint_does_not() {
+        let mut drill = drill();
+        drill.begin(1);
+        drill.began(Some(ActionId(1)));
+        let fired = |severity| Event::Fired { rule: "cpu".into(), severity, because: String::new() };
+        drill.note(&fired(Severity::Info));
+        assert_eq!(stages(&drill), [Stage::Applying, Stage::Waiting, Stage::Waiting]);
+        drill.note(&fired(Severity::Warning));
+        assert_eq!(stages(&drill), [Stage::Applying, Stage::NotTried, Stage::NotTried]);
+        drill.note(&acted(1, DRILL, Outcome::Applied));
+        drill.note(&released(1, Outcome::Applied));
+        assert!(drill.is_over() && !drill.view().ok);
+    }
+
+    #[test]
+    fn a_plan_does_not_run() {
+        let mut drill = drill();
+        assert!(!drill.view().running);
+        drill.begin(7);
+        assert_eq!((drill.view().number, drill.view().running), (7, true));
     }
 
     #[test]

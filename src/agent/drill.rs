@@ -28,18 +28,22 @@ impl Agent {
             return Err(format!("no control is named {unknown}: {known}"));
         }
         let chosen = |control: &&_| names.is_empty() || names.iter().any(|name| is_named(control, name));
-        let drill = Drill::of(controls.iter().filter(chosen));
+        let mut drill = Drill::of(controls.iter().filter(chosen));
         if only_plan {
             return Ok(drill.view());
         }
         self.may_drill()?;
-        let view = drill.view();
-        if !drill.is_empty() {
-            let what = names.join(", ");
-            self.tell(Daemon::DrillBegan { what: if what.is_empty() { "every control".to_owned() } else { what } });
-            self.drill_view = Arc::new(Some(view.clone()));
-            self.drill = Some(drill);
+        if drill.is_empty() {
+            return Ok(drill.view());
         }
+        let what: Vec<&str> = controls.iter().filter(chosen).map(|control| &*control.name).collect();
+        let what = if names.is_empty() { "every control".to_owned() } else { what.join(", ") };
+        self.drills += 1;
+        drill.begin(self.drills);
+        self.tell(Daemon::DrillBegan { what });
+        let view = drill.view();
+        self.drill_view = Arc::new(Some(view.clone()));
+        self.drill = Some(drill);
         Ok(view)
     }
 
@@ -72,11 +76,11 @@ impl Agent {
     /// Cheap where no drill is under way: it is looked at with every message.
     pub(super) fn go_on_drilling(&mut self, now: Moment) {
         let Some(mut drill) = self.drill.take() else { return };
+        // Also where one is still under way: it must not go on when the node is calm again, hours later.
+        if self.stop_by.is_some() || self.parts.guardian.mode() != Mode::Normal {
+            drill.give_up();
+        }
         while let Some(next) = drill.next() {
-            if self.stop_by.is_some() || self.parts.guardian.mode() != Mode::Normal {
-                drill.give_up();
-                break;
-            }
             self.parts.guardian.step(now, Input::Drill(next), &mut self.out);
             drill.began(self.out.commands.iter().find_map(|command| match command {
                 Command::Apply { id, rule, .. } if **rule == *DRILL => Some(*id),

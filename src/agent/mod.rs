@@ -78,6 +78,7 @@ pub struct Agent {
     controls: Arc<Vec<ControlView>>,
     numbers: Numbers,
     drill: Option<Drill>,
+    drills: u64,
     drill_view: Arc<Option<DrillView>>,
     blind_spots: Arc<Vec<BlindSpot>>,
     /// The sampler's own list, to see when it changes.
@@ -105,6 +106,7 @@ impl Agent {
             controls: Arc::default(),
             numbers,
             drill: None,
+            drills: 0,
             drill_view: Arc::default(),
             blind_spots: Arc::default(),
             seen_blind_spots: None,
@@ -322,6 +324,10 @@ impl Agent {
             tracing::info!("memory, CPU, pressure and tasks are judged {}", self.parts.sampler.place());
             self.pace = Pace::new(&settings.sampling);
             self.seen_blind_spots = None;
+        }
+        if let Some(drill) = &mut self.drill {
+            // It was planned with other controls, and perhaps with leave to change something.
+            drill.give_up();
         }
         let names = &settings.controls;
         Arc::make_mut(&mut self.controls).retain(|known| names.iter().any(|control| control.name == known.name));

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::client::{Client, Failure};
 use super::paint::hanging;
 use super::{DrillArgs, code, complain, print};
-use crate::drill::{DrillView, Stage, TrialView};
+use crate::drill::{DrillView, Stage, Step, TrialView};
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -36,19 +36,16 @@ fn drill(args: &DrillArgs) -> Result<u8, Failure> {
     if !args.yes && !is_wanted(&plan) {
         return Ok(complain("not drilled; --yes does it without asking", code::NOT_WELL));
     }
-    let _begun: DrillView = client.post("/drill", ask(false))?;
+    let mut view: DrillView = client.post("/drill", ask(false))?;
     let deadline = Instant::now() + args.wait;
-    let mut told = 0;
-    let view = loop {
-        let view: DrillView = client.get("/drill")?;
-        if !args.json {
-            told = tell_more(&view, told);
-        }
-        if !view.running || Instant::now() >= deadline {
-            break view;
-        }
+    let mut told = vec![Stage::Waiting; view.trials.len()];
+    while view.running && Instant::now() < deadline {
         thread::sleep(LOOK_EVERY);
-    };
+        view = look(&client, &view)?;
+        if !args.json {
+            tell_news(&view, &mut told);
+        }
+    }
     if args.json {
         print(&format!("{}\n", json!(view)));
     }
@@ -69,27 +66,44 @@ fn is_wanted(plan: &DrillView) -> bool {
     io::stdin().lock().read_line(&mut answer).is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
 }
 
-/// Those that ended since, in their order.
-fn tell_more(view: &DrillView, told: usize) -> usize {
-    let ended = |trial: &&TrialView| !matches!(trial.stage, Stage::Waiting | Stage::Applying | Stage::Undoing);
-    let fresh: Vec<&TrialView> = view.trials.iter().skip(told).take_while(ended).collect();
-    for trial in &fresh {
-        print(&line(trial));
+/// How it goes by now; never what came of another drill.
+fn look(client: &Client, known: &DrillView) -> Result<DrillView, Failure> {
+    let view: DrillView = client.get("/drill")?;
+    if view.number == known.number {
+        return Ok(view);
     }
-    told + fresh.len()
+    Err(Failure::Refused("another drill has begun meanwhile: see `node-guardian events` for this one".to_owned()))
+}
+
+/// Those that ended since, in their order; what was still owed then is told again when it is not any more.
+fn tell_news(view: &DrillView, told: &mut [Stage]) {
+    for (trial, told) in view.trials.iter().zip(told) {
+        let ended = !matches!(trial.stage, Stage::Waiting | Stage::Applying | Stage::Undoing);
+        if ended && *told != trial.stage {
+            *told = trial.stage;
+            print(&line(trial));
+        }
+    }
 }
 
 fn line(trial: &TrialView) -> String {
     let mut text = format!("{:<18} {}", trial.stage.to_string(), trial.text);
     for (word, step) in [("done", &trial.applied), ("undone", &trial.undone)] {
         if let Some(step) = step {
-            let detail = if step.detail.is_empty() { &step.outcome } else { &step.detail };
-            let told = format!("{word} in {:.1} ms: {detail}", step.took_seconds * 1000.0);
-            text.push_str(&format!("\n{:19}{}", "", hanging(19, &told)));
+            text.push_str(&format!("\n{:19}{}", "", hanging(19, &told(word, step))));
         }
     }
     text.push('\n');
     text
+}
+
+/// `done in 3.1 ms: maxconn 100 → 90`; `not undone: no whole answer within 1500 ms`
+fn told(word: &str, Step { outcome, detail, took_seconds }: &Step) -> String {
+    let detail = if detail.is_empty() { outcome } else { detail };
+    match outcome.as_str() {
+        "applied" | "already" | "no_effect" => format!("{word} in {:.1} ms: {detail}", took_seconds * 1000.0),
+        _ => format!("not {word}: {detail}"),
+    }
 }
 
 fn verdict(view: &DrillView) -> u8 {
@@ -107,4 +121,18 @@ fn verdict(view: &DrillView) -> u8 {
         "see above"
     };
     complain(&format!("{} of {}: {}; {advice}", list.len(), view.trials.len(), list.join(", ")), code::NOT_WELL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_done_is_not_called_done() {
+        let step =
+            |outcome: &str, detail: &str| Step { outcome: outcome.into(), detail: detail.into(), took_seconds: 0.0031 };
+        assert_eq!(told("done", &step("applied", "maxconn 8 → 7")), "done in 3.1 ms: maxconn 8 → 7");
+        assert_eq!(told("undone", &step("timed_out", "no answer")), "not undone: no answer");
+        assert_eq!(told("undone", &step("drifted", "")), "not undone: drifted");
+    }
 }

@@ -15,6 +15,7 @@ mod process;
 pub mod recipe;
 mod redis;
 mod resident;
+mod secret;
 pub mod service;
 mod socket;
 pub mod standing;
@@ -66,6 +67,12 @@ impl Control {
     #[must_use]
     pub fn new(target: &Target) -> Self {
         Self::from(target.place().open())
+    }
+
+    /// As sentences call it: `HAProxy`.
+    #[must_use]
+    pub fn service(&self) -> &'static str {
+        self.service.name()
     }
 
     /// Can it be reached, and may it act? Changes nothing.
@@ -190,8 +197,15 @@ impl Control {
             return Ok(Done { outcome, detail, freed_bytes: None });
         }
         let sorted = standing::sort(undo, &live);
-        if !sorted.restore.is_empty() {
-            self.restore(&undo.epoch, &sorted.restore).await?;
+        if !sorted.restore.is_empty()
+            && let Err(failure) = self.restore(&undo.epoch, &sorted.restore).await
+        {
+            return match failure.outcome {
+                Outcome::EpochChanged => {
+                    Ok(Done { outcome: failure.outcome, detail: failure.detail, freed_bytes: None })
+                }
+                _ => Err(failure),
+            };
         }
         let returned = standing::returned(&sorted.restore);
         let (outcome, detail) = match (sorted.restore.is_empty(), sorted.foreign.is_empty()) {
@@ -248,7 +262,12 @@ impl Control {
         self.service.write(epoch, &orders, AfterRefusal::GoOn).await?;
         let changes = changes.iter().map(|&change| change.clone()).collect();
         let only = Undo { epoch: epoch.to_owned(), changes, lapses_unix_ms: None };
-        match standing::judge_restored(&only, &self.service.read(&only).await?) {
+        let live = self.service.read(&only).await?;
+        // As good as a restore, but nobody put anything back: the undo may have been what it did not live through.
+        if live.epoch != epoch {
+            return Err(Failure::epoch_changed(self.service.name()));
+        }
+        match standing::judge_restored(&only, &live) {
             None => Ok(()),
             Some(still) => {
                 Err(Failure::refused(format!("{} took the undo without doing it: {still}", self.service.name())))

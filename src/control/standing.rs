@@ -51,7 +51,7 @@ pub fn landed(undo: &Undo, live: &Live) -> bool {
     undo.epoch == live.epoch && undo.changes.iter().zip(&live.values).all(|(change, value)| change.wanted() == value)
 }
 
-/// `None` when every value is the prior one again, else what is not. A restart does the same as a restore.
+/// `None` when every value is the prior one again, else what is not. Both are of one life of the target.
 #[must_use]
 pub fn judge_restored(undo: &Undo, live: &Live) -> Option<String> {
     let pairs = undo.changes.iter().zip(&live.values);
@@ -59,7 +59,7 @@ pub fn judge_restored(undo: &Undo, live: &Live) -> Option<String> {
         .filter(|(change, value)| change.prior != **value)
         .map(|(change, value)| (change, value.as_str()))
         .collect();
-    if undo.epoch != live.epoch || still.is_empty() { None } else { Some(remains(&still)) }
+    if still.is_empty() { None } else { Some(remains(&still)) }
 }
 
 /// `server be/s1 maxconn is 50`

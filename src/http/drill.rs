@@ -11,7 +11,7 @@ use hyper::header::HeaderMap;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::answer;
 use super::problem::Problem;
@@ -21,6 +21,7 @@ use crate::inbox::{Drilling, Message};
 
 /// The loop answers between two ticks.
 const PATIENCE: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
@@ -42,11 +43,21 @@ pub async fn begin(State(site): State<Arc<Site>>, body: Body) -> Result<Response
     let (reply, answered) = oneshot::channel();
     tell(&site, Message::Drill(Drilling { controls: request.controls, only_plan: request.plan, reply }))?;
     match timeout(PATIENCE, answered).await {
-        Ok(Ok(Ok(view))) => accepted(&json!(view)),
+        Ok(Ok(Ok(view))) => {
+            timeout(PATIENCE, shown(&site, view.number)).await.ok();
+            accepted(&json!(view))
+        }
         Ok(Ok(Err(why))) => Err(Problem::new(StatusCode::CONFLICT, why)),
         Ok(Err(_)) | Err(_) => {
             Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the loop did not answer; the daemon may be stopping"))
         }
+    }
+}
+
+/// Whoever was told that a drill has begun must not read then how the one before it ended.
+async fn shown(site: &Site, number: u64) {
+    while site.snapshot().drill.as_ref().as_ref().map_or(0, |view| view.number) < number {
+        sleep(LOOK_AGAIN).await;
     }
 }
 

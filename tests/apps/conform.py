@@ -78,11 +78,15 @@ class Http:
         pass
 
 
+def no_number(name):
+    raise ValueError(f"{name} is no number")
+
+
 def reply_of(line):
     try:
-        reply = json.loads(line)
-    except ValueError:
-        raise Broken(f"a reply that is no JSON: {line[:80]!r}") from None
+        reply = json.loads(line, parse_constant=no_number)
+    except ValueError as why:
+        raise Broken(f"a reply that is no JSON ({why}): {line[:80]!r}") from None
     hold(isinstance(reply, dict) and "id" in reply, f"a reply is an object with an id: {reply}")
     hold(isinstance(reply.get("ok"), bool), f"`ok` is true or false: {reply}")
     hold(reply["ok"] or isinstance(reply.get("error", {}).get("code"), str), f"an error has a code: {reply}")
@@ -149,8 +153,10 @@ class Suite:
         hold(self.good("status").get("instance") == instance, "status names the same instance")
         hold(isinstance(hello.get("caps"), list) and "throttle" in hello["caps"], "caps has throttle")
         hold(whole(hello.get("max_ttl_ms")) and hello["max_ttl_ms"] >= 30000, "max_ttl_ms is at least 30000")
+        hold(len(hello.get("tiers", [])) <= 16, "there are at most 16 tiers")
         for tier in hello.get("tiers", []):
             fine = isinstance(tier.get("name"), str) and isinstance(tier.get("class"), str)
+            fine = fine and 1 <= len(tier["name"].encode()) <= 64 and tier["name"].isprintable()
             hold(fine and (tier.get("bytes") is None or whole(tier["bytes"])), f"tier {tier}")
 
     def item_2(self):

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """A small web service with a cache that speaks ng-control/1, docs/app-protocol.md. Standard library only.
-The protocol is the class Control, 70 lines, and Line, 12 more. The rest is a service that obeys it."""
+The protocol is the class Control, 76 lines, and Line, 13 more. The rest is a service that obeys it."""
 import argparse, ctypes, hmac, json, os, re, socket, socketserver, struct, threading, time, uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 

@@ -335,6 +335,27 @@ fn a_failing_release_stays_owed_until_it_succeeds() {
     assert!(run.world.in_force.is_empty() && run.guardian.owes_nothing(), "{}", run.text);
 }
 
+/// Else it would be told as the drill's for as long as the rule fires, and the rule would never hear what became of it.
+#[test]
+fn what_a_drill_has_just_done_becomes_the_rules_that_wants_the_same() {
+    let mut run = Run::new();
+    let wanted = Mitigation { control: "edge".into(), verb: Verb::Throttle, amount: Amount::Keep(75.0) };
+    let mut out = Decisions::default();
+    run.guardian.step(run.now, Input::Drill(&wanted), &mut out);
+    let [Command::Apply { id, .. }] = &out.commands[..] else { panic!("{out:?}") };
+    let id = *id;
+    run.happen(&Happening::Sample { memory: Some(80.0), cpu: Some(95.0) });
+    run.happen(&Happening::Wait(4));
+    assert!(run.text.contains("rule cpu fires"), "{}", run.text);
+    let report = run.world.perform(&out.commands[0], Outcome::Applied);
+    run.step(Input::Reported(report));
+    assert_eq!(run.world.in_force.values().next(), Some(&(id, wanted.to_string())));
+    assert!(run.text.contains(&format!("apply {id}: {wanted}")), "{}", run.text);
+    assert!(!run.text.contains("releas"), "{}", run.text);
+    run.calm(100);
+    assert!(run.world.in_force.is_empty() && run.guardian.owes_nothing(), "{}", run.text);
+}
+
 #[test]
 fn decisions_are_values() {
     let event = Event::Relented { rule: "memory".into() };

@@ -247,6 +247,20 @@ fn a_token_that_cannot_be_read_is_told_and_nothing_is_sent_without_it() {
 }
 
 #[test]
+fn a_key_in_an_address_is_sent_and_never_shown() {
+    let receiver = Receiver::start(Answer::Status(403));
+    let (mut desk, mut events) = desk(webhook(&format!("url = \"{}?key=s3cret\"", receiver.url())));
+    let usable = desk.view("ops", "applied").detail;
+    let queued = desk.apply(7, "ops", Verb::Notify, Amount::Whole).detail;
+    events.emit(1, mode(1));
+    let refused = desk.view("ops", "refused").detail;
+    assert_eq!(receiver.first(1)[0].request, "POST /hook?key=s3cret HTTP/1.1");
+    for told in [&usable, &*queued, &refused] {
+        assert!(told.contains("/hook") && !told.contains("s3cret"), "{told}");
+    }
+}
+
+#[test]
 fn what_is_queued_outlives_a_change_of_its_address_and_not_its_control() {
     let (port, receiver) = (Receiver::free_port(), Receiver::start(OK));
     let (mut desk, mut events) = desk(webhook(&format!("url = \"http://127.0.0.1:{port}\"")));

@@ -22,6 +22,7 @@ use super::wire::{self, Hello, LINE_BYTES};
 use crate::control::DEADLINE;
 use crate::control::failure::{Failure, connecting};
 use crate::control::recipe::stream::Stream;
+use crate::control::secret;
 use crate::control::target::Address;
 
 pub struct Link {
@@ -219,9 +220,7 @@ async fn post(host: &str, op: &str, token: Option<String>, body: String) -> Resu
 }
 
 fn read_token(file: &Path) -> Result<String, Failure> {
-    let read = std::fs::read_to_string(file);
-    read.map(|token| token.trim().to_owned())
-        .map_err(|error| Failure::refused(format!("cannot read the token file {}: {error}", file.display())))
+    secret::read("token file", file).map(|token| token.trim().to_owned())
 }
 
 #[cfg(test)]

@@ -10,8 +10,13 @@ pub const LINE_BYTES: usize = 64 << 10;
 /// Of `metrics`.
 const MOST_NUMBERS: usize = 64;
 const NUMBER_NAME: usize = 64;
+/// More is no number of anything, but most likely a counter that went below 0 (2^64 - 1): no rule is to fire by it.
+const GREATEST: f64 = 1e18;
 /// The longest `instance`.
 const INSTANCE_BYTES: usize = 128;
+/// Of `tiers`, and how long the name of one may be: they are told in one sentence.
+const MOST_TIERS: usize = 16;
+const TIER_BYTES: usize = 64;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Hello {
@@ -52,15 +57,17 @@ pub fn reply(line: &[u8], id: u64, op: &str, place: &str) -> Result<Value, Failu
 
 pub fn hello(reply: &Value, place: &str) -> Result<Hello, Failure> {
     let tier = |tier: &Value| {
-        let text = |field: &str| tier[field].as_str().map(str::to_owned);
+        let fits = |text: &&str| (1..=TIER_BYTES).contains(&text.len()) && !text.chars().any(char::is_control);
+        let text = |field: &str| tier[field].as_str().filter(fits).map(str::to_owned);
         Some(Tier { name: text("name")?, class: text("class")?, bytes: tier["bytes"].as_u64() })
     };
+    let tiers = reply["tiers"].as_array().map_or(&[][..], Vec::as_slice);
     let caps = reply["caps"].as_array().ok_or_else(|| untold(place, "`caps`"))?;
     Ok(Hello {
         app: clip(reply["app"].as_str().unwrap_or("the app")),
         instance: instance(reply, place)?,
         caps: caps.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        tiers: reply["tiers"].as_array().map_or_else(Vec::new, |tiers| tiers.iter().filter_map(tier).collect()),
+        tiers: tiers.iter().filter_map(tier).take(MOST_TIERS).collect(),
         max_ttl_ms: reply["max_ttl_ms"].as_u64().unwrap_or(0),
     })
 }
@@ -81,7 +88,7 @@ pub fn numbers(reply: &Value) -> Numbers {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     let number = |(name, value): (&String, &Value)| {
         let fits = name.len() <= NUMBER_NAME && name.chars().all(plain);
-        Some((name.clone(), value.as_f64().filter(|value| fits && *value >= 0.0)?))
+        Some((name.clone(), value.as_f64().filter(|value| fits && (0.0..=GREATEST).contains(value))?))
     };
     let metrics = reply["metrics"].as_object();
     metrics.map_or_else(Numbers::new, |metrics| metrics.iter().filter_map(number).take(MOST_NUMBERS).collect())
@@ -153,7 +160,8 @@ mod tests {
 
     #[test]
     fn only_numbers_are_numbers() {
-        let reply = r#"{"metrics":{"inflight":3,"load":0.5,"Loud":1,"text":"7","on":true,"debt":-1,"nested":{"a":1}}}"#;
+        let reply = r#"{"metrics":{"inflight":3,"load":0.5,"Loud":1,"text":"7","on":true,"debt":-1,"nested":{"a":1},
+                        "under":18446744073709551615,"vast":1e300}}"#;
         let numbers = numbers(&serde_json::from_str(reply).unwrap());
         assert_eq!(numbers, [("inflight".to_owned(), 3.0), ("load".to_owned(), 0.5)]);
     }
@@ -163,5 +171,15 @@ mod tests {
         let line = r#"{"instance":"1","caps":["flush",7],"tiers":[{"name":"l1","class":"lossy"},{"name":"l2"},4]}"#;
         let hello = hello(&serde_json::from_str(line).unwrap(), "/run/a.sock").unwrap();
         assert_eq!((hello.caps.len(), hello.tiers.len(), hello.tiers[0].bytes), (1, 1, None));
+    }
+
+    #[test]
+    fn an_application_fills_no_log_with_its_tiers() {
+        let tier = |name: &str| serde_json::json!({"name": name, "class": "lossy"});
+        let mut tiers = vec![tier(&"x".repeat(65)), tier("a\nJan 1 root: all is well"), tier("\u{1b}[2J"), tier("")];
+        tiers.extend((0..1000).map(|number| tier(&format!("t{number}"))));
+        let reply = serde_json::json!({"instance": "1", "caps": ["flush"], "tiers": tiers});
+        let hello = hello(&reply, "/run/a.sock").unwrap();
+        assert_eq!((hello.tiers.len(), hello.tiers[0].name.as_str()), (MOST_TIERS, "t0"));
     }
 }

@@ -34,7 +34,17 @@ pub fn value(knob: &Knob, prior: &str, amount: Amount) -> Result<Option<String>,
     } else if !knob.to.contains(BYTES) && knows_shares(&knob.to) {
         return Err(Failure::unsupported(format!("{} is set by a share: write a percentage in the step", knob.name)));
     }
-    let bytes = if let Amount::Bytes(bytes) = amount { bytes.to_string() } else { share.clone() };
+    let bytes = if let Amount::Bytes(bytes) = amount {
+        if knob.to.contains(BYTES) && number(knob, prior).is_none() && prior.contains(|c: char| c.is_ascii_digit()) {
+            return Err(Failure::unsupported(format!(
+                "{} is `{prior}`, of which nobody here knows the unit: let `read` take a number of bytes",
+                knob.name
+            )));
+        }
+        bytes.to_string()
+    } else {
+        share.clone()
+    };
     let words = [(SHARE, share.as_str()), (KEPT, &percents.0), (SHED, &percents.1), (BYTES, &bytes)];
     let wanted = fill(&knob.to, &words, as_it_is);
     if !is_plain(&wanted) {
@@ -44,14 +54,27 @@ pub fn value(knob: &Knob, prior: &str, amount: Amount) -> Result<Option<String>,
 }
 
 fn is_stronger(knob: &Knob, prior: &str, wanted: &str) -> bool {
-    let (Ok(prior), Ok(wanted)) = (prior.parse::<f64>(), wanted.parse::<f64>()) else { return false };
-    match knob.to.as_str() {
-        SHED => prior >= wanted,
-        KEPT => prior <= wanted,
+    let (Some(prior), Some(wanted)) = (number(knob, prior), number(knob, wanted)) else { return false };
+    match place(&knob.to) {
+        Some((SHED, ..)) => prior >= wanted,
+        Some((KEPT, ..)) => prior <= wanted,
         // No limit reads as nothing, 0 or less.
-        SHARE | BYTES => prior > 0.0 && prior <= wanted,
-        _ => false,
+        Some(_) => prior > 0.0 && prior <= wanted,
+        None => false,
     }
+}
+
+/// The number in a value that is written as `to` says: `80` in `80pct` for `{shed}pct`.
+fn number(knob: &Knob, value: &str) -> Option<f64> {
+    let (_, before, behind) = place(&knob.to)?;
+    let bare = value.strip_prefix(before).and_then(|rest| rest.strip_suffix(behind));
+    bare.and_then(|bare| bare.parse().ok()).or_else(|| value.parse().ok()).filter(|number: &f64| !number.is_nan())
+}
+
+/// Which number `to` is made of, and what stands around it.
+fn place(to: &str) -> Option<(&'static str, &str, &str)> {
+    let find = |name: &'static str| to.split_once(name).map(|(before, behind)| (name, before, behind));
+    [SHED, KEPT, SHARE, BYTES].into_iter().find_map(find)
 }
 
 /// With as many decimals as the prior number has, because it is to be read back.
@@ -120,6 +143,11 @@ mod tests {
         assert_eq!(told(&knob(BYTES), "1000", Amount::Bytes(4096)), None);
         assert_eq!(told(&knob(BYTES), "0", Amount::Bytes(4096)).unwrap(), "4096");
         assert_eq!(told(&knob(BYTES), "8192", Amount::Keep(25.0)).unwrap(), "2048");
+        assert_eq!(told(&knob("{shed}pct"), "80pct", Amount::Keep(75.0)), None);
+        assert_eq!(told(&knob("{shed}pct"), "8pct", Amount::Keep(75.0)).unwrap(), "25pct");
+        assert_eq!(told(&knob("{kept}pct"), "10pct", Amount::Keep(75.0)), None);
+        assert_eq!(told(&knob("{bytes}B"), "1000B", Amount::Bytes(4096)), None);
+        assert!(value(&knob(BYTES), "10MB", Amount::Bytes(64 << 20)).is_err(), "nobody knows which is more");
         assert_eq!(told(&knob("0"), "1", Amount::Whole).unwrap(), "0");
         assert_eq!(told(&knob("0"), "0", Amount::Whole), None);
     }

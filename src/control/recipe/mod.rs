@@ -17,6 +17,7 @@ pub use peer::Peer;
 pub use performer::Performer;
 
 use super::failure::Failure;
+use super::secret;
 use super::target::Overlap;
 use super::undo::Change;
 use crate::policy::mitigation::Verb;
@@ -155,8 +156,7 @@ impl Recipe {
 
 /// The secret is read at each conversation and not kept.
 fn password(file: &Path) -> Result<String, Failure> {
-    let read = std::fs::read_to_string(file)
-        .map_err(|error| Failure::refused(format!("cannot read the password file {}: {error}", file.display())))?;
+    let read = secret::read("password file", file)?;
     let password = read.trim_end_matches(['\r', '\n']);
     if password.chars().any(char::is_control) {
         return Err(Failure::refused(format!("the password file {} has more than one line", file.display())));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::{Instant, sleep};
 
-use super::text::{EPOCH, PASSWORD, VALUE, Words, begins, is_plain, taken};
+use super::text::{EPOCH, PASSWORD, VALUE, begins, is_plain, taken};
 use super::{Act, Knob, Line, Meaning, Peer, Recipe, Request, Step, Take, aim, password, peer};
 use crate::control::failure::Failure;
 use crate::control::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
@@ -144,9 +144,18 @@ impl Performer {
     async fn begin(&mut self) -> Result<Talk, Failure> {
         let password = self.recipe.password_file.as_deref().map(password).transpose()?.unwrap_or_default();
         let mut talk = Talk { password, ..Talk::default() };
-        talk.peer = self.line.begin(&talk.words("")).await?;
+        talk.peer = self.line.begin(&talk.words("")).await.map_err(|failure| hidden(failure, &talk.password))?;
         talk.epoch = match (self.recipe.epoch.clone(), talk.peer) {
-            (Some(step), _) => self.took(&step, "epoch", &talk).await?,
+            (Some(step), _) => {
+                let epoch = self.took(&step, "epoch", &talk).await?;
+                if epoch.is_empty() {
+                    return Err(Failure::unsupported(format!(
+                        "the `epoch` of {} is empty, and so says nothing of a restart: take what is always there",
+                        self.line.place()
+                    )));
+                }
+                epoch
+            }
             (None, Some(peer)) => peer.epoch()?,
             // What leaves nothing in force needs none.
             (None, None) if self.recipe.knobs.is_empty() => String::new(),
@@ -182,7 +191,7 @@ impl Performer {
         }
         let steps = if order.value.is_empty() && !knob.unset.is_empty() { &knob.unset } else { &knob.set };
         for step in steps {
-            self.said(step, &knob.name, &talk.words(order.value)).await?;
+            self.said(step, &knob.name, &talk, order.value).await?;
         }
         self.line.extend();
         let until = Instant::now() + SETTLE;
@@ -199,9 +208,10 @@ impl Performer {
         let mut told = None;
         for step in &steps {
             self.line.extend();
-            let answer = self.said(step, &name, &talk.words("")).await?;
+            let answer = self.said(step, &name, &talk, "").await?;
             if step.take.is_some() {
-                told = Some(self.read_from(step, &name, &answer)?);
+                let read = self.read_from(step, &name, &answer);
+                told = Some(read.map_err(|failure| hidden(failure, &talk.password))?);
             }
         }
         let number = told.as_deref().map(|told| if told.is_empty() { "0" } else { told });
@@ -222,22 +232,22 @@ impl Performer {
     }
 
     /// The answer, which is as expected.
-    async fn said(&mut self, step: &Step, what: &str, words: &Words<'_>) -> Result<String, Failure> {
-        let answer = self.line.ask(&step.request, words).await?;
+    async fn said(&mut self, step: &Step, what: &str, talk: &Talk, value: &str) -> Result<String, Failure> {
+        let asked = self.line.ask(&step.request, &talk.words(value)).await;
+        let answer = asked.map_err(|failure| hidden(failure, &talk.password))?;
         match &step.expect {
-            Some(expected) if !begins(expected, &answer) => Err(Failure::refused(format!(
-                "{what}: {} answered `{}`, not `{}`",
-                self.line.place(),
-                clip(&answer),
-                clip(expected)
-            ))),
+            Some(expected) if !begins(expected, &answer) => {
+                let (place, answer, expected) = (self.line.place(), clip(&answer), clip(expected));
+                let failure = Failure::refused(format!("{what}: {place} answered `{answer}`, not `{expected}`"));
+                Err(hidden(failure, &talk.password))
+            }
             Some(_) | None => Ok(answer),
         }
     }
 
     async fn took(&mut self, step: &Step, what: &str, talk: &Talk) -> Result<String, Failure> {
-        let answer = self.said(step, what, &talk.words("")).await?;
-        self.read_from(step, what, &answer)
+        let answer = self.said(step, what, talk, "").await?;
+        self.read_from(step, what, &answer).map_err(|failure| hidden(failure, &talk.password))
     }
 
     fn read_from(&self, step: &Step, what: &str, answer: &str) -> Result<String, Failure> {
@@ -269,6 +279,14 @@ impl Performer {
         }
         Ok(found)
     }
+}
+
+/// Some services answer with the command that they did not understand, and so with the password in it.
+fn hidden(failure: Failure, password: &str) -> Failure {
+    if password.is_empty() {
+        return failure;
+    }
+    Failure { detail: failure.detail.replace(password, PASSWORD), ..failure }
 }
 
 /// `None` where this is no JSON, or has no such thing and that has no meaning.

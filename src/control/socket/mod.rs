@@ -15,6 +15,7 @@ use super::failure::Failure;
 use super::recipe::stream::{Io, Stream, shown};
 use super::recipe::text::{Words, as_it_is, begins, fill};
 use super::recipe::{Line, Peer, Request, Step};
+use crate::policy::mitigation::Outcome;
 use target::{Protocol, Socket};
 
 /// As for HAProxy's `show stat` with about 2,500 servers.
@@ -80,7 +81,12 @@ impl Line for Session {
             Ok(answer) => answer,
             Err(_) => return Err(self.silent(&request.shown())),
         };
-        let is_whole = matches!(answer, Ok(_) | Err(Broken::Told(_)));
+        // Where it does not speak the protocol, what comes next may be anything.
+        let is_whole = match &answer {
+            Ok(_) => true,
+            Err(Broken::Told(failure)) => failure.outcome == Outcome::Refused,
+            Err(Broken::Closed | Broken::TooLong) => false,
+        };
         if is_whole && !self.target.protocol.closes() {
             self.stream = Some(stream);
         }

@@ -219,6 +219,13 @@ impl Tally {
     }
 }
 
+impl Drop for Tally {
+    /// With a receiver that is gone, its queue is.
+    fn drop(&mut self) {
+        self.queued.set(0.0);
+    }
+}
+
 /// The record as `/events` has it, with where it comes from and what went missing before it.
 fn letter(delivery: &Delivery, record: &Record, dropped: u64) -> Letter {
     let id = format!("{}-{}", delivery.life, record.seq);

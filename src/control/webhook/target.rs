@@ -46,11 +46,12 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// As sentences name it.
+    /// As sentences name it, which anybody on the node may read: without the query, where receivers like to have a key.
     pub fn place(&self) -> String {
+        let path = self.path.split('?').next().unwrap_or_default();
         match &self.address {
-            Address::Unix(socket) => format!("{}{}", socket.display(), self.path),
-            Address::Tcp(_) => format!("http://{}{}", self.host, self.path),
+            Address::Unix(socket) => format!("{}{path}", socket.display()),
+            Address::Tcp(_) => format!("http://{}{path}", self.host),
         }
     }
 }

@@ -18,13 +18,12 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::target::Webhook;
 use crate::control::failure::{Failure, connecting};
+use crate::control::secret;
 use crate::control::target::Address;
 
 /// Of a receiver's words nothing is used; reading a little lets it end in peace.
 const ANSWER_BYTES: usize = 64 << 10;
 const ANSWER_PATIENCE: Duration = Duration::from_millis(200);
-/// A bearer token is a line.
-const TOKEN_BYTES: usize = 4096;
 
 /// What is posted.
 pub struct Letter {
@@ -115,11 +114,9 @@ fn token(target: &Webhook) -> Result<Option<String>, Failure> {
 
 /// At each request, so that a new one is taken without a reload.
 fn read_token(file: &Path) -> Result<String, Failure> {
-    let shown = file.display();
-    let read = std::fs::read_to_string(file)
-        .map_err(|error| Failure::refused(format!("cannot read the token file {shown}: {error}")))?;
-    let token = read.trim();
-    let fits = !token.is_empty() && token.len() <= TOKEN_BYTES && token.bytes().all(|byte| byte.is_ascii_graphic());
+    let read = secret::read("token file", file)?;
+    let (token, shown) = (read.trim(), file.display());
+    let fits = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
     if fits { Ok(token.to_owned()) } else { Err(Failure::refused(format!("{shown} holds no token: write one line"))) }
 }
 

@@ -1,8 +1,7 @@
 //! What a command came to, in the words of its report.
 
-use crate::control::Done;
 use crate::control::failure::Failure;
-use crate::control::target::Target;
+use crate::control::{Control, Done};
 use crate::policy::mitigation::Outcome;
 
 pub struct Answer {
@@ -66,7 +65,7 @@ impl Answer {
         Self { outcome: Outcome::EpochChanged, detail: "it lapsed".to_owned(), freed_bytes: None, theirs: None }
     }
 
-    pub fn restarted(target: &Target) -> Self {
-        Self::failed(Failure::epoch_changed(target.kind()))
+    pub fn restarted(control: &Control) -> Self {
+        Self::failed(Failure::epoch_changed(control.service()))
     }
 }

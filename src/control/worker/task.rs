@@ -30,6 +30,8 @@ pub struct Task {
     shared: Rc<Shared>,
     /// As configured now. An entry of the journal may have another.
     configured: Option<(Target, Control)>,
+    /// The one that an undo is owed at which is not configured (any more): it knows since when nobody answers there.
+    earlier: Option<(Target, Control)>,
     told: Option<(Outcome, String)>,
 }
 
@@ -48,7 +50,7 @@ enum Held {
 
 impl Task {
     pub fn new(name: Arc<str>, shared: Rc<Shared>) -> Self {
-        Self { name, shared, configured: None, told: None }
+        Self { name, shared, configured: None, earlier: None, told: None }
     }
 
     pub async fn work(mut self, mut jobs: UnboundedReceiver<Job>) {
@@ -271,7 +273,7 @@ impl Task {
         match (standing, held) {
             (Ok(Standing::Prior), Held::Nothing) => self.closed(entry.id, Answer::failed(why)),
             (Ok(Standing::Prior), Held::Before(_)) => self.closed(entry.id, Answer::ended(why)),
-            (Ok(Standing::EpochChanged), _) => self.closed(entry.id, Answer::restarted(&entry.target)),
+            (Ok(Standing::EpochChanged), _) => self.closed(entry.id, Answer::restarted(control)),
             (Ok(Standing::Foreign(found)), _) => {
                 self.closed(entry.id, Answer::failed(Failure::drifted(format!("left alone: {found}"))))
             }
@@ -307,7 +309,7 @@ impl Task {
             Ok(Standing::Prior) if control.lapses(&entry.undo) => self.closed(id, Answer::lapsed()),
             Ok(Standing::Prior) => self.closed(id, Answer::already("the prior values are back; nothing is in force")),
             Ok(Standing::Foreign(found)) => self.closed(id, Answer::failed(Failure::drifted(found))),
-            Ok(Standing::EpochChanged) => self.closed(id, Answer::restarted(&entry.target)),
+            Ok(Standing::EpochChanged) => self.closed(id, Answer::restarted(&control)),
             Err(failure) => self.ended(id, failure),
         };
         self.give_back(&entry.target, control);
@@ -350,7 +352,7 @@ impl Task {
         answer
     }
 
-    /// The configured control with its open connection, or a fresh one where the entry is for another target.
+    /// The configured control with its open connection, or where the entry is for another target that one's.
     fn take(&mut self, target: &Target) -> Control {
         match self.configured.take() {
             Some((configured, control)) if configured == *target => {
@@ -359,7 +361,8 @@ impl Task {
             }
             other => {
                 self.configured = other;
-                self.shared.open(target)
+                let earlier = self.earlier.take().filter(|(known, _)| known == target);
+                earlier.map_or_else(|| self.shared.open(target), |(_, control)| control)
             }
         }
     }
@@ -369,6 +372,8 @@ impl Task {
             && configured == target
         {
             *place = control;
+        } else if self.shared.in_force().iter().any(|entry| entry.target == *target) {
+            self.earlier = Some((target.clone(), control));
         }
     }
 

@@ -8,6 +8,7 @@ use super::super::ledger::{Action, VERIFY_EVERY, pause_after};
 use super::super::mitigation::{Amount, Command, Lease, Mitigation};
 use super::super::moment::Moment;
 use super::super::view::{Phase, State};
+use super::drill::DRILL;
 use super::recovery::halved;
 use super::{Block, Decisions, Guardian};
 
@@ -109,7 +110,10 @@ impl Guardian {
         match (action.phase, wanted) {
             (Phase::InForce, None) => self.revert(now, at, out),
             (Phase::InForce, Some(_)) => {
-                let different = adjusts.filter(|claim| self.claims[*claim].mitigation != action.mitigation);
+                // What a drill has done already is done once more, so that it is the rule's from then on.
+                let is_drilled = *action.rule == *DRILL;
+                let differs = |claim: &usize| is_drilled || self.claims[*claim].mitigation != action.mitigation;
+                let different = adjusts.filter(differs);
                 let possible = different.filter(|claim| {
                     !self.is_blocked(now, &action.mitigation)
                         && self.may_ease(now, action, &self.claims[*claim].mitigation)

@@ -4,12 +4,13 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixListener;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use node_guardian::control::target::{self, Target};
-use node_guardian::control::{DEADLINE, LEASE};
+use node_guardian::control::{Control, DEADLINE, LEASE};
 use node_guardian::policy::mitigation::{Amount, Answered, Outcome, Verb};
 use serde_json::{Value, json};
 
@@ -235,6 +236,38 @@ fn a_restart_has_forgotten_every_lease() {
             assert!(desk.journaled().is_empty());
         }
     }
+}
+
+#[test]
+fn an_application_that_restarts_over_its_undo_has_put_nothing_back() {
+    let pops = "previous = self.live().pop(name, {\"level\": 0})[\"level\"]\n";
+    let app = App::altered(pops, &format!("{pops}        if previous and not level: self.instance = \"another\"\n"));
+    let mut desk = desk(app.target());
+    assert_eq!(desk.apply(1, "api", Verb::Throttle, TO_40).outcome, Outcome::Applied);
+    let report = desk.revert(1);
+    assert_eq!((report.outcome, desk.journaled().len()), (Outcome::EpochChanged, 0), "{}", report.detail);
+    assert!(report.detail.contains("has restarted"), "{}", report.detail);
+}
+
+/// It is the control that knows how long nobody has answered, and by that when the lease is over: with a new one for each
+/// try, an application that was removed would be owed an undo for ever.
+#[test]
+fn an_application_that_left_with_its_control_is_asked_by_the_same_one_each_time() {
+    let mut app = App::start(Language::Rust);
+    let (opened, folder) = (Arc::new(AtomicUsize::new(0)), tempfile::tempdir().unwrap());
+    let counter = Arc::clone(&opened);
+    let open = move |target: &Target| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        Control::new(target)
+    };
+    let mut desk = Desk::on_disk_with(folder.path(), &[("api", Target::App(app.target()))], Box::new(open));
+    assert_eq!(desk.apply(1, "api", Verb::Throttle, TO_40).outcome, Outcome::Applied);
+    desk.reconfigure(&[]);
+    app.process().kill();
+    assert_eq!(desk.revert(1).outcome, Outcome::Unreachable, "the lease may still live");
+    let once = opened.load(Ordering::SeqCst);
+    assert_eq!(desk.revert(1).outcome, Outcome::Unreachable);
+    assert_eq!(opened.load(Ordering::SeqCst), once);
 }
 
 #[test]

@@ -29,6 +29,7 @@ fn every_reversible_action_is_tried_and_comes_back() {
     assert_eq!((edge.face(), cache.face()), before);
     let json: serde_json::Value = serde_json::from_str(&node.ask(&["drill", "edge", "-y", "--json"]).out).unwrap();
     assert_eq!((json["ok"].as_bool(), json["trials"].as_array().map(Vec::len)), (Some(true), Some(3)));
+    assert_eq!((json["number"].as_u64(), json["running"].as_bool()), (Some(2), Some(false)), "not the one before it");
     daemon.until_told("drill_ended", "3 of 3");
     assert_eq!(daemon.mode(), "normal");
     let unknown = node.ask(&["drill", "edgy", "--yes"]);
@@ -98,4 +99,28 @@ fn a_drill_that_is_killed_is_undone_by_the_next_start() {
         assert_eq!(edge.face(), before);
         assert_eq!(daemon.stop(), 0);
     }
+}
+
+#[test]
+fn a_reload_ends_a_drill_that_it_may_forbid() {
+    let edge = Haproxy::start();
+    let before = edge.face();
+    let node = Node::new(&edge.section("edge", "admin.sock"));
+    let mut daemon = node.start();
+    daemon.until_control("edge", "applied");
+    edge.process().signal(Signal::SIGSTOP);
+    let asked = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| node.ask(&["drill", "--yes"]));
+        daemon.until_told("drill_began", "every control");
+        node.edit("state_directory", "dry_run = true\nstate_directory");
+        daemon.signal(Signal::SIGHUP);
+        daemon.until_told("reloaded", "");
+        edge.process().signal(Signal::SIGCONT);
+        asked.join().unwrap()
+    });
+    assert_eq!(asked.code, 1, "{asked:?}");
+    assert!(asked.out.contains("not tried          drain edge"), "{asked:?}");
+    daemon.until_calm();
+    assert_eq!(edge.face(), before);
+    assert_eq!(daemon.stop(), 0);
 }

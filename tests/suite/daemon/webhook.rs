@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use super::super::support::haproxy::Haproxy;
-use super::super::support::node::{Node, short_of_memory};
+use super::super::support::node::{Daemon, Node, short_of_memory};
 use super::super::support::receiver::{Answer, Receiver};
 
 fn ops(receiver: &Receiver) -> String {
@@ -61,4 +61,22 @@ fn a_stuck_receiver_delays_no_undo_and_the_end_by_a_moment() {
     super::super::support::eventually("the undo", || (edge.face() == before).then_some(()));
     assert_eq!(daemon.wait(), 0);
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_receiver_that_is_gone_has_no_queue() {
+    let url = format!("url = \"http://127.0.0.1:{}/hook\"", Receiver::free_port());
+    let node = Node::new(&format!("[control.webhook.ops]\n{url}\n"));
+    let mut daemon = node.start();
+    let queued = |daemon: &Daemon| {
+        let metrics = daemon.get("/metrics").body;
+        let line =
+            metrics.lines().find_map(|line| line.strip_prefix("node_guardian_webhook_queue_length{control=\"ops\"} "));
+        line.and_then(|length| length.parse::<u32>().ok())
+    };
+    daemon.until("the start waits to be told", |daemon| queued(daemon).filter(|length| *length > 0));
+    node.edit(&format!("[control.webhook.ops]\n{url}"), "");
+    daemon.signal(Signal::SIGHUP);
+    daemon.until("nothing waits for nobody", |daemon| (queued(daemon) == Some(0)).then_some(()));
+    assert_eq!(daemon.stop(), 0);
 }
