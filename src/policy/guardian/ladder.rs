@@ -128,9 +128,9 @@ impl Guardian {
             return Some(Skip::Breaker);
         }
         let dry_run = self.plan.policy.dry_run || self.plan.rules()[self.plan.owner_of(flat).0].dry_run;
-        match self.blocks.iter().find(|block| block.knob.same_knob(mitigation)) {
+        match self.blocks.iter().find(|block| block.holds(now, mitigation)) {
             Some(block) if block.theirs => Some(Skip::Drifted),
-            Some(block) if now < block.until && !dry_run => Some(Skip::Unavailable),
+            Some(_) if !dry_run => Some(Skip::Unavailable),
             Some(_) | None => None,
         }
     }

@@ -1,0 +1,130 @@
+//! Who has a knob, how strongly, and until when: where a server answers in ways that hold a ladder up, where a level is
+//! lowered, and where rules meet on one knob.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use node_guardian::policy::condition::parse;
+use node_guardian::policy::guardian::{Decisions, Guardian, Inherited, Input};
+use node_guardian::policy::metric::Metric;
+use node_guardian::policy::mitigation::{
+    ActionId, Amount, Answered, Class, Command, Level, Mitigation, Outcome, Report, Verb,
+};
+use node_guardian::policy::moment::Moment;
+use node_guardian::policy::plan::Plan;
+use node_guardian::policy::proportion::Range;
+use node_guardian::policy::rule::{Emergency, Policy, Rule, Severity, Step};
+use node_guardian::policy::sample::Sample;
+
+fn mitigation(verb: Verb, control: &str, kept: f64) -> Mitigation {
+    Mitigation { control: control.into(), verb, amount: Amount::Keep(kept) }
+}
+
+fn step(verb: Verb, control: &str, kept: f64) -> Step {
+    Step::new(mitigation(verb, control, kept), Duration::from_secs(3))
+}
+
+/// Fires while the CPU is above this.
+fn rule(above: &str, priority: i32, steps: Vec<Step>) -> Rule {
+    Rule {
+        name: format!("above-{above}").into(),
+        when: parse(&format!("cpu.used_percent > {above}%")).unwrap(),
+        hold_for: Duration::ZERO,
+        clear: None,
+        clear_for: Duration::from_secs(1),
+        severity: Severity::Emergency,
+        priority,
+        cooldown: Duration::from_secs(20),
+        steps,
+        dry_run: false,
+        hints: Vec::new(),
+    }
+}
+
+fn policy(level: Level, rules: Vec<Rule>) -> Arc<Plan> {
+    let emergency = Emergency { hold: Duration::from_secs(1), ..Emergency::default() };
+    Arc::new(Plan::new(Policy { level, dry_run: false, emergency, rules }))
+}
+
+struct Node {
+    guardian: Guardian,
+    now: Moment,
+    answer: fn(&Command) -> Outcome,
+    in_force: BTreeMap<ActionId, String>,
+    text: String,
+}
+
+impl Node {
+    fn new(plan: Arc<Plan>, inherited: Vec<Inherited>, answer: fn(&Command) -> Outcome) -> Self {
+        let now = Moment::ORIGIN;
+        let in_force = inherited.iter().map(|found| (found.id, found.mitigation.to_string())).collect();
+        let guardian = Guardian::new(now, plan, inherited, ActionId(10), &mut Decisions::default());
+        Self { guardian, now, answer, in_force, text: String::new() }
+    }
+
+    fn step(&mut self, input: Input<'_>) {
+        let mut out = Decisions::default();
+        self.guardian.step(self.now, input, &mut out);
+        let mut commands = std::mem::take(&mut out.commands);
+        while let Some(command) = commands.pop() {
+            self.text.push_str(&format!("{} {command}\n", self.now));
+            let report = self.report(&command);
+            self.guardian.step(self.now, Input::Reported(report), &mut out);
+            commands.append(&mut out.commands);
+        }
+    }
+
+    fn report(&mut self, command: &Command) -> Report {
+        let outcome = (self.answer)(command);
+        let (id, is_done) = (command.id(), outcome == Outcome::Applied);
+        let answered = match command {
+            Command::Apply { mitigation, .. } => {
+                if is_done {
+                    self.in_force.insert(id, mitigation.to_string());
+                }
+                Answered::Apply
+            }
+            Command::Verify { .. } => Answered::Verify,
+            Command::Revert { .. } => Answered::Revert,
+        };
+        if answered == Answered::Revert && is_done || outcome == Outcome::EpochChanged {
+            self.in_force.remove(&id);
+        }
+        Report { id, answered, outcome, detail: "".into(), took: Duration::ZERO, freed_bytes: None, theirs: None }
+    }
+
+    fn run(&mut self, cpu: f64, seconds: u64) {
+        for _ in 0..seconds * 2 {
+            self.now = self.now + Duration::from_millis(500);
+            let mut sample = Sample::default();
+            sample.at = self.now;
+            sample.set(Metric::CpuUsedPercent, Some(cpu));
+            self.step(Input::Sampled(&sample));
+        }
+    }
+
+    fn in_force(&self) -> Vec<&str> {
+        self.in_force.values().map(String::as_str).collect()
+    }
+}
+
+#[test]
+fn what_is_so_already_keeps_nothing_stronger_back() {
+    let answer = |command: &Command| match command {
+        Command::Apply { mitigation, .. } if mitigation.amount.kept_percent() > Some(85.0) => Outcome::Already,
+        _ => Outcome::Applied,
+    };
+    let ranged = Step { range: Range::new(100.0, 20.0), ..step(Verb::Throttle, "edge", 100.0) };
+    let mut node = Node::new(policy(Level::Standard, vec![rule("80", 1, vec![ranged])]), Vec::new(), answer);
+    node.run(81.0, 2);
+    assert!(node.in_force().is_empty());
+    node.run(90.0, 1);
+    assert_eq!(node.in_force(), ["throttle edge to 60%"], "{}", node.text);
+
+    let fixed = [90.0, 75.0].map(|kept| step(Verb::Throttle, "edge", kept)).to_vec();
+    let mut node = Node::new(policy(Level::Standard, vec![rule("80", 1, fixed)]), Vec::new(), answer);
+    node.run(90.0, 5);
+    assert_eq!(node.in_force(), ["throttle edge to 75%"], "{}", node.text);
+    assert!(node.text.matches("apply").count() <= 2, "{}", node.text);
+}
