@@ -128,3 +128,40 @@ fn what_is_so_already_keeps_nothing_stronger_back() {
     assert_eq!(node.in_force(), ["throttle edge to 75%"], "{}", node.text);
     assert!(node.text.matches("apply").count() <= 2, "{}", node.text);
 }
+
+#[test]
+fn nothing_is_put_in_force_for_a_rule_that_only_lets_go() {
+    let answer = |command: &Command| match command {
+        Command::Apply { mitigation, .. } if &*mitigation.control == "edge" => Outcome::Unreachable,
+        _ => Outcome::Applied,
+    };
+    let steps = ["edge", "shop"].map(|control| step(Verb::Throttle, control, 20.0)).to_vec();
+    let mut node = Node::new(policy(Level::Standard, vec![rule("80", 1, steps)]), Vec::new(), answer);
+    node.run(90.0, 5);
+    assert_eq!(node.in_force(), ["throttle shop to 20%"]);
+    node.run(10.0, 4);
+    node.answer = |_| Outcome::Applied;
+    node.step(Input::Usable("edge"));
+    for _ in 0..60 {
+        node.run(10.0, 1);
+        assert!(node.in_force().iter().all(|held| held.contains("shop")), "{}", node.text);
+    }
+    assert!(node.guardian.owes_nothing());
+}
+
+#[test]
+fn a_restart_on_the_way_back_is_the_end_of_it() {
+    let steps = vec![step(Verb::Throttle, "edge", 20.0)];
+    let mut node = Node::new(policy(Level::Standard, vec![rule("80", 1, steps)]), Vec::new(), |_| Outcome::Applied);
+    node.run(90.0, 5);
+    node.run(10.0, 4);
+    assert_eq!(node.in_force(), ["throttle edge to 40%"], "{}", node.text);
+    node.answer = |_| Outcome::EpochChanged;
+    for _ in 0..6 {
+        node.run(10.0, u64::from(!node.in_force.is_empty()));
+    }
+    node.answer = |_| Outcome::Applied;
+    node.text.clear();
+    node.run(10.0, 60);
+    assert!(!node.text.contains("apply") && node.guardian.owes_nothing(), "{}", node.text);
+}

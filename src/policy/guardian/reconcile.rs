@@ -191,10 +191,11 @@ impl Guardian {
         !eases || action.eased.is_none_or(|eased| now >= eased + interval)
     }
 
-    /// Applies what a rule wants on a knob where nothing is in force.
+    /// Applies what a rule wants on a knob where nothing is in force: not what it is only letting go of, which a restart
+    /// or a control that could not be reached has ended already.
     fn satisfy(&mut self, now: Moment, claim: usize, out: &mut Decisions) {
         let knob = &self.claims[claim].mitigation;
-        if self.claims[claim].rule.is_none()
+        if !self.is_wanted_still(now, claim)
             || self.wanted(now, knob) != Some(claim)
             || self.ledger.on_knob(knob).is_some()
             || self.is_blocked(now, knob)
