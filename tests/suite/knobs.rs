@@ -165,3 +165,44 @@ fn a_restart_on_the_way_back_is_the_end_of_it() {
     node.run(10.0, 60);
     assert!(!node.text.contains("apply") && node.guardian.owes_nothing(), "{}", node.text);
 }
+
+#[test]
+fn what_a_crash_left_behind_is_not_loosened_by_climbing_to_it_again() {
+    let found =
+        Inherited { id: ActionId(3), mitigation: mitigation(Verb::Shed, "edge", 50.0), rule: "above-80".into() };
+    let steps = [75.0, 50.0, 25.0].map(|kept| step(Verb::Shed, "edge", kept)).to_vec();
+    let plan = policy(Level::Standard, vec![rule("80", 1, steps)]);
+    let mut node = Node::new(plan, vec![found], |_| Outcome::Applied);
+    for _ in 0..5 {
+        node.run(90.0, 1);
+        assert!(matches!(node.in_force()[..], ["shed edge by 50%" | "shed edge by 75%"]), "{}", node.text);
+    }
+    node.run(90.0, 5);
+    assert_eq!(node.in_force(), ["shed edge by 75%"], "{}", node.text);
+    node.text.clear();
+    node.run(10.0, 60);
+    let back: Vec<&str> =
+        node.text.lines().filter_map(|line| line.split_once("apply 3: ")).map(|(_, what)| what).collect();
+    assert_eq!(back, ["shed edge by 50%", "shed edge by 25%", "shed edge by 12%"], "{}", node.text);
+    assert!(node.guardian.owes_nothing());
+}
+
+#[test]
+fn a_more_important_rule_on_its_way_up_loosens_nothing() {
+    let ladder = |kept: &[f64]| kept.iter().map(|kept| step(Verb::Shed, "edge", *kept)).collect::<Vec<_>>();
+    let rules = vec![rule("95", 100, ladder(&[90.0, 75.0, 50.0, 25.0])), rule("80", 10, ladder(&[50.0]))];
+    let mut node = Node::new(policy(Level::Standard, rules), Vec::new(), |_| Outcome::Applied);
+    node.run(90.0, 5);
+    assert_eq!(node.in_force(), ["shed edge by 50%"]);
+    for _ in 0..20 {
+        node.run(97.0, 1);
+        assert!(matches!(node.in_force()[..], ["shed edge by 50%" | "shed edge by 75%"]), "{}", node.text);
+    }
+    assert_eq!(node.in_force(), ["shed edge by 75%"], "{}", node.text);
+    // One whose ladder ends gentler has the knob as it wants it.
+    let rules = vec![rule("95", 100, ladder(&[90.0])), rule("80", 10, ladder(&[50.0]))];
+    let mut node = Node::new(policy(Level::Standard, rules), Vec::new(), |_| Outcome::Applied);
+    node.run(90.0, 5);
+    node.run(97.0, 20);
+    assert_eq!(node.in_force(), ["shed edge by 10%"], "{}", node.text);
+}
