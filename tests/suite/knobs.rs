@@ -167,6 +167,40 @@ fn a_restart_on_the_way_back_is_the_end_of_it() {
 }
 
 #[test]
+fn a_level_that_is_lowered_lets_go_of_what_loses_something() {
+    let shrink = Step { class: Class::Lossy, ..step(Verb::Shrink, "cache", 50.0) };
+    let rules = || vec![rule("80", 1, vec![step(Verb::Throttle, "edge", 50.0), shrink.clone()])];
+    let mut node = Node::new(policy(Level::Aggressive, rules()), Vec::new(), |_| Outcome::Applied);
+    let both = ["throttle edge to 50%", "shrink cache to 50%"];
+    node.run(90.0, 10);
+    assert_eq!(node.in_force(), both);
+    node.guardian.reload(node.now, policy(Level::Standard, rules()));
+    node.run(90.0, 1);
+    assert_eq!(node.in_force(), both[..1], "{}", node.text);
+    node.guardian.reload(node.now, policy(Level::Aggressive, rules()));
+    node.run(90.0, 10);
+    assert_eq!(node.in_force(), both, "{}", node.text);
+    node.guardian.reload(node.now, policy(Level::Minimal, rules()));
+    node.run(90.0, 1);
+    assert!(node.in_force().is_empty(), "{}", node.text);
+    node.guardian.reload(node.now, policy(Level::Standard, rules()));
+    node.run(90.0, 10);
+    assert_eq!(node.in_force(), both[..1], "the emergency still stands: {}", node.text);
+}
+
+#[test]
+fn a_level_that_is_lowered_on_the_way_back_is_kept_by_a_relapse() {
+    let shrink = Step { class: Class::Lossy, ..step(Verb::Shrink, "cache", 50.0) };
+    let rules = || vec![rule("80", 1, vec![step(Verb::Throttle, "edge", 50.0), shrink.clone()])];
+    let mut node = Node::new(policy(Level::Aggressive, rules()), Vec::new(), |_| Outcome::Applied);
+    node.run(90.0, 10);
+    node.run(10.0, 8);
+    node.guardian.reload(node.now, policy(Level::Standard, rules()));
+    node.run(90.0, 5);
+    assert_eq!(node.in_force(), ["throttle edge to 50%"], "{}", node.text);
+}
+
+#[test]
 fn what_a_crash_left_behind_is_not_loosened_by_climbing_to_it_again() {
     let found =
         Inherited { id: ActionId(3), mitigation: mitigation(Verb::Shed, "edge", 50.0), rule: "above-80".into() };

@@ -159,7 +159,8 @@ impl Guardian {
         for (step, taken) in rule.steps.iter().enumerate().take(self.lives[index].taken) {
             let flat = plan.flat_step(index, step);
             let lasts = taken.mitigation.verb.lasting() == Lasting::InForce;
-            if lasts && !dry_run && matches!(self.steps[flat].view.skipped, None | Some(Skip::Unavailable)) {
+            let allowed = plan.policy.level.allows(taken.class);
+            if lasts && !dry_run && allowed && matches!(self.steps[flat].view.skipped, None | Some(Skip::Unavailable)) {
                 self.claims.push(Claim::new(index, flat, self.aimed(now, index, step)));
                 self.hurry(now, &taken.mitigation);
                 self.lives[index].settles = Some(now + taken.settle);
