@@ -109,6 +109,7 @@ impl Node {
     }
 }
 
+/// A limit of 4 stays 4 at 90 %; a range may even begin with all of it.
 #[test]
 fn what_is_so_already_keeps_nothing_stronger_back() {
     let answer = |command: &Command| match command {
@@ -129,6 +130,7 @@ fn what_is_so_already_keeps_nothing_stronger_back() {
     assert!(node.text.matches("apply").count() <= 2, "{}", node.text);
 }
 
+/// What could not be reached in the emergency is not throttled after it.
 #[test]
 fn nothing_is_put_in_force_for_a_rule_that_only_lets_go() {
     let answer = |command: &Command| match command {
@@ -149,6 +151,7 @@ fn nothing_is_put_in_force_for_a_rule_that_only_lets_go() {
     assert!(node.guardian.owes_nothing());
 }
 
+/// A service that restarts on the way back has nothing of ours any more, and is not throttled anew.
 #[test]
 fn a_restart_on_the_way_back_is_the_end_of_it() {
     let steps = vec![step(Verb::Throttle, "edge", 20.0)];
@@ -200,6 +203,7 @@ fn a_level_that_is_lowered_on_the_way_back_is_kept_by_a_relapse() {
     assert_eq!(node.in_force(), ["throttle edge to 50%"], "{}", node.text);
 }
 
+/// A guardian that was killed in the middle of an emergency goes on where it was.
 #[test]
 fn what_a_crash_left_behind_is_not_loosened_by_climbing_to_it_again() {
     let found =
@@ -221,6 +225,7 @@ fn what_a_crash_left_behind_is_not_loosened_by_climbing_to_it_again() {
     assert!(node.guardian.owes_nothing());
 }
 
+/// The second emergency begins gently where the first has gone far: it must not give back what the first still needs.
 #[test]
 fn a_more_important_rule_on_its_way_up_loosens_nothing() {
     let ladder = |kept: &[f64]| kept.iter().map(|kept| step(Verb::Shed, "edge", *kept)).collect::<Vec<_>>();
