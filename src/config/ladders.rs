@@ -54,7 +54,7 @@ enum Ask {
     Keep(f64),
     /// Only of what knows no share: all of it.
     Whole,
-    /// The least that this service can give up: one worker.
+    /// The least that this service can give up: of four workers one, or a step of niceness, which gives no memory back.
     OneLess,
 }
 
@@ -111,7 +111,7 @@ pub fn expand(ladder: Ladder, severity: Severity, controls: &[Declared], place: 
         for kind in offer.kinds {
             let of_kind = controls.iter().filter_map(|declared| Some((declared, declared.target.as_ref()?)));
             for (declared, target) in of_kind.filter(|(_, target)| target.kind() == *kind) {
-                let Some(amount) = asked(offer, target) else { continue };
+                let Some(amount) = asked(ladder, offer, target) else { continue };
                 let mitigation = Mitigation { control: declared.name.clone(), verb: offer.verb, amount };
                 let settle = settle(ladder, severity, offer.class);
                 let step = Step { class: offer.class, ..Step::new(mitigation, settle) };
@@ -130,11 +130,12 @@ pub fn expand(ladder: Ladder, severity: Severity, controls: &[Declared], place: 
 }
 
 /// How strongly this control is asked, if it is.
-fn asked(offer: &Offer, target: &Target) -> Option<Amount> {
+fn asked(ladder: Ladder, offer: &Offer, target: &Target) -> Option<Amount> {
     let place = target.place();
     if !target.verbs().contains(&offer.verb)
         || place.is_undeclared(offer.verb)
         || offer.verb == Verb::Freeze && !place.is_sacrificial()
+        || offer.ask == Ask::OneLess && ladder == Ladder::Memory && !place.has_workers()
     {
         return None;
     }

@@ -89,6 +89,11 @@ pub trait Place {
         false
     }
 
+    /// Whether a throttle has fewer processes do the work, and so gives memory back.
+    fn has_workers(&self) -> bool {
+        false
+    }
+
     /// Whether the operator declares it to be batch work that may stand still first. Nothing is frozen unasked otherwise.
     fn is_sacrificial(&self) -> bool {
         false

@@ -248,7 +248,7 @@ impl fmt::Display for Release {
             Release::Operator => "an operator asked for it",
             Release::Stopping => "the guardian is stopping",
             Release::Orphaned => "left from before, and no rule wants it now",
-            Release::Level => "the configuration no longer allows changes",
+            Release::Level => "the configuration no longer allows it",
             Release::Drilled => "the drill has seen it",
         })
     }

@@ -46,6 +46,23 @@ fn a_graded_throttle_while_requests_flow_and_its_exact_undo() {
     assert_eq!(failed, 0, "a throttle delays requests and fails none");
 }
 
+/// 8 connections of 8 remain at 95 %, and 2 of 8 at 20 %: a range that begins gently reaches small servers too.
+#[test]
+fn what_a_gentle_throttle_leaves_as_it_is_a_harsher_one_lowers() {
+    let server = Haproxy::start();
+    let before = server.face();
+    let target = target::Haproxy { backends: vec!["be".into(), "other".into()], ..server.target() };
+    let mut desk = Desk::new(&[("edge", Target::Haproxy(target))]);
+    let limits = || [server.limit("be/s1"), server.limit("other/o1")];
+    assert_eq!(desk.apply(1, "edge", Verb::Throttle, Amount::Keep(95.0)).outcome, Outcome::Applied);
+    assert_eq!(limits(), ["8", "95"]);
+    assert_eq!(desk.verify(1).outcome, Outcome::Applied);
+    assert_eq!(desk.apply(1, "edge", Verb::Throttle, Amount::Keep(20.0)).outcome, Outcome::Applied);
+    assert_eq!(limits(), ["2", "20"]);
+    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(server.face(), before);
+}
+
 #[test]
 fn without_limits_at_the_servers_the_process_is_throttled_where_no_backend_is_named() {
     let server = Haproxy::without_server_limits();

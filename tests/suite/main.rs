@@ -16,6 +16,7 @@ mod host;
 mod http;
 mod journal;
 mod jvm;
+mod knobs;
 mod kubernetes;
 mod ladders;
 mod leases;

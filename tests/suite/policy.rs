@@ -10,7 +10,7 @@ use node_guardian::policy::event::Event;
 use node_guardian::policy::guardian::{Decisions, Guardian, Input};
 use node_guardian::policy::metric::Metric;
 use node_guardian::policy::mitigation::{
-    ActionId, Amount, Answered, Command, Lasting, Level, Mitigation, Outcome, Report, Verb,
+    ActionId, Amount, Answered, Class, Command, Lasting, Level, Mitigation, Outcome, Report, Verb,
 };
 use node_guardian::policy::moment::Moment;
 use node_guardian::policy::plan::Plan;
@@ -59,7 +59,7 @@ fn policy() -> Policy {
                     step(Verb::Throttle, "edge", Amount::Keep(50.0)),
                     step(Verb::Throttle, "edge", Amount::Keep(20.0)),
                     step(Verb::Flush, "cache", Amount::Whole),
-                    step(Verb::Shrink, "cache", Amount::Bytes(1 << 20)),
+                    Step { class: Class::Lossy, ..step(Verb::Shrink, "cache", Amount::Bytes(1 << 20)) },
                 ],
             ),
             rule(
@@ -67,7 +67,11 @@ fn policy() -> Policy {
                 "cpu.used_percent > 90%",
                 Severity::Warning,
                 10,
-                vec![step(Verb::Throttle, "edge", Amount::Keep(75.0)), step(Verb::Shed, "edge", Amount::Keep(30.0))],
+                vec![
+                    step(Verb::Throttle, "edge", Amount::Keep(75.0)),
+                    step(Verb::Shed, "edge", Amount::Keep(30.0)),
+                    step(Verb::Throttle, "edge", Amount::Keep(30.0)),
+                ],
             ),
             rule(
                 "crowd",
@@ -176,7 +180,7 @@ enum Happening {
 fn happening() -> impl Strategy<Value = Happening> {
     let reading =
         || prop_oneof![Just(None), Just(Some(5.0)), Just(Some(50.0)), Just(Some(95.0)), (0.0..100.0).prop_map(Some)];
-    let levels = prop_oneof![6 => Just(Level::Standard), 1 => Just(Level::Minimal), 1 => Just(Level::Maximum), 1 => Just(Level::Disabled)];
+    let levels = prop_oneof![6 => Just(Level::Standard), 1 => Just(Level::Minimal), 1 => Just(Level::Maximum), 1 => Just(Level::Aggressive), 1 => Just(Level::Disabled)];
     prop_oneof![
         8 => (reading(), reading()).prop_map(|(memory, cpu)| Happening::Sample { memory, cpu }),
         3 => prop::sample::select(Outcome::ALL.to_vec()).prop_map(Happening::Answers),
@@ -256,6 +260,15 @@ impl Run {
         }
     }
 
+    /// What loses something is in force only where the level allows it.
+    fn is_within(&mut self, level: Level) -> bool {
+        self.outcome = Outcome::Applied;
+        self.happen(&Happening::Reload(level));
+        // What is owed is tried again after a minute at most.
+        self.happen(&Happening::Wait(150));
+        level >= Level::Aggressive || !self.world.in_force.keys().any(|(_, verb)| *verb == "shrink")
+    }
+
     fn calm(&mut self, seconds: u64) {
         self.outcome = Outcome::Applied;
         self.happen(&Happening::Sample { memory: Some(80.0), cpu: Some(10.0) });
@@ -274,6 +287,18 @@ proptest! {
         prop_assert!(run.world.in_force.is_empty(), "{:?}\n{}", run.world.in_force, run.text);
         prop_assert!(run.guardian.owes_nothing());
         prop_assert_eq!(run.guardian.mode().name(), "normal", "{}", run.text);
+    }
+
+    #[test]
+    fn nothing_is_in_force_that_the_level_does_not_allow(
+        story in prop::collection::vec(happening(), 1..60),
+        level in prop::sample::select(vec![Level::Minimal, Level::Standard]),
+    ) {
+        let mut run = Run::new();
+        run.happen(&Happening::Reload(Level::Aggressive));
+        story.iter().for_each(|happening| run.happen(happening));
+        prop_assert!(run.is_within(level), "{}", run.text);
+        prop_assert!(level > Level::Minimal || run.world.in_force.is_empty(), "{}", run.text);
     }
 
     #[test]

@@ -82,7 +82,9 @@ impl Service for Haproxy {
         let mut session = Session::open(&self.target.socket).await?;
         let info = greet(&mut session).await?;
         let changes = match mitigation.verb {
-            Verb::Throttle => self.survey_throttle(&mut session, &info, mitigation.amount).await?,
+            Verb::Throttle => {
+                survey::unless_all_stay(self.survey_throttle(&mut session, &info, mitigation.amount).await?)
+            }
             Verb::Drain => {
                 self.some_backend_exists(&readings::backends(&mut session).await?)?;
                 let mut servers = readings::server_states(&mut session).await?;
@@ -279,7 +281,7 @@ impl Haproxy {
         if let Some(normal) = self.target.connection_rate {
             let prior = readings::connection_rate(info)?;
             let limited = survey::rate(&prior, normal, kept);
-            changes.extend(survey::change(&Knob::ConnectionRate, &prior, Some(limited)));
+            changes.extend(survey::taken(&Knob::ConnectionRate, &prior, Some(limited)));
         }
         Ok(changes)
     }

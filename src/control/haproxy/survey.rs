@@ -18,7 +18,7 @@ pub fn scaled(prior: &str, kept_percent: f64) -> Option<String> {
 #[must_use]
 pub fn throttle(servers: &[Server], global: &str, kept_percent: f64) -> Vec<Change> {
     throttle_servers(servers, kept_percent)
-        .unwrap_or_else(|| change(&Knob::GlobalLimit, global, scaled(global, kept_percent)).into_iter().collect())
+        .unwrap_or_else(|| taken(&Knob::GlobalLimit, global, scaled(global, kept_percent)).into_iter().collect())
 }
 
 /// `None` where no server has a limit: then there is nothing that a share could be taken of.
@@ -28,7 +28,7 @@ pub fn throttle_servers(servers: &[Server], kept_percent: f64) -> Option<Vec<Cha
     limited.peek()?;
     let lowered = |row: &Server| {
         let knob = Knob::ServerLimit { proxy: row.proxy.clone(), server: row.server.clone() };
-        change(&knob, &row.limit, scaled(&row.limit, kept_percent))
+        taken(&knob, &row.limit, scaled(&row.limit, kept_percent))
     };
     Some(limited.filter_map(lowered).collect())
 }
@@ -36,7 +36,7 @@ pub fn throttle_servers(servers: &[Server], kept_percent: f64) -> Option<Vec<Cha
 #[must_use]
 pub fn throttle_frontends(frontends: &[(String, String)], kept_percent: f64) -> Vec<Change> {
     let lowered = |(name, limit): &(String, String)| {
-        change(&Knob::FrontendLimit { frontend: name.clone() }, limit, scaled(limit, kept_percent))
+        taken(&Knob::FrontendLimit { frontend: name.clone() }, limit, scaled(limit, kept_percent))
     };
     frontends.iter().filter_map(lowered).collect()
 }
@@ -77,6 +77,17 @@ pub fn kept_percent(amount: Amount) -> Result<f64, Failure> {
     })
 }
 
+/// What stays as it is for now is taken too: 3 of 3 remain at 90 %, and when that becomes 20 % it is to be 1. Nothing
+/// where all of it stays.
+#[must_use]
+pub fn unless_all_stay(changes: Vec<Change>) -> Vec<Change> {
+    if changes.iter().all(|change| change.prior == change.wanted()) { Vec::new() } else { changes }
+}
+
+pub fn taken(knob: &Knob, prior: &str, ours: Option<String>) -> Option<Change> {
+    Some(Change { key: knob.to_string(), prior: prior.to_owned(), ours: vec![ours?] })
+}
+
 /// `None` where nothing would change.
 pub fn change(knob: &Knob, prior: &str, ours: Option<String>) -> Option<Change> {
     let ours = ours.filter(|ours| ours != prior)?;
@@ -107,8 +118,14 @@ mod tests {
     #[test]
     fn a_limit_never_becomes_zero() {
         assert_eq!(scaled("3", 0.0).unwrap(), "1");
-        assert_eq!(throttle(&[server("s1", "1")], "9", 20.0), []);
-        assert_eq!(throttle(&[server("s1", "100")], "9", 100.0), []);
+        assert_eq!(unless_all_stay(throttle(&[server("s1", "1")], "9", 20.0)), []);
+        assert_eq!(unless_all_stay(throttle(&[server("s1", "100")], "9", 100.0)), []);
+    }
+
+    #[test]
+    fn what_a_share_does_not_lower_yet_is_there_for_a_stronger_one() {
+        let changes = unless_all_stay(throttle(&[server("s1", "100"), server("s2", "3")], "2000", 90.0));
+        assert_eq!(told(&changes), ["server be/s1 maxconn 100>90", "server be/s2 maxconn 3>3"]);
     }
 
     #[test]

@@ -66,6 +66,10 @@ impl Place for Process {
         matches!(other, Target::Process(_))
     }
 
+    fn has_workers(&self) -> bool {
+        self.workers.is_some()
+    }
+
     fn is_sacrificial(&self) -> bool {
         self.sacrificial
     }

@@ -65,7 +65,7 @@ impl Guardian {
             }
             Outcome::Already if before.is_none() => {
                 self.ledger.remove(report.id);
-                self.block(now, &told.mitigation, REFUSED_PAUSE);
+                self.block_as_already(now, &told.mitigation, REFUSED_PAUSE);
             }
             Outcome::EpochChanged => {
                 self.ledger.remove(report.id);

@@ -9,7 +9,7 @@ use super::super::moment::Moment;
 use super::super::plan::Plan;
 use super::super::slots::Slots;
 use super::super::view::State;
-use super::{Decisions, Guardian, StepMemory};
+use super::{Claim, Decisions, Guardian, StepMemory};
 
 impl Guardian {
     /// The rules behind what is released go to their cooldown, or they would put it back with the next tick.
@@ -104,14 +104,26 @@ impl Guardian {
         self.keep_within_level();
     }
 
-    /// A level that does not allow reversible changes lets go of all of them at once.
+    /// What the level does not allow any more is let go of at once, and taken again when it does.
     pub(super) fn keep_within_level(&mut self) {
-        if self.plan.policy.level.allows(Class::Reversible) && !self.plan.policy.dry_run {
-            return;
-        }
-        self.claims.clear();
-        for action in self.ledger.all_mut() {
-            action.why = Release::Level;
+        let plan = Arc::clone(&self.plan);
+        let level = plan.policy.level;
+        let class_of = |claim: &Claim| {
+            let (rule, step) = plan.owner_of(claim.step?);
+            Some(plan.rules()[rule].steps[step].class)
+        };
+        let is_allowed = |class: Class| level.allows(class) && !plan.policy.dry_run;
+        let (kept, dropped): (Vec<_>, Vec<_>) =
+            self.claims.drain(..).partition(|claim| is_allowed(class_of(claim).unwrap_or(Class::Reversible)));
+        self.claims = kept;
+        for claim in dropped {
+            if let (Some(flat), Some(class)) = (claim.step, class_of(&claim).filter(|class| !level.allows(*class))) {
+                self.steps[flat].view.skipped = Some(Skip::Level { needed: Level::needed_for(class) });
+            }
+            let is_wanted = self.claims.iter().any(|other| other.mitigation.same_knob(&claim.mitigation));
+            if let Some(at) = self.ledger.on_knob(&claim.mitigation).filter(|_| !is_wanted) {
+                self.ledger.all_mut()[at].why = Release::Level;
+            }
         }
     }
 

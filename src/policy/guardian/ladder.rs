@@ -75,7 +75,7 @@ impl Guardian {
         let plan = Arc::clone(&self.plan);
         let rule = &plan.rules()[index];
         let step = self.lives[index].taken;
-        let mitigation = &self.aimed(index, &rule.steps[step]);
+        let mitigation = &self.aimed(now, index, step);
         let flat = plan.flat_step(index, step);
         self.lives[index].taken += 1;
         let StepView { effect, breaker_until, .. } = self.steps[flat].view;
@@ -128,9 +128,9 @@ impl Guardian {
             return Some(Skip::Breaker);
         }
         let dry_run = self.plan.policy.dry_run || self.plan.rules()[self.plan.owner_of(flat).0].dry_run;
-        match self.blocks.iter().find(|block| block.knob.same_knob(mitigation)) {
+        match self.blocks.iter().find(|block| block.holds(now, mitigation)) {
             Some(block) if block.theirs => Some(Skip::Drifted),
-            Some(block) if now < block.until && !dry_run => Some(Skip::Unavailable),
+            Some(_) if !dry_run => Some(Skip::Unavailable),
             Some(_) | None => None,
         }
     }
@@ -143,6 +143,8 @@ impl Guardian {
         if !self.claims.iter().any(known) {
             self.claims.push(Claim::new(index, flat, mitigation.clone()));
         }
+        // What a restart left behind is this rule's now: let go of by halves, with the rest of it.
+        self.claims.retain(|claim| claim.rule.is_some() || !claim.mitigation.same_knob(mitigation));
         self.hurry(now, mitigation);
         let after = self.wanted(now, mitigation).map(|claim| self.claims[claim].mitigation.clone());
         if before == after { StepKind::Shared } else { StepKind::Act }
@@ -157,8 +159,9 @@ impl Guardian {
         for (step, taken) in rule.steps.iter().enumerate().take(self.lives[index].taken) {
             let flat = plan.flat_step(index, step);
             let lasts = taken.mitigation.verb.lasting() == Lasting::InForce;
-            if lasts && !dry_run && matches!(self.steps[flat].view.skipped, None | Some(Skip::Unavailable)) {
-                self.claims.push(Claim::new(index, flat, self.aimed(index, taken)));
+            let allowed = plan.policy.level.allows(taken.class);
+            if lasts && !dry_run && allowed && matches!(self.steps[flat].view.skipped, None | Some(Skip::Unavailable)) {
+                self.claims.push(Claim::new(index, flat, self.aimed(now, index, step)));
                 self.hurry(now, &taken.mitigation);
                 self.lives[index].settles = Some(now + taken.settle);
             }

@@ -112,6 +112,15 @@ struct Block {
     tries: u32,
     /// Somebody else set it: it stays theirs until no rule wants it any more.
     theirs: bool,
+    /// That much was so before us: only more than that is worth another try.
+    already: bool,
+}
+
+impl Block {
+    fn holds(&self, now: Moment, wish: &Mitigation) -> bool {
+        let is_more = self.already && wish.amount.is_stronger_than(self.knob.amount);
+        self.knob.same_knob(wish) && (self.theirs || now < self.until && !is_more)
+    }
 }
 
 #[derive(Clone, Debug, Default)]

@@ -53,8 +53,8 @@ impl Guardian {
         self.claims[claim].rule.is_some_and(wants)
     }
 
-    pub(super) fn is_blocked(&self, now: Moment, knob: &Mitigation) -> bool {
-        self.blocks.iter().any(|block| block.knob.same_knob(knob) && (block.theirs || now < block.until))
+    pub(super) fn is_blocked(&self, now: Moment, wish: &Mitigation) -> bool {
+        self.blocks.iter().any(|block| block.holds(now, wish))
     }
 
     /// Leaves a knob alone for a growing while.
@@ -63,6 +63,15 @@ impl Guardian {
         let block = &mut self.blocks[at];
         block.until = now + pause_after(block.tries).max(least);
         block.tries += 1;
+        block.already = false;
+    }
+
+    /// There is nothing to do as strongly as that: a small limit is not lowered by a tenth of it.
+    pub(super) fn block_as_already(&mut self, now: Moment, wish: &Mitigation, least: std::time::Duration) {
+        self.block(now, wish, least);
+        let at = self.block_of(wish);
+        self.blocks[at].knob.amount = wish.amount;
+        self.blocks[at].already = true;
     }
 
     pub(super) fn block_as_theirs(&mut self, knob: &Mitigation) {
@@ -72,7 +81,13 @@ impl Guardian {
 
     fn block_of(&mut self, knob: &Mitigation) -> usize {
         self.blocks.iter().position(|block| block.knob.same_knob(knob)).unwrap_or_else(|| {
-            self.blocks.push(Block { knob: knob.clone(), until: Moment::ORIGIN, tries: 0, theirs: false });
+            self.blocks.push(Block {
+                knob: knob.clone(),
+                until: Moment::ORIGIN,
+                tries: 0,
+                theirs: false,
+                already: false,
+            });
             self.blocks.len() - 1
         })
     }
@@ -180,10 +195,11 @@ impl Guardian {
         !eases || action.eased.is_none_or(|eased| now >= eased + interval)
     }
 
-    /// Applies what a rule wants on a knob where nothing is in force.
+    /// Applies what a rule wants on a knob where nothing is in force: not what it is only letting go of, which a restart
+    /// or a control that could not be reached has ended already.
     fn satisfy(&mut self, now: Moment, claim: usize, out: &mut Decisions) {
         let knob = &self.claims[claim].mitigation;
-        if self.claims[claim].rule.is_none()
+        if !self.is_wanted_still(now, claim)
             || self.wanted(now, knob) != Some(claim)
             || self.ledger.on_knob(knob).is_some()
             || self.is_blocked(now, knob)

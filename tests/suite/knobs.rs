@@ -1,0 +1,247 @@
+//! Who has a knob, how strongly, and until when: where a server answers in ways that hold a ladder up, where a level is
+//! lowered, and where rules meet on one knob.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use node_guardian::policy::condition::parse;
+use node_guardian::policy::guardian::{Decisions, Guardian, Inherited, Input};
+use node_guardian::policy::metric::Metric;
+use node_guardian::policy::mitigation::{
+    ActionId, Amount, Answered, Class, Command, Level, Mitigation, Outcome, Report, Verb,
+};
+use node_guardian::policy::moment::Moment;
+use node_guardian::policy::plan::Plan;
+use node_guardian::policy::proportion::Range;
+use node_guardian::policy::rule::{Emergency, Policy, Rule, Severity, Step};
+use node_guardian::policy::sample::Sample;
+
+fn mitigation(verb: Verb, control: &str, kept: f64) -> Mitigation {
+    Mitigation { control: control.into(), verb, amount: Amount::Keep(kept) }
+}
+
+fn step(verb: Verb, control: &str, kept: f64) -> Step {
+    Step::new(mitigation(verb, control, kept), Duration::from_secs(3))
+}
+
+/// Fires while the CPU is above this.
+fn rule(above: &str, priority: i32, steps: Vec<Step>) -> Rule {
+    Rule {
+        name: format!("above-{above}").into(),
+        when: parse(&format!("cpu.used_percent > {above}%")).unwrap(),
+        hold_for: Duration::ZERO,
+        clear: None,
+        clear_for: Duration::from_secs(1),
+        severity: Severity::Emergency,
+        priority,
+        cooldown: Duration::from_secs(20),
+        steps,
+        dry_run: false,
+        hints: Vec::new(),
+    }
+}
+
+fn policy(level: Level, rules: Vec<Rule>) -> Arc<Plan> {
+    let emergency = Emergency { hold: Duration::from_secs(1), ..Emergency::default() };
+    Arc::new(Plan::new(Policy { level, dry_run: false, emergency, rules }))
+}
+
+struct Node {
+    guardian: Guardian,
+    now: Moment,
+    answer: fn(&Command) -> Outcome,
+    in_force: BTreeMap<ActionId, String>,
+    text: String,
+}
+
+impl Node {
+    fn new(plan: Arc<Plan>, inherited: Vec<Inherited>, answer: fn(&Command) -> Outcome) -> Self {
+        let now = Moment::ORIGIN;
+        let in_force = inherited.iter().map(|found| (found.id, found.mitigation.to_string())).collect();
+        let guardian = Guardian::new(now, plan, inherited, ActionId(10), &mut Decisions::default());
+        Self { guardian, now, answer, in_force, text: String::new() }
+    }
+
+    fn step(&mut self, input: Input<'_>) {
+        let mut out = Decisions::default();
+        self.guardian.step(self.now, input, &mut out);
+        let mut commands = std::mem::take(&mut out.commands);
+        while let Some(command) = commands.pop() {
+            self.text.push_str(&format!("{} {command}\n", self.now));
+            let report = self.report(&command);
+            self.guardian.step(self.now, Input::Reported(report), &mut out);
+            commands.append(&mut out.commands);
+        }
+    }
+
+    fn report(&mut self, command: &Command) -> Report {
+        let outcome = (self.answer)(command);
+        let (id, is_done) = (command.id(), outcome == Outcome::Applied);
+        let answered = match command {
+            Command::Apply { mitigation, .. } => {
+                if is_done {
+                    self.in_force.insert(id, mitigation.to_string());
+                }
+                Answered::Apply
+            }
+            Command::Verify { .. } => Answered::Verify,
+            Command::Revert { .. } => Answered::Revert,
+        };
+        if answered == Answered::Revert && is_done || outcome == Outcome::EpochChanged {
+            self.in_force.remove(&id);
+        }
+        Report { id, answered, outcome, detail: "".into(), took: Duration::ZERO, freed_bytes: None, theirs: None }
+    }
+
+    fn run(&mut self, cpu: f64, seconds: u64) {
+        for _ in 0..seconds * 2 {
+            self.now = self.now + Duration::from_millis(500);
+            let mut sample = Sample::default();
+            sample.at = self.now;
+            sample.set(Metric::CpuUsedPercent, Some(cpu));
+            self.step(Input::Sampled(&sample));
+        }
+    }
+
+    fn in_force(&self) -> Vec<&str> {
+        self.in_force.values().map(String::as_str).collect()
+    }
+}
+
+/// A limit of 4 stays 4 at 90 %; a range may even begin with all of it.
+#[test]
+fn what_is_so_already_keeps_nothing_stronger_back() {
+    let answer = |command: &Command| match command {
+        Command::Apply { mitigation, .. } if mitigation.amount.kept_percent() > Some(85.0) => Outcome::Already,
+        _ => Outcome::Applied,
+    };
+    let ranged = Step { range: Range::new(100.0, 20.0), ..step(Verb::Throttle, "edge", 100.0) };
+    let mut node = Node::new(policy(Level::Standard, vec![rule("80", 1, vec![ranged])]), Vec::new(), answer);
+    node.run(81.0, 2);
+    assert!(node.in_force().is_empty());
+    node.run(90.0, 1);
+    assert_eq!(node.in_force(), ["throttle edge to 60%"], "{}", node.text);
+
+    let fixed = [90.0, 75.0].map(|kept| step(Verb::Throttle, "edge", kept)).to_vec();
+    let mut node = Node::new(policy(Level::Standard, vec![rule("80", 1, fixed)]), Vec::new(), answer);
+    node.run(90.0, 5);
+    assert_eq!(node.in_force(), ["throttle edge to 75%"], "{}", node.text);
+    assert!(node.text.matches("apply").count() <= 2, "{}", node.text);
+}
+
+/// What could not be reached in the emergency is not throttled after it.
+#[test]
+fn nothing_is_put_in_force_for_a_rule_that_only_lets_go() {
+    let answer = |command: &Command| match command {
+        Command::Apply { mitigation, .. } if &*mitigation.control == "edge" => Outcome::Unreachable,
+        _ => Outcome::Applied,
+    };
+    let steps = ["edge", "shop"].map(|control| step(Verb::Throttle, control, 20.0)).to_vec();
+    let mut node = Node::new(policy(Level::Standard, vec![rule("80", 1, steps)]), Vec::new(), answer);
+    node.run(90.0, 5);
+    assert_eq!(node.in_force(), ["throttle shop to 20%"]);
+    node.run(10.0, 4);
+    node.answer = |_| Outcome::Applied;
+    node.step(Input::Usable("edge"));
+    for _ in 0..60 {
+        node.run(10.0, 1);
+        assert!(node.in_force().iter().all(|held| held.contains("shop")), "{}", node.text);
+    }
+    assert!(node.guardian.owes_nothing());
+}
+
+/// A service that restarts on the way back has nothing of ours any more, and is not throttled anew.
+#[test]
+fn a_restart_on_the_way_back_is_the_end_of_it() {
+    let steps = vec![step(Verb::Throttle, "edge", 20.0)];
+    let mut node = Node::new(policy(Level::Standard, vec![rule("80", 1, steps)]), Vec::new(), |_| Outcome::Applied);
+    node.run(90.0, 5);
+    node.run(10.0, 4);
+    assert_eq!(node.in_force(), ["throttle edge to 40%"], "{}", node.text);
+    node.answer = |_| Outcome::EpochChanged;
+    for _ in 0..6 {
+        node.run(10.0, u64::from(!node.in_force.is_empty()));
+    }
+    node.answer = |_| Outcome::Applied;
+    node.text.clear();
+    node.run(10.0, 60);
+    assert!(!node.text.contains("apply") && node.guardian.owes_nothing(), "{}", node.text);
+}
+
+#[test]
+fn a_level_that_is_lowered_lets_go_of_what_loses_something() {
+    let shrink = Step { class: Class::Lossy, ..step(Verb::Shrink, "cache", 50.0) };
+    let rules = || vec![rule("80", 1, vec![step(Verb::Throttle, "edge", 50.0), shrink.clone()])];
+    let mut node = Node::new(policy(Level::Aggressive, rules()), Vec::new(), |_| Outcome::Applied);
+    let both = ["throttle edge to 50%", "shrink cache to 50%"];
+    node.run(90.0, 10);
+    assert_eq!(node.in_force(), both);
+    node.guardian.reload(node.now, policy(Level::Standard, rules()));
+    node.run(90.0, 1);
+    assert_eq!(node.in_force(), both[..1], "{}", node.text);
+    node.guardian.reload(node.now, policy(Level::Aggressive, rules()));
+    node.run(90.0, 10);
+    assert_eq!(node.in_force(), both, "{}", node.text);
+    node.guardian.reload(node.now, policy(Level::Minimal, rules()));
+    node.run(90.0, 1);
+    assert!(node.in_force().is_empty(), "{}", node.text);
+    node.guardian.reload(node.now, policy(Level::Standard, rules()));
+    node.run(90.0, 10);
+    assert_eq!(node.in_force(), both[..1], "the emergency still stands: {}", node.text);
+}
+
+#[test]
+fn a_level_that_is_lowered_on_the_way_back_is_kept_by_a_relapse() {
+    let shrink = Step { class: Class::Lossy, ..step(Verb::Shrink, "cache", 50.0) };
+    let rules = || vec![rule("80", 1, vec![step(Verb::Throttle, "edge", 50.0), shrink.clone()])];
+    let mut node = Node::new(policy(Level::Aggressive, rules()), Vec::new(), |_| Outcome::Applied);
+    node.run(90.0, 10);
+    node.run(10.0, 8);
+    node.guardian.reload(node.now, policy(Level::Standard, rules()));
+    node.run(90.0, 5);
+    assert_eq!(node.in_force(), ["throttle edge to 50%"], "{}", node.text);
+}
+
+/// A guardian that was killed in the middle of an emergency goes on where it was.
+#[test]
+fn what_a_crash_left_behind_is_not_loosened_by_climbing_to_it_again() {
+    let found =
+        Inherited { id: ActionId(3), mitigation: mitigation(Verb::Shed, "edge", 50.0), rule: "above-80".into() };
+    let steps = [75.0, 50.0, 25.0].map(|kept| step(Verb::Shed, "edge", kept)).to_vec();
+    let plan = policy(Level::Standard, vec![rule("80", 1, steps)]);
+    let mut node = Node::new(plan, vec![found], |_| Outcome::Applied);
+    for _ in 0..5 {
+        node.run(90.0, 1);
+        assert!(matches!(node.in_force()[..], ["shed edge by 50%" | "shed edge by 75%"]), "{}", node.text);
+    }
+    node.run(90.0, 5);
+    assert_eq!(node.in_force(), ["shed edge by 75%"], "{}", node.text);
+    node.text.clear();
+    node.run(10.0, 60);
+    let back: Vec<&str> =
+        node.text.lines().filter_map(|line| line.split_once("apply 3: ")).map(|(_, what)| what).collect();
+    assert_eq!(back, ["shed edge by 50%", "shed edge by 25%", "shed edge by 12%"], "{}", node.text);
+    assert!(node.guardian.owes_nothing());
+}
+
+/// The second emergency begins gently where the first has gone far: it must not give back what the first still needs.
+#[test]
+fn a_more_important_rule_on_its_way_up_loosens_nothing() {
+    let ladder = |kept: &[f64]| kept.iter().map(|kept| step(Verb::Shed, "edge", *kept)).collect::<Vec<_>>();
+    let rules = vec![rule("95", 100, ladder(&[90.0, 75.0, 50.0, 25.0])), rule("80", 10, ladder(&[50.0]))];
+    let mut node = Node::new(policy(Level::Standard, rules), Vec::new(), |_| Outcome::Applied);
+    node.run(90.0, 5);
+    assert_eq!(node.in_force(), ["shed edge by 50%"]);
+    for _ in 0..20 {
+        node.run(97.0, 1);
+        assert!(matches!(node.in_force()[..], ["shed edge by 50%" | "shed edge by 75%"]), "{}", node.text);
+    }
+    assert_eq!(node.in_force(), ["shed edge by 75%"], "{}", node.text);
+    // One whose ladder ends gentler has the knob as it wants it.
+    let rules = vec![rule("95", 100, ladder(&[90.0])), rule("80", 10, ladder(&[50.0]))];
+    let mut node = Node::new(policy(Level::Standard, rules), Vec::new(), |_| Outcome::Applied);
+    node.run(90.0, 5);
+    node.run(97.0, 20);
+    assert_eq!(node.in_force(), ["shed edge by 10%"], "{}", node.text);
+}
