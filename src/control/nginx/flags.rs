@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::sys::stat::{Mode, fchmod, fstat};
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
-use nix::unistd::{AccessFlags, UnlinkatFlags, access, linkat, read, unlinkat, write};
+use nix::unistd::{AccessFlags, UnlinkatFlags, linkat, read, unlinkat, write};
 
 use super::level::{self, ABSENT};
 use crate::control::boot_id;
@@ -25,6 +25,7 @@ const THEIRS: &str = "somebody else's";
 const DRAFT: &str = ".node-guardian";
 /// nginx's workers run as another user, who must get through and need read nothing.
 const OPEN_TO_ALL: u32 = 0o755;
+const WRITE: AccessFlags = AccessFlags::W_OK.union(AccessFlags::X_OK);
 
 pub struct Flags {
     directory: OwnedFd,
@@ -127,12 +128,12 @@ pub fn probe(path: &Path) -> Result<Option<String>, Failure> {
     let there = match Flags::open(path) {
         Ok(flags) => {
             let own = format!("/proc/self/fd/{}", flags.directory.as_raw_fd());
-            access(own.as_str(), AccessFlags::W_OK | AccessFlags::X_OK).map_err(|errno| unusable(path, errno))?;
+            super::may(Path::new(&own), WRITE).map_err(|errno| unusable(path, errno))?;
             path
         }
         Err(failure) if failure.outcome == Outcome::EpochChanged => {
             let above = path.parent().unwrap_or(path);
-            access(above, AccessFlags::W_OK | AccessFlags::X_OK).map_err(|errno| unusable(above, errno))?;
+            super::may(above, WRITE).map_err(|errno| unusable(above, errno))?;
             above
         }
         Err(failure) => return Err(failure),

@@ -17,6 +17,8 @@ mod walk;
 use std::path::Path;
 
 use async_trait::async_trait;
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{AccessFlags, faccessat};
 
 use super::failure::Failure;
 use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
@@ -160,6 +162,11 @@ impl Nginx {
             )
         })
     }
+}
+
+/// By the rights that act: plain `access` leaves out the capabilities of whoever is not root.
+fn may(path: &Path, what: AccessFlags) -> nix::Result<()> {
+    faccessat(AT_FDCWD, path, what, AtFlags::AT_EACCESS)
 }
 
 fn flag(key: &str) -> Result<u8, Failure> {

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::statvfs::statvfs;
+use nix::unistd::AccessFlags;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -89,8 +90,8 @@ fn look(cache: &Path) -> Result<(), Failure> {
 
     let top = walk::open(cache)?;
     let own = format!("/proc/self/fd/{}", top.as_raw_fd());
-    let all = nix::unistd::AccessFlags::R_OK | nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK;
-    nix::unistd::access(own.as_str(), all).map_err(|errno| walk::refused(cache, errno))
+    let all = AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK;
+    super::may(Path::new(&own), all).map_err(|errno| walk::refused(cache, errno))
 }
 
 fn trim(caches: &[PathBuf], keep: Amount) -> Result<Done, Failure> {
