@@ -100,6 +100,7 @@ signal.pthread_sigmask(signal.SIG_BLOCK, [number])
 mask, info = ctypes.create_string_buffer(128), (ctypes.c_int * 32)()
 libc.sigemptyset(mask)
 libc.sigaddset(mask, number)
+print('waits', flush=True)
 while True:
     if libc.sigwaitinfo(mask, info) == number:
         print('told', hex(info[6]), flush=True)
@@ -113,7 +114,7 @@ const UNITS: [(&str, &str); 5] = [
     ("reports", "User=nobody\nExecStart=/bin/sleep infinity"),
     ("batch", "User=nobody\nExecStart=/bin/sleep infinity"),
     ("pages", "User=www-data\nExecStart=/usr/bin/python3 /srv/pages.py"),
-    ("told", "User=nobody\nEnvironment=PYTHONUNBUFFERED=1\nExecStart=/usr/bin/python3 /srv/told.py"),
+    ("told", "User=nobody\nExecStart=/usr/bin/python3 /srv/told.py"),
 ];
 
 pub const READY: [&str; 9] = [
@@ -146,6 +147,7 @@ pub fn town() -> Node {
         );
         node.must("systemctl daemon-reload; systemctl restart nginx memcached; systemctl start gunicorn reports batch pages told");
         node.start_haproxy_and_redis();
+        node.until("curl -sf --unix-socket /run/gunicorn/app.sock http://app/ && journalctl -b -u told | grep -q waits");
         node.must("usermod -aG haproxy,redis,memcache node-guardian && systemctl restart node-guardian");
         node.until_ready(&READY);
     })
