@@ -158,7 +158,7 @@ pub fn refused(cache: &Path, errno: Errno) -> Failure {
             "{shown} is not there: nginx makes it when it starts; does its proxy_cache_path name it?"
         )),
         Errno::EACCES | Errno::EPERM | Errno::EROFS => Failure::refused(format!(
-            "the guardian may not trim {shown} ({}): give its unit `ReadWritePaths={shown}`, \
+            "the guardian may not trim {shown} ({}): give its unit `ReadWritePaths=-{shown}`, \
              `CapabilityBoundingSet=CAP_DAC_OVERRIDE` and `AmbientCapabilities=CAP_DAC_OVERRIDE`, as nginx opens a cache \
              to its own user alone",
             errno.desc()

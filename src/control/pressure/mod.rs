@@ -20,8 +20,9 @@ use super::undo::Undo;
 use crate::policy::mitigation::{Mitigation, Outcome, Verb};
 use crate::policy::unit::Unit;
 
-/// What systemd's daemons take for "give memory back": SIGRTMIN+18 with this value (research: actuators §8).
-const SIGNAL: i32 = 18;
+/// What systemd's daemons take for "give memory back": SIGRTMIN+18 with this value (research: actuators §8). They count
+/// from glibc's 34; the musl that the packaged guardian is built with has SIGRTMIN at 35.
+const SIGNAL: i32 = 34 + 18;
 const GIVE_BACK: i32 = 0x300;
 /// A client answered in 37 ms under emulation (research: actuators §8), then it frees.
 const SETTLES: Duration = Duration::from_secs(2);
@@ -84,7 +85,7 @@ impl Pressure {
         if self.target.signal {
             let process = self.target.locator.find()?;
             takes_signal(&process)?;
-            process.queue(libc::SIGRTMIN() + SIGNAL, GIVE_BACK).map_err(|errno| match errno {
+            process.queue(SIGNAL, GIVE_BACK).map_err(|errno| match errno {
                 Errno::EAGAIN => Failure::refused(format!("process {} has too many signals waiting", process.pid)),
                 errno => process.unsent(errno),
             })?;
@@ -110,14 +111,14 @@ impl Pressure {
 
 /// Who neither catches it nor waits for it would be ended by it.
 fn takes_signal(process: &Pinned) -> Result<(), Failure> {
-    let signal = libc::SIGRTMIN() + SIGNAL;
     let status = table::status(process.pid)
         .ok_or_else(|| Failure::unreachable(format!("cannot read /proc/{}/status", process.pid)))?;
-    if has(status.caught | status.blocked | status.ignored, signal) {
+    if has(status.caught | status.blocked | status.ignored, SIGNAL) {
         return process.may_signal();
     }
     Err(Failure::refused(format!(
-        "process {} would be ended by SIGRTMIN+18: `signal = true` is for daemons that take it, as systemd's own do",
+        "process {} would be ended by SIGRTMIN+18: `signal = true` is for daemons that take it, as systemd's own do from \
+         version 254 on",
         process.pid
     )))
 }

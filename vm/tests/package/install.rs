@@ -21,6 +21,8 @@ fn installing_it_starts_it_at_the_safe_level() {
     assert_eq!(node.must("curl -s -o /dev/null -w '%{http_code}' localhost:9977/readyz"), "200");
     let user = node.must("ps -o user= -p $(systemctl show --value -p MainPID node-guardian)");
     assert_eq!(user, "node-guardian", "it runs as {user}");
+    // What the configuration and the messages refer to.
+    node.must("ls /usr/share/doc/node-guardian/controls/nginx.md*");
 }
 
 /// From the start of its process to `READY=1`, as systemd saw it, in terms of this machine: the guest's processor is

@@ -1,4 +1,4 @@
-//! The package on a real boot: systemd, cgroup v2, journald, Debian's HAProxy and Redis. `make vm-test` runs it.
+//! The package on a real boot: systemd, cgroup v2, journald, Debian's HAProxy, Redis and others. `make vm-test` runs it.
 
 mod guarding;
 mod install;
@@ -6,3 +6,5 @@ mod operators;
 mod outage;
 mod service;
 mod support;
+mod through;
+mod town;

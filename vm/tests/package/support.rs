@@ -69,31 +69,29 @@ pub struct Node {
 impl Node {
     /// The package lies there, not installed.
     pub fn bare() -> Self {
-        Self::prepared("bare", |_| ())
+        Self::prepared("bare", "", |_| ())
     }
 
     pub fn installed() -> Self {
-        Self::prepared("installed", |node| node.install(PACKAGE))
+        Self::prepared("installed", "", |node| node.install(PACKAGE))
     }
 
     /// With HAProxy and Redis running, and used by the rules above.
     pub fn guarding() -> Self {
-        Self::prepared("guarding", |node| {
+        Self::prepared("guarding", "", |node| {
             node.install(PACKAGE);
             node.start_servers();
             node.configure(RULES);
             node.must("usermod -aG haproxy,redis node-guardian && systemctl restart node-guardian");
-            for control in ["edge (haproxy)", "cache (redis)"] {
-                node.until(&format!("node-guardian status | grep -qF '{control}: ready'"));
-            }
+            node.until_ready(&["edge (haproxy)", "cache (redis)"]);
         })
     }
 
-    /// Done once for all tests that need it.
-    fn prepared(kind: &str, prepare: impl FnOnce(&mut Self)) -> Self {
+    /// Done once for all tests that need it, and again where the inputs are others.
+    pub fn prepared(kind: &str, inputs: &str, prepare: impl FnOnce(&mut Self)) -> Self {
         let package = package();
         let mut hash = DefaultHasher::new();
-        (RULES, HAPROXY, include_str!("support.rs")).hash(&mut hash);
+        (RULES, HAPROXY, include_str!("support.rs"), inputs).hash(&mut hash);
         fs::read(&package).expect("the package").hash(&mut hash);
         let name = format!("{:016x}", hash.finish());
         let guest = Machine::default().start_prepared(kind, &name, |mut guest| {
@@ -107,6 +105,11 @@ impl Node {
 
     fn start_servers(&mut self) {
         self.write("/etc/haproxy/haproxy.cfg", HAPROXY);
+        self.start_haproxy_and_redis();
+    }
+
+    /// Redis with a socket and a limit; HAProxy as it is configured.
+    pub fn start_haproxy_and_redis(&mut self) {
         self.must("printf 'unixsocket /run/redis/redis-server.sock\\nunixsocketperm 770\\nmaxmemory 64mb\\nmaxmemory-policy allkeys-lru\\n' >>/etc/redis/redis.conf");
         self.must("systemctl start haproxy redis-server");
         self.until("redis-cli ping | grep -q PONG");
@@ -137,12 +140,24 @@ impl Node {
         self.guest().run(command, Duration::from_secs(300)).expect("a guest that answers")
     }
 
+    pub fn until_ready(&mut self, controls: &[&str]) {
+        for control in controls {
+            self.until(&format!(
+                "node-guardian status | grep -qF '{control}: ready' || {{ node-guardian status; false; }}"
+            ));
+        }
+    }
+
     /// Waits until the command succeeds.
     pub fn until(&mut self, command: &str) {
+        self.until_within(Duration::from_secs(60), command);
+    }
+
+    pub fn until_within(&mut self, patience: Duration, command: &str) {
         let began = Instant::now();
         let mut last = self.run(command);
         while !last.succeeded() {
-            assert!(began.elapsed() < Duration::from_secs(60), "never came true: `{command}`\n{}", last.text);
+            assert!(began.elapsed() < patience, "never came true: `{command}`\n{}", last.text);
             std::thread::sleep(Duration::from_millis(200));
             last = self.run(command);
         }
