@@ -28,6 +28,9 @@ const TRAP: &str = "its allocator may keep freed memory: unless it is set alread
 /// Bans go by the seconds of an object's `Date`.
 const UNEVEN: &str = "; or few of its objects came at those seconds of a minute";
 
+/// Of a new child no share of the old one's memory is expected, and its allocator keeps nothing.
+const NO_SHARE: f64 = 0.0;
+
 /// What is to go.
 pub struct Loss<'a> {
     pub ban: &'a str,
@@ -90,7 +93,7 @@ async fn restart(session: &mut Session, child: Child) -> Result<Done, Failure> {
     for _ in 0..START_TRIES {
         session.extend();
         if params::processes(session).await?.child.is_some() {
-            return Ok(measured("restarted the child", 100.0, before, settled(session, until, None).await?));
+            return Ok(measured("restarted the child", NO_SHARE, before, settled(session, until, None).await?));
         }
         session.send("start").await?;
         session.hear_until(until).await?;
@@ -159,6 +162,8 @@ mod tests {
         let kept = done(Some(400 * MIB), Some(400 * MIB));
         assert_eq!(kept.outcome, Outcome::NoEffect);
         assert!(kept.detail.contains("MALLOC_CONF=narenas:1") && kept.detail.contains("seconds"), "{}", kept.detail);
+        let anew = measured("restarted the child", NO_SHARE, Some(90 * MIB), Some(89 * MIB));
+        assert!(!anew.detail.contains("restart_to_free"), "it was: {}", anew.detail);
         let far = done(None, Some(MIB));
         assert_eq!((far.outcome, far.freed_bytes), (Outcome::Applied, None));
         assert!(far.detail.contains("not measured"), "{}", far.detail);
