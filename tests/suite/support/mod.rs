@@ -86,7 +86,7 @@ impl Drop for Process {
 
 /// Waits until something real has happened.
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + Duration::from_secs(45);
     loop {
         if let Some(seen) = look() {
             return seen;
