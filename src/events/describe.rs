@@ -7,7 +7,7 @@ use crate::policy::mitigation::{ActionId, Mitigation, Outcome};
 use crate::policy::rule::Severity;
 
 /// All of them, for whoever picks.
-pub const NAMES: [&str; 32] = [
+pub const NAMES: [&str; 34] = [
     "started",
     "stopping",
     "reloaded",
@@ -17,6 +17,8 @@ pub const NAMES: [&str; 32] = [
     "journal_damage",
     "journal_failed",
     "control",
+    "drill_began",
+    "drill_ended",
     "degraded",
     "rule_pending",
     "rule_relented",

@@ -190,7 +190,7 @@ pub fn takes_signals(master: &Pinned) -> Result<(), Failure> {
         return master.may_signal();
     }
     Err(Failure::unsupported(format!(
-        "process {} does not take SIGTTOU and SIGTTIN, so it is no gunicorn master: name its pid file (`--pid`)",
+        "process {} does not take SIGTTOU and SIGTTIN, so it is no gunicorn master, or still starting: name its pid file (`--pid`)",
         master.pid
     )))
 }

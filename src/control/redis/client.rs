@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::resp::{self, Reply};
 use crate::control::DEADLINE;
 use crate::control::failure::{Failure, connecting};
+use crate::control::secret;
 use crate::control::target::{Address, Redis};
 
 pub struct Client {
@@ -214,9 +215,7 @@ fn login(target: &Redis) -> Result<Vec<Vec<u8>>, Failure> {
 }
 
 fn read_password(file: &Path) -> Result<Vec<u8>, Failure> {
-    let read = std::fs::read(file)
-        .map_err(|error| Failure::refused(format!("cannot read the password file {}: {error}", file.display())))?;
-    Ok(read.trim_ascii_end().to_vec())
+    Ok(secret::read("password file", file)?.trim_ascii_end().as_bytes().to_vec())
 }
 
 pub fn place(address: &Address) -> String {

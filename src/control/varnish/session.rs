@@ -1,8 +1,9 @@
 //! One conversation with Varnish's command line: the challenge is answered, then one command and one answer at a time. The
 //! secret is read from its file at each connect and not kept.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -147,7 +148,9 @@ fn response(challenge: &str, secret: &[u8]) -> String {
 fn read_secret(file: &Path) -> Result<Vec<u8>, Failure> {
     let read = || -> io::Result<Vec<u8>> {
         let mut secret = Vec::new();
-        File::open(file)?.take(SECRET_BYTES).read_to_end(&mut secret)?;
+        // To open a pipe waits for whoever writes to it, else.
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(file)?;
+        file.take(SECRET_BYTES).read_to_end(&mut secret)?;
         Ok(secret)
     };
     read().map_err(|error| {
