@@ -60,6 +60,16 @@ fn acted(rule: &str, control: &str, verb: Verb) -> Event {
     })
 }
 
+/// As the loop tells: what a reader of the trail was in the way of is taken with the next flush.
+fn tell(events: &mut Events, unix_ms: u64, event: Event) {
+    let before = events.log().last();
+    events.emit(unix_ms, event);
+    eventually("the trail has it", || {
+        events.flush();
+        (events.log().last() > before).then_some(())
+    });
+}
+
 #[test]
 fn events_are_posted_in_the_shape_in_which_they_are_served() {
     let folder = tempfile::tempdir().unwrap();
@@ -68,10 +78,10 @@ fn events_are_posted_in_the_shape_in_which_they_are_served() {
     let receiver = Receiver::start(Answer::Status(204));
     let keys = format!("url = \"{}?from=node\"\ntoken_file = \"{}\"", receiver.url(), token.display());
     let (mut desk, mut events) = desk(webhook(&keys));
-    events.emit(1000, Event::Daemon(Daemon::Started { version: "1", sources: "built-in \"defaults\"\n".into() }));
-    events.emit(2000, fired("short"));
-    events.emit(3000, Event::Daemon(Daemon::Degraded { what: "not".into(), why: "wanted".into() }));
-    events.emit(4000, mode(1));
+    tell(&mut events, 1000, Event::Daemon(Daemon::Started { version: "1", sources: "built-in \"defaults\"\n".into() }));
+    tell(&mut events, 2000, fired("short"));
+    tell(&mut events, 3000, Event::Daemon(Daemon::Degraded { what: "not".into(), why: "wanted".into() }));
+    tell(&mut events, 4000, mode(1));
     let letters = receiver.first(3);
     assert_eq!(receiver.names(), ["started", "rule_fired", "mode"]);
     for letter in &letters {
@@ -98,7 +108,7 @@ fn events_are_posted_in_the_shape_in_which_they_are_served() {
 fn a_receiver_that_is_down_at_first_gets_everything_in_order_when_it_comes() {
     let port = Receiver::free_port();
     let (mut desk, mut events) = desk(webhook(&format!("url = \"http://127.0.0.1:{port}\"")));
-    (1..=3).for_each(|n| events.emit(n, mode(n)));
+    (1..=3).for_each(|n| tell(&mut events, n, mode(n)));
     let view = desk.view("ops", "unreachable");
     assert!(view.detail.starts_with(&format!("nobody listens at http://127.0.0.1:{port}/")), "{}", view.detail);
     let receiver = Receiver::on(TcpListener::bind(("127.0.0.1", port)).unwrap(), OK);
@@ -112,7 +122,7 @@ fn what_was_not_taken_is_posted_again_under_the_same_id() {
     for answer in [Answer::Status(500), Answer::Status(429), Answer::Bytes(b"SSH-2.0-no\r\n\r\n"), Answer::Bytes(b"")] {
         let receiver = Receiver::start(answer);
         let (mut desk, mut events) = desk(at(&receiver));
-        events.emit(1, mode(1));
+        tell(&mut events, 1, mode(1));
         let first = receiver.first(1).remove(0);
         receiver.answers(OK);
         let second = receiver.first(2).remove(1);
@@ -128,16 +138,16 @@ fn what_was_not_taken_is_posted_again_under_the_same_id() {
 fn a_receiver_that_says_no_is_not_asked_again_and_no_redirect_is_followed() {
     let receiver = Receiver::start(Answer::Status(307));
     let (mut desk, mut events) = desk(at(&receiver));
-    events.emit(1, mode(1));
+    tell(&mut events, 1, mode(1));
     let view = desk.view("ops", "refused");
     assert!(view.detail.contains("answers 307: redirects are not followed"), "{}", view.detail);
     receiver.answers(Answer::Status(401));
-    events.emit(2, mode(2));
+    tell(&mut events, 2, mode(2));
     eventually("the token is doubted", || {
         desk.next_view("ops").detail.contains("answers 401: check `token_file`; 0 delivered, 2 refused").then_some(())
     });
     receiver.answers(OK);
-    events.emit(3, mode(3));
+    tell(&mut events, 3, mode(3));
     eventually("the third is taken", || desk.next_view("ops").detail.contains("1 delivered").then_some(()));
     assert_eq!(receiver.letters().len(), 3);
 }
@@ -151,7 +161,7 @@ fn a_receiver_that_hangs_or_floods_delays_nobody_else() {
         let mut desk = Desk::new(&[("stuck", at(&stuck)), ("well", at(&well)), ("cache", cached)]);
         desk.view("cache", "applied");
         desk.tell(events.log());
-        events.emit(1, mode(1));
+        tell(&mut events, 1, mode(1));
         stuck.first(1);
         let began = Instant::now();
         assert_eq!(desk.apply(1, "cache", Verb::Shrink, Amount::Bytes(64 << 20)).outcome, Outcome::Applied);
@@ -169,10 +179,10 @@ fn of_a_burst_the_newest_are_told_with_how_many_were_dropped() {
     const BURST: u64 = 10_000;
     let receiver = Receiver::start(Answer::Silence);
     let (mut desk, mut events) = desk(at(&receiver));
-    events.emit(0, mode(0));
+    tell(&mut events, 0, mode(0));
     receiver.first(1);
     let began = Instant::now();
-    (1..=BURST).for_each(|n| events.emit(n, mode(n)));
+    (1..=BURST).for_each(|n| tell(&mut events, n, mode(n)));
     let took = began.elapsed();
     println!("{BURST} events emitted in {took:?}");
     eventually("the queue is full", || {
@@ -207,7 +217,7 @@ fn a_step_is_told_with_its_reason_whatever_else_is_wanted() {
     for event in
         [fired("short"), fired("other"), acted("short", "edge", Verb::Drain), acted("short", "ops", Verb::Notify)]
     {
-        events.emit(1, event);
+        tell(&mut events, 1, event);
     }
     let letters = receiver.first(2);
     let told: Vec<_> = letters.iter().map(|letter| (letter.name(), letter.json["fields"]["rule"].as_str())).collect();
@@ -227,7 +237,7 @@ fn a_socket_works_like_an_address_and_looking_says_nothing() {
     desk.view("ops", "applied");
     eventually("it was looked at", || (receiver.connections() > 0).then_some(()));
     assert!(receiver.letters().is_empty());
-    events.emit(1, mode(1));
+    tell(&mut events, 1, mode(1));
     let letter = receiver.first(1).remove(0);
     assert_eq!((&*letter.request, letter.header("host")), ("POST /hook HTTP/1.1", Some("localhost")));
 }
@@ -238,7 +248,7 @@ fn a_token_that_cannot_be_read_is_told_and_nothing_is_sent_without_it() {
     let (token, receiver) = (folder.path().join("token"), Receiver::start(OK));
     let keys = |token: &Path| format!("url = \"{}\"\ntoken_file = \"{}\"", receiver.url(), token.display());
     let (mut desk, mut events) = desk(webhook(&keys(&token)));
-    events.emit(1, mode(1));
+    tell(&mut events, 1, mode(1));
     let view = desk.view("ops", "refused");
     assert!(view.detail.contains("cannot read the token file"), "{}", view.detail);
     assert_eq!(receiver.letters().len(), 0);
@@ -252,7 +262,7 @@ fn a_key_in_an_address_is_sent_and_never_shown() {
     let (mut desk, mut events) = desk(webhook(&format!("url = \"{}?key=s3cret\"", receiver.url())));
     let usable = desk.view("ops", "applied").detail;
     let queued = desk.apply(7, "ops", Verb::Notify, Amount::Whole).detail;
-    events.emit(1, mode(1));
+    tell(&mut events, 1, mode(1));
     let refused = desk.view("ops", "refused").detail;
     assert_eq!(receiver.first(1)[0].request, "POST /hook?key=s3cret HTTP/1.1");
     for told in [&usable, &*queued, &refused] {
@@ -264,15 +274,15 @@ fn a_key_in_an_address_is_sent_and_never_shown() {
 fn what_is_queued_outlives_a_change_of_its_address_and_not_its_control() {
     let (port, receiver) = (Receiver::free_port(), Receiver::start(OK));
     let (mut desk, mut events) = desk(webhook(&format!("url = \"http://127.0.0.1:{port}\"")));
-    events.emit(1, mode(1));
+    tell(&mut events, 1, mode(1));
     desk.view("ops", "unreachable");
     desk.reconfigure(&[("ops", at(&receiver))]);
     receiver.first(1);
     desk.reconfigure(&[]);
-    events.emit(2, mode(2));
+    tell(&mut events, 2, mode(2));
     desk.reconfigure(&[("ops", at(&receiver))]);
     desk.next_view("ops");
-    events.emit(3, mode(3));
+    tell(&mut events, 3, mode(3));
     let letters = receiver.first(2);
     assert!(letters[1].json["text"].as_str().unwrap().contains("reason 3"), "{letters:?}");
 }
@@ -281,7 +291,7 @@ fn what_is_queued_outlives_a_change_of_its_address_and_not_its_control() {
 fn an_end_tells_what_it_can_and_waits_no_longer_than_a_moment() {
     let receiver = Receiver::start(OK);
     let (desk, mut events) = desk(at(&receiver));
-    (1..=50).for_each(|n| events.emit(n, mode(n)));
+    (1..=50).for_each(|n| tell(&mut events, n, mode(n)));
     desk.stop();
     let told: Vec<Value> = receiver.letters().into_iter().map(|letter| letter.json["seq"].clone()).collect();
     assert_eq!(told, (1..=50).map(Value::from).collect::<Vec<_>>());
@@ -289,7 +299,7 @@ fn an_end_tells_what_it_can_and_waits_no_longer_than_a_moment() {
     for answer in [Answer::Silence, Answer::Status(503)] {
         receiver.answers(answer);
         let (desk, mut events) = self::desk(at(&receiver));
-        events.emit(1, mode(1));
+        tell(&mut events, 1, mode(1));
         let began = Instant::now();
         desk.stop();
         assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
