@@ -40,7 +40,10 @@ impl Failure {
     pub fn epoch_changed(service: &str) -> Self {
         Self {
             outcome: Outcome::EpochChanged,
-            detail: format!("{service} has restarted or reloaded since; what was set before is gone with that"),
+            detail: format!(
+                "{service} has restarted or reloaded since; what was set before is gone with that, unless somebody saved it \
+                 to its configuration meanwhile"
+            ),
         }
     }
 }
