@@ -158,7 +158,7 @@ impl Drill {
             Event::Acted { id, outcome, detail, took, .. } => {
                 (*id, after_apply(*outcome), Some(step(*outcome, detail, *took)), true)
             }
-            Event::Released { id, outcome, detail, took, .. } => {
+            Event::Undone { id, outcome, detail, took, .. } => {
                 (*id, after_undo(*outcome), Some(step(*outcome, detail, *took)), false)
             }
             Event::Owed { id, outcome, detail, .. } => {
@@ -237,7 +237,7 @@ const fn after_apply(outcome: Outcome) -> Stage {
     match outcome {
         Outcome::Applied | Outcome::NoEffect | Outcome::TimedOut => Stage::Undoing,
         Outcome::Already => Stage::Nothing,
-        Outcome::Drifted => Stage::LeftAlone,
+        Outcome::Overridden => Stage::LeftAlone,
         Outcome::EpochChanged => Stage::Restarted,
         Outcome::Refused | Outcome::Unreachable | Outcome::Unsupported => Stage::Failed,
     }
@@ -245,7 +245,7 @@ const fn after_apply(outcome: Outcome) -> Stage {
 
 const fn after_undo(outcome: Outcome) -> Stage {
     match outcome {
-        Outcome::Drifted => Stage::LeftAlone,
+        Outcome::Overridden => Stage::LeftAlone,
         Outcome::EpochChanged => Stage::Restarted,
         _ => Stage::Restored,
     }
@@ -316,9 +316,9 @@ mod tests {
         }
     }
 
-    fn released(id: u64, outcome: Outcome) -> Event {
+    fn undone(id: u64, outcome: Outcome) -> Event {
         let mitigation = drill().trials[0].mitigation.clone();
-        Event::Released { id: ActionId(id), mitigation, outcome, detail: "".into(), took: Duration::ZERO }
+        Event::Undone { id: ActionId(id), mitigation, outcome, detail: "".into(), took: Duration::ZERO }
     }
 
     fn stages(drill: &Drill) -> Vec<Stage> {
@@ -334,10 +334,10 @@ mod tests {
             assert_eq!(drill.next(), None, "one at a time");
             assert!(drill.note(&acted(id, DRILL, Outcome::Applied)));
             assert_eq!(drill.next(), None);
-            assert!(drill.note(&released(id, Outcome::Applied)));
+            assert!(drill.note(&undone(id, Outcome::Applied)));
         }
         assert!(drill.is_over() && drill.view().ok, "{:?}", drill.view());
-        assert!(!drill.note(&released(9, Outcome::Applied)), "none of this drill's");
+        assert!(!drill.note(&undone(9, Outcome::Applied)), "none of this drill's");
     }
 
     #[test]
@@ -358,7 +358,7 @@ mod tests {
         drill.give_up();
         assert_eq!(stages(&drill), [Stage::Owed, Stage::NotTried, Stage::NotTried]);
         assert!(!drill.is_over());
-        drill.note(&released(1, Outcome::Applied));
+        drill.note(&undone(1, Outcome::Applied));
         assert!(drill.is_over() && !drill.view().ok, "the others were not tried");
     }
 
@@ -368,10 +368,10 @@ mod tests {
         drill.begin(1);
         drill.began(Some(ActionId(1)));
         drill.note(&acted(1, DRILL, Outcome::TimedOut));
-        drill.note(&released(1, Outcome::Already));
+        drill.note(&undone(1, Outcome::Already));
         drill.began(Some(ActionId(2)));
         drill.note(&acted(2, DRILL, Outcome::Applied));
-        drill.note(&released(2, Outcome::EpochChanged));
+        drill.note(&undone(2, Outcome::EpochChanged));
         drill.began(Some(ActionId(3)));
         drill.note(&acted(3, DRILL, Outcome::EpochChanged));
         assert_eq!(stages(&drill), [Stage::Failed, Stage::Restarted, Stage::Restarted]);
@@ -389,7 +389,7 @@ mod tests {
         drill.note(&fired(Severity::Warning));
         assert_eq!(stages(&drill), [Stage::Applying, Stage::NotTried, Stage::NotTried]);
         drill.note(&acted(1, DRILL, Outcome::Applied));
-        drill.note(&released(1, Outcome::Applied));
+        drill.note(&undone(1, Outcome::Applied));
         assert!(drill.is_over() && !drill.view().ok);
     }
 

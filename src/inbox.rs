@@ -27,8 +27,8 @@ pub enum Message {
     },
     /// The journal cannot be written: what it does not know, and why.
     JournalFailed(String),
-    /// An operator wants these reverted now; all of them where none is named.
-    Release(Vec<ActionId>),
+    /// An operator wants these undone now; all of them where none is named.
+    Undo(Vec<ActionId>),
     /// An operator wants to see that everything can be undone.
     Drill(Drilling),
     Reload,
@@ -165,7 +165,7 @@ mod tests {
     fn what_is_urgent_comes_first_and_once() {
         let (door, inbox) = open().unwrap();
         assert!(!rings(&inbox));
-        assert!(door.tell(Message::Release(Vec::new())));
+        assert!(door.tell(Message::Undo(Vec::new())));
         door.raise(Urgent::Describe);
         door.raise(Urgent::Stop);
         door.raise(Urgent::Stop);
@@ -174,7 +174,7 @@ mod tests {
         assert!(!rings(&inbox));
         assert!(matches!(inbox.take(), Some(Message::Stop)));
         assert!(matches!(inbox.take(), Some(Message::Describe)));
-        assert!(matches!(inbox.take(), Some(Message::Release(_))));
+        assert!(matches!(inbox.take(), Some(Message::Undo(_))));
         assert!(inbox.take().is_none());
     }
 

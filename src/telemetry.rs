@@ -20,7 +20,7 @@ pub mod name {
     pub const RULE_RELAPSED: &str = "node_guardian_rule_relapsed_total";
     pub const STEPS_SKIPPED: &str = "node_guardian_steps_skipped_total";
     pub const ACTIONS: &str = "node_guardian_actions_total";
-    pub const RELEASES: &str = "node_guardian_releases_total";
+    pub const UNDOS: &str = "node_guardian_undos_total";
     pub const ACTION_SECONDS: &str = "node_guardian_action_seconds";
     pub const MODE_CHANGES: &str = "node_guardian_mode_changes_total";
     pub const EVENTS: &str = "node_guardian_events_total";
@@ -51,10 +51,10 @@ const ACTION_BUCKETS: &[f64] = &[0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01,
 
 const KNOWN: &[(&str, &str, Option<&[f64]>)] = &[
     (name::RULE_FIRED, "Times a rule fired.", None),
-    (name::RULE_RELAPSED, "Times a rule fired again while its steps were being released.", None),
+    (name::RULE_RELAPSED, "Times a rule fired again while its steps were being undone.", None),
     (name::STEPS_SKIPPED, "Steps that were due and left out, by reason.", None),
     (name::ACTIONS, "Answers of controls to actions.", None),
-    (name::RELEASES, "Answers of controls to the undoing of actions.", None),
+    (name::UNDOS, "Answers of controls to the undoing of actions.", None),
     (name::ACTION_SECONDS, "Time from a command to its verified answer.", Some(ACTION_BUCKETS)),
     (name::MODE_CHANGES, "Times the node entered a mode.", None),
     (name::EVENTS, "Events of the audit trail, by what an operator should do about them.", None),

@@ -222,7 +222,7 @@ mod firing {
                 let answered = match command {
                     Command::Apply { .. } => Answered::Apply,
                     Command::Verify { .. } => Answered::Verify,
-                    Command::Revert { .. } => Answered::Revert,
+                    Command::Undo { .. } => Answered::Undo,
                 };
                 let report = Report {
                     id: command.id(),

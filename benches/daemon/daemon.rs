@@ -85,7 +85,7 @@ impl Daemon {
         }
     }
 
-    /// Orderly: what is in force is released first.
+    /// Orderly: what is in force is undone first.
     pub fn stop(mut self) -> Result<(), String> {
         self.process.signal(Signal::SIGTERM);
         let ended = self.process.ends();

@@ -41,7 +41,7 @@ impl Actor {
         Ok(format!("{}; {}", done.outcome, done.detail))
     }
 
-    pub fn revert(&mut self, in_force: &InForce) -> Result<(), String> {
-        self.runtime.block_on(self.control.revert(&in_force.0)).map(drop).map_err(|failure| failure.detail)
+    pub fn undo(&mut self, in_force: &InForce) -> Result<(), String> {
+        self.runtime.block_on(self.control.undo(&in_force.0)).map(drop).map_err(|failure| failure.detail)
     }
 }

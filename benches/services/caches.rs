@@ -1,4 +1,4 @@
-//! Redis, memcached and Varnish, full, while they are released, shrunk and flushed: does each go on answering, how long
+//! Redis, memcached and Varnish, full, while they are undone, shrunk and flushed: does each go on answering, how long
 //! does the slowest answer take, and how much memory does its process lose.
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -114,7 +114,7 @@ fn through(
         std::thread::sleep(Duration::from_millis(300));
         let told = if verb == Verb::Shrink {
             let shrunk = actor.apply(verb, 50.0)?;
-            actor.revert(&shrunk)?;
+            actor.undo(&shrunk)?;
             String::new()
         } else {
             actor.pulse(verb)?

@@ -45,10 +45,10 @@ pub fn measure() -> Figures {
     let calm = load::measure(server.port)?;
     let shed = actor.apply(Verb::Shed, 50.0)?;
     let shedding = load::measure(server.port)?;
-    actor.revert(&shed)?;
+    actor.undo(&shed)?;
     let throttle = actor.apply(Verb::Throttle, 50.0)?;
     let throttled = load::measure(server.port)?;
-    actor.revert(&throttle)?;
+    actor.undo(&throttle)?;
     let after = load::measure(server.port)?;
 
     let mut rows = vec![

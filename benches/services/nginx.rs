@@ -60,7 +60,7 @@ pub fn measure() -> Figures {
     for share in [25.0, 50.0] {
         let shed = actor.apply(Verb::Shed, 100.0 - share)?;
         let shedding = load::measure(server.port)?;
-        actor.revert(&shed)?;
+        actor.undo(&shed)?;
         rows.extend(shed_rows("nginx", share, &calm, &shedding));
     }
     let after = load::measure(server.port)?;

@@ -37,9 +37,6 @@ _node__guardian() {
             node__guardian,metrics)
                 cmd="node__guardian__subcmd__metrics"
                 ;;
-            node__guardian,release)
-                cmd="node__guardian__subcmd__release"
-                ;;
             node__guardian,replay)
                 cmd="node__guardian__subcmd__replay"
                 ;;
@@ -48,6 +45,9 @@ _node__guardian() {
                 ;;
             node__guardian,status)
                 cmd="node__guardian__subcmd__status"
+                ;;
+            node__guardian,undo)
+                cmd="node__guardian__subcmd__undo"
                 ;;
             node__guardian__subcmd__help,check)
                 cmd="node__guardian__subcmd__help__subcmd__check"
@@ -70,9 +70,6 @@ _node__guardian() {
             node__guardian__subcmd__help,metrics)
                 cmd="node__guardian__subcmd__help__subcmd__metrics"
                 ;;
-            node__guardian__subcmd__help,release)
-                cmd="node__guardian__subcmd__help__subcmd__release"
-                ;;
             node__guardian__subcmd__help,replay)
                 cmd="node__guardian__subcmd__help__subcmd__replay"
                 ;;
@@ -82,6 +79,9 @@ _node__guardian() {
             node__guardian__subcmd__help,status)
                 cmd="node__guardian__subcmd__help__subcmd__status"
                 ;;
+            node__guardian__subcmd__help,undo)
+                cmd="node__guardian__subcmd__help__subcmd__undo"
+                ;;
             *)
                 ;;
         esac
@@ -89,7 +89,7 @@ _node__guardian() {
 
     case "${cmd}" in
         node__guardian)
-            opts="-h -V --help --version run check status explain metrics replay drill release completions man help"
+            opts="-h -V --help --version run check status explain metrics replay drill undo completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -187,7 +187,7 @@ _node__guardian() {
             return 0
             ;;
         node__subcmd__guardian__subcmd__help)
-            opts="run check status explain metrics replay drill release completions man help"
+            opts="run check status explain metrics replay drill undo completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -298,20 +298,6 @@ _node__guardian() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        node__subcmd__guardian__subcmd__help__subcmd__release)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
         node__subcmd__guardian__subcmd__help__subcmd__replay)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -354,6 +340,20 @@ _node__guardian() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        node__subcmd__guardian__subcmd__help__subcmd__undo)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         node__subcmd__guardian__subcmd__man)
             opts="-h --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -375,36 +375,6 @@ _node__guardian() {
                 return 0
             fi
             case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        node__subcmd__guardian__subcmd__release)
-            opts="-h --socket --url --token-file --wait --json --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --socket)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --url)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --token-file)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --wait)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -472,6 +442,36 @@ _node__guardian() {
                     return 0
                     ;;
                 --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        node__subcmd__guardian__subcmd__undo)
+            opts="-h --socket --url --token-file --wait --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --wait)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

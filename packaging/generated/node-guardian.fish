@@ -33,7 +33,7 @@ complete -c node-guardian -n "__fish_node_guardian_needs_command" -f -a "explain
 complete -c node-guardian -n "__fish_node_guardian_needs_command" -f -a "metrics" -d 'List every metric that a condition may use'
 complete -c node-guardian -n "__fish_node_guardian_needs_command" -f -a "replay" -d 'Run recorded or hand-written samples through the rules, offline'
 complete -c node-guardian -n "__fish_node_guardian_needs_command" -f -a "drill" -d 'Do and undo everything that can be undone, and see that it all comes back'
-complete -c node-guardian -n "__fish_node_guardian_needs_command" -f -a "release" -d 'Undo now what is in force'
+complete -c node-guardian -n "__fish_node_guardian_needs_command" -f -a "undo" -d 'Undo now what is in force'
 complete -c node-guardian -n "__fish_node_guardian_needs_command" -f -a "completions" -d 'Print a script that lets a shell complete these commands'
 complete -c node-guardian -n "__fish_node_guardian_needs_command" -f -a "man" -d 'Print the manual page, for `man -l -`'
 complete -c node-guardian -n "__fish_node_guardian_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -72,22 +72,22 @@ complete -c node-guardian -n "__fish_node_guardian_using_subcommand drill" -l wa
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand drill" -s y -l yes -d 'Do not ask'
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand drill" -l json -d 'For programs: JSON and nothing else'
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand drill" -s h -l help -d 'Print help'
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand release" -l socket -d 'The daemon\'s admin socket [default: /run/node-guardian/admin.sock]' -r -F
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand release" -l url -d 'Asked where there is no socket [default: http://127.0.0.1:9977]' -r
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand release" -l token-file -d 'Sent as bearer token with --url' -r -F
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand release" -l wait -d 'How long to wait for what comes of it' -r
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand release" -l json -d 'For programs: JSON and nothing else'
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand release" -s h -l help -d 'Print help'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand undo" -l socket -d 'The daemon\'s admin socket [default: /run/node-guardian/admin.sock]' -r -F
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand undo" -l url -d 'Asked where there is no socket [default: http://127.0.0.1:9977]' -r
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand undo" -l token-file -d 'Sent as bearer token with --url' -r -F
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand undo" -l wait -d 'How long to wait for what comes of it' -r
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand undo" -l json -d 'For programs: JSON and nothing else'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand undo" -s h -l help -d 'Print help'
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand man" -s h -l help -d 'Print help'
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill release completions man help" -f -a "run" -d 'Guard this node, in the foreground'
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill release completions man help" -f -a "check" -d 'Compile the whole configuration and print every complaint'
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill release completions man help" -f -a "status" -d 'How the node is, what was done and why, and how much room is left'
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill release completions man help" -f -a "explain" -d 'Why each rule does what it does'
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill release completions man help" -f -a "metrics" -d 'List every metric that a condition may use'
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill release completions man help" -f -a "replay" -d 'Run recorded or hand-written samples through the rules, offline'
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill release completions man help" -f -a "drill" -d 'Do and undo everything that can be undone, and see that it all comes back'
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill release completions man help" -f -a "release" -d 'Undo now what is in force'
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill release completions man help" -f -a "completions" -d 'Print a script that lets a shell complete these commands'
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill release completions man help" -f -a "man" -d 'Print the manual page, for `man -l -`'
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill release completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo completions man help" -f -a "run" -d 'Guard this node, in the foreground'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo completions man help" -f -a "check" -d 'Compile the whole configuration and print every complaint'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo completions man help" -f -a "status" -d 'How the node is, what was done and why, and how much room is left'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo completions man help" -f -a "explain" -d 'Why each rule does what it does'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo completions man help" -f -a "metrics" -d 'List every metric that a condition may use'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo completions man help" -f -a "replay" -d 'Run recorded or hand-written samples through the rules, offline'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo completions man help" -f -a "drill" -d 'Do and undo everything that can be undone, and see that it all comes back'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo completions man help" -f -a "undo" -d 'Undo now what is in force'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo completions man help" -f -a "completions" -d 'Print a script that lets a shell complete these commands'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo completions man help" -f -a "man" -d 'Print the manual page, for `man -l -`'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -34,7 +34,7 @@ use wait::Woken;
 
 use numbers::Numbers;
 
-/// A stop waits this long for reverts to be answered; what is still owed then stays in the journal for the next start.
+/// A stop waits this long for undos to be answered; what is still owed then stays in the journal for the next start.
 /// Well within systemd's default `TimeoutStopSec=` of 90 s.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
@@ -121,7 +121,7 @@ impl Agent {
         }
     }
 
-    /// Runs until a stop is done: everything released, or its time over.
+    /// Runs until a stop is done: everything undone, or its time over.
     ///
     /// # Errors
     /// When the kernel refuses the timer or the wait; nothing can be guarded then.
@@ -248,7 +248,7 @@ impl Agent {
                 Message::JournalFailed(why) => {
                     self.parts.events.emit(clock::unix_ms(), Event::Daemon(Daemon::JournalFailed { why }));
                 }
-                Message::Release(ids) => self.parts.guardian.step(now, Input::Release(&ids), &mut self.out),
+                Message::Undo(ids) => self.parts.guardian.step(now, Input::Undo(&ids), &mut self.out),
                 Message::Drill(wanted) => self.drill(now, wanted),
                 Message::Reload => self.reload(now),
                 Message::Stop => self.stop(now),
@@ -350,7 +350,7 @@ impl Agent {
             return;
         }
         self.stop_by = Some(now + STOP_WITHIN);
-        self.parts.notifier.stopping("releasing what is in force");
+        self.parts.notifier.stopping("undoing what is in force");
         let why = "asked to stop".to_owned();
         self.parts.events.emit(clock::unix_ms(), Event::Daemon(Daemon::Stopping { why }));
         self.parts.guardian.step(now, Input::Stopping, &mut self.out);

@@ -133,6 +133,6 @@ mod tests {
             |outcome: &str, detail: &str| Step { outcome: outcome.into(), detail: detail.into(), took_seconds: 0.0031 };
         assert_eq!(told("done", &step("applied", "maxconn 8 → 7")), "done in 3.1 ms: maxconn 8 → 7");
         assert_eq!(told("undone", &step("timed_out", "no answer")), "not undone: no answer");
-        assert_eq!(told("undone", &step("drifted", "")), "not undone: drifted");
+        assert_eq!(told("undone", &step("overridden", "")), "not undone: overridden");
     }
 }

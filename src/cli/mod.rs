@@ -20,10 +20,11 @@ mod explain;
 mod metrics;
 mod pages;
 mod paint;
-mod release;
+
 pub mod replay;
 pub mod run;
 mod status;
+mod undo;
 
 /// What the process leaves behind for scripts; the numbers are those of sysexits.h where it has one.
 pub mod code {
@@ -62,7 +63,7 @@ pub enum Command {
     /// Do and undo everything that can be undone, and see that it all comes back
     Drill(DrillArgs),
     /// Undo now what is in force
-    Release(ReleaseArgs),
+    Undo(UndoArgs),
     /// Print a script that lets a shell complete these commands
     Completions(CompletionsArgs),
     /// Print the manual page, for `man -l -`
@@ -165,7 +166,7 @@ pub struct DrillArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct ReleaseArgs {
+pub struct UndoArgs {
     /// Numbers from `status`; default: all that is in force
     #[arg(value_name = "ACTION")]
     pub actions: Vec<u64>,
@@ -207,7 +208,7 @@ impl Cli {
             Command::Status(args) => status::run(args),
             Command::Explain(args) => explain::run(args),
             Command::Metrics(args) => metrics::run(args),
-            Command::Release(args) => release::run(args),
+            Command::Undo(args) => undo::run(args),
             Command::Drill(args) => drill::run(args),
             Command::Run(args) => run::run(&args.options()),
             Command::Replay(args) => replay::run(&args.config, &args.trace, args.expect.as_deref()),
@@ -248,7 +249,7 @@ mod tests {
         assert!(matches!(cli.command, Command::Run(RunArgs { level: Some(_), dry_run: true, .. })));
         let wrong = Cli::try_parse_from(["node-guardian", "run", "--level", "max"]).unwrap_err().to_string();
         assert!(wrong.contains("[possible values: disabled, minimal, standard, aggressive, maximum]"), "{wrong}");
-        let wrong = Cli::try_parse_from(["node-guardian", "release", "--wait", "5"]).unwrap_err().to_string();
+        let wrong = Cli::try_parse_from(["node-guardian", "undo", "--wait", "5"]).unwrap_err().to_string();
         assert!(wrong.contains("such as 30s"), "{wrong}");
     }
 }

@@ -262,6 +262,6 @@ fn tell_where(settings: &Settings, site: &http::Handle) {
     });
     tracing::info!("to see how the node is: {pages}node-guardian status{flag}");
     if std::io::stderr().is_terminal() {
-        tracing::info!("Ctrl-C releases everything that is in force, and ends");
+        tracing::info!("Ctrl-C undoes everything that is in force, and ends");
     }
 }

@@ -27,7 +27,7 @@ pub const SAMPLING: &[&str] = &[
     "cpu_limit",
 ];
 pub const HTTP: &[&str] = &["listen", "socket", "token_file"];
-pub const EMERGENCY: &[&str] = &["hold", "hold_max", "release_interval"];
+pub const EMERGENCY: &[&str] = &["hold", "hold_max", "undo_interval"];
 
 const STATE_DIRECTORY: &str = "/var/lib/node-guardian";
 const RUNTIME_DIRECTORY: &str = "/run/node-guardian";
@@ -194,7 +194,7 @@ fn emergency(root: Section<'_>, findings: &mut Findings<'_>) -> Emergency {
     let emergency = Emergency {
         hold,
         hold_max: section.get("hold_max", findings, time).unwrap_or(usual.hold_max.max(hold)),
-        release_interval: section.get("release_interval", findings, time).unwrap_or(usual.release_interval),
+        undo_interval: section.get("undo_interval", findings, time).unwrap_or(usual.undo_interval),
     };
     if emergency.hold_max < emergency.hold {
         findings.error(section.place("hold_max"), "`hold_max` is less than `hold`", "let it be at least `hold`");

@@ -33,8 +33,8 @@ impl Failure {
         Self { outcome: Outcome::TimedOut, detail: detail.into() }
     }
 
-    pub fn drifted(detail: impl Into<String>) -> Self {
-        Self { outcome: Outcome::Drifted, detail: detail.into() }
+    pub fn overridden(detail: impl Into<String>) -> Self {
+        Self { outcome: Outcome::Overridden, detail: detail.into() }
     }
 
     pub fn epoch_changed(service: &str) -> Self {

@@ -96,12 +96,12 @@ impl Control {
     /// The same undo with the values for another strength added: the prior values stay the first ones.
     ///
     /// # Errors
-    /// `EpochChanged` where the target has forgotten, `Drifted` where none of it is ours any more.
+    /// `EpochChanged` where the target has forgotten, `Overridden` where none of it is ours any more.
     pub async fn capture_again(&mut self, mitigation: &Mitigation, undo: &Undo) -> Result<Undo, Failure> {
         let live = self.service.read(undo).await?;
         match self.judge(undo, &live) {
             Standing::EpochChanged => return Err(Failure::epoch_changed(self.service.name())),
-            Standing::Foreign(found) => return Err(Failure::drifted(format!("left alone: {found}"))),
+            Standing::Foreign(found) => return Err(Failure::overridden(format!("left alone: {found}"))),
             Standing::Ours { .. } | Standing::Prior => {}
         }
         let aims = self.service.aim(mitigation, undo).await?;
@@ -190,7 +190,7 @@ impl Control {
     ///
     /// # Errors
     /// When it could not be done: it is still owed.
-    pub async fn revert(&mut self, undo: &Undo) -> Result<Done, Failure> {
+    pub async fn undo(&mut self, undo: &Undo) -> Result<Done, Failure> {
         let live = self.service.read(undo).await?;
         if undo.epoch != live.epoch {
             let Failure { outcome, detail } = Failure::epoch_changed(self.service.name());
@@ -211,9 +211,9 @@ impl Control {
         let (outcome, detail) = match (sorted.restore.is_empty(), sorted.foreign.is_empty()) {
             (false, true) => (Outcome::Applied, returned),
             (true, true) => (Outcome::Already, "everything was back already".to_owned()),
-            (true, false) => (Outcome::Drifted, format!("left alone: {}", standing::found(&sorted.foreign))),
+            (true, false) => (Outcome::Overridden, format!("left alone: {}", standing::found(&sorted.foreign))),
             (false, false) => {
-                (Outcome::Drifted, format!("{returned}; left alone: {}", standing::found(&sorted.foreign)))
+                (Outcome::Overridden, format!("{returned}; left alone: {}", standing::found(&sorted.foreign)))
             }
         };
         Ok(Done { outcome, detail, freed_bytes: None })

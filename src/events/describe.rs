@@ -35,8 +35,8 @@ pub const NAMES: [&str; 34] = [
     "step_judged",
     "breaker_open",
     "ladder_exhausted",
-    "releasing",
-    "released",
+    "undoing",
+    "undone",
     "owed",
     "lost",
     "interfered",
@@ -124,8 +124,8 @@ const fn decision_name(event: &Decision) -> &'static str {
         Decision::Judged { .. } => "step_judged",
         Decision::BreakerOpen { .. } => "breaker_open",
         Decision::Exhausted { .. } => "ladder_exhausted",
-        Decision::Releasing { .. } => "releasing",
-        Decision::Released { .. } => "released",
+        Decision::Undoing { .. } => "undoing",
+        Decision::Undone { .. } => "undone",
         Decision::Owed { .. } => "owed",
         Decision::Lost { .. } => "lost",
         Decision::Interfered { .. } => "interfered",
@@ -149,9 +149,9 @@ fn decision_level(event: &Decision) -> Level {
         | Decision::Step { .. }
         | Decision::Skipped { .. }
         | Decision::Judged { .. }
-        | Decision::Releasing { .. }
+        | Decision::Undoing { .. }
         | Decision::Inherited { .. } => Level::Info,
-        Decision::Acted { outcome, .. } | Decision::Released { outcome, .. } => outcome_level(*outcome),
+        Decision::Acted { outcome, .. } | Decision::Undone { outcome, .. } => outcome_level(*outcome),
         Decision::Blind { .. } | Decision::BreakerOpen { .. } | Decision::Lost { .. } | Decision::Interfered { .. } => {
             Level::Warning
         }
@@ -164,7 +164,7 @@ fn decision_level(event: &Decision) -> Level {
 const fn outcome_level(outcome: Outcome) -> Level {
     match outcome {
         Outcome::Applied | Outcome::Already | Outcome::NoEffect | Outcome::EpochChanged => Level::Info,
-        Outcome::Refused | Outcome::Unreachable | Outcome::TimedOut | Outcome::Unsupported | Outcome::Drifted => {
+        Outcome::Refused | Outcome::Unreachable | Outcome::TimedOut | Outcome::Unsupported | Outcome::Overridden => {
             Level::Warning
         }
     }
@@ -201,10 +201,10 @@ fn decision_fields(event: &Decision) -> Fields {
             fields.insert(0, ("rule", rule.to_string()));
             fields
         }
-        Decision::Released { id, mitigation, outcome, .. }
+        Decision::Undone { id, mitigation, outcome, .. }
         | Decision::Owed { id, mitigation, outcome, .. }
         | Decision::Lost { id, mitigation, outcome, .. } => action(*id, mitigation, Some(*outcome)),
-        Decision::Releasing { id, mitigation, .. }
+        Decision::Undoing { id, mitigation, .. }
         | Decision::Interfered { id, mitigation, .. }
         | Decision::Inherited { id, mitigation } => action(*id, mitigation, None),
         Decision::Mode { to, .. } => vec![("mode", to.to_string())],

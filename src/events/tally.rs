@@ -38,11 +38,11 @@ fn count_decision(decision: &Decision) {
             count_answer(name::ACTIONS, mitigation, *outcome);
             time_action(mitigation, "apply", *took);
         }
-        Decision::Released { mitigation, outcome, took, .. } => {
-            count_answer(name::RELEASES, mitigation, *outcome);
-            time_action(mitigation, "revert", *took);
+        Decision::Undone { mitigation, outcome, took, .. } => {
+            count_answer(name::UNDOS, mitigation, *outcome);
+            time_action(mitigation, "undo", *took);
         }
-        Decision::Owed { mitigation, outcome, .. } => count_answer(name::RELEASES, mitigation, *outcome),
+        Decision::Owed { mitigation, outcome, .. } => count_answer(name::UNDOS, mitigation, *outcome),
         Decision::Mode { to, .. } => counter!(name::MODE_CHANGES, "mode" => to.name()).increment(1),
         Decision::Pending { .. }
         | Decision::Relented { .. }
@@ -55,7 +55,7 @@ fn count_decision(decision: &Decision) {
         | Decision::Judged { .. }
         | Decision::BreakerOpen { .. }
         | Decision::Exhausted { .. }
-        | Decision::Releasing { .. }
+        | Decision::Undoing { .. }
         | Decision::Lost { .. }
         | Decision::Interfered { .. }
         | Decision::Inherited { .. } => {}

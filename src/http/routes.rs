@@ -31,7 +31,7 @@ use crate::telemetry::text::{Exposition, Format};
 type Answer = Result<Response, Problem>;
 type Shared = State<Arc<Site>>;
 
-/// A release that names a thousand actions is 10 kB.
+/// An undo that names a thousand actions is 10 kB.
 const BODY_BYTES: usize = 64 * 1024;
 const RECENT_ACTIONS: usize = 100;
 const USUAL_EVENTS: usize = 100;
@@ -51,7 +51,7 @@ const ROUTES: [(&str, &str, &str); 16] = [
     ("GET", "/metrics", "Prometheus text or OpenMetrics"),
     ("GET", "/drill", "how the last drill went"),
     ("POST", "/drill", "do and undo everything that can be undone: {\"controls\": [\"edge\"], \"plan\": true}, or all"),
-    ("POST", "/release", "undo what is in force now: {\"actions\": [1, 2]}, or all"),
+    ("POST", "/undo", "undo what is in force now: {\"actions\": [1, 2]}, or all"),
     ("POST", "/reload", "read the configuration again"),
 ];
 
@@ -73,7 +73,7 @@ pub fn router(site: &Arc<Site>) -> Router {
         .route("/processes", get(node::processes))
         .route("/metrics", get(scrape))
         .route("/drill", get(drill::last).post(drill::begin))
-        .route("/release", post(release))
+        .route("/undo", post(undo))
         .route("/reload", post(reload))
         .fallback(nowhere)
         .method_not_allowed_fallback(wrong_method)
@@ -219,11 +219,11 @@ async fn scrape(State(site): Shared, headers: HeaderMap) -> Response {
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
-struct ReleaseRequest {
+struct UndoRequest {
     actions: Vec<u64>,
 }
 
-async fn release(State(site): Shared, body: Body) -> Answer {
+async fn undo(State(site): Shared, body: Body) -> Answer {
     let request = read_release(body).await?;
     let snapshot = site.snapshot();
     let in_force = summary::actions(&snapshot);
@@ -234,17 +234,17 @@ async fn release(State(site): Shared, body: Body) -> Answer {
         let detail = format!("not in force: {}; see /actions", listed(&unknown));
         return Err(Problem::new(StatusCode::NOT_FOUND, detail).member("in_force", json!(known)));
     }
-    let releasing: Vec<_> =
+    let undoing: Vec<_> =
         in_force.into_iter().filter(|one| request.actions.is_empty() || request.actions.contains(&one.id)).collect();
     let since = site.log.last();
-    tell(&site, Message::Release(request.actions.into_iter().map(ActionId).collect()))?;
-    accepted(&json!(shape::Released { releasing, since }))
+    tell(&site, Message::Undo(request.actions.into_iter().map(ActionId).collect()))?;
+    accepted(&json!(shape::Undone { undoing, since }))
 }
 
-async fn read_release(body: Body) -> Result<ReleaseRequest, Problem> {
+async fn read_release(body: Body) -> Result<UndoRequest, Problem> {
     let bytes = read(body).await?;
     if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Ok(ReleaseRequest::default());
+        return Ok(UndoRequest::default());
     }
     serde_json::from_slice(&bytes).map_err(|error| {
         let detail = format!("expected {{\"actions\": [1, 2]}} or nothing: {error}");

@@ -49,7 +49,7 @@ pub struct Action {
     /// Percent that remains, where it is a share.
     pub kept_percent: Option<f64>,
     pub rule: String,
-    /// `applying`, `in_force`, `releasing`, `owed`, `in_doubt`.
+    /// `applying`, `in_force`, `undoing`, `owed`, `in_doubt`.
     pub phase: String,
     pub seconds: f64,
     pub detail: String,
@@ -98,7 +98,7 @@ pub struct Rule {
     pub name: String,
     pub severity: String,
     pub priority: i32,
-    /// `quiet`, `pending`, `firing`, `releasing`, `cooling`, `blind`.
+    /// `quiet`, `pending`, `firing`, `undoing`, `cooling`, `blind`.
     pub state: String,
     pub seconds: f64,
     pub waits_for: String,
@@ -157,11 +157,11 @@ pub struct Record {
     pub fields: BTreeMap<String, String>,
 }
 
-/// The answer to `POST /release`: what is being released.
+/// The answer to `POST /undo`: what is being undone.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Released {
-    pub releasing: Vec<Action>,
+pub struct Undone {
+    pub undoing: Vec<Action>,
     /// The trail's last number before it was asked for.
     pub since: u64,
 }

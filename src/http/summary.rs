@@ -81,7 +81,7 @@ fn emergencies(snapshot: &Snapshot) -> Vec<String> {
 }
 
 fn is_active(view: &RuleView) -> bool {
-    matches!(view.state, State::Firing | State::Releasing)
+    matches!(view.state, State::Firing | State::Undoing)
 }
 
 fn rules(snapshot: &Snapshot) -> Vec<shape::Rule> {

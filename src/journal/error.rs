@@ -44,8 +44,8 @@ impl fmt::Display for JournalError {
             }
             Self::Full { directory, id, in_force } => write!(
                 f,
-                "the journal in {} has no room for action {id} beside the {in_force} in force; release some of them \
-                 with `node-guardian release`",
+                "the journal in {} has no room for action {id} beside the {in_force} in force; undo some of them \
+                 with `node-guardian undo`",
                 directory.display()
             ),
             Self::Absent { why } => write!(f, "there is no journal: {why}"),

@@ -53,7 +53,7 @@ pub enum Event {
         severity: Severity,
         because: String,
     },
-    /// Fired again while its steps were still being released.
+    /// Fired again while its steps were still being undone.
     Relapsed {
         rule: Arc<str>,
         severity: Severity,
@@ -120,20 +120,20 @@ pub enum Event {
     Exhausted {
         rule: Arc<str>,
     },
-    Releasing {
+    Undoing {
         id: ActionId,
         mitigation: Mitigation,
-        why: Release,
+        why: UndoReason,
     },
-    /// The answer to a revert that ended the matter, one way or another.
-    Released {
+    /// The answer to a undo that ended the matter, one way or another.
+    Undone {
         id: ActionId,
         mitigation: Mitigation,
         outcome: Outcome,
         detail: Arc<str>,
         took: Duration,
     },
-    /// The revert failed; it is tried again and never forgotten.
+    /// The undo failed; it is tried again and never forgotten.
     Owed {
         id: ActionId,
         mitigation: Mitigation,
@@ -183,13 +183,13 @@ pub enum Skip {
     },
     Breaker,
     /// Somebody else changed the value; it is theirs until the rule is quiet again.
-    Drifted,
+    Overridden,
     /// The control refused or could not be reached a moment ago; it is tried again later.
     Unavailable,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Release {
+pub enum UndoReason {
     /// No firing rule wants it any more.
     Recovered,
     /// An operator asked for it.
@@ -210,7 +210,7 @@ impl Skip {
         match self {
             Skip::Level { .. } => "level",
             Skip::Breaker => "breaker",
-            Skip::Drifted => "drifted",
+            Skip::Overridden => "overridden",
             Skip::Unavailable => "unavailable",
         }
     }
@@ -221,35 +221,35 @@ impl fmt::Display for Skip {
         match self {
             Skip::Level { needed } => write!(f, "needs level {needed}"),
             Skip::Breaker => f.write_str("did nothing several times running"),
-            Skip::Drifted => f.write_str("somebody else changed the value"),
+            Skip::Overridden => f.write_str("somebody else changed the value"),
             Skip::Unavailable => f.write_str("the control failed a moment ago and is tried again later"),
         }
     }
 }
 
-impl Release {
+impl UndoReason {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Release::Recovered => "recovered",
-            Release::Operator => "operator",
-            Release::Stopping => "stopping",
-            Release::Orphaned => "orphaned",
-            Release::Level => "level",
-            Release::Drilled => "drilled",
+            UndoReason::Recovered => "recovered",
+            UndoReason::Operator => "operator",
+            UndoReason::Stopping => "stopping",
+            UndoReason::Orphaned => "orphaned",
+            UndoReason::Level => "level",
+            UndoReason::Drilled => "drilled",
         }
     }
 }
 
-impl fmt::Display for Release {
+impl fmt::Display for UndoReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Release::Recovered => "no rule wants it any more",
-            Release::Operator => "an operator asked for it",
-            Release::Stopping => "the guardian is stopping",
-            Release::Orphaned => "left from before, and no rule wants it now",
-            Release::Level => "the configuration no longer allows it",
-            Release::Drilled => "the drill has seen it",
+            UndoReason::Recovered => "no rule wants it any more",
+            UndoReason::Operator => "an operator asked for it",
+            UndoReason::Stopping => "the guardian is stopping",
+            UndoReason::Orphaned => "left from before, and no rule wants it now",
+            UndoReason::Level => "the configuration no longer allows it",
+            UndoReason::Drilled => "the drill has seen it",
         })
     }
 }
@@ -277,8 +277,8 @@ impl fmt::Display for Event {
             | Event::BreakerOpen { .. }
             | Event::Exhausted { .. } => self.write_ladder(f),
             Event::Acted { .. }
-            | Event::Releasing { .. }
-            | Event::Released { .. }
+            | Event::Undoing { .. }
+            | Event::Undone { .. }
             | Event::Owed { .. }
             | Event::Lost { .. }
             | Event::Interfered { .. }
@@ -329,9 +329,9 @@ impl Event {
                     None => Ok(()),
                 }
             }
-            Event::Releasing { id, mitigation, why } => write!(f, "action {id} {mitigation}: releasing, {why}"),
-            Event::Released { id, mitigation, outcome, detail, took } => {
-                write!(f, "action {id} {mitigation}: released, {outcome} in {}", seconds(*took))?;
+            Event::Undoing { id, mitigation, why } => write!(f, "action {id} {mitigation}: undoing, {why}"),
+            Event::Undone { id, mitigation, outcome, detail, took } => {
+                write!(f, "action {id} {mitigation}: undone, {outcome} in {}", seconds(*took))?;
                 write_detail(f, detail)
             }
             Event::Owed { id, mitigation, outcome, detail, retry_in } => {
@@ -394,7 +394,7 @@ mod tests {
             freed_bytes: None,
         };
         assert_eq!(acted.to_string(), "action 7 throttle edge to 50%: applied in 3.1ms; s1 maxconn 100 -> 50");
-        let skipped = Event::Skipped { rule, step: 0, mitigation: throttle(), why: Skip::Drifted };
+        let skipped = Event::Skipped { rule, step: 0, mitigation: throttle(), why: Skip::Overridden };
         assert_eq!(
             skipped.to_string(),
             "throttle edge to 50% skipped (rule memory-critical, step 1): somebody else changed the value"

@@ -135,7 +135,7 @@ fn waits_for(rule: &Rule, life: &RuleView, now: Moment) -> String {
         (State::Firing, Some(left)) => format!("judges its last step in {left}"),
         (State::Firing, None) if life.taken == rule.steps.len() => "waits for its clear condition".to_owned(),
         (State::Firing, None) => "waits for its clear condition, or its next step".to_owned(),
-        (State::Releasing, _) => "waits for its steps to be released, last first".to_owned(),
+        (State::Undoing, _) => "waits for its steps to be undone, last first".to_owned(),
         (State::Cooling, Some(left)) => format!("may fire again in {left}"),
         (State::Cooling, None) => "waits for its cooldown".to_owned(),
         (State::Blind, _) => "waits for what its condition needs to become readable".to_owned(),

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::event::Release;
+use super::event::UndoReason;
 use super::mitigation::{ActionId, Mitigation};
 use super::moment::Moment;
 use super::view::Phase;
@@ -32,7 +32,7 @@ pub struct Action {
     pub tries: u32,
     /// When it was last made weaker: recovery takes its time between two such changes.
     pub eased: Option<Moment>,
-    pub why: Release,
+    pub why: UndoReason,
     pub detail: Arc<str>,
     /// What of it somebody else has set meanwhile, as last told.
     pub theirs: Option<Arc<str>>,

@@ -1,4 +1,4 @@
-//! The life of one rule: quiet → pending → firing → releasing → cooling → quiet, or blind. Unknown never starts and
+//! The life of one rule: quiet → pending → firing → undoing → cooling → quiet, or blind. Unknown never starts and
 //! never clears anything: time in which the condition was unknown does not count towards `for` or `clear_for`.
 
 use std::time::Duration;
@@ -79,14 +79,14 @@ impl Life {
         }
     }
 
-    /// One tick with fresh verdicts. Leaving `Releasing` for `Cooling` is not decided here: see [`Life::cool`].
+    /// One tick with fresh verdicts. Leaving `Undoing` for `Cooling` is not decided here: see [`Life::cool`].
     pub fn advance(&mut self, now: Moment, rule: &Rule, patience: Duration) -> Turn {
         self.stretch(now);
         match self.state {
             State::Quiet | State::Blind => self.while_quiet(now, rule, patience),
             State::Pending => self.while_pending(now, rule, patience),
             State::Firing => self.while_firing(now, rule, patience),
-            State::Releasing => self.while_releasing(now, rule),
+            State::Undoing => self.while_undoing(now, rule),
             State::Cooling => {
                 if now >= self.cooling_until {
                     self.enter(State::Quiet, now);
@@ -97,7 +97,7 @@ impl Life {
         }
     }
 
-    /// All its steps are released.
+    /// All its steps are undone.
     pub fn cool(&mut self, now: Moment, cooldown: Duration) {
         self.taken = 0;
         self.cooling_until = now + cooldown;
@@ -106,7 +106,7 @@ impl Life {
 
     /// The steps are let go although the condition may still hold.
     pub fn let_go(&mut self, now: Moment) {
-        self.enter(State::Releasing, now);
+        self.enter(State::Undoing, now);
     }
 
     /// While it fires, the ladder is climbed again from this step; what is in force already is found in force.
@@ -142,7 +142,7 @@ impl Life {
             State::Pending => self.holds_since.map(|since| since + rule.hold_for),
             State::Firing => self.clears_since.map(|since| since + rule.clear_for).or(self.settles),
             State::Cooling => Some(self.cooling_until),
-            State::Quiet | State::Releasing | State::Blind => None,
+            State::Quiet | State::Undoing | State::Blind => None,
         }
     }
 
@@ -185,7 +185,7 @@ impl Life {
                 if now.since(since) < rule.clear_for {
                     return Turn::None;
                 }
-                self.enter(State::Releasing, now);
+                self.enter(State::Undoing, now);
                 Turn::Cleared
             }
             Verdict::False => {
@@ -196,7 +196,7 @@ impl Life {
         }
     }
 
-    fn while_releasing(&mut self, now: Moment, rule: &Rule) -> Turn {
+    fn while_undoing(&mut self, now: Moment, rule: &Rule) -> Turn {
         match self.when {
             Verdict::True => {
                 let since = *self.holds_since.get_or_insert(now);
@@ -265,7 +265,7 @@ impl Life {
         if state != State::Pending {
             self.holds_since = None;
         }
-        if !matches!(state, State::Firing | State::Releasing) {
+        if !matches!(state, State::Firing | State::Undoing) {
             self.settles = None;
             self.judged = None;
         }

@@ -254,7 +254,7 @@ pub enum Command {
         id: ActionId,
         lease: Lease,
     },
-    Revert {
+    Undo {
         id: ActionId,
     },
 }
@@ -272,7 +272,7 @@ impl Command {
     #[must_use]
     pub const fn id(&self) -> ActionId {
         match self {
-            Command::Apply { id, .. } | Command::Verify { id, .. } | Command::Revert { id } => *id,
+            Command::Apply { id, .. } | Command::Verify { id, .. } | Command::Undo { id } => *id,
         }
     }
 }
@@ -282,7 +282,7 @@ impl fmt::Display for Command {
         match self {
             Command::Apply { id, mitigation, .. } => write!(f, "apply {id}: {mitigation}"),
             Command::Verify { id, .. } => write!(f, "verify {id}"),
-            Command::Revert { id } => write!(f, "revert {id}"),
+            Command::Undo { id } => write!(f, "undo {id}"),
         }
     }
 }
@@ -292,12 +292,12 @@ impl fmt::Display for Command {
 pub enum Answered {
     Apply,
     Verify,
-    Revert,
+    Undo,
 }
 
 /// What came of a command.
 ///
-/// | outcome | after `Apply` | after `Verify` | after `Revert` |
+/// | outcome | after `Apply` | after `Verify` | after `Undo` |
 /// |---|---|---|---|
 /// | `Applied` | in force, read back | still in force | restored, read back |
 /// | `Already` | was so before; nothing is owed | – | the prior value was already back |
@@ -306,7 +306,7 @@ pub enum Answered {
 /// | `Unreachable` | not in force: nothing was sent, or nobody answered before anything was | unknown | still owed |
 /// | `TimedOut` | in doubt | unknown | still owed |
 /// | `EpochChanged` | not in force: the target restarted, or an adjustment failed and the prior values are back | gone: the target restarted | gone with the restart |
-/// | `Drifted` | the value is somebody else's; not touched | somebody changed it; ours no longer | left as somebody set it |
+/// | `Overridden` | the value is somebody else's; not touched | somebody changed it; ours no longer | left as somebody set it |
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Outcome {
     Applied,
@@ -317,7 +317,7 @@ pub enum Outcome {
     TimedOut,
     Unsupported,
     EpochChanged,
-    Drifted,
+    Overridden,
 }
 
 impl Outcome {
@@ -330,7 +330,7 @@ impl Outcome {
         Outcome::TimedOut,
         Outcome::Unsupported,
         Outcome::EpochChanged,
-        Outcome::Drifted,
+        Outcome::Overridden,
     ];
 
     #[must_use]
@@ -344,7 +344,7 @@ impl Outcome {
             Outcome::TimedOut => "timed_out",
             Outcome::Unsupported => "unsupported",
             Outcome::EpochChanged => "epoch_changed",
-            Outcome::Drifted => "drifted",
+            Outcome::Overridden => "overridden",
         }
     }
 }

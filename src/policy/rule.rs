@@ -26,17 +26,13 @@ pub struct Emergency {
     pub hold: Duration,
     pub hold_max: Duration,
     /// Recovery undoes one step per interval.
-    pub release_interval: Duration,
+    pub undo_interval: Duration,
 }
 
 impl Default for Emergency {
     /// Ten seconds' hold that grows by ten, as Meta's sideloader does it (research: peers §1.7).
     fn default() -> Self {
-        Self {
-            hold: Duration::from_secs(10),
-            hold_max: Duration::from_secs(60),
-            release_interval: Duration::from_secs(5),
-        }
+        Self { hold: Duration::from_secs(10), hold_max: Duration::from_secs(60), undo_interval: Duration::from_secs(5) }
     }
 }
 

@@ -36,14 +36,14 @@ pub enum State {
     Quiet,
     Pending,
     Firing,
-    Releasing,
+    Undoing,
     Cooling,
     Blind,
 }
 
 impl State {
     pub const ALL: [State; 6] =
-        [State::Quiet, State::Pending, State::Firing, State::Releasing, State::Cooling, State::Blind];
+        [State::Quiet, State::Pending, State::Firing, State::Undoing, State::Cooling, State::Blind];
 
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -51,7 +51,7 @@ impl State {
             State::Quiet => "quiet",
             State::Pending => "pending",
             State::Firing => "firing",
-            State::Releasing => "releasing",
+            State::Undoing => "undoing",
             State::Cooling => "cooling",
             State::Blind => "blind",
         }
@@ -85,8 +85,8 @@ pub struct StepView {
 pub enum Phase {
     Applying,
     InForce,
-    Releasing,
-    /// A revert failed and is tried again at `next_try`.
+    Undoing,
+    /// A undo failed and is tried again at `next_try`.
     Owed,
     /// An answer never came; it is being read back.
     InDoubt,
@@ -98,7 +98,7 @@ impl Phase {
         match self {
             Phase::Applying => "applying",
             Phase::InForce => "in_force",
-            Phase::Releasing => "releasing",
+            Phase::Undoing => "undoing",
             Phase::Owed => "owed",
             Phase::InDoubt => "in_doubt",
         }

@@ -5,8 +5,8 @@
 //! every 1s                                  the policy is asked this often between the lines; without it, at each line
 //! 0s   memory.available_percent=40% disk["/var"].used_percent=50%
 //! 10s  memory.available_percent=?           what could not be read
-//! 12s  answer edge throttle refused         from now on; also `answer edge throttle revert timed_out`
-//! 20s  release                              an operator's `node-guardian release`
+//! 12s  answer edge throttle refused         from now on; also `answer edge throttle undo timed_out`
+//! 20s  undo                                 an operator's `node-guardian undo`
 //! 60s  stop                                 SIGTERM
 //! ```
 
@@ -35,7 +35,7 @@ pub struct Line {
 pub enum Happening {
     Readings(Vec<Reading>),
     Answer(Answer),
-    Release,
+    Undo,
     Stop,
 }
 
@@ -91,7 +91,7 @@ impl Trace {
     pub fn metrics(&self) -> impl Iterator<Item = Metric> + '_ {
         let readings = self.lines.iter().filter_map(|line| match &line.happening {
             Happening::Readings(readings) => Some(readings),
-            Happening::Answer(_) | Happening::Release | Happening::Stop => None,
+            Happening::Answer(_) | Happening::Undo | Happening::Stop => None,
         });
         readings.flatten().map(|reading| reading.metric)
     }
@@ -114,7 +114,7 @@ impl Trace {
 
 fn happening(text: &str) -> Result<Happening, String> {
     match words(text).as_slice() {
-        ["release"] => Ok(Happening::Release),
+        ["undo"] => Ok(Happening::Undo),
         ["stop"] => Ok(Happening::Stop),
         ["answer", control, verb, rest @ ..] => answer(control, verb, rest).map(Happening::Answer),
         readings => readings.iter().map(|word| reading(word)).collect::<Result<_, _>>().map(Happening::Readings),
@@ -138,8 +138,8 @@ fn answer(control: &str, verb: &str, rest: &[&str]) -> Result<Answer, String> {
         [outcome] => (None, *outcome),
         ["apply", outcome] => (Some(Answered::Apply), *outcome),
         ["verify", outcome] => (Some(Answered::Verify), *outcome),
-        ["revert", outcome] => (Some(Answered::Revert), *outcome),
-        _ => return Err("write `answer CONTROL VERB [apply|verify|revert] OUTCOME`".to_owned()),
+        ["undo", outcome] => (Some(Answered::Undo), *outcome),
+        _ => return Err("write `answer CONTROL VERB [apply|verify|undo] OUTCOME`".to_owned()),
     };
     let known = Outcome::ALL.into_iter().find(|known| known.name() == outcome);
     let outcome =
@@ -153,7 +153,7 @@ fn names<const N: usize>(names: [&str; N]) -> String {
 
 fn reading(word: &str) -> Result<Reading, String> {
     let Some((name, value)) = word.rsplit_once('=') else {
-        return Err(format!("`{word}` is neither METRIC=VALUE nor release, stop, answer or every"));
+        return Err(format!("`{word}` is neither METRIC=VALUE nor undo, stop, answer or every"));
     };
     let Operand { metric, selector, .. } =
         operand(name).map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
@@ -218,7 +218,7 @@ mod tests {
     fn a_scenario_reads_as_it_is_written() {
         let trace = Trace::parse(
             "# c\nevery 500ms\n0s memory.available_percent=40% disk[\"/var lib\"].used_percent=5\n\
-             1.5s memory.available_percent=?\n2s answer edge throttle revert timed_out\n3s release\n4s stop\n",
+             1.5s memory.available_percent=?\n2s answer edge throttle undo timed_out\n3s undo\n4s stop\n",
         )
         .unwrap();
         assert_eq!(trace.every, Some(Duration::from_millis(500)));

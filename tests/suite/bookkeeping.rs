@@ -54,12 +54,12 @@ fn a_value_that_haproxy_does_not_tell_is_not_taken_for_somebody_elses() {
         let mut desk = Desk::new(&[("edge", Target::Haproxy(target::Haproxy { socket: front, ..server.target() }))]);
         assert_eq!(desk.apply(1, "edge", verb, amount).outcome, Outcome::Applied);
         on.store(true, Ordering::SeqCst);
-        let (verified, reverted) = (desk.verify(1), desk.revert(1));
-        assert_eq!((verified.outcome, reverted.outcome), (Outcome::Unsupported, Outcome::Unsupported), "{verb}");
-        assert!(reverted.detail.contains("does not tell"), "{}", reverted.detail);
+        let (verified, undone) = (desk.verify(1), desk.undo(1));
+        assert_eq!((verified.outcome, undone.outcome), (Outcome::Unsupported, Outcome::Unsupported), "{verb}");
+        assert!(undone.detail.contains("does not tell"), "{}", undone.detail);
         assert_eq!(desk.journaled().len(), 1, "it is still owed");
         on.store(false, Ordering::SeqCst);
-        assert_eq!((desk.revert(1).outcome, server.face()), (Outcome::Applied, before.clone()), "{verb}");
+        assert_eq!((desk.undo(1).outcome, server.face()), (Outcome::Applied, before.clone()), "{verb}");
     }
 }
 
@@ -72,11 +72,11 @@ fn a_value_that_redis_does_not_tell_is_not_taken_for_somebody_elses() {
     let mut desk = Desk::new(&[("cache", Target::Redis(target))]);
     assert_eq!(desk.apply(1, "cache", Verb::Shrink, Amount::Bytes(64 << 20)).outcome, Outcome::Applied);
     on.store(true, Ordering::SeqCst);
-    assert_eq!((desk.verify(1).outcome, desk.revert(1).outcome), (Outcome::Unsupported, Outcome::Unsupported));
+    assert_eq!((desk.verify(1).outcome, desk.undo(1).outcome), (Outcome::Unsupported, Outcome::Unsupported));
     assert_eq!(desk.apply(2, "cache", Verb::Shrink, Amount::Bytes(32 << 20)).outcome, Outcome::Unsupported);
     assert_eq!(desk.journaled().len(), 1, "it is still owed");
     on.store(false, Ordering::SeqCst);
-    assert_eq!((desk.revert(1).outcome, server.setting("maxmemory").as_str()), (Outcome::Applied, "0"));
+    assert_eq!((desk.undo(1).outcome, server.setting("maxmemory").as_str()), (Outcome::Applied, "0"));
 }
 
 #[test]
@@ -108,11 +108,11 @@ fn an_end_that_cannot_be_recorded_is_told_and_recorded_later() {
     let mut desk = Desk::new(&[("edge", Target::Haproxy(server.target()))]);
     desk.apply(1, "edge", Verb::Throttle, HALF);
     desk.ledger.stuck.store(true, Ordering::SeqCst);
-    let report = desk.revert(1);
+    let report = desk.undo(1);
     assert_eq!((report.outcome, server.face()), (Outcome::Applied, before));
     assert!(report.detail.contains("its end could not be recorded"), "{}", report.detail);
     assert!(desk.failures[0].starts_with("the end of action 1 could not be recorded"), "{:?}", desk.failures);
-    assert_eq!((desk.journaled().len(), desk.revert(1).outcome), (1, Outcome::Already), "it is gone all the same");
+    assert_eq!((desk.journaled().len(), desk.undo(1).outcome), (1, Outcome::Already), "it is gone all the same");
     assert_eq!(desk.apply(2, "edge", Verb::Throttle, HALF).outcome, Outcome::Applied, "and holds nothing");
     assert_eq!(desk.journaled().len(), 2);
     desk.ledger.stuck.store(false, Ordering::SeqCst);
@@ -124,7 +124,7 @@ fn an_end_that_cannot_be_recorded_is_told_and_recorded_later() {
     );
 
     desk.ledger.stuck.store(true, Ordering::SeqCst);
-    assert_eq!((desk.revert(2).outcome, desk.journaled().len()), (Outcome::Applied, 1));
+    assert_eq!((desk.undo(2).outcome, desk.journaled().len()), (Outcome::Applied, 1));
     desk.ledger.stuck.store(false, Ordering::SeqCst);
     eventually("a look around records it without being told", || desk.journaled().is_empty().then_some(()));
 }
@@ -162,7 +162,7 @@ fn after_an_adjustment_that_was_refused_what_was_in_force_is_what_is_wanted() {
     assert_eq!(entry.undo.changes.iter().map(|change| change.wanted()).collect::<Vec<_>>(), ["4", "50"]);
     assert_eq!(desk.verify(1).outcome, Outcome::Applied);
     assert_eq!((server.limit("be/s1").as_str(), server.limit("other/o1").as_str()), ("4", "50"), "not half of each");
-    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(1).outcome, Outcome::Applied);
     assert_eq!((server.limit("be/s1").as_str(), server.limit("other/o1").as_str()), ("8", "100"));
 }
 

@@ -41,7 +41,7 @@ fn status_tells_by_its_exit_code_too() {
 
 #[test]
 fn nobody_there_is_one_sentence_and_no_output() {
-    for arguments in [vec!["status", "--json"], vec!["explain"], vec!["release"]] {
+    for arguments in [vec!["status", "--json"], vec!["explain"], vec!["undo"]] {
         let output = guardian(&[&arguments[..], &["--socket", "/nowhere/admin.sock"]].concat());
         let (code, out, complaint) = said(&output);
         assert_eq!((code, out.as_str()), (69, ""), "{arguments:?}");
@@ -77,7 +77,7 @@ fn metrics_needs_no_daemon() {
 /// Plays the loop: takes the wish from the inbox, and answers as a control would.
 fn loop_answers(house: &mut House, answer: impl FnOnce(&mut House)) {
     loop {
-        if let Some(Message::Release(_)) = house.inbox.take() {
+        if let Some(Message::Undo(_)) = house.inbox.take() {
             return answer(house);
         }
         std::thread::sleep(Duration::from_millis(5));
@@ -88,29 +88,29 @@ fn loop_answers(house: &mut House, answer: impl FnOnce(&mut House)) {
 fn release_waits_for_what_comes_of_it() {
     let mut house = House::open();
     let socket = house.socket.to_str().unwrap().to_owned();
-    let release = |arguments: &'static [&'static str]| {
+    let undo = |arguments: &'static [&'static str]| {
         let socket = socket.clone();
         std::thread::spawn(move || said(&guardian(&[arguments, &["--socket", &socket]].concat())))
     };
 
-    let stubborn = release(&["release", "7", "--wait", "300ms"]);
+    let stubborn = undo(&["undo", "7", "--wait", "300ms"]);
     loop_answers(&mut house, |house| house.publish(|snapshot| snapshot.view.actions[0].phase = Phase::Owed));
     let (code, _, complaint) = stubborn.join().unwrap();
     assert_eq!(code, 1);
     assert!(complaint.contains("still not undone: #7 throttle edge to 50% (owed)"), "{complaint}");
 
-    let obliging = release(&["release"]);
+    let obliging = undo(&["undo"]);
     loop_answers(&mut house, |house| {
         let mitigation = house.board.read(|snapshot| snapshot.view.actions[0].mitigation.clone());
         let (id, outcome, detail) = (house.board.read(|s| s.view.actions[0].id), Outcome::Applied, "50 -> 100".into());
         let took = Duration::from_millis(2);
-        house.events.emit(1, Event::Policy(Decision::Released { id, mitigation, outcome, detail, took }));
+        house.events.emit(1, Event::Policy(Decision::Undone { id, mitigation, outcome, detail, took }));
         house.publish(|snapshot| snapshot.view.actions.clear());
     });
     let (code, out, complaint) = obliging.join().unwrap();
     assert_eq!((code, complaint.as_str()), (0, ""));
-    assert_eq!(out, "action 7 throttle edge to 50%: released, applied in 2.0ms; 50 -> 100\n");
+    assert_eq!(out, "action 7 throttle edge to 50%: undone, applied in 2.0ms; 50 -> 100\n");
 
-    assert_eq!(said(&guardian(&["release", "--socket", &socket])), (0, "nothing is in force\n".into(), String::new()));
-    assert_eq!(said(&guardian(&["release", "8", "--socket", &socket])).0, 1);
+    assert_eq!(said(&guardian(&["undo", "--socket", &socket])), (0, "nothing is in force\n".into(), String::new()));
+    assert_eq!(said(&guardian(&["undo", "8", "--socket", &socket])).0, 1);
 }

@@ -140,7 +140,7 @@ fn one_key_of_a_built_in_rule_changes_alone_and_later_files_win() {
     let usual = rule(&usual, "memory-high");
     assert_eq!((changed.priority, changed.cooldown, changed.hold_for.as_secs()), (11, Duration::from_secs(7), 9));
     assert_eq!((&changed.when, &changed.clear, changed.clear_for), (&usual.when, &usual.clear, usual.clear_for));
-    assert_eq!(settings.policy.emergency.release_interval, Duration::from_secs(5));
+    assert_eq!(settings.policy.emergency.undo_interval, Duration::from_secs(5));
     let names: Vec<_> = settings.sources.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
     assert_eq!(names, ["config.toml", "10-early.toml", "20-late.toml"]);
 }

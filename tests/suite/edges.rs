@@ -45,7 +45,7 @@ fn the_service_manager_hears_what_happens() {
         "WATCHDOG=1\n",
         "WATCHDOG=1\n",
         "WATCHDOG=1\n",
-        "STOPPING=1\nSTATUS=releasing 2 actions\n",
+        "STOPPING=1\nSTATUS=undoing 2 actions\n",
     ];
     assert_eq!(heard, wanted);
 }
@@ -62,7 +62,7 @@ fn tell_the_service_manager() {
     for milliseconds in [0, 500, 1000, 1900, 2000] {
         notifier.tick(Moment::at(Duration::from_millis(milliseconds)));
     }
-    notifier.stopping("releasing 2 actions");
+    notifier.stopping("undoing 2 actions");
 }
 
 #[test]

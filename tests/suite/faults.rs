@@ -63,13 +63,13 @@ fn a_stopped_server_times_out_and_delays_nobody_else() {
     assert_eq!(desk.journaled().len(), 1, "only HAProxy's");
 
     edge.process().signal(Signal::SIGSTOP);
-    let report = desk.revert(2);
+    let report = desk.undo(2);
     assert_eq!(report.outcome, Outcome::TimedOut);
     assert!(within_the_deadline(report.took) && report.detail.contains("is the process stopped"), "{}", report.detail);
     assert_eq!(desk.journaled().len(), 1, "it is still owed");
     edge.process().signal(Signal::SIGCONT);
     cache.process().signal(Signal::SIGCONT);
-    assert_eq!(desk.revert(2).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(2).outcome, Outcome::Applied);
     assert_eq!(edge.limit("be/s1"), "8");
     assert_eq!(desk.apply(3, "cache", Verb::Shrink, Amount::Bytes(64 << 20)).outcome, Outcome::Applied);
 }
@@ -126,7 +126,7 @@ fn an_adjustment_that_never_arrived_is_made_by_the_next_verification() {
     assert_eq!(desk.apply(1, "edge", Verb::Throttle, Amount::Keep(25.0)).outcome, Outcome::TimedOut);
     assert_eq!(server.limit("be/s1"), "4");
     assert_eq!((desk.verify(1).outcome, server.limit("be/s1").as_str()), (Outcome::Applied, "2"));
-    assert_eq!((desk.revert(1).outcome, server.limit("be/s1").as_str()), (Outcome::Applied, "8"));
+    assert_eq!((desk.undo(1).outcome, server.limit("be/s1").as_str()), (Outcome::Applied, "8"));
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn half_an_answer_before_anything_was_sent_owes_nothing() {
     let report = desk.apply(1, "edge", Verb::Throttle, HALF);
     assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Unreachable, 0), "{}", report.detail);
     assert!(report.took < DEADLINE * 3 / 2, "{:?}", report.took);
-    assert_eq!((desk.verify(1).outcome, desk.revert(1).outcome), (Outcome::Already, Outcome::Already));
+    assert_eq!((desk.verify(1).outcome, desk.undo(1).outcome), (Outcome::Already, Outcome::Already));
     assert_eq!(server.limit("be/s1"), "8");
 }
 
@@ -159,7 +159,7 @@ fn a_server_that_restarts_in_the_middle_of_an_action_is_noticed() {
     assert_eq!((report.outcome, desk.journaled().len()), (Outcome::TimedOut, 1), "{}", report.detail);
     assert_eq!((desk.verify(1).outcome, desk.journaled().len()), (Outcome::EpochChanged, 0));
     assert_eq!(desk.apply(2, "edge", Verb::Throttle, HALF).outcome, Outcome::Applied);
-    assert_eq!(desk.revert(2).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(2).outcome, Outcome::Applied);
     assert_eq!(server.lock().unwrap().limit("be/s1"), "8");
 }
 
@@ -184,7 +184,7 @@ fn redis_is_interrupted_at_every_message_of_a_shrink_and_its_undo() {
         let mut desk = Desk::new(&[("cache", Target::Redis(target))]);
         desk.apply(1, "cache", Verb::Shrink, Amount::Bytes(64 << 20));
         eventually("the undo", || {
-            let report = desk.revert(1);
+            let report = desk.undo(1);
             matches!(report.outcome, Outcome::Applied | Outcome::Already).then_some(())
         });
         assert_eq!(
@@ -219,7 +219,7 @@ fn haproxy_is_interrupted_at_every_message_of_a_throttle_its_adjustment_and_its_
         desk.apply(1, "edge", Verb::Throttle, HALF);
         desk.apply(1, "edge", Verb::Throttle, Amount::Keep(25.0));
         eventually("the undo", || {
-            let report = desk.revert(1);
+            let report = desk.undo(1);
             matches!(report.outcome, Outcome::Applied | Outcome::Already).then_some(())
         });
         assert_eq!(server.face(), before, "cut at message {nth}");
@@ -352,6 +352,6 @@ fn stopping_the_workers_does_not_wait_for_a_silent_server() {
     assert!(began.elapsed() < DEADLINE / 3, "{:?}", began.elapsed());
     server.process().signal(Signal::SIGCONT);
     let mut desk = Desk::resume(ledger, &[]);
-    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(1).outcome, Outcome::Applied);
     assert_eq!(server.limit("be/s1"), "8");
 }

@@ -37,7 +37,7 @@ fn a_graded_throttle_while_requests_flow_and_its_exact_undo() {
     assert_eq!((report.outcome, traffic.most_busy_over(60)), (Outcome::Applied, 6));
     assert_eq!(desk.verify(1).outcome, Outcome::Applied);
 
-    let report = desk.revert(1);
+    let report = desk.undo(1);
     assert_eq!((report.outcome, &*report.detail), (Outcome::Applied, "server be/s1 maxconn back to 8"));
     assert_eq!(traffic.most_busy_over(100), 8);
     assert_eq!(server.face(), before);
@@ -59,7 +59,7 @@ fn what_a_gentle_throttle_leaves_as_it_is_a_harsher_one_lowers() {
     assert_eq!(desk.verify(1).outcome, Outcome::Applied);
     assert_eq!(desk.apply(1, "edge", Verb::Throttle, Amount::Keep(20.0)).outcome, Outcome::Applied);
     assert_eq!(limits(), ["2", "20"]);
-    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(1).outcome, Outcome::Applied);
     assert_eq!(server.face(), before);
 }
 
@@ -72,7 +72,7 @@ fn without_limits_at_the_servers_the_process_is_throttled_where_no_backend_is_na
     let report = desk.apply(1, "edge", Verb::Throttle, HALF);
     assert_eq!((report.outcome, &*report.detail), (Outcome::Applied, "global maxconn 200 → 100"));
     assert_eq!((server.global_limit().as_str(), server.limit("unlimited/u1").as_str()), ("100", ""));
-    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(1).outcome, Outcome::Applied);
     assert_eq!(server.face(), before);
 }
 
@@ -120,7 +120,7 @@ fn with_no_backend_named_every_limited_server_is_throttled() {
         (server.limit("be/s1"), server.limit("other/o1"), server.limit("other/o2")),
         ("4".into(), "50".into(), "".into())
     );
-    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(1).outcome, Outcome::Applied);
     assert_eq!(server.face(), before);
 }
 
@@ -147,7 +147,7 @@ fn a_share_of_the_requests_is_shed_and_the_lease_is_renewed_and_cleared() {
     assert_eq!(desk.verify(1).outcome, Outcome::Applied);
     assert!(left().unwrap() > 29_900, "verifying renews it");
 
-    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(1).outcome, Outcome::Applied);
     assert_eq!(traffic.refused_percent_over(200), 0.0);
     assert_eq!(server.face(), before);
     assert_eq!(traffic.stop().failed.load(std::sync::atomic::Ordering::SeqCst), 0);
@@ -159,7 +159,7 @@ fn a_lease_that_lapsed_is_already_undone() {
     let mut desk = desk(&server);
     assert_eq!(desk.apply(1, "edge", Verb::Shed, HALF).outcome, Outcome::Applied);
     server.ask("clear table ng_lease key web");
-    let report = desk.revert(1);
+    let report = desk.undo(1);
     assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Already, 0));
 }
 
@@ -204,7 +204,7 @@ fn servers_are_drained_and_made_ready_except_those_that_somebody_holds() {
     assert!(
         server.ask("show servers state be").contains(" s1 - 2 8 ") || server.ask("show stat be 4 -1").contains("DRAIN")
     );
-    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(1).outcome, Outcome::Applied);
     assert_eq!(server.face(), before);
 }
 
@@ -215,7 +215,7 @@ fn what_is_so_already_is_not_owed() {
     let mut desk = desk(&server);
     let report = desk.apply(1, "edge", Verb::Throttle, HALF);
     assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Already, 0));
-    assert_eq!(desk.revert(1).outcome, Outcome::Already);
+    assert_eq!(desk.undo(1).outcome, Outcome::Already);
     assert_eq!(server.limit("be/s1"), "1");
 }
 
@@ -225,19 +225,19 @@ fn an_operators_change_is_left_alone() {
     let mut desk = desk(&server);
     desk.apply(1, "edge", Verb::Throttle, HALF);
     server.ask("set maxconn server be/s1 7");
-    let report = desk.revert(1);
-    assert_eq!(report.outcome, Outcome::Drifted);
+    let report = desk.undo(1);
+    assert_eq!(report.outcome, Outcome::Overridden);
     assert_eq!(&*report.detail, "left alone: server be/s1 maxconn is 7, not the 4 that was set");
     assert_eq!((server.limit("be/s1").as_str(), desk.journaled().len()), ("7", 0));
 
     desk.apply(2, "edge", Verb::Throttle, HALF);
     server.ask("set maxconn server be/s1 6");
-    assert_eq!(desk.verify(2).outcome, Outcome::Drifted);
+    assert_eq!(desk.verify(2).outcome, Outcome::Overridden);
     assert_eq!((server.limit("be/s1").as_str(), desk.journaled().len()), ("6", 0));
 
     desk.apply(3, "edge", Verb::Throttle, HALF);
     server.ask("set maxconn server be/s1 5");
-    assert_eq!(desk.apply(3, "edge", Verb::Throttle, Amount::Keep(20.0)).outcome, Outcome::Drifted);
+    assert_eq!(desk.apply(3, "edge", Verb::Throttle, Amount::Keep(20.0)).outcome, Outcome::Overridden);
     assert_eq!((server.limit("be/s1").as_str(), desk.journaled().len()), ("5", 0));
 
     desk.apply(4, "edge", Verb::Throttle, HALF);
@@ -257,7 +257,7 @@ fn of_several_values_only_those_still_ours_are_put_back() {
     let report = desk.apply(1, "edge", Verb::Throttle, Amount::Keep(20.0));
     assert!(report.detail.contains("left alone, because somebody else set it: server "), "{}", report.detail);
     assert_eq!((server.limit("be/s1").as_str(), server.limit("other/o1").as_str()), ("7", "20"));
-    desk.revert(1);
+    desk.undo(1);
     assert_eq!((server.limit("be/s1").as_str(), server.limit("other/o1").as_str()), ("7", "100"));
 }
 
@@ -275,7 +275,7 @@ fn what_cannot_be_put_back_keeps_nothing_else_from_being_put_back() {
         first.key.clone()
     };
     let mut desk = Desk::resume(ledger, &[]);
-    let report = desk.revert(1);
+    let report = desk.undo(1);
     assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Refused, 1), "{}", report.detail);
     assert_eq!((key.as_str(), server.limit("be/s1").as_str()), ("server be/s1 maxconn", "4"));
     assert_eq!(server.limit("other/o1"), "100", "the one after it");
@@ -288,7 +288,7 @@ fn a_restart_has_undone_it_already() {
     let mut desk = desk(&server);
     desk.apply(1, "edge", Verb::Throttle, HALF);
     server.restart();
-    assert_eq!(desk.revert(1).outcome, Outcome::EpochChanged);
+    assert_eq!(desk.undo(1).outcome, Outcome::EpochChanged);
     assert_eq!((server.face(), desk.journaled().len()), (before.clone(), 0));
 
     desk.apply(2, "edge", Verb::Throttle, HALF);
@@ -302,7 +302,7 @@ fn a_restart_has_undone_it_already() {
     assert_eq!((report.outcome, server.limit("be/s1").as_str()), (Outcome::EpochChanged, "8"));
     assert!(desk.journaled().is_empty(), "what is wanted now is applied anew");
     assert_eq!(desk.apply(4, "edge", Verb::Throttle, Amount::Keep(25.0)).outcome, Outcome::Applied);
-    assert_eq!((desk.revert(4).outcome, server.face()), (Outcome::Applied, before));
+    assert_eq!((desk.undo(4).outcome, server.face()), (Outcome::Applied, before));
 }
 
 #[test]
@@ -311,7 +311,7 @@ fn a_reload_has_undone_it_already_in_either_way_of_reloading() {
         assert_eq!(desk.verify(1).outcome, Outcome::EpochChanged);
         let report = desk.apply(2, "edge", Verb::Throttle, Amount::Keep(25.0));
         assert_eq!(report.outcome, Outcome::EpochChanged, "{}", report.detail);
-        assert_eq!(desk.revert(3).outcome, Outcome::EpochChanged);
+        assert_eq!(desk.undo(3).outcome, Outcome::EpochChanged);
         assert_eq!((server.face().as_str(), desk.journaled().len()), (before, 0));
     };
     let in_force = |server: &Haproxy| {
@@ -336,7 +336,7 @@ fn a_reload_has_undone_it_already_in_either_way_of_reloading() {
     server.reload_managed();
     undone(&server, &mut desk, &before);
     assert_eq!(desk.apply(4, "app", Verb::Throttle, HALF).outcome, Outcome::Applied);
-    assert_eq!((desk.revert(4).outcome, server.face()), (Outcome::Applied, before));
+    assert_eq!((desk.undo(4).outcome, server.face()), (Outcome::Applied, before));
     server.end();
 }
 
@@ -355,7 +355,7 @@ fn what_was_set_before_a_reboot_is_gone_without_asking() {
     drop(server);
     let mut desk = Desk::resume(ledger, &[]);
     assert_eq!(desk.verify(1).outcome, Outcome::EpochChanged);
-    assert_eq!(desk.revert(2).outcome, Outcome::EpochChanged);
+    assert_eq!(desk.undo(2).outcome, Outcome::EpochChanged);
     assert!(desk.journaled().is_empty());
 }
 
@@ -368,7 +368,7 @@ fn after_a_crash_the_journal_alone_is_enough_even_for_a_control_that_is_gone() {
     let ledger = desk.stop();
     let mut desk = Desk::resume(ledger, &[]);
     assert_eq!(desk.verify(1).outcome, Outcome::Applied);
-    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(1).outcome, Outcome::Applied);
     assert_eq!(server.face(), before);
 }
 
@@ -383,7 +383,7 @@ fn the_journal_on_disk_carries_an_undo_over_a_restart_of_ours() {
     drop(desk);
     assert_eq!(Journal::peek(state.path()).unwrap()[0].undo.changes[0].ours, ["4", "2"]);
     let mut desk = Desk::on_disk(state.path(), &controls);
-    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(1).outcome, Outcome::Applied);
     drop(desk);
     assert_eq!((server.face(), Journal::peek(state.path()).unwrap()), (before, vec![]));
 }
@@ -394,7 +394,7 @@ fn a_control_that_moved_is_undone_where_it_was() {
     let mut desk = desk(&old);
     desk.apply(1, "edge", Verb::Throttle, HALF);
     desk.reconfigure(&[("edge", Target::Haproxy(new.target()))]);
-    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(1).outcome, Outcome::Applied);
     assert_eq!((old.limit("be/s1").as_str(), new.limit("be/s1").as_str()), ("8", "8"));
     assert_eq!(desk.apply(2, "edge", Verb::Throttle, HALF).outcome, Outcome::Applied);
     assert_eq!((old.limit("be/s1").as_str(), new.limit("be/s1").as_str()), ("8", "4"));
@@ -418,7 +418,7 @@ fn two_controls_never_hold_one_value() {
         assert_eq!(report.outcome, Outcome::Refused);
         assert_eq!(
             &*report.detail,
-            "action 1 (throttle all to 50%) already holds `server be/s1 maxconn`; release that first, or make one \
+            "action 1 (throttle all to 50%) already holds `server be/s1 maxconn`; undo that first, or make one \
              control of the two"
         );
     }
@@ -427,10 +427,10 @@ fn two_controls_never_hold_one_value() {
 
     desk.reconfigure(&[("renamed", at(server.path("admin.sock")))]);
     assert_eq!(desk.apply(5, "renamed", Verb::Throttle, HALF).outcome, Outcome::Refused);
-    assert_eq!((desk.revert(1).outcome, desk.revert(4).outcome), (Outcome::Applied, Outcome::Applied));
+    assert_eq!((desk.undo(1).outcome, desk.undo(4).outcome), (Outcome::Applied, Outcome::Applied));
     assert_eq!(server.face(), before);
     assert_eq!(desk.apply(6, "renamed", Verb::Throttle, HALF).outcome, Outcome::Applied);
-    assert_eq!((desk.revert(6).outcome, server.face()), (Outcome::Applied, before));
+    assert_eq!((desk.undo(6).outcome, server.face()), (Outcome::Applied, before));
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn without_a_table_a_share_is_shed_by_the_map_and_its_entry_comes_back() {
     assert_eq!(desk.apply(1, "edge", Verb::Shed, Amount::Keep(80.0)).outcome, Outcome::Applied);
     assert_eq!((server.mapped(), desk.verify(1).outcome), (vec!["web 20".to_owned()], Outcome::Applied));
 
-    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(1).outcome, Outcome::Applied);
     assert_eq!(traffic.refused_percent_over(200), 0.0);
     assert_eq!((server.face(), desk.journaled().len()), (before, 0));
     assert_eq!(std::fs::read_to_string(&map).unwrap(), "web 0\n", "the file is the operator's");
@@ -59,7 +59,7 @@ fn an_entry_that_the_map_does_not_have_is_added_once_and_removed_again() {
         assert_eq!(desk.apply(1, "edge", Verb::Shed, Amount::Keep(kept)).outcome, Outcome::Applied);
     }
     assert_eq!(server.mapped(), ["other 7", "web 70"]);
-    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(1).outcome, Outcome::Applied);
     assert_eq!(server.face(), before);
 }
 
@@ -85,11 +85,11 @@ fn a_lease_is_preferred_and_a_users_socket_takes_the_map() {
     for (id, control) in [(1, "operator"), (2, "admin")] {
         let report = desk.apply(id, control, Verb::Shed, HALF);
         assert_eq!((report.outcome, &*report.detail), (Outcome::Applied, "lease ng_lease web none → 50"));
-        assert_eq!(desk.revert(id).outcome, Outcome::Applied);
+        assert_eq!(desk.undo(id).outcome, Outcome::Applied);
     }
     assert_eq!(desk.apply(3, "user", Verb::Shed, HALF).outcome, Outcome::Applied);
     assert_eq!(server.mapped(), ["web 50"]);
-    assert_eq!(desk.revert(3).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(3).outcome, Outcome::Applied);
     assert_eq!(server.face(), before);
 }
 
@@ -110,9 +110,9 @@ fn an_operators_share_stays_and_a_reload_returns_to_the_file() {
     let mut desk = desk(by_map(&server));
     assert_eq!(desk.apply(1, "edge", Verb::Shed, HALF).outcome, Outcome::Applied);
     server.ask(&format!("set map {map} web 5"));
-    let report = desk.revert(1);
+    let report = desk.undo(1);
     let theirs = format!("left alone: map {map} web is 5, not the 50 that was set");
-    assert_eq!((report.outcome, &*report.detail), (Outcome::Drifted, &*theirs));
+    assert_eq!((report.outcome, &*report.detail), (Outcome::Overridden, &*theirs));
     assert_eq!((server.mapped(), desk.journaled().len()), (vec!["web 5".to_owned()], 0));
 
     assert_eq!(desk.apply(2, "edge", Verb::Shed, HALF).outcome, Outcome::Applied);
@@ -120,7 +120,7 @@ fn an_operators_share_stays_and_a_reload_returns_to_the_file() {
     assert_eq!(server.mapped(), ["web 0"]);
     assert_eq!(desk.verify(2).outcome, Outcome::EpochChanged);
     assert_eq!(desk.apply(3, "edge", Verb::Shed, HALF).outcome, Outcome::Applied);
-    assert_eq!((desk.revert(3).outcome, server.mapped()), (Outcome::Applied, vec!["web 0".to_owned()]));
+    assert_eq!((desk.undo(3).outcome, server.mapped()), (Outcome::Applied, vec!["web 0".to_owned()]));
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn a_crash_leaves_enough_to_undo_each_way() {
     let mut desk = Desk::resume(desk.stop(), &[]);
     for id in [1, 2] {
         assert_eq!(desk.verify(id).outcome, Outcome::Applied);
-        assert_eq!(desk.revert(id).outcome, Outcome::Applied);
+        assert_eq!(desk.undo(id).outcome, Outcome::Applied);
     }
     assert_eq!((server.face(), desk.journaled().len()), (before, 0));
 }
@@ -146,9 +146,9 @@ fn a_stopped_haproxy_still_owes_a_share_of_its_map() {
     let mut desk = desk(by_map(&server));
     assert_eq!(desk.apply(1, "edge", Verb::Shed, HALF).outcome, Outcome::Applied);
     server.process().signal(Signal::SIGSTOP);
-    assert_eq!((desk.revert(1).outcome, desk.journaled().len()), (Outcome::TimedOut, 1));
+    assert_eq!((desk.undo(1).outcome, desk.journaled().len()), (Outcome::TimedOut, 1));
     server.process().signal(Signal::SIGCONT);
-    let back = eventually("HAProxy goes on", || Some(desk.revert(1)).filter(|it| it.outcome == Outcome::Applied));
+    let back = eventually("HAProxy goes on", || Some(desk.undo(1)).filter(|it| it.outcome == Outcome::Applied));
     assert_eq!((back.outcome, server.mapped()), (Outcome::Applied, vec!["web 0".to_owned()]));
 }
 
@@ -173,7 +173,7 @@ fn new_connections_are_limited_to_a_share_of_what_is_normal_and_none_fails() {
     assert!((1.0..80.0).contains(&slow), "{slow} requests a second");
     assert_eq!(desk.apply(1, "edge", Verb::Throttle, HALF).outcome, Outcome::Applied);
     assert_eq!(server.connection_rate(), "100");
-    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(1).outcome, Outcome::Applied);
     eventually("requests flow again", || Some(served(Duration::from_millis(300))).filter(|now| *now > 2.0 * slow));
     assert_eq!(server.face(), before);
     assert_eq!(traffic.stop().failed.load(Ordering::SeqCst), 0);
@@ -189,11 +189,11 @@ fn a_stricter_limit_of_the_operator_stays_and_servers_are_limited_beside_it() {
     assert_eq!((report.outcome, &*report.detail), (Outcome::Applied, "server be/s1 maxconn 8 → 4"));
     let report = desk.apply(2, "edge", Verb::Throttle, Amount::Keep(10.0));
     assert_eq!(report.outcome, Outcome::Refused, "one action holds the server's limit");
-    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(1).outcome, Outcome::Applied);
     assert_eq!(desk.apply(3, "edge", Verb::Throttle, Amount::Keep(10.0)).outcome, Outcome::Applied);
     assert_eq!((server.connection_rate().as_str(), server.limit("be/s1").as_str()), ("20", "1"));
     server.ask("set rate-limit connections global 77");
-    assert_eq!(desk.revert(3).outcome, Outcome::Drifted);
+    assert_eq!(desk.undo(3).outcome, Outcome::Overridden);
     assert_eq!((server.connection_rate().as_str(), server.limit("be/s1").as_str()), ("77", "8"));
     server.ask("set rate-limit connections global 30");
     assert_eq!(server.face(), before);
@@ -238,7 +238,7 @@ fn the_limit_of_a_frontend_is_lowered_and_put_back_where_that_is_survived() {
     assert_eq!((report.outcome, &*report.detail), (Outcome::Applied, "frontend web maxconn 200 → 100"));
     assert_eq!(desk.apply(1, "edge", Verb::Throttle, Amount::Keep(20.0)).outcome, Outcome::Applied);
     assert_eq!((server.frontend_limit().as_str(), server.limit("be/s1").as_str()), ("40", "8"));
-    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(1).outcome, Outcome::Applied);
     assert_eq!(server.face(), before);
     let report = desk.apply(2, "wrong", Verb::Throttle, HALF);
     assert_eq!(report.outcome, Outcome::Unsupported);
@@ -255,7 +255,7 @@ fn a_map_that_is_used_in_several_ways_sheds_and_comes_back() {
     assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
     assert!(server.mapped().iter().all(|entry| entry == "web 50"), "{:?}", server.mapped());
     assert_eq!(desk.verify(1).outcome, Outcome::Applied);
-    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(1).outcome, Outcome::Applied);
     assert_eq!(server.mapped(), before);
 }
 
@@ -288,7 +288,7 @@ fn a_drained_server_that_follows_another_into_maintenance_is_in_service_again_af
     assert_eq!(server.admin_state("other", "o1"), "10", "drained by us, and in the maintenance of the other");
     let report = desk.verify(1);
     assert_eq!((report.outcome, report.theirs), (Outcome::Applied, None));
-    let report = desk.revert(1);
+    let report = desk.undo(1);
     assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
     server.ask("set server be/s1 state ready");
     assert_eq!(server.admin_state("other", "o1"), "0");
@@ -326,7 +326,7 @@ fn many_servers_of_a_slow_haproxy_are_all_throttled_and_all_come_back() {
     let mut desk = desk(target::Haproxy { socket: slow, backends: vec!["many".into()], ..server.target() });
     let report = desk.apply(1, "edge", Verb::Throttle, HALF);
     assert_eq!((report.outcome, limits("50")), (Outcome::Applied, SERVERS), "{}", report.detail);
-    assert_eq!((desk.revert(1).outcome, limits("100")), (Outcome::Applied, SERVERS));
+    assert_eq!((desk.undo(1).outcome, limits("100")), (Outcome::Applied, SERVERS));
 }
 
 #[test]

@@ -86,9 +86,9 @@ impl Node {
                 Answered::Apply
             }
             Command::Verify { .. } => Answered::Verify,
-            Command::Revert { .. } => Answered::Revert,
+            Command::Undo { .. } => Answered::Undo,
         };
-        if answered == Answered::Revert && is_done || outcome == Outcome::EpochChanged {
+        if answered == Answered::Undo && is_done || outcome == Outcome::EpochChanged {
             self.in_force.remove(&id);
         }
         Report { id, answered, outcome, detail: "".into(), took: Duration::ZERO, freed_bytes: None, theirs: None }

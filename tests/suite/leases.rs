@@ -28,11 +28,11 @@ fn a_lease_that_somebody_cleared_is_told_and_not_given_again() {
 
     server.ask("clear table ng_lease key api");
     let report = desk.verify(1);
-    assert_eq!((report.outcome, leases(), desk.journaled().len()), (Outcome::Drifted, 0, 0), "{report:?}");
+    assert_eq!((report.outcome, leases(), desk.journaled().len()), (Outcome::Overridden, 0, 0), "{report:?}");
     assert_eq!(desk.apply(2, "edge", Verb::Shed, HALF).outcome, Outcome::Applied, "what is wanted anew is given anew");
     assert_eq!((desk.verify(2).theirs, leases()), (None, 2));
     server.ask("clear table ng_lease");
-    assert_eq!(desk.apply(2, "edge", Verb::Shed, Amount::Keep(25.0)).outcome, Outcome::Drifted);
+    assert_eq!(desk.apply(2, "edge", Verb::Shed, Amount::Keep(25.0)).outcome, Outcome::Overridden);
     assert_eq!((leases(), desk.journaled().len()), (0, 0));
 }
 
@@ -45,5 +45,5 @@ fn a_lease_that_lapsed_before_it_was_renewed_is_given_again() {
     let report = desk.verify(1);
     assert_eq!((report.outcome, report.theirs), (Outcome::Applied, None));
     assert!(server.ask("show table ng_lease").contains("key=web"));
-    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(1).outcome, Outcome::Applied);
 }

@@ -43,7 +43,7 @@ fn shrink_drops_pages_again_and_again_and_is_undone_exactly() {
         assert!((45 * MIB..60 * MIB).contains(&server.limit()), "half of what was in use: {}", server.limit());
         assert!(server.stat("curr_items") > 10_000, "half of it is still there");
         assert_eq!(desk.verify(round).outcome, Outcome::Applied);
-        let report = desk.revert(round);
+        let report = desk.undo(round);
         assert_eq!((report.outcome, server.limit()), (Outcome::Applied, LIMIT), "{}", report.detail);
     }
     assert!(desk.journaled().is_empty());
@@ -61,10 +61,10 @@ fn a_stronger_shrink_is_of_what_there_was_first() {
     assert!(server.limit().abs_diff(first / 2) <= MIB, "{} of {first}", server.limit());
     let report = desk.apply(1, "cache", Verb::Shrink, Amount::Keep(75.0));
     assert_eq!((report.outcome, server.limit() > first), (Outcome::Applied, true), "weaker: {}", report.detail);
-    assert_eq!((desk.revert(1).outcome, server.limit()), (Outcome::Applied, LIMIT));
+    assert_eq!((desk.undo(1).outcome, server.limit()), (Outcome::Applied, LIMIT));
     desk.apply(2, "cache", Verb::Shrink, HALF);
     assert_eq!(server.limit(), first, "after a relapse, not of what the first time left");
-    assert_eq!((desk.revert(2).outcome, server.limit()), (Outcome::Applied, LIMIT));
+    assert_eq!((desk.undo(2).outcome, server.limit()), (Outcome::Applied, LIMIT));
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn an_allocator_that_keeps_what_is_freed_is_found_out_and_named() {
         let report = desk.apply(round, "cache", Verb::Shrink, Amount::Bytes(20 * MIB));
         println!("{:?} {}", report.outcome, report.detail);
         told.push(report);
-        assert_eq!((desk.revert(round).outcome, server.limit()), (Outcome::Applied, LIMIT));
+        assert_eq!((desk.undo(round).outcome, server.limit()), (Outcome::Applied, LIMIT));
     }
     assert!(!told[0].detail.contains("MALLOC"), "the first time all of it comes back: {}", told[0].detail);
     assert!(told.iter().any(|report| report.detail.contains("MALLOC_MMAP_THRESHOLD_=131072")));
@@ -116,7 +116,7 @@ fn flush_while_shrunk_leaves_the_limit_of_the_shrink() {
     let report = desk.apply(2, "cache", Verb::Flush, Amount::Whole);
     assert_eq!((report.outcome, server.limit()), (Outcome::Applied, limit), "{}", report.detail);
     assert!(server.resident() < 40 * MIB);
-    assert_eq!((desk.revert(1).outcome, server.limit()), (Outcome::Applied, LIMIT));
+    assert_eq!((desk.undo(1).outcome, server.limit()), (Outcome::Applied, LIMIT));
 }
 
 #[test]
@@ -136,8 +136,8 @@ fn an_operators_limit_is_left_alone_and_a_lower_one_is_never_raised() {
     let mut desk = desk(&server);
     assert_eq!(desk.apply(1, "cache", Verb::Shrink, Amount::Bytes(64 * MIB)).outcome, Outcome::Applied);
     assert_eq!(server.ask("cache_memlimit 100"), "OK");
-    let report = desk.revert(1);
-    assert_eq!((report.outcome, server.limit()), (Outcome::Drifted, 100 * MIB), "{}", report.detail);
+    let report = desk.undo(1);
+    assert_eq!((report.outcome, server.limit()), (Outcome::Overridden, 100 * MIB), "{}", report.detail);
     let report = desk.apply(2, "cache", Verb::Shrink, Amount::Bytes(128 * MIB));
     assert_eq!((report.outcome, server.limit()), (Outcome::Already, 100 * MIB));
     assert!(desk.journaled().is_empty());
@@ -155,7 +155,7 @@ fn a_restart_has_undone_it_already() {
     server.restart();
     // The same value again, and not ours.
     assert_eq!(server.ask("cache_memlimit 64"), "OK");
-    assert_eq!((desk.revert(2).outcome, server.limit()), (Outcome::EpochChanged, 64 * MIB));
+    assert_eq!((desk.undo(2).outcome, server.limit()), (Outcome::EpochChanged, 64 * MIB));
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn one_life_has_one_name_all_along() {
     while std::time::Instant::now() < until {
         assert_eq!(desk.verify(1).outcome, Outcome::Applied);
     }
-    assert_eq!((desk.revert(1).outcome, server.limit()), (Outcome::Applied, LIMIT));
+    assert_eq!((desk.undo(1).outcome, server.limit()), (Outcome::Applied, LIMIT));
 }
 
 #[test]
@@ -176,13 +176,13 @@ fn what_a_crash_left_behind_is_undone() {
     let mut before = desk(&server);
     before.apply(1, "cache", Verb::Shrink, Amount::Bytes(64 * MIB));
     let mut desk = Desk::resume(before.stop(), &[]);
-    assert_eq!((desk.revert(1).outcome, server.limit()), (Outcome::Applied, LIMIT));
+    assert_eq!((desk.undo(1).outcome, server.limit()), (Outcome::Applied, LIMIT));
     let controls = [("cache", Target::Memcached(server.target()))];
     let mut before = Desk::on_disk(&server.path(""), &controls);
     before.apply(7, "cache", Verb::Shrink, Amount::Bytes(64 * MIB));
     drop(before);
     let mut desk = Desk::on_disk(&server.path(""), &[]);
-    assert_eq!((desk.revert(7).outcome, server.limit()), (Outcome::Applied, LIMIT));
+    assert_eq!((desk.undo(7).outcome, server.limit()), (Outcome::Applied, LIMIT));
 }
 
 #[test]
@@ -191,12 +191,12 @@ fn a_stopped_memcached_times_out_and_is_still_owed() {
     let mut desk = rebuildable(&server);
     desk.apply(1, "cache", Verb::Shrink, Amount::Bytes(64 * MIB));
     server.process().signal(Signal::SIGSTOP);
-    let report = desk.revert(1);
+    let report = desk.undo(1);
     assert_eq!((report.outcome, desk.journaled().len()), (Outcome::TimedOut, 1), "{}", report.detail);
     assert!(report.took < DEADLINE * 4 && report.detail.contains("is the process stopped"), "{}", report.detail);
     assert_eq!(desk.apply(2, "cache", Verb::Flush, Amount::Whole).outcome, Outcome::TimedOut);
     server.process().signal(Signal::SIGCONT);
-    assert_eq!((desk.revert(1).outcome, server.limit()), (Outcome::Applied, LIMIT));
+    assert_eq!((desk.undo(1).outcome, server.limit()), (Outcome::Applied, LIMIT));
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn it_is_interrupted_at_every_message_of_a_shrink_its_undo_and_a_flush() {
         let mut desk = Desk::new(&[("cache", Target::Memcached(target))]);
         desk.apply(1, "cache", Verb::Shrink, Amount::Bytes(9 * MIB));
         eventually("the undo", || {
-            let report = desk.revert(1);
+            let report = desk.undo(1);
             matches!(report.outcome, Outcome::Applied | Outcome::Already).then_some(())
         });
         assert_eq!((server.limit(), desk.journaled().len()), (LIMIT, 0), "cut at message {nth}");
@@ -243,7 +243,7 @@ fn tcp_works_like_the_socket_and_what_cannot_be_seen_is_not_claimed() {
     let mut desk = Desk::new(&[("cache", Target::Memcached(target))]);
     assert!(desk.view("cache", "applied").detail.contains("resident"));
     assert_eq!(desk.apply(1, "cache", Verb::Shrink, Amount::Bytes(64 * MIB)).outcome, Outcome::Applied);
-    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(1).outcome, Outcome::Applied);
 
     let server = Memcached::start();
     server.fill(40);
@@ -257,7 +257,7 @@ fn tcp_works_like_the_socket_and_what_cannot_be_seen_is_not_claimed() {
     assert!(report.detail.contains("not measured") && server.resident() < 40 * MIB, "{}", report.detail);
     let report = desk.apply(2, "cache", Verb::Flush, Amount::Whole);
     assert_eq!((report.outcome, report.freed_bytes), (Outcome::Applied, None), "{}", report.detail);
-    assert_eq!((desk.revert(1).outcome, server.limit()), (Outcome::Applied, LIMIT));
+    assert_eq!((desk.undo(1).outcome, server.limit()), (Outcome::Applied, LIMIT));
 }
 
 #[test]

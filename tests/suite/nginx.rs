@@ -53,7 +53,7 @@ fn at_least_the_share_is_refused_at_once_by_workers_of_another_user_and_all_flag
     assert_eq!(desk.apply(1, "front", Verb::Shed, Amount::Keep(90.0)).outcome, Outcome::Applied);
     assert_eq!((server.set(), desk.verify(1).outcome), (vec!["shed-10".to_owned()], Outcome::Applied));
 
-    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(1).outcome, Outcome::Applied);
     assert_eq!((server.set().len(), desk.journaled().len()), (0, 0));
     assert_eq!(traffic.refused_percent_over(500), 0.0);
     assert_eq!(traffic.stop().failed.load(Ordering::SeqCst), 0);
@@ -72,8 +72,8 @@ fn an_operators_flags_are_left_alone() {
     fs::write(server.flags().join("shed-25"), "mine now").unwrap();
     let report = desk.verify(1);
     assert_eq!((report.outcome, report.theirs.as_deref().is_some()), (Outcome::Applied, true), "{}", report.detail);
-    let report = desk.revert(1);
-    assert_eq!(report.outcome, Outcome::Drifted);
+    let report = desk.undo(1);
+    assert_eq!(report.outcome, Outcome::Overridden);
     assert!(report.detail.contains("left alone: flag shed-25 is somebody else's"), "{}", report.detail);
     assert_eq!(server.set(), ["shed-100", "shed-25", "shed-50"]);
     assert_eq!(fs::read_to_string(server.flags().join("shed-25")).unwrap(), "mine now");
@@ -124,7 +124,7 @@ fn flags_that_moved_with_their_directory_are_still_owed() {
         fs::copy(flag.path(), server.flags().join(flag.file_name())).unwrap();
     }
     assert_eq!(desk.verify(1).outcome, Outcome::Applied);
-    desk.revert(1);
+    desk.undo(1);
     assert_eq!((server.set().len(), desk.journaled().len()), (0, 0));
 }
 
@@ -140,7 +140,7 @@ fn a_crash_leaves_enough_to_take_every_flag_away() {
     fs::write(server.flags().join(".node-guardian"), "set by").unwrap();
     let mut desk = Desk::on_disk(state.path(), &[]);
     assert_eq!(desk.verify(1).outcome, Outcome::Applied);
-    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(1).outcome, Outcome::Applied);
     drop(desk);
     assert_eq!((server.set(), Journal::peek(state.path()).unwrap()), (vec![".node-guardian".to_owned()], vec![]));
 }
@@ -154,7 +154,7 @@ fn flags_of_ours_that_no_journal_knows_go_with_the_next() {
     let mut desk = desk(server.target());
     assert_eq!(desk.apply(1, "front", Verb::Shed, Amount::Keep(75.0)).outcome, Outcome::Applied);
     assert_eq!(server.set(), ["shed-10", "shed-25"]);
-    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(1).outcome, Outcome::Applied);
     assert_eq!(server.set().len(), 0);
 }
 
@@ -188,7 +188,7 @@ fn a_stopped_nginx_is_told_and_can_be_shed_and_undone_all_the_same() {
     workers(Signal::SIGSTOP);
     assert!(desk.view("front", "timed_out").detail.contains("no answer from nginx"));
     assert_eq!(desk.apply(1, "front", Verb::Shed, HALF).outcome, Outcome::Applied);
-    assert_eq!((desk.revert(1).outcome, server.set().len()), (Outcome::Applied, 0));
+    assert_eq!((desk.undo(1).outcome, server.set().len()), (Outcome::Applied, 0));
     workers(Signal::SIGCONT);
     desk.view("front", "applied");
 }

@@ -115,13 +115,15 @@ impl World {
                 Answered::Apply
             }
             Command::Verify { .. } => Answered::Verify,
-            Command::Revert { id } => {
-                let ends =
-                    matches!(outcome, Outcome::Applied | Outcome::Already | Outcome::EpochChanged | Outcome::Drifted);
+            Command::Undo { id } => {
+                let ends = matches!(
+                    outcome,
+                    Outcome::Applied | Outcome::Already | Outcome::EpochChanged | Outcome::Overridden
+                );
                 if ends {
                     self.in_force.retain(|_, (owner, _)| owner != id);
                 }
-                Answered::Revert
+                Answered::Undo
             }
         };
         let outcome = self.consistent(command, outcome);
@@ -147,7 +149,7 @@ impl World {
             (Command::Apply { mitigation, .. }, Outcome::NoEffect) if mitigation.verb.lasting() == Lasting::InForce => {
                 Outcome::Refused
             }
-            (Command::Apply { .. } | Command::Verify { .. }, Outcome::EpochChanged | Outcome::Drifted) => {
+            (Command::Apply { .. } | Command::Verify { .. }, Outcome::EpochChanged | Outcome::Overridden) => {
                 self.in_force.retain(|_, (owner, _)| *owner != id);
                 outcome
             }
@@ -172,7 +174,7 @@ fn gives_back_by_halves(before: &Mitigation, after: &Mitigation) {
 enum Happening {
     Sample { memory: Option<f64>, cpu: Option<f64> },
     Answers(Outcome),
-    Release,
+    Undo,
     Wait(u64),
     Reload(Level),
 }
@@ -184,7 +186,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
         8 => (reading(), reading()).prop_map(|(memory, cpu)| Happening::Sample { memory, cpu }),
         3 => prop::sample::select(Outcome::ALL.to_vec()).prop_map(Happening::Answers),
-        1 => Just(Happening::Release),
+        1 => Just(Happening::Undo),
         4 => (1..40_u64).prop_map(Happening::Wait),
         1 => levels.prop_map(Happening::Reload),
     ]
@@ -251,7 +253,7 @@ impl Run {
                 self.tick();
             }
             Happening::Answers(outcome) => self.outcome = *outcome,
-            Happening::Release => self.step(Input::Release(&[])),
+            Happening::Undo => self.step(Input::Undo(&[])),
             Happening::Wait(ticks) => (0..*ticks).for_each(|_| self.tick()),
             Happening::Reload(level) => {
                 let plan = Arc::new(Plan::new(Policy { level: *level, ..policy() }));

@@ -35,7 +35,7 @@ fn half_of_the_workers_leave_and_come_back_without_a_failed_request() {
     let report = desk.apply(1, "app", Verb::Throttle, HALF);
     assert_eq!((report.outcome, server.workers().len()), (Outcome::Applied, 2), "{}", report.detail);
     assert_eq!(desk.verify(1).outcome, Outcome::Applied);
-    let report = desk.revert(1);
+    let report = desk.undo(1);
     assert_eq!((report.outcome, &*report.detail), (Outcome::Applied, "workers back to 4"));
     assert_eq!((server.workers().len(), desk.journaled().len()), (4, 0));
     let (asked, failed) = prober.end();
@@ -52,7 +52,7 @@ fn a_worker_that_dies_meanwhile_confuses_nobody() {
     die();
     assert_eq!(desk.verify(1).outcome, Outcome::Applied);
     die();
-    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(1).outcome, Outcome::Applied);
     server.wait(3);
 }
 
@@ -63,10 +63,10 @@ fn an_operators_number_of_workers_is_left_alone() {
     assert_eq!(desk.apply(1, "app", Verb::Throttle, Amount::Keep(1.0)).outcome, Outcome::Applied);
     server.process().signal(Signal::SIGTTIN);
     server.wait(2);
-    let report = desk.revert(1);
+    let report = desk.undo(1);
     assert_eq!(
         (report.outcome, &*report.detail),
-        (Outcome::Drifted, "left alone: workers is 2, not the 1 that was set")
+        (Outcome::Overridden, "left alone: workers is 2, not the 1 that was set")
     );
     assert_eq!((server.workers().len(), desk.journaled().len()), (2, 0));
 }
@@ -77,11 +77,11 @@ fn a_crash_or_a_restart_of_gunicorn_leaves_nothing_behind() {
     let mut desk = pool(&server);
     assert_eq!(desk.apply(1, "app", Verb::Throttle, HALF).outcome, Outcome::Applied);
     let mut desk = Desk::resume(desk.stop(), &[]);
-    assert_eq!((desk.revert(1).outcome, server.workers().len()), (Outcome::Applied, 2));
+    assert_eq!((desk.undo(1).outcome, server.workers().len()), (Outcome::Applied, 2));
     let mut desk = pool(&server);
     assert_eq!(desk.apply(2, "app", Verb::Throttle, HALF).outcome, Outcome::Applied);
     server.restart();
-    let report = desk.revert(2);
+    let report = desk.undo(2);
     assert_eq!((report.outcome, server.workers().len()), (Outcome::EpochChanged, 2), "{}", report.detail);
     assert!(desk.journaled().is_empty());
 }
@@ -92,11 +92,11 @@ fn a_stopped_gunicorn_stays_owed() {
     let mut desk = pool(&server);
     assert_eq!(desk.apply(1, "app", Verb::Throttle, HALF).outcome, Outcome::Applied);
     server.process().signal(Signal::SIGSTOP);
-    let report = desk.revert(1);
+    let report = desk.undo(1);
     assert_eq!((report.outcome, desk.journaled().len()), (Outcome::TimedOut, 1), "{}", report.detail);
     assert!(report.took < Duration::from_secs(2), "{:?}", report.took);
     server.process().signal(Signal::SIGCONT);
-    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(1).outcome, Outcome::Applied);
     server.wait(2);
 }
 
@@ -113,7 +113,7 @@ fn a_worker_that_is_not_replaced_yet_is_nobodys_wish() {
     assert_eq!((report.outcome, desk.journaled().len()), (Outcome::TimedOut, 1), "{}", report.detail);
     server.process().signal(Signal::SIGCONT);
     server.wait(2);
-    assert_eq!((desk.verify(1).outcome, desk.revert(1).outcome), (Outcome::Applied, Outcome::Applied));
+    assert_eq!((desk.verify(1).outcome, desk.undo(1).outcome), (Outcome::Applied, Outcome::Applied));
     server.wait(3);
 }
 
@@ -127,8 +127,8 @@ fn fewer_workers_are_an_operators_where_that_lasts() {
     let report = desk.verify(1);
     assert_eq!((report.outcome, desk.journaled().len()), (Outcome::TimedOut, 1), "{}", report.detail);
     std::thread::sleep(Duration::from_secs(6));
-    let report = desk.revert(1);
-    assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Drifted, 0), "{}", report.detail);
+    let report = desk.undo(1);
+    assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Overridden, 0), "{}", report.detail);
     assert_eq!(server.workers().len(), 1);
 }
 
@@ -143,14 +143,14 @@ fn a_worker_at_its_last_request_is_not_forgotten() {
     assert!(report.detail.contains("long request"), "{}", report.detail);
     let ledger = desk.stop();
     let mut desk = Desk::resume(ledger, &[]);
-    let report = desk.revert(1);
+    let report = desk.undo(1);
     assert_eq!((report.outcome, desk.journaled().len()), (Outcome::TimedOut, 1), "{}", report.detail);
     server.finish();
     for request in requests {
         assert!(request.join().unwrap().is_some(), "no request fails");
     }
     eventually("one worker", || (server.workers().len() == 1).then_some(()));
-    assert_eq!((desk.revert(1).outcome, server.workers().len()), (Outcome::Applied, 2));
+    assert_eq!((desk.undo(1).outcome, server.workers().len()), (Outcome::Applied, 2));
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn every_thread_and_child_gets_its_own_niceness_back() {
     server.process().signal(Signal::SIGUSR1);
     eventually("one more", || (server.nice() == "10 10 10 15").then_some(()));
     let mut desk = Desk::resume(desk.stop(), &[]);
-    let report = desk.revert(1);
+    let report = desk.undo(1);
     assert_eq!((report.outcome, server.nice().as_str()), (Outcome::Applied, "0 0 0 5"), "{}", report.detail);
     assert!(desk.journaled().is_empty());
 }
@@ -190,7 +190,7 @@ fn disk_requests_wait_too_where_that_is_wished() {
     let before = class();
     let report = desk.apply(1, "batch", Verb::Throttle, HALF);
     assert_eq!((report.outcome, class()), (Outcome::Applied, (3, "3".to_owned())), "{}", report.detail);
-    let report = desk.revert(1);
+    let report = desk.undo(1);
     assert_eq!((report.outcome, class()), (Outcome::Applied, before), "{}", report.detail);
 }
 
@@ -200,8 +200,8 @@ fn an_operators_niceness_is_left_alone() {
     let mut desk = plain(&server);
     assert_eq!(desk.apply(1, "batch", Verb::Throttle, HALF).outcome, Outcome::Applied);
     server.renice(7);
-    let report = desk.revert(1);
-    assert_eq!((report.outcome, server.nice().as_str()), (Outcome::Drifted, "7"), "{}", report.detail);
+    let report = desk.undo(1);
+    assert_eq!((report.outcome, server.nice().as_str()), (Outcome::Overridden, "7"), "{}", report.detail);
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn a_family_is_frozen_and_thawed() {
     // Also where the pid file has gone, and the guardian with it.
     std::fs::remove_file(server.pid_file()).unwrap();
     let mut desk = Desk::resume(desk.stop(), &[]);
-    let report = desk.revert(1);
+    let report = desk.undo(1);
     assert_eq!((report.outcome, server.states().as_str()), (Outcome::Applied, "SS"), "{}", report.detail);
     assert!(desk.journaled().is_empty());
 }
@@ -227,7 +227,7 @@ fn what_an_operator_has_stopped_is_not_ours_to_continue() {
     eventually("a stopped child", || (server.states() == "ST").then_some(()));
     let mut desk = plain(&server);
     assert_eq!(desk.apply(1, "batch", Verb::Freeze, Amount::Whole).outcome, Outcome::Applied);
-    assert_eq!((desk.revert(1).outcome, server.states().as_str()), (Outcome::Applied, "ST"));
+    assert_eq!((desk.undo(1).outcome, server.states().as_str()), (Outcome::Applied, "ST"));
     server.process().signal(Signal::SIGSTOP);
     eventually("all stopped", || (server.states() == "TT").then_some(()));
     let report = desk.apply(2, "batch", Verb::Freeze, Amount::Whole);
@@ -276,8 +276,8 @@ fn whoever_of_a_family_an_operator_continues_is_not_stopped_again() {
         assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
     }
     assert_eq!((server.states().as_str(), server.nice().as_str()), ("TS", "0 3 8"));
-    assert_eq!((desk.revert(2).outcome, server.states().as_str()), (Outcome::Applied, "SS"));
-    assert_eq!((desk.revert(1).outcome, server.nice().as_str()), (Outcome::Applied, "0 0 5"));
+    assert_eq!((desk.undo(2).outcome, server.states().as_str()), (Outcome::Applied, "SS"));
+    assert_eq!((desk.undo(1).outcome, server.nice().as_str()), (Outcome::Applied, "0 0 5"));
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn who_came_after_it_is_never_touched() {
     server.restart(&["601"]);
     server.process().signal(Signal::SIGSTOP);
     eventually("stopped by an operator", || (server.states() == "T").then_some(()));
-    let report = desk.revert(1);
+    let report = desk.undo(1);
     assert_eq!((report.outcome, server.states().as_str()), (Outcome::EpochChanged, "T"), "{}", report.detail);
     assert!(desk.journaled().is_empty());
 }
@@ -359,7 +359,7 @@ fn whom_a_frozen_process_leaves_behind_is_continued() {
     let mut desk = Desk::resume(ledger, &[]);
     let report = desk.verify(1);
     assert_eq!((report.outcome, state().contains(") T ")), (Outcome::Applied, true), "{}", report.detail);
-    let report = desk.revert(1);
+    let report = desk.undo(1);
     let state = state();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(child), Signal::SIGKILL).unwrap();
     // With the last of them continued, nothing is left of that life.
@@ -376,7 +376,7 @@ fn ending_what_is_frozen_leaves_nobody_stopped() {
     assert_eq!(desk.apply(1, "batch", Verb::Freeze, Amount::Whole).outcome, Outcome::Applied);
     let report = desk.apply(2, "batch", Verb::Terminate, Amount::Whole);
     assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
-    assert_eq!((desk.revert(1).outcome, desk.journaled().len()), (Outcome::EpochChanged, 0));
+    assert_eq!((desk.undo(1).outcome, desk.journaled().len()), (Outcome::EpochChanged, 0));
     let state = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(child), Signal::SIGKILL).unwrap();
     server.kill();
@@ -394,5 +394,5 @@ fn two_controls_never_hold_one_process() {
     assert_eq!(desk.apply(1, "one", Verb::Throttle, HALF).outcome, Outcome::Applied);
     let report = desk.apply(2, "two", Verb::Throttle, HALF);
     assert_eq!((report.outcome, server.nice().as_str()), (Outcome::Refused, "3"), "{}", report.detail);
-    assert_eq!((desk.revert(1).outcome, server.nice().as_str()), (Outcome::Applied, "0"));
+    assert_eq!((desk.undo(1).outcome, server.nice().as_str()), (Outcome::Applied, "0"));
 }

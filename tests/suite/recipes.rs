@@ -74,15 +74,15 @@ fn postgresql_lets_fewer_connect_and_as_many_as_before_again() {
     assert_eq!(desk.verify(1).outcome, Outcome::Applied);
     assert_eq!(desk.apply(1, "database", Verb::Throttle, QUARTER).outcome, Outcome::Applied);
     assert_eq!(server.limit(), "1", "a quarter of the first");
-    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(1).outcome, Outcome::Applied);
     assert_eq!((server.limit().as_str(), desk.journaled().len()), ("4", 0));
 
     server.psql("ALTER ROLE app CONNECTION LIMIT -1");
     assert_eq!(desk.apply(2, "database", Verb::Throttle, HALF).outcome, Outcome::Applied);
     assert_eq!(server.limit(), "50", "of what `unlimited_is` says");
     server.psql("ALTER ROLE app CONNECTION LIMIT 7");
-    let report = desk.revert(2);
-    assert_eq!((report.outcome, server.limit().as_str()), (Outcome::Drifted, "7"), "an operator's is left alone");
+    let report = desk.undo(2);
+    assert_eq!((report.outcome, server.limit().as_str()), (Outcome::Overridden, "7"), "an operator's is left alone");
 }
 
 #[test]
@@ -98,8 +98,8 @@ fn what_postgresql_keeps_over_a_restart_is_put_back_after_it() {
     assert_eq!((server.limit().as_str(), desk.verify(1).outcome), ("50", Outcome::Applied), "it outlives a restart");
     // As after a crash of the guardian, with no such control any more.
     let mut desk = Desk::resume(desk.stop(), &[]);
-    assert_eq!((desk.revert(1).outcome, server.limit().as_str()), (Outcome::Applied, "-1"));
-    let report = desk.revert(2);
+    assert_eq!((desk.undo(1).outcome, server.limit().as_str()), (Outcome::Applied, "-1"));
+    let report = desk.undo(2);
     assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
     assert_eq!(server.psql("SHOW idle_session_timeout"), before);
     let left = "SELECT count(*) FROM pg_file_settings WHERE name = 'idle_session_timeout'";
@@ -135,12 +135,12 @@ fn a_postgresql_that_hangs_keeps_what_is_owed_and_every_refusal_says_why() {
     let signal = |signal| kill(Pid::from_raw(backend.parse().unwrap()), signal).unwrap();
     signal(Signal::SIGSTOP);
     server.process().signal(Signal::SIGSTOP);
-    let report = desk.revert(1);
+    let report = desk.undo(1);
     assert_eq!((report.outcome, desk.journaled().len()), (Outcome::TimedOut, 1), "{}", report.detail);
     assert!(report.took < DEADLINE * 3, "{:?}", report.took);
     server.process().signal(Signal::SIGCONT);
     signal(Signal::SIGCONT);
-    eventually("the undo", || (desk.revert(1).outcome == Outcome::Applied).then_some(()));
+    eventually("the undo", || (desk.undo(1).outcome == Outcome::Applied).then_some(()));
     assert_eq!(server.limit(), "-1");
 
     server.psql("REVOKE EXECUTE ON FUNCTION guardian.limit_app FROM \"node-guardian\"");
@@ -165,7 +165,7 @@ fn apache_drains_a_member_and_takes_it_back() {
     assert_eq!(server.shares(20), [20, 0]);
     assert_eq!(desk.apply(2, "balancer", Verb::Drain, Amount::Whole).outcome, Outcome::Already);
     let mut desk = Desk::resume(desk.stop(), &[]);
-    assert_eq!((desk.revert(1).outcome, server.face()), (Outcome::Applied, before), "after a crash");
+    assert_eq!((desk.undo(1).outcome, server.face()), (Outcome::Applied, before), "after a crash");
     assert_eq!(server.shares(20), [10, 10]);
 }
 
@@ -179,8 +179,13 @@ fn apache_gives_a_member_less() {
     let [less, more] = server.shares(50);
     assert!((8..=12).contains(&less), "a fifth: {less} and {more}");
     server.set(0, "w_lf=60");
-    let report = desk.revert(1);
-    assert_eq!((report.outcome, server.face()[0].as_str()), (Outcome::Drifted, "60.00 Init Ok"), "{}", report.detail);
+    let report = desk.undo(1);
+    assert_eq!(
+        (report.outcome, server.face()[0].as_str()),
+        (Outcome::Overridden, "60.00 Init Ok"),
+        "{}",
+        report.detail
+    );
 }
 
 #[test]
@@ -192,7 +197,7 @@ fn a_reload_and_a_restart_of_apache_have_undone_it_already() {
     assert_eq!((desk.verify(1).outcome, desk.journaled().len()), (Outcome::EpochChanged, 0));
     assert_eq!(desk.apply(2, "balancer", Verb::Drain, Amount::Whole).outcome, Outcome::Applied);
     server.restart();
-    let report = desk.revert(2);
+    let report = desk.undo(2);
     assert_eq!((report.outcome, desk.journaled().len()), (Outcome::EpochChanged, 0), "{}", report.detail);
     assert_eq!(server.face(), ["100.00 Init Ok", "100.00 Init Ok"]);
 }
@@ -204,11 +209,11 @@ fn an_apache_that_hangs_keeps_what_is_owed() {
     assert_eq!(desk.apply(1, "balancer", Verb::Drain, Amount::Whole).outcome, Outcome::Applied);
     let all = server.processes();
     all.iter().for_each(|process| kill(*process, Signal::SIGSTOP).unwrap());
-    let report = desk.revert(1);
+    let report = desk.undo(1);
     assert_eq!((report.outcome, desk.journaled().len()), (Outcome::TimedOut, 1), "{}", report.detail);
     assert!(report.took < DEADLINE * 3, "{:?}", report.took);
     all.iter().for_each(|process| kill(*process, Signal::SIGCONT).unwrap());
-    eventually("the undo", || (desk.revert(1).outcome == Outcome::Applied).then_some(()));
+    eventually("the undo", || (desk.undo(1).outcome == Outcome::Applied).then_some(()));
     assert_eq!((server.face()[1].as_str(), desk.journaled().len()), ("100.00 Init Ok", 0));
 }
 
@@ -226,17 +231,17 @@ fn envoy_refuses_a_share_at_once_and_none_afterwards() {
     assert_eq!(desk.apply(2, "envoy", Verb::Drain, Amount::Whole).outcome, Outcome::Applied);
     assert_eq!(server.status("/healthz"), "503");
     let mut desk = Desk::resume(desk.stop(), &[]);
-    assert_eq!((desk.revert(2).outcome, desk.revert(1).outcome), (Outcome::Applied, Outcome::Applied));
+    assert_eq!((desk.undo(2).outcome, desk.undo(1).outcome), (Outcome::Applied, Outcome::Applied));
     assert_eq!((server.face(), desk.journaled().len()), (before, 0), "the value is gone, not 0");
 
     let mut desk = envoy(&server);
     assert_eq!(desk.apply(3, "envoy", Verb::Shed, HALF).outcome, Outcome::Applied);
     server.admin("POST", "/runtime_modify?fault.http.abort.abort_percent=10");
-    assert_eq!(desk.revert(3).outcome, Outcome::Drifted, "an operator's is left alone");
+    assert_eq!(desk.undo(3).outcome, Outcome::Overridden, "an operator's is left alone");
     server.restart();
     assert_eq!(desk.apply(4, "envoy", Verb::Shed, HALF).outcome, Outcome::Applied);
     server.restart();
-    assert_eq!((desk.revert(4).outcome, desk.journaled().len()), (Outcome::EpochChanged, 0));
+    assert_eq!((desk.undo(4).outcome, desk.journaled().len()), (Outcome::EpochChanged, 0));
 }
 
 #[test]
@@ -245,10 +250,10 @@ fn an_envoy_that_hangs_keeps_what_is_owed() {
     let mut desk = envoy(&server);
     assert_eq!(desk.apply(1, "envoy", Verb::Shed, HALF).outcome, Outcome::Applied);
     server.process().signal(Signal::SIGSTOP);
-    let report = desk.revert(1);
+    let report = desk.undo(1);
     assert_eq!((report.outcome, desk.journaled().len()), (Outcome::TimedOut, 1), "{}", report.detail);
     assert!(report.took < DEADLINE * 3, "{:?}", report.took);
     server.process().signal(Signal::SIGCONT);
-    eventually("the undo", || (desk.revert(1).outcome == Outcome::Applied).then_some(()));
+    eventually("the undo", || (desk.undo(1).outcome == Outcome::Applied).then_some(()));
     assert_eq!(server.face(), "200 0");
 }

@@ -58,7 +58,7 @@ fn shrink_evicts_gives_memory_back_and_is_undone_exactly() {
     let lower: u64 = server.setting("maxmemory").parse().unwrap();
     assert!(lower.abs_diff(limit / 2) < 2, "a quarter of the first, not of what is left: {lower} of {limit}");
 
-    let report = desk.revert(1);
+    let report = desk.undo(1);
     assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
     assert_eq!((server.setting("maxmemory"), server.setting("maxmemory-policy")), before);
     assert!(desk.journaled().is_empty());
@@ -67,7 +67,7 @@ fn shrink_evicts_gives_memory_back_and_is_undone_exactly() {
     desk.apply(2, "cache", Verb::Shrink, HALF);
     let again: u64 = server.setting("maxmemory").parse().unwrap();
     assert_eq!(again, limit, "half of the first, not of what is left");
-    assert_eq!(desk.revert(2).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(2).outcome, Outcome::Applied);
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn what_redis_spends_on_answering_is_not_waited_for() {
         // What is left of each page keeps it, or not.
         assert!(matches!(report.outcome, Outcome::Applied | Outcome::NoEffect), "{}", report.detail);
         assert!(report.took < Duration::from_millis(1500), "{:?}", report.took);
-        assert_eq!(desk.revert(round).outcome, Outcome::Applied);
+        assert_eq!(desk.undo(round).outcome, Outcome::Applied);
     }
 }
 
@@ -99,7 +99,7 @@ fn without_eviction_a_shrink_is_refused() {
         (server.setting("maxmemory"), server.setting("maxmemory-policy")),
         ("67108864".into(), "allkeys-lfu".into())
     );
-    assert_eq!(desk.revert(2).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(2).outcome, Outcome::Applied);
     assert_eq!(server.setting("maxmemory"), "0");
 }
 
@@ -118,8 +118,8 @@ fn an_operators_change_is_left_alone() {
     let mut desk = rebuildable(&server);
     desk.apply(1, "cache", Verb::Shrink, Amount::Bytes(64 << 20));
     server.ask(&["CONFIG", "SET", "maxmemory", "48mb"]);
-    let report = desk.revert(1);
-    assert_eq!(report.outcome, Outcome::Drifted, "{}", report.detail);
+    let report = desk.undo(1);
+    assert_eq!(report.outcome, Outcome::Overridden, "{}", report.detail);
     assert_eq!(
         (server.setting("maxmemory"), server.setting("maxmemory-policy")),
         ("50331648".into(), "noeviction".into())
@@ -137,7 +137,7 @@ fn a_restart_has_undone_it_already() {
     assert_eq!((report.outcome, desk.journaled().len()), (Outcome::EpochChanged, 0), "{}", report.detail);
     desk.apply(2, "cache", Verb::Shrink, Amount::Bytes(64 << 20));
     server.restart();
-    assert_eq!(desk.revert(2).outcome, Outcome::EpochChanged);
+    assert_eq!(desk.undo(2).outcome, Outcome::EpochChanged);
     assert_eq!(server.setting("maxmemory"), "0");
 }
 
@@ -153,7 +153,7 @@ fn writes_are_paused_and_resumed() {
     assert!(!client.answers_within(Duration::from_millis(200)));
     assert_eq!(desk.verify(1).outcome, Outcome::Applied);
     assert!(!client.answers_within(Duration::from_millis(100)));
-    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(1).outcome, Outcome::Applied);
     assert_eq!(client.answer(), "+OK");
     assert!(desk.journaled().is_empty());
 }
@@ -164,7 +164,7 @@ fn a_pause_that_a_crash_left_behind_is_ended() {
     let mut desk = desk(&server);
     desk.apply(1, "cache", Verb::Throttle, Amount::Whole);
     let mut desk = Desk::resume(desk.stop(), &[]);
-    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(1).outcome, Outcome::Applied);
     assert_eq!(server.ask(&["SET", "a", "1"]), "+OK");
 }
 
@@ -196,17 +196,17 @@ fn after_a_crash_a_pause_is_ended_only_while_it_can_still_hold() {
     assert_eq!(desk.apply(1, "cache", Verb::Throttle, Amount::Whole).outcome, Outcome::Applied);
     let (mut desk, said) = later(&server, desk, Duration::from_secs(20));
     assert_eq!((desk.let_lapse(1).outcome, pauses(&said)), (Outcome::Applied, 0), "it may still be on");
-    assert_eq!((desk.revert(1).outcome, pauses(&said)), (Outcome::Applied, 1));
+    assert_eq!((desk.undo(1).outcome, pauses(&said)), (Outcome::Applied, 1));
     assert_eq!(server.ask(&["SET", "a", "1"]), "+OK");
 
-    for reverts in [false, true] {
+    for undos in [false, true] {
         let mut desk = self::desk(&server);
         assert_eq!(desk.apply(2, "cache", Verb::Throttle, Amount::Whole).outcome, Outcome::Applied);
-        let (mut desk, said) = later(&server, desk, LEASE + Duration::from_secs(u64::from(reverts)));
-        let report = if reverts { desk.revert(2) } else { desk.let_lapse(2) };
-        let ended = if reverts { Outcome::Already } else { Outcome::EpochChanged };
+        let (mut desk, said) = later(&server, desk, LEASE + Duration::from_secs(u64::from(undos)));
+        let report = if undos { desk.undo(2) } else { desk.let_lapse(2) };
+        let ended = if undos { Outcome::Already } else { Outcome::EpochChanged };
         assert_eq!((report.outcome, pauses(&said), desk.journaled().len()), (ended, 0, 0));
-        assert!(reverts || &*report.detail == "it lapsed", "{}", report.detail);
+        assert!(undos || &*report.detail == "it lapsed", "{}", report.detail);
         server.ask(&["CLIENT", "UNPAUSE"]);
     }
 }
@@ -227,7 +227,7 @@ fn a_pause_is_renewed_while_it_is_wanted_and_the_journal_knows_how_long() {
     let (mut desk, said) = later(&server, desk, LEASE);
     assert_eq!(desk.verify(1).outcome, Outcome::Applied, "what has lapsed is set again where it is wanted");
     assert!(said.lock().unwrap().contains("PAUSE"));
-    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(1).outcome, Outcome::Applied);
     assert_eq!(server.ask(&["SET", "a", "1"]), "+OK");
 }
 
@@ -240,8 +240,8 @@ fn a_share_of_the_writes_cannot_be_paused_and_a_pause_stops_eviction() {
     assert_eq!(desk.apply(2, "cache", Verb::Throttle, Amount::Whole).outcome, Outcome::Applied);
     let report = desk.apply(3, "cache", Verb::Shrink, HALF);
     assert_eq!(report.outcome, Outcome::Refused);
-    assert!(report.detail.contains("release that first"), "{}", report.detail);
-    assert_eq!(desk.revert(2).outcome, Outcome::Applied);
+    assert!(report.detail.contains("undo that first"), "{}", report.detail);
+    assert_eq!(desk.undo(2).outcome, Outcome::Applied);
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn two_controls_never_hold_one_limit() {
     assert_eq!(report.outcome, Outcome::Refused);
     assert!(report.detail.starts_with("action 1 (shrink near to 64"), "{}", report.detail);
     assert!(report.detail.contains("already holds `maxmemory`"), "{}", report.detail);
-    assert_eq!((desk.revert(1).outcome, server.setting("maxmemory").as_str()), (Outcome::Applied, "0"));
+    assert_eq!((desk.undo(1).outcome, server.setting("maxmemory").as_str()), (Outcome::Applied, "0"));
 }
 
 #[test]
@@ -308,7 +308,7 @@ fn tcp_works_like_the_socket() {
     let mut desk = Desk::new(&[("cache", Target::Redis(target))]);
     assert!(desk.view("cache", "applied").detail.contains("maxmemory 0, noeviction"));
     assert_eq!(desk.apply(1, "cache", Verb::Shrink, Amount::Bytes(64 << 20)).outcome, Outcome::Applied);
-    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(1).outcome, Outcome::Applied);
     assert_eq!(server.setting("maxmemory"), "0");
 }
 

@@ -56,7 +56,7 @@ fn what_clients_hold_is_given_back_before_a_single_key_goes() {
     assert!(report.freed_bytes.unwrap() > 20 * MIB, "{}", report.detail);
     assert!(server.info("mem_clients_normal") <= 8 << 20);
     assert_eq!((server.ask(&["DBSIZE"]), server.info("evicted_keys")), (keys, 0));
-    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(1).outcome, Outcome::Applied);
     assert_eq!((server.face(), desk.journaled().len()), (face, 0));
 }
 
@@ -71,7 +71,7 @@ fn where_no_key_may_be_evicted_what_clients_hold_is_limited_all_the_same_and_und
     assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
     assert!(report.detail.starts_with("maxmemory-clients 50% → 8388608; client buffers "), "{}", report.detail);
     let mut desk = Desk::resume(desk.stop(), &[]);
-    assert_eq!((desk.revert(1).outcome, server.face()), (Outcome::Applied, face), "a percentage stays one");
+    assert_eq!((desk.undo(1).outcome, server.face()), (Outcome::Applied, face), "a percentage stays one");
 
     let mut desk = Desk::new(&[("store", Target::Redis(buffers(&server)))]);
     let report = desk.apply(2, "store", Verb::Shrink, HALF);
@@ -87,7 +87,7 @@ fn an_operators_limit_on_clients_is_left_alone() {
     assert_eq!(desk.apply(1, "cache", Verb::Shrink, HALF).outcome, Outcome::Applied);
     server.ask(&["CONFIG", "SET", "maxmemory-clients", "64mb"]);
     assert_eq!(desk.verify(1).theirs.as_deref(), Some("maxmemory-clients is 67108864, not the 8388608 that was set"));
-    assert_eq!(desk.revert(1).outcome, Outcome::Drifted, "the rest is put back");
+    assert_eq!(desk.undo(1).outcome, Outcome::Overridden, "the rest is put back");
     assert_eq!(server.face(), "0 noeviction 67108864");
 }
 
@@ -138,7 +138,7 @@ fn while_redis_writes_a_copy_of_itself_nothing_is_promised_but_a_full_flush() {
         assert_eq!(report.outcome, Outcome::Refused, "{}", report.detail);
         assert!(report.detail.starts_with("Redis is saving a snapshot, for "), "{}", report.detail);
     }
-    assert_eq!((desk.revert(1).outcome, server.face()), (Outcome::Applied, face), "an undo waits for nothing");
+    assert_eq!((desk.undo(1).outcome, server.face()), (Outcome::Applied, face), "an undo waits for nothing");
     let report = desk.apply(4, "all", Verb::Flush, Amount::Whole);
     assert_eq!((report.outcome, server.ask(&["DBSIZE"]).as_str()), (Outcome::Applied, ":0"), "{}", report.detail);
     eventually("the snapshot is over", || (server.info("rdb_bgsave_in_progress") == 0).then_some(()));
@@ -199,7 +199,7 @@ fn a_server_that_lets_nobody_in_is_undone_over_the_connection_that_is_open() {
     assert_eq!(admin.ask(&["CONFIG", "SET", "maxclients", "1"]), "+OK");
     assert!(server.try_ask(&["PING"]).contains("max number of clients reached"));
     assert_eq!(desk.verify(1).outcome, Outcome::Applied);
-    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(1).outcome, Outcome::Applied);
     assert_eq!(admin.ask(&["CONFIG", "SET", "maxclients", "100"]), "+OK");
     assert_eq!(server.face(), "0 noeviction");
 }
@@ -226,5 +226,5 @@ fn a_replica_that_evicts_nothing_is_no_effect() {
     let report = desk.apply(1, "cache", Verb::Shrink, HALF);
     assert_eq!(report.outcome, Outcome::NoEffect, "{}", report.detail);
     assert!(report.detail.contains("evicting, which left "), "{}", report.detail);
-    assert_eq!((desk.revert(1).outcome, server.face()), (Outcome::Applied, face));
+    assert_eq!((desk.undo(1).outcome, server.face()), (Outcome::Applied, face));
 }

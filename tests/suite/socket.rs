@@ -124,17 +124,17 @@ fn a_recipe_for_haproxy_is_applied_adjusted_and_undone() {
         desk.apply(1, "edge", Verb::Throttle, Amount::Keep(25.0));
         assert_eq!(server.global_limit(), "50");
         let mut desk = Desk::resume(desk.stop(), &[]);
-        assert_eq!((desk.revert(1).outcome, server.global_limit().as_str()), (Outcome::Applied, "200"));
+        assert_eq!((desk.undo(1).outcome, server.global_limit().as_str()), (Outcome::Applied, "200"));
     }
     let mut desk = Desk::new(&[("edge", hanging_up(&server.path("admin.sock")))]);
     let report = desk.apply(2, "edge", Verb::Flush, Amount::Whole);
     assert_eq!((report.outcome, &*report.detail), (Outcome::Applied, "flush: done"));
     desk.apply(3, "edge", Verb::Throttle, HALF);
     server.ask("set maxconn global 70");
-    assert_eq!((desk.revert(3).outcome, server.global_limit().as_str()), (Outcome::Drifted, "70"));
+    assert_eq!((desk.undo(3).outcome, server.global_limit().as_str()), (Outcome::Overridden, "70"));
     desk.apply(4, "edge", Verb::Throttle, HALF);
     server.restart();
-    assert_eq!((desk.revert(4).outcome, desk.journaled().len()), (Outcome::EpochChanged, 0));
+    assert_eq!((desk.undo(4).outcome, desk.journaled().len()), (Outcome::EpochChanged, 0));
 }
 
 #[test]
@@ -148,12 +148,12 @@ fn a_restart_is_noticed_on_a_connection_that_was_kept() {
     assert!(report.detail.starts_with("the service has restarted"), "{}", report.detail);
     assert_eq!(desk.apply(2, "edge", Verb::Throttle, HALF).outcome, Outcome::Applied);
     server.process().signal(Signal::SIGSTOP);
-    let report = desk.revert(2);
+    let report = desk.undo(2);
     assert_eq!((report.outcome, desk.journaled().len()), (Outcome::TimedOut, 1), "{}", report.detail);
     assert!(report.took < DEADLINE * 3, "{:?}", report.took);
     server.process().signal(Signal::SIGCONT);
     // On a busy machine a try may land and not be read back in time.
-    eventually("the undo", || matches!(desk.revert(2).outcome, Outcome::Applied | Outcome::Already).then_some(()));
+    eventually("the undo", || matches!(desk.undo(2).outcome, Outcome::Applied | Outcome::Already).then_some(()));
     assert_eq!(server.global_limit(), "200");
 }
 
@@ -174,7 +174,7 @@ fn a_recipe_is_interrupted_at_every_message_of_a_throttle_its_adjustment_and_its
         desk.apply(1, "edge", Verb::Throttle, HALF);
         desk.apply(1, "edge", Verb::Throttle, Amount::Keep(25.0));
         eventually("the undo", || {
-            let report = desk.revert(1);
+            let report = desk.undo(1);
             matches!(report.outcome, Outcome::Applied | Outcome::Already).then_some(())
         });
         assert_eq!((server.global_limit().as_str(), desk.journaled().len()), ("200", 0), "cut at message {nth}");
@@ -195,7 +195,7 @@ fn two_controls_never_hold_one_value() {
     let report = desk.apply(2, "far", Verb::Throttle, HALF);
     assert_eq!(report.outcome, Outcome::Refused);
     assert!(report.detail.contains("already holds `maxconn`"), "{}", report.detail);
-    assert_eq!((desk.revert(1).outcome, server.global_limit().as_str()), (Outcome::Applied, "200"));
+    assert_eq!((desk.undo(1).outcome, server.global_limit().as_str()), (Outcome::Applied, "200"));
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn the_journal_on_disk_has_the_whole_recipe() {
     desk.stop();
     assert_eq!(server.global_limit(), "100");
     let mut desk = Desk::on_disk(folder.path(), &[]);
-    assert_eq!((desk.revert(1).outcome, server.global_limit().as_str()), (Outcome::Applied, "200"));
+    assert_eq!((desk.undo(1).outcome, server.global_limit().as_str()), (Outcome::Applied, "200"));
 }
 
 #[test]

@@ -51,7 +51,7 @@ fn shrink_lets_a_share_of_the_objects_go_and_is_undone_exactly() {
     let report = desk.apply(1, "pages", Verb::Shrink, HALF);
     assert_eq!((report.outcome, report.freed_bytes), (Outcome::Applied, None), "weaker: {}", report.detail);
     assert_eq!((desk.verify(1).outcome, server.face()), (Outcome::Applied, set("500", "0.100")));
-    let report = desk.revert(1);
+    let report = desk.undo(1);
     assert_eq!((report.outcome, server.face()), (Outcome::Applied, normal()), "{}", report.detail);
     prober.served_all_along();
 
@@ -60,8 +60,8 @@ fn shrink_lets_a_share_of_the_objects_go_and_is_undone_exactly() {
     println!("{} in {:?}", report.detail, report.took);
     assert!(report.outcome == Outcome::Applied && report.freed_bytes.unwrap() > 10 * MIB, "{}", report.detail);
     server.ask(&["param.set", "thread_pool_max", "300"]);
-    let report = desk.revert(2);
-    assert_eq!((report.outcome, server.face()), (Outcome::Drifted, set("300", "60.000")), "an operator's stays");
+    let report = desk.undo(2);
+    assert_eq!((report.outcome, server.face()), (Outcome::Overridden, set("300", "60.000")), "an operator's stays");
     let report = desk.apply(3, "pages", Verb::Shrink, Amount::Bytes(1 << 40));
     assert_eq!((report.outcome, server.face()), (Outcome::Already, set("300", "60.000")));
     assert!(desk.journaled().is_empty());
@@ -82,7 +82,7 @@ fn flush_says_that_nothing_came_back_until_shrink_lets_the_lurker_go_sooner() {
     println!("{} in {:?}", report.detail, report.took);
     assert!(report.outcome == Outcome::Applied && report.freed_bytes.unwrap() > 25 * MIB, "{}", report.detail);
     prober.served_all_along();
-    assert_eq!((desk.revert(2).outcome, server.face()), (Outcome::Applied, normal()));
+    assert_eq!((desk.undo(2).outcome, server.face()), (Outcome::Applied, normal()));
     let report = desk.apply(4, "pages", Verb::Throttle, HALF);
     assert_eq!(report.outcome, Outcome::Unsupported, "{}", report.detail);
 }
@@ -101,7 +101,7 @@ fn a_restarted_child_gives_all_back_whatever_its_allocator_and_keeps_what_is_in_
     assert!(server.child().is_some() && server.child() != child);
     server.fill(1);
     assert_eq!(desk.verify(1).outcome, Outcome::Applied, "parameters are the manager's");
-    assert_eq!((desk.revert(1).outcome, server.face()), (Outcome::Applied, normal()));
+    assert_eq!((desk.undo(1).outcome, server.face()), (Outcome::Applied, normal()));
 }
 
 #[test]
@@ -110,14 +110,14 @@ fn another_manager_has_forgotten_it_and_a_crash_of_ours_has_not() {
     let mut before = desk(&server);
     before.apply(1, "pages", Verb::Shrink, HALF);
     let mut desk = Desk::resume(before.stop(), &[]);
-    assert_eq!((desk.revert(1).outcome, server.face()), (Outcome::Applied, normal()));
+    assert_eq!((desk.undo(1).outcome, server.face()), (Outcome::Applied, normal()));
     drop(desk);
     let controls = [("pages", Target::Varnish(server.target()))];
     let mut before = Desk::on_disk(&server.path("journal"), &controls);
     before.apply(7, "pages", Verb::Shrink, HALF);
     drop(before);
     let mut desk = Desk::on_disk(&server.path("journal"), &[]);
-    assert_eq!((desk.revert(7).outcome, server.face()), (Outcome::Applied, normal()));
+    assert_eq!((desk.undo(7).outcome, server.face()), (Outcome::Applied, normal()));
 
     let mut desk = self::desk(&server);
     desk.apply(2, "pages", Verb::Shrink, HALF);
@@ -135,14 +135,14 @@ fn a_stopped_manager_is_still_owed_and_a_stuck_child_hinders_no_undo() {
     let mut desk = desk(&server);
     desk.apply(1, "pages", Verb::Shrink, HALF);
     server.process().signal(Signal::SIGSTOP);
-    let report = desk.revert(1);
+    let report = desk.undo(1);
     assert_eq!((report.outcome, desk.journaled().len()), (Outcome::TimedOut, 1), "{}", report.detail);
     assert!(report.took < DEADLINE * 4 && report.detail.contains("is varnishd stopped"), "{}", report.detail);
     server.process().signal(Signal::SIGCONT);
 
     let child = Pid::from_raw(server.child().unwrap() as i32);
     kill(child, Signal::SIGSTOP).unwrap();
-    let report = desk.revert(1);
+    let report = desk.undo(1);
     assert_eq!((report.outcome, server.face()), (Outcome::Applied, normal()), "{}", report.detail);
     desk.reconfigure(&[("pages", Target::Varnish(target::Varnish { restart_to_free: true, ..server.target() }))]);
     let report = desk.apply(2, "pages", Verb::Flush, Amount::Whole);
@@ -237,7 +237,7 @@ fn it_is_interrupted_at_every_piece_of_a_shrink_its_undo_and_a_restart() {
         let mut desk = Desk::new(&[("pages", Target::Varnish(target))]);
         desk.apply(1, "pages", Verb::Shrink, HALF);
         eventually("the undo", || {
-            let report = desk.revert(1);
+            let report = desk.undo(1);
             matches!(report.outcome, Outcome::Applied | Outcome::Already).then_some(())
         });
         assert_eq!((server.face(), desk.journaled().len()), (normal(), 0), "cut at piece {nth}");
@@ -266,5 +266,5 @@ fn a_ban_that_did_not_get_through_is_ordered_again() {
     assert!(report.detail.contains("whether objects go cannot be told"), "{}", report.detail);
     let report = desk.apply(1, "pages", Verb::Shrink, HALF);
     assert!(report.detail.contains("banned about 50 % of the objects"), "{}", report.detail);
-    assert_eq!((desk.revert(1).outcome, server.face()), (Outcome::Applied, before));
+    assert_eq!((desk.undo(1).outcome, server.face()), (Outcome::Applied, before));
 }

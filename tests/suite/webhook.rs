@@ -165,7 +165,7 @@ fn a_receiver_that_hangs_or_floods_delays_nobody_else() {
         stuck.first(1);
         let began = Instant::now();
         assert_eq!(desk.apply(1, "cache", Verb::Shrink, Amount::Bytes(64 << 20)).outcome, Outcome::Applied);
-        assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+        assert_eq!(desk.undo(1).outcome, Outcome::Applied);
         assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
         well.first(1);
         stuck.answers(OK);

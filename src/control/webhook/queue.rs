@@ -97,7 +97,7 @@ impl Queue {
                 owed.told = Some(now);
                 true
             }
-            "released" => {
+            "undone" => {
                 self.owed.remove(action);
                 true
             }
@@ -162,13 +162,13 @@ mod tests {
     #[test]
     fn an_undo_is_owed_for_a_while_before_it_is_told_and_not_each_time() {
         let mut queue = Queue::default();
-        let (start, target) = (Instant::now(), receiver(&["owed", "released"]));
+        let (start, target) = (Instant::now(), receiver(&["owed", "undone"]));
         let mut owed = |after: u64, name: &'static str| {
             let record = record(1, name, &[("action_id", "7")]);
             queue.wants("ops", &target, &record, start + Duration::from_secs(after))
         };
         assert_eq!([0, 1, 3, 7, 15, 31].map(|after| owed(after, "owed")), [false, false, false, true, false, false]);
-        assert!(owed(700, "owed") && owed(701, "released"));
+        assert!(owed(700, "owed") && owed(701, "undone"));
         assert!(!owed(702, "owed"), "counted anew");
     }
 }

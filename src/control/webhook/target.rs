@@ -23,7 +23,7 @@ pub const USUAL: [&str; 16] = [
     "rule_blind",
     "ladder_exhausted",
     "acted",
-    "released",
+    "undone",
     "owed",
     "lost",
     "interfered",

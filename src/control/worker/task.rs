@@ -138,7 +138,7 @@ impl Task {
                 (Answered::Apply, self.apply(Wish { id, mitigation, rule }).await)
             }
             Command::Verify { id, lease } => (Answered::Verify, self.verify(id, lease).await),
-            Command::Revert { id } => (Answered::Revert, self.revert(id).await),
+            Command::Undo { id } => (Answered::Undo, self.undo(id).await),
         };
         self.shared.forget_route(id);
         let reached = is_letter || self.note_reach(&answer);
@@ -157,7 +157,7 @@ impl Task {
     /// A command tells as much about the control as a probe does, where it failed for a reason of the control's.
     fn note_reach(&mut self, answer: &Answer) -> bool {
         let state = match answer.outcome {
-            Outcome::Applied | Outcome::Already | Outcome::NoEffect | Outcome::EpochChanged | Outcome::Drifted => {
+            Outcome::Applied | Outcome::Already | Outcome::NoEffect | Outcome::EpochChanged | Outcome::Overridden => {
                 Outcome::Applied
             }
             failed @ (Outcome::Unreachable | Outcome::TimedOut) => failed,
@@ -202,7 +202,7 @@ impl Task {
         if let Some(refused) = self.excluded(control, wish) {
             return refused;
         }
-        // What is released while this looks may still have been in force then.
+        // What is undone while this looks may still have been in force then.
         let mut others = self.shared.in_force();
         let undo = match control.capture(&wish.mitigation).await {
             Ok(undo) if undo.changes.is_empty() => return Answer::already("it is so already"),
@@ -212,7 +212,7 @@ impl Task {
         others.extend(self.shared.in_force());
         if let Some((entry, change)) = clash::holder(&others, target, &undo) {
             return Answer::failed(Failure::refused(format!(
-                "action {} ({}) already holds `{}`; release that first, or make one control of the two",
+                "action {} ({}) already holds `{}`; undo that first, or make one control of the two",
                 entry.id, entry.mitigation, change.key
             )));
         }
@@ -231,7 +231,7 @@ impl Task {
         let undo = match control.capture_again(&wish.mitigation, &entry.undo).await {
             Ok(undo) => undo,
             // The entry is over with it: whoever still wants this applies it anew, under an id of its own.
-            Err(failure) if matches!(failure.outcome, Outcome::EpochChanged | Outcome::Drifted) => {
+            Err(failure) if matches!(failure.outcome, Outcome::EpochChanged | Outcome::Overridden) => {
                 return self.closed(entry.id, Answer::failed(failure));
             }
             Err(failure) => return Answer::unsent(failure),
@@ -275,10 +275,10 @@ impl Task {
             (Ok(Standing::Prior), Held::Before(_)) => self.closed(entry.id, Answer::ended(why)),
             (Ok(Standing::EpochChanged), _) => self.closed(entry.id, Answer::restarted(control)),
             (Ok(Standing::Foreign(found)), _) => {
-                self.closed(entry.id, Answer::failed(Failure::drifted(format!("left alone: {found}"))))
+                self.closed(entry.id, Answer::failed(Failure::overridden(format!("left alone: {found}"))))
             }
             (Ok(Standing::Ours { .. }), Held::Before(before)) => self.fall_back(entry, *before, why),
-            (Ok(Standing::Ours { .. }), Held::Nothing) => match control.revert(&entry.undo).await {
+            (Ok(Standing::Ours { .. }), Held::Nothing) => match control.undo(&entry.undo).await {
                 Ok(_) => self.closed(entry.id, Answer::failed(why)),
                 Err(failure) => Answer::doubtful(failure),
             },
@@ -308,7 +308,7 @@ impl Task {
             // As after a restart: nobody took it away, so it may be given again.
             Ok(Standing::Prior) if control.lapses(&entry.undo) => self.closed(id, Answer::lapsed()),
             Ok(Standing::Prior) => self.closed(id, Answer::already("the prior values are back; nothing is in force")),
-            Ok(Standing::Foreign(found)) => self.closed(id, Answer::failed(Failure::drifted(found))),
+            Ok(Standing::Foreign(found)) => self.closed(id, Answer::failed(Failure::overridden(found))),
             Ok(Standing::EpochChanged) => self.closed(id, Answer::restarted(&control)),
             Err(failure) => self.ended(id, failure),
         };
@@ -341,10 +341,10 @@ impl Task {
         Ok(Standing::Ours { theirs })
     }
 
-    async fn revert(&mut self, id: ActionId) -> Answer {
+    async fn undo(&mut self, id: ActionId) -> Answer {
         let Some(entry) = self.shared.entry(id) else { return Answer::already(NOTHING) };
         let mut control = self.take(&entry.target);
-        let answer = match control.revert(&entry.undo).await {
+        let answer = match control.undo(&entry.undo).await {
             Ok(done) => self.closed(id, Answer::done(done)),
             Err(failure) => self.ended(id, failure),
         };
@@ -381,7 +381,7 @@ impl Task {
         let harmful = self.shared.in_force().into_iter().map(|entry| entry.mitigation).find(|in_force| {
             in_force.control == wish.mitigation.control && control.excludes(wish.mitigation.verb, in_force.verb)
         })?;
-        let detail = format!("{} would do harm while `{harmful}` is in force: release that first", wish.mitigation);
+        let detail = format!("{} would do harm while `{harmful}` is in force: undo that first", wish.mitigation);
         Some(Answer::failed(Failure::refused(detail)))
     }
 

@@ -38,7 +38,7 @@ impl Guardian {
             None => self.mode.mode == Mode::Emergency,
         };
         let action = &self.ledger.all()[self.ledger.on_knob(mine)?];
-        let is_there = !matches!(action.phase, Phase::Releasing | Phase::Owed) && action.mitigation.amount == held;
+        let is_there = !matches!(action.phase, Phase::Undoing | Phase::Owed) && action.mitigation.amount == held;
         let comes_to_it = |later: &Step| {
             later.mitigation.same_knob(mine)
                 && (later.mitigation.amount == held || later.mitigation.amount.is_stronger_than(held))

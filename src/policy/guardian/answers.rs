@@ -1,4 +1,4 @@
-//! What commands came to. Only a verified end removes an action from the ledger; a failed revert stays owed, and an
+//! What commands came to. Only a verified end removes an action from the ledger; a failed undo stays owed, and an
 //! answer that never came leaves the action in doubt until it is read back.
 
 use std::sync::Arc;
@@ -34,7 +34,7 @@ impl Guardian {
             }
             Answered::Apply => self.applied(now, &report, out),
             Answered::Verify => self.verified(now, &report, out),
-            Answered::Revert => self.reverted(now, &report, out),
+            Answered::Undo => self.undone(now, &report, out),
         }
     }
 
@@ -58,7 +58,7 @@ impl Guardian {
                 action.enter(Phase::InDoubt, now);
                 action.due = now + pause_after(0);
             }
-            Outcome::Drifted => {
+            Outcome::Overridden => {
                 self.ledger.remove(report.id);
                 self.block_as_theirs(&told.mitigation);
                 self.drop_idle_blocks();
@@ -114,7 +114,7 @@ impl Guardian {
                 action.due = now + pause_after(action.tries).min(MOST_BETWEEN_READS);
                 action.tries += 1;
             }
-            Outcome::EpochChanged | Outcome::Already | Outcome::Drifted => self.lost(now, report, in_doubt, out),
+            Outcome::EpochChanged | Outcome::Already | Outcome::Overridden => self.lost(now, report, in_doubt, out),
         }
     }
 
@@ -122,7 +122,7 @@ impl Guardian {
     fn lost(&mut self, now: Moment, report: &Report, in_doubt: bool, out: &mut Decisions) {
         let Some(action) = self.ledger.remove(report.id) else { return };
         let theirs = match report.outcome {
-            Outcome::Drifted => true,
+            Outcome::Overridden => true,
             Outcome::Already => !in_doubt,
             _ => false,
         };
@@ -141,14 +141,14 @@ impl Guardian {
         });
     }
 
-    fn reverted(&mut self, now: Moment, report: &Report, out: &mut Decisions) {
+    fn undone(&mut self, now: Moment, report: &Report, out: &mut Decisions) {
         let Some(action) = self.ledger.find(report.id) else { return };
         let (id, mitigation, outcome) = (report.id, action.mitigation.clone(), report.outcome);
         let detail = Arc::clone(&report.detail);
         match outcome {
-            Outcome::Applied | Outcome::Already | Outcome::EpochChanged | Outcome::Drifted => {
+            Outcome::Applied | Outcome::Already | Outcome::EpochChanged | Outcome::Overridden => {
                 self.ledger.remove(id);
-                out.events.push(Event::Released { id, mitigation, outcome, detail, took: report.took });
+                out.events.push(Event::Undone { id, mitigation, outcome, detail, took: report.took });
             }
             Outcome::NoEffect | Outcome::Refused | Outcome::Unreachable | Outcome::TimedOut | Outcome::Unsupported => {
                 if action.phase != Phase::Owed {

@@ -1,8 +1,8 @@
-//! What comes from outside the rules: an operator's release, a stop, a new configuration, a level that allows less.
+//! What comes from outside the rules: an operator's undo, a stop, a new configuration, a level that allows less.
 
 use std::sync::Arc;
 
-use super::super::event::{Event, Release, Skip};
+use super::super::event::{Event, Skip, UndoReason};
 use super::super::life::Life;
 use super::super::mitigation::{ActionId, Class, Level};
 use super::super::moment::Moment;
@@ -12,15 +12,15 @@ use super::super::view::State;
 use super::{Claim, Decisions, Guardian, StepMemory};
 
 impl Guardian {
-    /// The rules behind what is released go to their cooldown, or they would put it back with the next tick.
-    pub(super) fn release(&mut self, now: Moment, ids: &[ActionId], out: &mut Decisions) {
+    /// The rules behind what is undone go to their cooldown, or they would put it back with the next tick.
+    pub(super) fn undo(&mut self, now: Moment, ids: &[ActionId], out: &mut Decisions) {
         let all = ids.is_empty();
         for at in 0..self.ledger.all().len() {
             let action = &mut self.ledger.all_mut()[at];
             if !all && !ids.contains(&action.id) {
                 continue;
             }
-            action.why = Release::Operator;
+            action.why = UndoReason::Operator;
             action.due = now;
             let knob = action.mitigation.clone();
             for rule in 0..self.lives.len() {
@@ -34,7 +34,7 @@ impl Guardian {
             self.claims.clear();
             self.mode.hold_until = now;
             for rule in 0..self.lives.len() {
-                if matches!(self.lives[rule].state, State::Firing | State::Releasing) {
+                if matches!(self.lives[rule].state, State::Firing | State::Undoing) {
                     self.let_go(now, rule, out);
                 }
             }
@@ -45,12 +45,12 @@ impl Guardian {
         self.stopping = true;
         self.claims.clear();
         for action in self.ledger.all_mut() {
-            action.why = Release::Stopping;
+            action.why = UndoReason::Stopping;
             action.due = Moment::ORIGIN;
         }
     }
 
-    /// Swaps the plan. Rules that did not change go on as they were; what the others had in force is released.
+    /// Swaps the plan. Rules that did not change go on as they were; what the others had in force is undone.
     pub fn reload(&mut self, now: Moment, plan: Arc<Plan>) {
         let older = Arc::clone(&self.plan);
         let mut lives = vec![Life::new(now); plan.rules().len()];
@@ -122,7 +122,7 @@ impl Guardian {
             }
             let is_wanted = self.claims.iter().any(|other| other.mitigation.same_knob(&claim.mitigation));
             if let Some(at) = self.ledger.on_knob(&claim.mitigation).filter(|_| !is_wanted) {
-                self.ledger.all_mut()[at].why = Release::Level;
+                self.ledger.all_mut()[at].why = UndoReason::Level;
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::super::event::Release;
+use super::super::event::UndoReason;
 use super::super::ledger::{Action, VERIFY_EVERY};
 use super::super::mitigation::{Command, Mitigation};
 use super::super::moment::Moment;
@@ -36,7 +36,7 @@ impl Guardian {
             due: now + VERIFY_EVERY,
             tries: 0,
             eased: None,
-            why: Release::Drilled,
+            why: UndoReason::Drilled,
             detail: Arc::from(""),
             theirs: None,
         });

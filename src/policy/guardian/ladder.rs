@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::event::{Event, Mode, Release, Skip, StepKind};
+use super::super::event::{Event, Mode, Skip, StepKind, UndoReason};
 use super::super::ledger::Action;
 use super::super::mitigation::{Class, Command, Lasting, Mitigation, Outcome};
 use super::super::moment::Moment;
@@ -129,7 +129,7 @@ impl Guardian {
         }
         let dry_run = self.plan.policy.dry_run || self.plan.rules()[self.plan.owner_of(flat).0].dry_run;
         match self.blocks.iter().find(|block| block.holds(now, mitigation)) {
-            Some(block) if block.theirs => Some(Skip::Drifted),
+            Some(block) if block.theirs => Some(Skip::Overridden),
             Some(_) if !dry_run => Some(Skip::Unavailable),
             Some(_) | None => None,
         }
@@ -195,7 +195,7 @@ impl Guardian {
             due: now,
             tries: 0,
             eased: None,
-            why: Release::Recovered,
+            why: UndoReason::Recovered,
             detail: Arc::from(""),
             theirs: None,
         });

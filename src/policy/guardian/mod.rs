@@ -14,7 +14,7 @@ mod show;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::event::{Event, Mode, Release};
+use super::event::{Event, Mode, UndoReason};
 use super::ledger::{Action, Ledger};
 use super::life::{Life, Turn};
 use super::metric::Metric;
@@ -37,13 +37,13 @@ const SOON: Duration = Duration::from_secs(5);
 pub enum Input<'a> {
     Sampled(&'a Sample),
     Reported(Report),
-    /// An operator wants these released now; all of them where none is named.
-    Release(&'a [ActionId]),
+    /// An operator wants these undone now; all of them where none is named.
+    Undo(&'a [ActionId]),
     /// Put this in force for a moment, to see that it can be undone.
     Drill(&'a Mitigation),
     /// A control that could not be used can be used again.
     Usable(&'a str),
-    /// The daemon is to end: everything is released at once.
+    /// The daemon is to end: everything is undone at once.
     Stopping,
 }
 
@@ -82,7 +82,7 @@ pub struct Guardian {
     ledger: Ledger,
     blocks: Vec<Block>,
     mode: NodeMode,
-    next_release: Moment,
+    next_undo: Moment,
     stopping: bool,
     stack: Vec<Verdict>,
     memory_total: Option<f64>,
@@ -91,7 +91,7 @@ pub struct Guardian {
 /// One rule's wish for one knob.
 #[derive(Clone, Debug)]
 struct Claim {
-    /// `None`: nobody wants it any more (the rule is gone, or it is from before a restart); it is only released.
+    /// `None`: nobody wants it any more (the rule is gone, or it is from before a restart); it is only undone.
     rule: Option<usize>,
     step: Option<usize>,
     mitigation: Mitigation,
@@ -133,7 +133,7 @@ struct StepMemory {
 }
 
 impl Guardian {
-    /// What the journal holds is read back first, and then released like any step that no rule wants.
+    /// What the journal holds is read back first, and then undone like any step that no rule wants.
     pub fn new(
         now: Moment,
         plan: Arc<Plan>,
@@ -149,7 +149,7 @@ impl Guardian {
             ledger: Ledger::new(next_id),
             blocks: Vec::new(),
             mode: NodeMode::new(now, &plan.policy.emergency),
-            next_release: now + plan.policy.emergency.release_interval,
+            next_undo: now + plan.policy.emergency.undo_interval,
             stopping: false,
             stack: Vec::new(),
             memory_total: None,
@@ -169,7 +169,7 @@ impl Guardian {
         match input {
             Input::Sampled(sample) => self.look(now, sample, out),
             Input::Reported(report) => self.answer(now, report, out),
-            Input::Release(ids) => self.release(now, ids, out),
+            Input::Undo(ids) => self.undo(now, ids, out),
             Input::Drill(mitigation) => self.drill(now, mitigation, out),
             Input::Usable(control) => self.control_is_usable(now, control),
             Input::Stopping => self.stop(),
@@ -234,7 +234,7 @@ impl Guardian {
         self.mode.mode == Mode::Normal
             && self.ledger.is_empty()
             && self.claims.is_empty()
-            && self.lives.iter().all(|life| life.state != State::Releasing)
+            && self.lives.iter().all(|life| life.state != State::Undoing)
     }
 
     fn look(&mut self, now: Moment, sample: &Sample, out: &mut Decisions) {
@@ -360,7 +360,7 @@ impl Guardian {
             due: now,
             tries: 0,
             eased: None,
-            why: Release::Orphaned,
+            why: UndoReason::Orphaned,
             detail: Arc::from("found in the journal"),
             theirs: None,
         });

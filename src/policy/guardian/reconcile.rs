@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::super::event::{Event, Release};
+use super::super::event::{Event, UndoReason};
 use super::super::ledger::{Action, VERIFY_EVERY, pause_after};
 use super::super::mitigation::{Amount, Command, Lease, Mitigation};
 use super::super::moment::Moment;
@@ -23,7 +23,7 @@ impl Guardian {
     }
 
     /// On one knob the highest priority wins, then the strongest, then the oldest. What a rule only still holds because
-    /// it is being released comes after what some rule wants; orphans come last.
+    /// it is being undone comes after what some rule wants; orphans come last.
     pub(super) fn wanted(&self, now: Moment, knob: &Mitigation) -> Option<usize> {
         let mut best: Option<usize> = None;
         for (at, claim) in self.claims.iter().enumerate() {
@@ -123,7 +123,7 @@ impl Guardian {
         let adjusts = wanted.filter(|claim| self.claims[*claim].rule.is_some());
         let is_due = now >= action.due;
         match (action.phase, wanted) {
-            (Phase::InForce, None) => self.revert(now, at, out),
+            (Phase::InForce, None) => self.begin_undo(now, at, out),
             (Phase::InForce, Some(_)) => {
                 // What a drill has done already is done once more, so that it is the rule's from then on.
                 let is_drilled = *action.rule == *DRILL;
@@ -143,13 +143,13 @@ impl Guardian {
             }
             (Phase::Owed, _) if is_due => match adjusts {
                 Some(claim) => self.adjust(now, at, claim, out),
-                None => self.revert(now, at, out),
+                None => self.begin_undo(now, at, out),
             },
-            (Phase::InDoubt, None) if is_due => self.revert(now, at, out),
+            (Phase::InDoubt, None) if is_due => self.begin_undo(now, at, out),
             (Phase::InDoubt, Some(_)) if is_due => {
                 self.verify(at, if adjusts.is_some() { Lease::Renew } else { Lease::LetLapse }, out);
             }
-            (Phase::Owed | Phase::InDoubt | Phase::Applying | Phase::Releasing, _) => {}
+            (Phase::Owed | Phase::InDoubt | Phase::Applying | Phase::Undoing, _) => {}
         }
     }
 
@@ -159,14 +159,14 @@ impl Guardian {
         out.commands.push(Command::Verify { id: action.id, lease });
     }
 
-    fn revert(&mut self, now: Moment, at: usize, out: &mut Decisions) {
+    fn begin_undo(&mut self, now: Moment, at: usize, out: &mut Decisions) {
         let action = &mut self.ledger.all_mut()[at];
         action.waiting = true;
         if action.phase != Phase::Owed {
-            action.enter(Phase::Releasing, now);
-            out.events.push(Event::Releasing { id: action.id, mitigation: action.mitigation.clone(), why: action.why });
+            action.enter(Phase::Undoing, now);
+            out.events.push(Event::Undoing { id: action.id, mitigation: action.mitigation.clone(), why: action.why });
         }
-        out.commands.push(Command::Revert { id: action.id });
+        out.commands.push(Command::Undo { id: action.id });
     }
 
     fn adjust(&mut self, now: Moment, at: usize, claim: usize, out: &mut Decisions) {
@@ -182,16 +182,16 @@ impl Guardian {
         action.rule = rule.unwrap_or_else(|| Arc::clone(&action.rule));
         action.goes_on = step.is_some() && action.step == step;
         action.step = step;
-        action.why = Release::Recovered;
+        action.why = UndoReason::Recovered;
         action.waiting = true;
         action.enter(Phase::Applying, now);
         out.commands.push(Command::Apply { id: action.id, mitigation, rule: Arc::clone(&action.rule) });
     }
 
-    /// Tightening is never held up; easing takes one step per release interval.
+    /// Tightening is never held up; easing takes one step per undo interval.
     fn may_ease(&self, now: Moment, action: &Action, to: &Mitigation) -> bool {
         let eases = action.mitigation.amount.is_stronger_than(to.amount);
-        let interval = self.plan.policy.emergency.release_interval;
+        let interval = self.plan.policy.emergency.undo_interval;
         !eases || action.eased.is_none_or(|eased| now >= eased + interval)
     }
 
@@ -223,7 +223,7 @@ impl Guardian {
             due: now + VERIFY_EVERY,
             tries: 0,
             eased: None,
-            why: Release::Recovered,
+            why: UndoReason::Recovered,
             detail: Arc::from(""),
             theirs: None,
         });

@@ -12,11 +12,11 @@ use super::{Decisions, Guardian};
 
 impl Guardian {
     pub(super) fn recover(&mut self, now: Moment, out: &mut Decisions) {
-        let releasing = self.ledger.all().iter().any(|action| action.phase == Phase::Releasing && action.waiting);
-        while now >= self.next_release && !releasing {
-            let Some(at) = self.last_releasable(now) else { break };
+        let undoing = self.ledger.all().iter().any(|action| action.phase == Phase::Undoing && action.waiting);
+        while now >= self.next_undo && !undoing {
+            let Some(at) = self.last_undoable(now) else { break };
             if self.take_back(now, at) {
-                self.next_release = now + self.plan.policy.emergency.release_interval;
+                self.next_undo = now + self.plan.policy.emergency.undo_interval;
             }
         }
         self.cool_rules(now, out);
@@ -34,7 +34,7 @@ impl Guardian {
     }
 
     pub(super) fn leave_recovery(&mut self, now: Moment, out: &mut Decisions) {
-        // A revert that a target will not take is owed, alarmed and tried again, but the node is not recovering by it.
+        // A undo that a target will not take is owed, alarmed and tried again, but the node is not recovering by it.
         // What some rule wants, although nothing is an emergency, is no part of the recovery either.
         let is_wanted = |knob: &Mitigation| {
             let firing = |rule: usize| self.lives[rule].state == State::Firing;
@@ -42,19 +42,19 @@ impl Guardian {
         };
         let settled = |action: &super::Action| action.phase == Phase::Owed || is_wanted(&action.mitigation);
         let recovered = self.ledger.all().iter().all(settled)
-            && self.lives.iter().all(|life| life.state != State::Releasing)
+            && self.lives.iter().all(|life| life.state != State::Undoing)
             && self.claims.iter().all(|claim| claim.rule.is_some());
         if self.mode.mode == Mode::Recovering && recovered {
             let owed = self.ledger.all().iter().any(|action| action.phase == Phase::Owed);
-            let why = if owed { "only owed releases are left" } else { "everything is released" };
+            let why = if owed { "only owed undos are left" } else { "everything is undone" };
             self.turn_mode(Mode::Normal, now, why, out);
         }
     }
 
-    fn last_releasable(&self, now: Moment) -> Option<usize> {
+    fn last_undoable(&self, now: Moment) -> Option<usize> {
         self.claims.iter().rposition(|claim| match claim.rule {
             None => self.mode.mode != Mode::Emergency || !self.may_be_wanted(&claim.mitigation),
-            Some(rule) => self.lives[rule].state == State::Releasing && !self.is_held(now, rule),
+            Some(rule) => self.lives[rule].state == State::Undoing && !self.is_held(now, rule),
         })
     }
 
@@ -121,13 +121,13 @@ impl Guardian {
 
     fn cool_rules(&mut self, now: Moment, out: &mut Decisions) {
         for index in 0..self.lives.len() {
-            if self.lives[index].state != State::Releasing || self.is_held(now, index) {
+            if self.lives[index].state != State::Undoing || self.is_held(now, index) {
                 continue;
             }
             let rule = &self.plan.rules()[index];
             let claimed = self.claims.iter().any(|claim| claim.rule == Some(index));
             let under_way = self.ledger.all().iter().any(|action| {
-                action.rule == rule.name && matches!(action.phase, Phase::Applying | Phase::Releasing | Phase::InForce)
+                action.rule == rule.name && matches!(action.phase, Phase::Applying | Phase::Undoing | Phase::InForce)
             });
             if claimed || under_way && !self.is_kept_by_others(now, index) {
                 continue;

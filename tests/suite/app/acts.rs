@@ -45,7 +45,7 @@ fn a_throttle_is_a_lease_that_is_renewed_adjusted_and_ended() {
 
             let report = desk.apply(1, "api", Verb::Throttle, Amount::Keep(70.0));
             assert_eq!((report.outcome, app.leases()), (Outcome::Applied, vec!["ng 30".to_owned()]), "{what}");
-            let report = desk.revert(1);
+            let report = desk.undo(1);
             assert_eq!(report.outcome, Outcome::Applied, "{what}: {}", report.detail);
             assert_eq!((app.leases().len(), app.effective(), desk.journaled().len()), (0, 0, 0), "{what}");
         }
@@ -62,7 +62,7 @@ fn other_agents_leases_are_not_ours() {
     app.operator(20);
     assert_eq!(desk.verify(1).outcome, Outcome::Applied);
     assert_eq!(app.effective(), 60);
-    assert_eq!(desk.revert(1).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(1).outcome, Outcome::Applied);
     assert_eq!(app.leases(), ["operator 20"]);
 }
 
@@ -74,7 +74,7 @@ fn two_actions_have_two_leases() {
     assert_eq!(desk.apply(1, "api", Verb::Throttle, TO_40).outcome, Outcome::Applied);
     assert_eq!(desk.apply(2, "again", Verb::Throttle, Amount::Keep(90.0)).outcome, Outcome::Applied);
     assert_eq!(desk.apply(3, "api", Verb::Drain, Amount::Whole).outcome, Outcome::Applied);
-    let effective = |desk: &mut Desk, id| (desk.revert(id).outcome, app.effective());
+    let effective = |desk: &mut Desk, id| (desk.undo(id).outcome, app.effective());
     assert_eq!(app.effective(), 100);
     assert_eq!(effective(&mut desk, 3), (Outcome::Applied, 60));
     assert_eq!(effective(&mut desk, 1), (Outcome::Applied, 10));
@@ -88,8 +88,8 @@ fn a_lease_of_ours_that_somebody_changed_is_theirs() {
     assert_eq!(desk.apply(1, "api", Verb::Throttle, TO_40).outcome, Outcome::Applied);
     let status = app.ask(&json!({"op": "status"}));
     app.ask(&json!({"op": "throttle", "lease": status["leases"][0]["lease"], "level": 99}));
-    let report = desk.revert(1);
-    assert_eq!((report.outcome, app.effective()), (Outcome::Drifted, 99), "{}", report.detail);
+    let report = desk.undo(1);
+    assert_eq!((report.outcome, app.effective()), (Outcome::Overridden, 99), "{}", report.detail);
     assert!(desk.journaled().is_empty());
 }
 
@@ -148,7 +148,7 @@ fn a_throttled_application_refuses_at_once_and_serves_the_rest() {
         assert_eq!(codes, [503, 503, 200, 200], "{language:?}: the refusals come first: {answers:?}");
         assert_eq!(desk.apply(2, "api", Verb::Drain, Amount::Whole).outcome, Outcome::Applied);
         assert_eq!((visit(app.port(), "/1"), visit(app.port(), "/health")), (503, 200), "{language:?}");
-        assert_eq!((desk.revert(2).outcome, desk.revert(1).outcome), (Outcome::Applied, Outcome::Applied));
+        assert_eq!((desk.undo(2).outcome, desk.undo(1).outcome), (Outcome::Applied, Outcome::Applied));
         assert_eq!(visit(app.port(), "/1"), 200);
     }
 }
@@ -219,7 +219,7 @@ fn what_a_crash_left_in_force_is_taken_over_and_ended() {
     assert_eq!(desk.apply(1, "api", Verb::Throttle, TO_40).outcome, Outcome::Applied);
     let mut desk = Desk::resume(desk.stop(), &[]);
     assert_eq!(desk.verify(1).outcome, Outcome::Applied, "renewed by the next guardian");
-    assert_eq!((desk.revert(1).outcome, app.leases().len()), (Outcome::Applied, 0));
+    assert_eq!((desk.undo(1).outcome, app.leases().len()), (Outcome::Applied, 0));
     assert!(desk.journaled().is_empty());
 }
 
@@ -228,10 +228,10 @@ fn a_restart_has_forgotten_every_lease() {
     for language in LANGUAGES {
         let mut app = App::start(language);
         let mut desk = desk(app.target());
-        for (id, reverts) in [(1, false), (2, true)] {
+        for (id, undos) in [(1, false), (2, true)] {
             assert_eq!(desk.apply(id, "api", Verb::Throttle, TO_40).outcome, Outcome::Applied);
             app.restart();
-            let report = if reverts { desk.revert(id) } else { desk.verify(id) };
+            let report = if undos { desk.undo(id) } else { desk.verify(id) };
             assert_eq!((report.outcome, app.leases().len()), (Outcome::EpochChanged, 0), "{}", report.detail);
             assert!(desk.journaled().is_empty());
         }
@@ -244,7 +244,7 @@ fn an_application_that_restarts_over_its_undo_has_put_nothing_back() {
     let app = App::altered(pops, &format!("{pops}        if previous and not level: self.instance = \"another\"\n"));
     let mut desk = desk(app.target());
     assert_eq!(desk.apply(1, "api", Verb::Throttle, TO_40).outcome, Outcome::Applied);
-    let report = desk.revert(1);
+    let report = desk.undo(1);
     assert_eq!((report.outcome, desk.journaled().len()), (Outcome::EpochChanged, 0), "{}", report.detail);
     assert!(report.detail.contains("has restarted"), "{}", report.detail);
 }
@@ -264,9 +264,9 @@ fn an_application_that_left_with_its_control_is_asked_by_the_same_one_each_time(
     assert_eq!(desk.apply(1, "api", Verb::Throttle, TO_40).outcome, Outcome::Applied);
     desk.reconfigure(&[]);
     app.process().kill();
-    assert_eq!(desk.revert(1).outcome, Outcome::Unreachable, "the lease may still live");
+    assert_eq!(desk.undo(1).outcome, Outcome::Unreachable, "the lease may still live");
     let once = opened.load(Ordering::SeqCst);
-    assert_eq!(desk.revert(1).outcome, Outcome::Unreachable);
+    assert_eq!(desk.undo(1).outcome, Outcome::Unreachable);
     assert_eq!(opened.load(Ordering::SeqCst), once);
 }
 
@@ -277,14 +277,14 @@ fn an_application_that_hangs_is_given_up_and_still_owed() {
         let mut desk = desk(target);
         assert_eq!(desk.apply(1, "api", Verb::Throttle, TO_40).outcome, Outcome::Applied);
         app.process().signal(Signal::SIGSTOP);
-        let report = desk.revert(1);
+        let report = desk.undo(1);
         assert_eq!(report.outcome, Outcome::TimedOut, "{}", report.detail);
         assert!(report.took >= DEADLINE && report.took < DEADLINE * 2, "{:?}", report.took);
         assert!(report.detail.contains("is it stopped"), "{}", report.detail);
         let report = desk.apply(2, "api", Verb::Throttle, TO_40);
         assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Unreachable, 1), "nothing was sent: {report:?}");
         app.process().signal(Signal::SIGCONT);
-        assert_eq!((desk.revert(1).outcome, app.effective()), (Outcome::Applied, 0));
+        assert_eq!((desk.undo(1).outcome, app.effective()), (Outcome::Applied, 0));
         assert!(desk.journaled().is_empty());
     }
 }
@@ -387,7 +387,7 @@ fn an_application_that_hangs_up_is_asked_again() {
     let report = desk.apply(1, "api", Verb::Throttle, TO_40);
     assert_eq!(report.outcome, Outcome::TimedOut, "in the middle of a conversation: {}", report.detail);
     assert_eq!(desk.journaled().len(), 1, "nobody can tell");
-    assert_eq!(desk.revert(1).outcome, Outcome::TimedOut);
+    assert_eq!(desk.undo(1).outcome, Outcome::TimedOut);
 }
 
 #[test]
@@ -402,5 +402,5 @@ fn one_that_hangs_delays_no_other() {
     assert!(began.elapsed() < DEADLINE / 2, "{:?}", began.elapsed());
     assert_eq!(desk.report(1, Answered::Apply).outcome, Outcome::Unreachable);
     stopped.process().signal(Signal::SIGCONT);
-    assert_eq!(desk.revert(2).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(2).outcome, Outcome::Applied);
 }

@@ -149,7 +149,7 @@ fn lives(case: &Case, folder: &Path, target: &Target, fate: &Arc<Fate>) -> bool 
         return false;
     }
     desk.order_revert(ACTION);
-    expect(&mut desk, Answered::Revert, &[Outcome::Applied])
+    expect(&mut desk, Answered::Undo, &[Outcome::Applied])
 }
 
 /// As the daemon does at its start: what the journal holds is read back, and what is still in force is undone.
@@ -161,12 +161,12 @@ fn clear_up(what: &str, folder: &Path, target: &Target, fate: &Arc<Fate>) {
         let Some(found) = desk.report_unless(id, Answered::Verify, &|| fate.has_struck()) else { return };
         match found.outcome {
             Outcome::Applied | Outcome::NoEffect => {}
-            Outcome::Already | Outcome::Drifted | Outcome::EpochChanged => continue,
+            Outcome::Already | Outcome::Overridden | Outcome::EpochChanged => continue,
             _ => panic!("{what}: {found:?}"),
         }
         desk.order_revert(id);
-        let Some(undone) = desk.report_unless(id, Answered::Revert, &|| fate.has_struck()) else { return };
-        let ends = [Outcome::Applied, Outcome::Already, Outcome::Drifted, Outcome::EpochChanged];
+        let Some(undone) = desk.report_unless(id, Answered::Undo, &|| fate.has_struck()) else { return };
+        let ends = [Outcome::Applied, Outcome::Already, Outcome::Overridden, Outcome::EpochChanged];
         assert!(ends.contains(&undone.outcome), "{what}: {undone:?}");
     }
 }

@@ -42,11 +42,11 @@ fn a_person_is_told_what_is_in_force_and_why_and_can_end_it() {
         assert!(why.out.contains(part), "no {part:?} in\n{}", why.out);
     }
 
-    let released = node.ask(&["release"]);
-    assert_eq!((released.code, released.err.as_str()), (0, ""), "{}", released.out);
-    assert!(released.out.contains("server be/s1 maxconn back to 8"), "{}", released.out);
-    assert!(released.out.contains("maxmemory back to 0"), "{}", released.out);
-    assert_eq!((edge.face(), cache.face()), before, "reverted when the command returns");
+    let undone = node.ask(&["undo"]);
+    assert_eq!((undone.code, undone.err.as_str()), (0, ""), "{}", undone.out);
+    assert!(undone.out.contains("server be/s1 maxconn back to 8"), "{}", undone.out);
+    assert!(undone.out.contains("maxmemory back to 0"), "{}", undone.out);
+    assert_eq!((edge.face(), cache.face()), before, "undone when the command returns");
     // It is as short of memory as ever, but its rule cools down.
     std::thread::sleep(std::time::Duration::from_millis(500));
     let status = daemon.status();
@@ -54,10 +54,10 @@ fn a_person_is_told_what_is_in_force_and_why_and_can_end_it() {
     assert_eq!((edge.face(), cache.face()), before);
     let why = node.ask(&["explain", "short"]).out;
     assert!(why.contains("cooling") && why.contains("may fire again in "), "{why}");
-    assert_eq!(node.ask(&["release"]).out, "nothing is in force\n");
+    assert_eq!(node.ask(&["undo"]).out, "nothing is in force\n");
     assert_eq!(node.ask(&["status"]).code, 0);
     assert_eq!(daemon.stop(), 0);
-    for arguments in [&["status"][..], &["status", "--json"], &["explain"], &["release"]] {
+    for arguments in [&["status"][..], &["status", "--json"], &["explain"], &["undo"]] {
         let nobody = node.ask(arguments);
         assert_eq!((nobody.code, nobody.out.as_str()), (69, ""), "{arguments:?}");
         assert_eq!(nobody.err.lines().count(), 1, "{}", nobody.err);
@@ -78,12 +78,12 @@ fn one_action_can_be_released_by_its_number() {
     let actions = status["in_force"].as_array().unwrap();
     let shrink = actions.iter().find(|action| action["verb"] == "shrink").unwrap()["id"].to_string();
     daemon.until_in_force_of("shrink");
-    let released = node.ask(&["release", &shrink]);
-    assert_eq!((released.code, released.err.as_str()), (0, ""));
-    assert!(released.out.contains("maxmemory back to 0"), "{}", released.out);
+    let undone = node.ask(&["undo", &shrink]);
+    assert_eq!((undone.code, undone.err.as_str()), (0, ""));
+    assert!(undone.out.contains("maxmemory back to 0"), "{}", undone.out);
     assert_eq!((edge.limit("be/s1").as_str(), cache.setting("maxmemory").as_str()), ("4", "0"));
     assert_eq!(daemon.in_force(), ["throttle edge to 50%"]);
-    let unknown = node.ask(&["release", "999"]);
+    let unknown = node.ask(&["undo", "999"]);
     assert!(unknown.code == 1 && unknown.err.contains("not in force: 999"), "{unknown:?}");
     assert_eq!(daemon.stop(), 0);
     assert_eq!(edge.limit("be/s1"), "8");

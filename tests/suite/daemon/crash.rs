@@ -151,7 +151,7 @@ fn comes_back(server: &mut Server, at: usize, meanwhile: Meanwhile) -> bool {
     let mut daemon = node.start();
     if meanwhile == Meanwhile::StillShort {
         daemon.until(&format!("in force again, {here}"), |daemon| {
-            // Where it was being released, it is first found at what it had come to.
+            // Where it was being undone, it is first found at what it had come to.
             let in_force = daemon.status()["in_force"][0]["phase"] == "in_force";
             (in_force && server.value() == server.set_by_the_step()).then_some(())
         });
@@ -173,8 +173,8 @@ fn comes_back(server: &mut Server, at: usize, meanwhile: Meanwhile) -> bool {
         Meanwhile::Changed => {
             assert_eq!(server.value(), server.taste(), "{here}");
             let told = daemon.events();
-            let drifted = told.iter().any(|event| event.field("outcome") == Some("drifted"));
-            assert_eq!(drifted, was_in_force, "{here}: {told:#?}");
+            let overridden = told.iter().any(|event| event.field("outcome") == Some("overridden"));
+            assert_eq!(overridden, was_in_force, "{here}: {told:#?}");
             server.set_by_hand(server.at_first());
         }
     }

@@ -80,7 +80,7 @@ fn tells_the_whole_story(daemon: &Daemon) {
         [
             "mode normal -> emergency: rule short",
             "mode emergency -> recovering: no emergency rule fires any more",
-            "mode recovering -> normal: everything is released"
+            "mode recovering -> normal: everything is undone"
         ]
     );
     let steps = of(&events, "step");
@@ -96,8 +96,8 @@ fn tells_the_whole_story(daemon: &Daemon) {
         "four steps, and the way back from 25% to 50%, 75% and 88%: {:?}",
         texts(&acted)
     );
-    let (released, left) = resident(acted[0].text());
-    assert!(acted[0].text().contains("MEMORY PURGE") && released - left > 5.0, "{}", acted[0].text());
+    let (undone, left) = resident(acted[0].text());
+    assert!(acted[0].text().contains("MEMORY PURGE") && undone - left > 5.0, "{}", acted[0].text());
     let shrink = acted.iter().find(|event| event.field("verb") == Some("shrink")).unwrap().text();
     let (full, shrunk) = resident(shrink);
     assert!(full - shrunk > 15.0 && shrunk < 32.0, "{shrink}");
@@ -108,14 +108,14 @@ fn tells_the_whole_story(daemon: &Daemon) {
 /// 25 % was last: it goes back to 50 %; then the limit; then the throttle, by halves.
 fn undone_last_first(events: &[Event]) {
     let undone: Vec<&Event> =
-        events.iter().filter(|event| matches!(event.name(), "acted" | "releasing")).skip(4).collect();
+        events.iter().filter(|event| matches!(event.name(), "acted" | "undoing")).skip(4).collect();
     let steps: Vec<_> = undone.iter().map(|event| (event.name(), event.field("verb").unwrap())).collect();
     let eased = ("acted", "throttle");
-    assert_eq!(steps, [eased, ("releasing", "shrink"), eased, eased, ("releasing", "throttle")]);
-    let released = of(events, "released");
-    assert_eq!(released.len(), 2);
-    assert!(released[0].text().contains("maxmemory back to 0, maxmemory-policy back to noeviction"), "{released:?}");
-    assert!(released[1].text().contains("server be/s1 maxconn back to 8"), "{released:?}");
+    assert_eq!(steps, [eased, ("undoing", "shrink"), eased, eased, ("undoing", "throttle")]);
+    let undone = of(events, "undone");
+    assert_eq!(undone.len(), 2);
+    assert!(undone[0].text().contains("maxmemory back to 0, maxmemory-policy back to noeviction"), "{undone:?}");
+    assert!(undone[1].text().contains("server be/s1 maxconn back to 8"), "{undone:?}");
     for pair in undone[1..].windows(2) {
         assert!(pair[1].unix_ms() - pair[0].unix_ms() >= 290, "one step per interval: {pair:?}");
     }
@@ -153,7 +153,7 @@ fn a_relapse_during_recovery_puts_back_what_was_being_released() {
     let before = edge.face();
     let steps = r#"{ throttle = "edge", to = "20%", settle = "300ms" }"#;
     let node = Node::new(&(edge.section("edge", "admin.sock") + &short_of_memory(steps)));
-    node.edit("release_interval = \"300ms\"", "release_interval = \"2s\"");
+    node.edit("undo_interval = \"300ms\"", "undo_interval = \"2s\"");
     let mut daemon = node.start();
     node.set_available(5);
     daemon.until_in_force(&["throttle edge to 20%"]);

@@ -67,7 +67,7 @@ fn it_hears_of_every_turn() {
 
     daemon.signal(Signal::SIGTERM);
     let (stopping, _) = manager.until("STOPPING=1");
-    assert!(stopping.contains("STATUS=releasing"), "{stopping}");
+    assert!(stopping.contains("STATUS=undoing"), "{stopping}");
     assert_eq!(daemon.wait(), 0);
     assert_eq!(manager.hear(Duration::from_millis(50)), None, "nothing follows the end");
 }

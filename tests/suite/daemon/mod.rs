@@ -3,11 +3,12 @@
 mod ask;
 mod crash;
 mod disk;
-mod drift;
+
 mod drill;
 mod footprint;
 mod guard;
 mod manager;
+mod overridden;
 mod reload;
 mod servers;
 mod sidecar;

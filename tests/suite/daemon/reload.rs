@@ -45,7 +45,7 @@ fn an_unchanged_configuration_disturbs_nothing() {
     daemon.until_told("reloaded", "config.toml");
     std::thread::sleep(std::time::Duration::from_millis(700));
     assert_eq!(daemon.in_force(), ["throttle edge to 50%", "shrink cache to 64.0MiB"]);
-    assert_eq!((daemon.told("acted").len(), daemon.told("releasing").len()), (2, 0));
+    assert_eq!((daemon.told("acted").len(), daemon.told("undoing").len()), (2, 0));
     assert_eq!((daemon.mode().as_str(), daemon.told("rule_fired").len()), ("emergency", 1));
     node.set_available(60);
     daemon.until_calm();
@@ -63,7 +63,7 @@ fn what_a_removed_rule_had_in_force_is_released() {
     daemon.until_calm();
     assert_eq!((edge.face(), cache.face()), before);
     assert_eq!(daemon.status()["rules"].as_array().unwrap().len(), 0);
-    assert_eq!(daemon.told("released").len(), 2);
+    assert_eq!(daemon.told("undone").len(), 2);
     assert_eq!(daemon.stop(), 0);
 }
 
@@ -75,7 +75,7 @@ fn a_control_that_is_removed_while_in_force_is_restored_at_where_it_was() {
     let only_the_cache = r#"{ shrink = "cache", to = "64MiB" }"#;
     node.configure(&(cache.section("cache", "redis.sock") + &short_of_memory(only_the_cache)));
     daemon.signal(Signal::SIGHUP);
-    daemon.until_told("released", "throttle edge to 50%");
+    daemon.until_told("undone", "throttle edge to 50%");
     assert_eq!(edge.face(), before.0);
     daemon.until_in_force(&["shrink cache to 64.0MiB"]);
     assert_eq!(cache.face(), "67108864 allkeys-lru");
@@ -122,7 +122,7 @@ fn a_level_that_forbids_it_lets_go_at_once() {
     node.edit("[sampling]", "level = \"minimal\"\n[sampling]");
     daemon.signal(Signal::SIGHUP);
     daemon.until_told("reloaded", "config.toml");
-    daemon.until("both released", |daemon| (daemon.told("released").len() == 2).then_some(()));
+    daemon.until("both undone", |daemon| (daemon.told("undone").len() == 2).then_some(()));
     assert_eq!((edge.face(), cache.face()), before);
     assert_eq!(daemon.status()["level"], "minimal");
     assert_eq!(daemon.in_force(), [""; 0]);

@@ -116,7 +116,7 @@ fn a_server_that_stops_answering_while_throttled_is_owed_and_then_restored() {
     daemon.until_in_force(&["throttle edge to 50% (owed)"]);
     goes_on_sampling(&daemon);
     assert_eq!(node.ask(&["status"]).code, 0, "what is owed is no emergency");
-    let stubborn = node.ask(&["release", "--wait", "1s"]);
+    let stubborn = node.ask(&["undo", "--wait", "1s"]);
     assert!(stubborn.code == 1 && stubborn.err.contains("still not undone"), "{stubborn:?}");
     edge.process().signal(Signal::SIGCONT);
     daemon.until("nothing in force", |daemon| daemon.in_force().is_empty().then_some(()));

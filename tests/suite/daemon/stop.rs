@@ -42,7 +42,7 @@ fn a_stop_in_the_middle_of_an_emergency_restores_everything_first() {
         assert_eq!(in_the_journal(&node), [""; 0]);
         assert!(!node.path("admin.sock").exists(), "the socket outlives the daemon");
         let log = node.log();
-        for line in ["stopping: asked to stop", "releasing, the guardian is stopping", "maxconn back to 8"] {
+        for line in ["stopping: asked to stop", "undoing, the guardian is stopping", "maxconn back to 8"] {
             assert!(log.contains(line), "no {line:?} in\n{log}");
         }
     }
@@ -133,9 +133,9 @@ fn after_a_crash_all_of_it_is_undone_last_first() {
     node.set_available(60);
     let mut daemon = node.start();
     daemon.until_calm();
-    let released = daemon.events();
-    let released = released.iter().filter(|event| event.name() == "released");
-    assert_eq!(released.map(|event| event.field("action_id").unwrap()).collect::<Vec<_>>(), ["2", "1"]);
+    let undone = daemon.events();
+    let undone = undone.iter().filter(|event| event.name() == "undone");
+    assert_eq!(undone.map(|event| event.field("action_id").unwrap()).collect::<Vec<_>>(), ["2", "1"]);
     assert_eq!((edge.face(), cache.face()), before);
     assert_eq!(daemon.stop(), 0);
 }

@@ -74,7 +74,7 @@ fn a_server_that_lets_it_in_is_throttled_and_restored() {
     node.set_available(5);
     daemon.until_in_force(&["throttle edge to 50%"]);
     assert_eq!(edge.limit("be/s1"), "4");
-    assert_eq!(node.ask(&["release"]).code, 0, "root may always change things");
+    assert_eq!(node.ask(&["undo"]).code, 0, "root may always change things");
     assert_eq!(edge.face(), before);
     assert_eq!(daemon.stop(), 0);
 }

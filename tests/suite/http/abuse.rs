@@ -38,7 +38,7 @@ fn what_is_too_long_is_refused_by_name() {
     let many = format!("GET / HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "A: b\r\n".repeat(100));
     assert_eq!(house.ask(&many).status, 431);
     let body = " ".repeat(65 * 1024);
-    let head = "POST /release HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
+    let head = "POST /undo HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
     let declared = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
     assert!(house.ask_admin(&declared).problem(413).contains("65536"));
     let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
@@ -50,7 +50,7 @@ fn what_is_too_long_is_refused_by_name() {
 fn a_body_that_breaks_off_changes_nothing() {
     let house = House::open();
     let mut stream = UnixStream::connect(&house.socket).unwrap();
-    stream.write_all(b"POST /release HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n{\"act").unwrap();
+    stream.write_all(b"POST /undo HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n{\"act").unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).ok();

@@ -18,15 +18,15 @@ fn post(path: &str, headers: &str, body: &str) -> String {
 #[test]
 fn an_operator_releases_over_the_admin_socket() {
     let house = House::open();
-    let all = house.ask_admin(&post("/release", "", ""));
-    assert_eq!((all.status, &all.json()["releasing"][0]["id"]), (202, &7.into()));
-    assert!(matches!(house.inbox.take(), Some(Message::Release(ids)) if ids.is_empty()));
-    assert_eq!(house.ask_admin(&post("/release", "", r#"{"actions":[7]}"#)).status, 202);
-    assert!(matches!(house.inbox.take(), Some(Message::Release(ids)) if ids == [ActionId(7)]));
-    let unknown = house.ask_admin(&post("/release", "", r#"{"actions":[7,8]}"#));
+    let all = house.ask_admin(&post("/undo", "", ""));
+    assert_eq!((all.status, &all.json()["undoing"][0]["id"]), (202, &7.into()));
+    assert!(matches!(house.inbox.take(), Some(Message::Undo(ids)) if ids.is_empty()));
+    assert_eq!(house.ask_admin(&post("/undo", "", r#"{"actions":[7]}"#)).status, 202);
+    assert!(matches!(house.inbox.take(), Some(Message::Undo(ids)) if ids == [ActionId(7)]));
+    let unknown = house.ask_admin(&post("/undo", "", r#"{"actions":[7,8]}"#));
     assert_eq!(unknown.problem(404), "not in force: 8; see /actions");
     for wrong in ["[7]", r#"{"action":[7]}"#, r#"{"actions":["7"]}"#, "release!"] {
-        assert!(house.ask_admin(&post("/release", "", wrong)).problem(400).contains("expected"), "{wrong}");
+        assert!(house.ask_admin(&post("/undo", "", wrong)).problem(400).contains("expected"), "{wrong}");
     }
     assert!(house.inbox.take().is_none());
     assert_eq!(house.ask_admin(&post("/reload", "", "")).status, 202);
@@ -36,17 +36,17 @@ fn an_operator_releases_over_the_admin_socket() {
 #[test]
 fn over_tcp_a_change_needs_the_token() {
     let house = House::open();
-    assert_eq!(house.ask(&post("/release", "", "")).header("www-authenticate"), Some("Bearer realm=\"node-guardian\""));
+    assert_eq!(house.ask(&post("/undo", "", "")).header("www-authenticate"), Some("Bearer realm=\"node-guardian\""));
     for wrong in ["Bearer open-sesam", "Bearer open-sesame2", "Basic open-sesame", "Bearer ", "open-sesame"] {
-        house.ask(&post("/release", &format!("Authorization: {wrong}\r\n"), "")).problem(401);
+        house.ask(&post("/undo", &format!("Authorization: {wrong}\r\n"), "")).problem(401);
     }
     assert!(house.inbox.take().is_none());
     let right = "Authorization: bearer open-sesame\r\n";
-    assert_eq!(house.ask(&post("/release", right, "")).status, 202);
+    assert_eq!(house.ask(&post("/undo", right, "")).status, 202);
     std::fs::write(&house.token_file, " \n").unwrap();
-    assert!(house.ask(&post("/release", right, "")).problem(503).contains("is empty"));
+    assert!(house.ask(&post("/undo", right, "")).problem(503).contains("is empty"));
     std::fs::write(&house.token_file, "another").unwrap();
-    house.ask(&post("/release", right, "")).problem(401);
+    house.ask(&post("/undo", right, "")).problem(401);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_stranger_on_the_admin_socket_may_look_and_not_touch() {
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     assert_eq!(curl("--clear-groups", &["http://x/status"]), "200");
-    assert_eq!(curl("--clear-groups", &["-X", "POST", "http://x/release"]), "403");
+    assert_eq!(curl("--clear-groups", &["-X", "POST", "http://x/undo"]), "403");
     assert!(house.inbox.take().is_none());
     // As the unit's group would be: the kernel lets its members connect, and nobody else.
     chown(&house.socket, None, Some(4242)).unwrap();

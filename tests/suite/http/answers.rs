@@ -142,7 +142,7 @@ fn a_wrong_address_or_method_is_told_the_right_one() {
     let posted = house.ask_admin("POST /status HTTP/1.1\r\nContent-Length: 0\r\nHost: x\r\nConnection: close\r\n\r\n");
     assert!(posted.problem(405).contains("takes GET, HEAD, not POST"));
     assert_eq!(posted.header("allow"), Some("GET, HEAD"));
-    let got = house.get("/release");
+    let got = house.get("/undo");
     got.problem(405);
     assert_eq!(got.header("allow"), Some("POST"));
     assert!(house.get("/").body.contains("/metrics"));

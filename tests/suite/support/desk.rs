@@ -116,7 +116,7 @@ impl Desk {
     }
 
     pub fn order_revert(&self, id: u64) {
-        self.send(Command::Revert { id: ActionId(id) });
+        self.send(Command::Undo { id: ActionId(id) });
     }
 
     fn check(&mut self, id: u64, lease: Lease) -> Report {
@@ -124,9 +124,9 @@ impl Desk {
         self.report(id, Answered::Verify)
     }
 
-    pub fn revert(&mut self, id: u64) -> Report {
+    pub fn undo(&mut self, id: u64) -> Report {
         self.order_revert(id);
-        self.report(id, Answered::Revert)
+        self.report(id, Answered::Undo)
     }
 
     pub fn report(&mut self, id: u64, answered: Answered) -> Report {

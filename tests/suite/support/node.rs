@@ -39,7 +39,7 @@ socket = "FOLDER/admin.sock"
 [emergency]
 hold = "200ms"
 hold_max = "200ms"
-release_interval = "300ms"
+undo_interval = "300ms"
 "#;
 
 /// A rule that fires below 10 % of available memory and clears above 20 %, with these steps.

@@ -17,7 +17,7 @@ const CONFIGURATION: &str = "/etc/node-guardian/config.toml";
 pub const RULES: &str = r#"
 [emergency]
 hold = "1s"
-release_interval = "1s"
+undo_interval = "1s"
 
 [control.haproxy.edge]
 socket = "/run/haproxy/admin.sock"

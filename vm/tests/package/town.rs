@@ -13,7 +13,7 @@ const PROCESS: &str = include_str!("../../../docs/controls/process.md");
 const QUIET: &str = r#"
 [emergency]
 hold = "1s"
-release_interval = "1s"
+undo_interval = "1s"
 [rule]
 cpu-emergency.enabled = false
 cpu-high.enabled = false

@@ -1,4 +1,4 @@
-//! `release`: asks for what is in force to be undone, then waits and tells what came of each. It fails where something
+//! `undo`: asks for what is in force to be undone, then waits and tells what came of each. It fails where something
 //! is still owed: the daemon goes on trying, but a script must know.
 
 use std::collections::BTreeSet;
@@ -8,26 +8,26 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::client::{Client, Failure};
-use super::{ReleaseArgs, code, complain, print};
-use crate::http::shape::{Action, Actions, Events, Record, Released};
+use super::{UndoArgs, code, complain, print};
+use crate::http::shape::{Action, Actions, Events, Record, Undone};
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-pub fn run(args: &ReleaseArgs) -> u8 {
-    match release(args) {
+pub fn run(args: &UndoArgs) -> u8 {
+    match undo(args) {
         Ok(code) => code,
         Err(failure) => failure.complain(),
     }
 }
 
-fn release(args: &ReleaseArgs) -> Result<u8, Failure> {
+fn undo(args: &UndoArgs) -> Result<u8, Failure> {
     let client = Client::new(&args.reach)?;
-    let asked: Released = client.post("/release", json!({ "actions": args.actions }).to_string())?;
-    if asked.releasing.is_empty() {
-        print(if args.json { "{\"released\":[],\"owed\":[]}\n" } else { "nothing is in force\n" });
+    let asked: Undone = client.post("/undo", json!({ "actions": args.actions }).to_string())?;
+    if asked.undoing.is_empty() {
+        print(if args.json { "{\"undone\":[],\"owed\":[]}\n" } else { "nothing is in force\n" });
         return Ok(0);
     }
-    let ids: BTreeSet<u64> = asked.releasing.iter().map(|action| action.id).collect();
+    let ids: BTreeSet<u64> = asked.undoing.iter().map(|action| action.id).collect();
     let mut told = Told { ids: &ids, since: asked.since, records: Vec::new() };
     let deadline = Instant::now() + args.wait;
     let left = loop {
@@ -42,8 +42,8 @@ fn release(args: &ReleaseArgs) -> Result<u8, Failure> {
         thread::sleep(LOOK_EVERY);
     };
     if args.json {
-        let gone: Vec<&Action> = asked.releasing.iter().filter(|one| left.iter().all(|l| l.id != one.id)).collect();
-        print(&format!("{}\n", json!({ "released": gone, "owed": left, "events": told.records })));
+        let gone: Vec<&Action> = asked.undoing.iter().filter(|one| left.iter().all(|l| l.id != one.id)).collect();
+        print(&format!("{}\n", json!({ "undone": gone, "owed": left, "events": told.records })));
     }
     Ok(if left.is_empty() { 0 } else { owed(&left) })
 }
@@ -73,7 +73,7 @@ impl Told<'_> {
         self.since = page.next.max(self.since);
         let ours = |record: &Record| record.fields.get("action_id").and_then(|id| id.parse().ok());
         let fresh = page.events.into_iter().filter(|record| ours(record).is_some_and(|id: u64| self.ids.contains(&id)));
-        let fresh: Vec<Record> = fresh.filter(|record| record.name != "releasing").collect();
+        let fresh: Vec<Record> = fresh.filter(|record| record.name != "undoing").collect();
         let text = fresh.iter().map(|record| format!("{}\n", record.text)).collect();
         self.records.extend(fresh);
         Ok(text)

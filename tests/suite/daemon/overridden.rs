@@ -23,7 +23,7 @@ fn what_an_operator_sets_meanwhile_is_left_alone_and_told() {
     // Noticed when it is read back next: every 5 s.
     let throttle = daemon.until_told("lost", "throttle edge to 25%");
     let shrink = daemon.until_told("lost", "shrink cache");
-    assert_eq!((throttle.field("outcome"), shrink.field("outcome")), (Some("drifted"), Some("drifted")));
+    assert_eq!((throttle.field("outcome"), shrink.field("outcome")), (Some("overridden"), Some("overridden")));
     assert!(throttle.text().contains("server be/s1 maxconn is 5, not the 2 that was set"), "{throttle:?}");
     assert!(shrink.text().contains("maxmemory is 104857600, not the 67108864 that was set"), "{shrink:?}");
 
@@ -81,7 +81,7 @@ fn a_stop_right_after_an_operators_change_does_not_overwrite_it() {
     edge.ask("set maxconn server be/s1 5");
     assert_eq!(daemon.stop(), 0);
     assert_eq!(edge.limit("be/s1"), "5");
-    let left_alone = "released, drifted in";
+    let left_alone = "undone, overridden in";
     assert!(node.log().contains(left_alone) && node.log().contains("left alone: server be/s1"), "{}", node.log());
 }
 
