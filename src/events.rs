@@ -243,6 +243,12 @@ impl Events {
         tally::expect(policy);
     }
 
+    /// The number of the newest, also where the log does not have it yet.
+    #[must_use]
+    pub const fn last(&self) -> u64 {
+        self.last
+    }
+
     #[must_use]
     pub const fn log(&self) -> &Arc<Log> {
         &self.log

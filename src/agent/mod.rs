@@ -352,7 +352,7 @@ impl Agent {
         }
         let names = &settings.controls;
         Arc::make_mut(&mut self.controls).retain(|known| names.iter().any(|control| control.name == known.name));
-        if !self.parts.workers.reconfigure(settings.controls.clone()) {
+        if !self.parts.workers.reconfigure(settings.controls.clone(), self.parts.events.last()) {
             tracing::error!("the thread that acts has ended; restart node-guardian");
         }
         self.parts.events.expect(&settings.policy);
