@@ -234,6 +234,7 @@ fn first_snapshot(started: Moment, plan: Arc<Plan>) -> Snapshot {
         plan,
         facts: Arc::new(Facts::default()),
         blind_spots: Arc::default(),
+        hanging: None,
         controls: Arc::default(),
         drill: Arc::default(),
     }

@@ -32,6 +32,7 @@ use crate::inbox::{Door, Message};
 use crate::journal::{Record, Writer};
 use crate::policy::mitigation::{Answered, Command, Outcome, Report};
 use crate::privilege;
+pub use records::RECORDED_WITHIN;
 use records::Records;
 use shared::Shared;
 use task::Task;
