@@ -276,3 +276,110 @@ fn complaint(change: &Change, why: &str) -> String {
     };
     format!("{what} of action {id} could not be recorded, which is tried again: {why}")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Says what it was to commit, and waits for what comes of it: the ids that cannot be recorded.
+    struct Disk {
+        committed: mpsc::Sender<Vec<Change>>,
+        refused: mpsc::Receiver<Vec<u64>>,
+    }
+
+    impl Record for Disk {
+        fn commit(&mut self, changes: &[Change]) -> Result<(), JournalError> {
+            self.committed.send(changes.to_vec()).ok();
+            let refused = self.refused.recv().unwrap_or_default();
+            match changes.iter().any(|change| refused.contains(&change.id().0)) {
+                true => Err(JournalError::Absent { why: "full".into() }),
+                false => Ok(()),
+            }
+        }
+
+        fn entries(&self) -> &[Entry] {
+            &[]
+        }
+    }
+
+    struct Desk {
+        writer: Writer,
+        handle: Handle,
+        committed: mpsc::Receiver<Vec<Change>>,
+        refuse: mpsc::Sender<Vec<u64>>,
+        complaints: mpsc::Receiver<String>,
+    }
+
+    impl Desk {
+        fn new() -> Self {
+            let ((committed, seen), (refuse, refused)) = (mpsc::channel(), mpsc::channel());
+            let (complaint, complaints) = mpsc::channel();
+            let complain = Box::new(move |why| complaint.send(why).unwrap());
+            let writer = Writer::start(Disk { committed, refused }, complain).unwrap();
+            Self { handle: writer.handle(), writer, committed: seen, refuse, complaints }
+        }
+
+        /// The ids of the next commit, which refuses these.
+        fn commit(&self, refused: &[u64]) -> Vec<u64> {
+            let ids = self.committed.recv().unwrap().iter().map(|change| change.id().0).collect();
+            self.refuse.send(refused.to_vec()).unwrap();
+            ids
+        }
+    }
+
+    fn close(id: u64) -> Change {
+        Change::Close(ActionId(id))
+    }
+
+    #[test]
+    fn one_sync_serves_all_that_wait_and_of_each_action_the_newest() {
+        let desk = Desk::new();
+        desk.handle.note(close(1));
+        // The disk has it; meanwhile others come.
+        let first = desk.committed.recv().unwrap();
+        let two = desk.handle.record(close(2));
+        let given_up = desk.handle.record(close(3));
+        desk.handle.note(close(4));
+        desk.handle.note(close(3));
+        assert_eq!((first.len(), desk.writer.unrecorded()), (1, 4));
+        desk.refuse.send(Vec::new()).unwrap();
+        assert_eq!(desk.commit(&[]), [2, 4, 3]);
+        assert_eq!(two.blocking_recv(), Ok(Ok(())));
+        assert!(given_up.blocking_recv().is_err(), "who asked has said something else since");
+        assert!(desk.writer.stop(Duration::from_secs(20)));
+    }
+
+    #[test]
+    fn what_cannot_be_recorded_costs_no_other_and_is_tried_again_where_nobody_waits() {
+        let desk = Desk::new();
+        desk.handle.note(close(1));
+        let first = desk.committed.recv().unwrap();
+        desk.handle.note(close(2));
+        let three = desk.handle.record(close(3));
+        let four = desk.handle.record(close(4));
+        desk.refuse.send(Vec::new()).unwrap();
+        assert_eq!((first.len(), desk.commit(&[2, 3])), (1, vec![2, 3, 4]));
+        assert_eq!([desk.commit(&[2]), desk.commit(&[3]), desk.commit(&[])], [[2], [3], [4]]);
+        assert_eq!(three.blocking_recv(), Ok(Err("there is no journal: full".to_owned())));
+        assert_eq!(four.blocking_recv(), Ok(Ok(())));
+        assert!(desk.complaints.recv().unwrap().starts_with("the end of action 2 could not be recorded"));
+        desk.handle.note(close(5));
+        assert_eq!(desk.commit(&[2]), [2, 5], "with the next one");
+        assert_eq!([desk.commit(&[2]), desk.commit(&[])], [[2], [5]]);
+        assert_eq!(desk.commit(&[]), [2], "or after a while");
+        assert!(desk.writer.stop(Duration::from_secs(20)));
+        assert_eq!(desk.complaints.try_iter().count(), 0, "told once");
+    }
+
+    #[test]
+    fn an_end_writes_what_waits_and_leaves_a_disk_that_takes_too_long() {
+        let desk = Desk::new();
+        desk.handle.note(close(1));
+        let first = desk.committed.recv().unwrap();
+        let began = Instant::now();
+        assert!(desk.writer.stop(Duration::from_millis(50)) && first.len() == 1);
+        assert!(began.elapsed() < Duration::from_secs(5));
+    }
+}

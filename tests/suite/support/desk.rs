@@ -15,6 +15,7 @@ use node_guardian::events::Log;
 use node_guardian::inbox::{self, Inbox, Message};
 use node_guardian::journal::{Change, Entry, Journal, JournalError, Record};
 use node_guardian::policy::mitigation::{ActionId, Amount, Answered, Command, Lease, Mitigation, Report, Verb};
+use node_guardian::policy::moment::Moment;
 use node_guardian::status::ControlView;
 
 use super::eventually;
@@ -128,8 +129,17 @@ impl Desk {
 
     /// Without waiting for the report.
     pub fn order(&self, id: u64, control: &str, verb: Verb, amount: Amount) {
-        let mitigation = Mitigation { control: control.into(), verb, amount };
-        let (class, valid_until) = (verb.class(), clock::now().unwrap() + PATIENCE);
+        self.order_until(clock::now().unwrap() + PATIENCE, id, Mitigation { control: control.into(), verb, amount });
+    }
+
+    /// As if it had waited for long.
+    pub fn order_too_late(&self, id: u64, control: &str, verb: Verb, amount: Amount) {
+        let earlier = clock::now().unwrap() - Duration::from_millis(100);
+        self.order_until(earlier, id, Mitigation { control: control.into(), verb, amount });
+    }
+
+    fn order_until(&self, valid_until: Moment, id: u64, mitigation: Mitigation) {
+        let class = mitigation.verb.class();
         self.send(Command::Apply { id: ActionId(id), mitigation, rule: "test".into(), class, valid_until });
     }
 
@@ -168,6 +178,14 @@ impl Desk {
             }
             self.listen();
         }
+    }
+
+    /// The next one, of whatever command.
+    pub fn any_report(&mut self) -> Report {
+        while self.waiting.is_empty() {
+            self.listen();
+        }
+        self.waiting.remove(0)
     }
 
     /// `None` as soon as there is nobody any more who could answer.
