@@ -16,7 +16,7 @@ use crate::policy::condition::{self, Condition};
 use crate::policy::mitigation::Level;
 use crate::policy::nearest::nearest;
 use crate::policy::proportion::is_measurable;
-use crate::policy::rule::{Hint, Resource, Rule, Scale, Severity};
+use crate::policy::rule::{Hint, Resource, Rule, Scale, Severity, Step};
 
 pub const RULE: &[&str] = &[
     "when",
@@ -101,9 +101,11 @@ fn rule(
         Some(named) => (ladders::expand(named, severity, controls, section.place("ladder")), Written::Named),
         None => (own, Written::StepByStep),
     };
-    let (name, steps) = (Arc::from(name), ladder.iter().map(|(step, _)| step.clone()).collect());
     // Only now, so that the other mistakes of a rule without a condition are found too.
     let when = when?;
+    let resource = when.expression.resource();
+    let relieving = |(step, _): &Placed| Step { resource: step.resource.or(resource), ..step.clone() };
+    let (name, steps) = (Arc::from(name), ladder.iter().map(relieving).collect());
     let rule = Rule { name, when, hold_for, clear, clear_for, severity, priority, cooldown, steps, dry_run, hints };
     if !enabled {
         return None;

@@ -82,14 +82,27 @@ pub struct Step {
     pub class: Class,
     /// Taken at once with the step after it, and judged with it.
     pub together: bool,
+    pub asked: Asked,
+    /// What the step is to relieve: that of the built-in ladder, else of the rule's metrics. `None` where these are of
+    /// no resource or of several.
+    pub resource: Option<Resource>,
+}
+
+/// Who chose the control of a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Asked {
+    /// The step names its control: it is taken as written.
+    ByName,
+    /// A built-in ladder, `"*"` or `"kind.*"`: it is taken only where the service can matter to the resource.
+    ByLadder,
 }
 
 impl Step {
-    /// One thing, at one strength.
+    /// One thing, at one strength, of a control that is named.
     #[must_use]
     pub fn new(mitigation: Mitigation, settle: Duration) -> Self {
         let class = mitigation.verb.class();
-        Self { mitigation, range: None, settle, class, together: false }
+        Self { mitigation, range: None, settle, class, together: false, asked: Asked::ByName, resource: None }
     }
 
     /// Whether that is what this step does, at whatever strength it has now.
