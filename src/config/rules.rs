@@ -80,6 +80,9 @@ fn rule(
             Some(near) => {
                 format!("did you mean the built-in rule `{near}`? Otherwise add when = \"cpu.used_percent > 90%\"")
             }
+            None if built_in.is_empty() => {
+                "the built-in rules are switched off: add a condition, or remove it".to_owned()
+            }
             None => "add a condition, such as when = \"cpu.used_percent > 90%\"".to_owned(),
         };
         findings.absence(section.key, format!("{title} has no `when`"), help);

@@ -44,7 +44,9 @@ pub fn read(node: &Node, controls: &[Declared]) -> Read<Vec<Placed>> {
     });
     let named = verb.and_then(|verb| keep(&mut faults, named(verb, table, controls)));
     match (verb, settle, strength, named) {
-        (Some(verb), Some(settle), Some(Strength { amount, range }), Some(Named { names, asked })) if faults.is_empty() => {
+        (Some(verb), Some(settle), Some(Strength { amount, range }), Some(Named { names, asked }))
+            if faults.is_empty() =>
+        {
             let mitigation = |control| Mitigation { control, verb, amount };
             let step = |control| Step { range, asked, ..Step::new(mitigation(control), settle) };
             Ok(names.into_iter().map(|control| (step(control), node.place.clone())).collect())

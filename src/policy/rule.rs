@@ -27,12 +27,20 @@ pub struct Emergency {
     pub hold_max: Duration,
     /// Recovery undoes one step per interval.
     pub undo_interval: Duration,
+    /// How long a ladder that is at its end may leave the gap as it is, before what costs users is given back.
+    pub stand_down: Duration,
 }
 
 impl Default for Emergency {
-    /// Ten seconds' hold that grows by ten, as Meta's sideloader does it (research: peers §1.7).
+    /// Ten seconds' hold that grows by ten, as Meta's sideloader does it (research: peers §1.7). Two minutes of refusals
+    /// and one of giving back: users are served again three minutes after a rule fired that nothing could help.
     fn default() -> Self {
-        Self { hold: Duration::from_secs(10), hold_max: Duration::from_secs(60), undo_interval: Duration::from_secs(5) }
+        Self {
+            hold: Duration::from_secs(10),
+            hold_max: Duration::from_secs(60),
+            undo_interval: Duration::from_secs(5),
+            stand_down: Duration::from_secs(120),
+        }
     }
 }
 
