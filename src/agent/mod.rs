@@ -269,7 +269,10 @@ impl Agent {
                     // Whoever asked may have given up: then it is not done.
                     reply.send(self.parts.guardian.still_wants(id)).ok();
                 }
-                Message::Undo(ids) => self.parts.guardian.step(now, Input::Undo(&ids), &mut self.out),
+                Message::Undo(ids) => {
+                    let by = "an operator".into();
+                    self.parts.guardian.step(now, Input::Undo { ids: &ids, by }, &mut self.out);
+                }
                 Message::Drill(wanted) => self.drill(now, wanted),
                 Message::Reload => self.reload(now),
                 Message::Stop => self.stop(now),
