@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::effect::Effect;
 use super::mitigation::{ActionId, Level, Mitigation, Outcome};
 use super::rule::Severity;
 use super::unit::{Shown, Unit};
@@ -102,12 +103,12 @@ pub enum Event {
         took: Duration,
         freed_bytes: Option<i64>,
     },
-    /// The step's settle time is over: share of the gap to the threshold that it closed against the trend.
+    /// The step's settle time is over, or its rule cleared: what it did to the metric.
     Judged {
         rule: Arc<str>,
         step: usize,
         mitigation: Mitigation,
-        effect: Option<f64>,
+        effect: Effect,
     },
     /// A step did nothing several times running and is left out for a while.
     BreakerOpen {
@@ -299,16 +300,8 @@ impl Event {
             Event::Skipped { rule, step, mitigation, why } => {
                 write!(f, "{mitigation} skipped ({}): {why}", Rung(rule, *step))
             }
-            Event::Judged { rule, step, mitigation, effect: Some(effect) } => {
-                write!(
-                    f,
-                    "{mitigation} closed {:.0}% of the gap ({})",
-                    (effect * 100.0).round() + 0.0,
-                    Rung(rule, *step)
-                )
-            }
-            Event::Judged { rule, step, mitigation, effect: None } => {
-                write!(f, "{mitigation} cannot be judged ({})", Rung(rule, *step))
+            Event::Judged { rule, step, mitigation, effect } => {
+                write!(f, "{mitigation} {effect} ({})", Rung(rule, *step))
             }
             Event::BreakerOpen { rule, step, mitigation, retry_in } => {
                 let (rung, retry) = (Rung(rule, *step), seconds(*retry_in));

@@ -3,6 +3,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod condition;
+pub mod effect;
 pub mod event;
 pub mod explain;
 pub mod guardian;
@@ -13,6 +14,7 @@ pub mod mitigation;
 pub mod mode;
 pub mod moment;
 pub mod nearest;
+pub mod past;
 pub mod plan;
 pub mod program;
 pub mod proportion;

@@ -71,12 +71,6 @@ impl Trend {
         if spread <= f64::EPSILON * self.weight { 0.0 } else { self.covariance() / spread }
     }
 
-    /// The same, or 0 where it was not watched for a half-life or follows no line.
-    #[must_use]
-    pub fn believed_slope(&self) -> f64 {
-        if self.watched() >= self.half_life && self.fit() > BELIEVED_FIT { self.slope() } else { 0.0 }
-    }
-
     fn watched(&self) -> Duration {
         self.first.zip(self.last).map_or(Duration::ZERO, |(first, last)| last.since(first))
     }

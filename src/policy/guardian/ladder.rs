@@ -124,7 +124,7 @@ impl Guardian {
         if !self.plan.policy.level.allows(class) {
             return Some(Skip::Level { needed: super::Level::needed_for(class) });
         }
-        if self.steps[flat].view.breaker_until.is_some_and(|until| now < until) {
+        if self.breaker_is_open(now, flat) && self.mode.mode != Mode::Emergency {
             return Some(Skip::Breaker);
         }
         let dry_run = self.plan.policy.dry_run || self.plan.rules()[self.plan.owner_of(flat).0].dry_run;

@@ -271,7 +271,7 @@ impl Guardian {
         };
         let turn = self.lives[index].advance(now, &self.plan.rules()[index], self.plan.programs()[index].patience);
         if turn == Turn::Cleared {
-            self.judge(now, index, out);
+            self.judge_cleared(now, index, out);
         }
         self.tell_turn(now, index, turn, out);
     }
