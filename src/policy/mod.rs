@@ -19,6 +19,7 @@ pub mod proportion;
 pub mod rule;
 pub mod sample;
 pub mod slots;
+pub mod spacing;
 pub mod trend;
 pub mod unit;
 pub mod urgency;

@@ -96,7 +96,7 @@ impl Guardian {
         for action in self.ledger.all_mut() {
             action.step = action.step.and_then(renumbered);
         }
-        let slots = std::mem::replace(&mut self.slots, Slots::new(plan.operands(), plan.watched()));
+        let slots = std::mem::replace(&mut self.slots, Slots::new(&plan));
         self.slots.inherit(slots);
         self.lives = lives;
         self.steps = steps;
