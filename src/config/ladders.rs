@@ -178,16 +178,15 @@ fn is_sacrificed(target: &Target) -> bool {
     target.kind() == "process" && target.place().is_sacrificial()
 }
 
-/// Memory shows an effect as soon as it is there, and so does who waits for a CPU; of connections, and in an emergency of the
-/// CPU, the rules read averages.
+/// Memory shows an effect as soon as it is there; of the CPU the rules read an average of 5 s, of connections of 10 s or more.
 const fn settle(ladder: Ladder, severity: Severity, class: Class) -> Duration {
     let seconds = match (ladder, severity, class) {
         (_, _, Class::Notify) => 0,
         (Ladder::Memory, Severity::Emergency, Class::Lossless) => 2,
         (Ladder::Memory, Severity::Emergency, Class::Reversible) => 3,
         (Ladder::Memory, Severity::Emergency, _) | (Ladder::Memory, Severity::Warning, Class::Lossless) => 5,
-        (Ladder::Cpu, Severity::Warning, _) => 5,
-        (Ladder::Memory | Ladder::Cpu | Ladder::Connections, ..) => 10,
+        (Ladder::Cpu, ..) => 5,
+        (Ladder::Memory | Ladder::Connections, ..) => 10,
     };
     Duration::from_secs(seconds)
 }
