@@ -49,6 +49,7 @@ fn policy() -> Policy {
         level: Level::Standard,
         spacing: Spacing::ANY,
         dry_run: false,
+        targets: Vec::new(),
         emergency: Emergency::default(),
         rules: vec![
             rule(
@@ -117,6 +118,7 @@ impl World {
                 Answered::Apply
             }
             Command::Verify { .. } => Answered::Verify,
+            Command::Forget { .. } => Answered::Undo,
             Command::Undo { id } => {
                 let ends = matches!(
                     outcome,
@@ -255,7 +257,7 @@ impl Run {
                 self.tick();
             }
             Happening::Answers(outcome) => self.outcome = *outcome,
-            Happening::Undo => self.step(Input::Undo(&[])),
+            Happening::Undo => self.step(Input::Undo { ids: &[], by: "somebody".into() }),
             Happening::Wait(ticks) => (0..*ticks).for_each(|_| self.tick()),
             Happening::Reload(level) => {
                 let plan = Arc::new(Plan::new(Policy { level: *level, ..policy() }));
