@@ -9,6 +9,7 @@ mod haproxy;
 mod http;
 mod jvm;
 mod landing;
+mod mark;
 mod memcached;
 mod near;
 mod nginx;
@@ -29,7 +30,7 @@ mod wire;
 pub mod worker;
 
 use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -37,6 +38,7 @@ use tokio::time::Instant;
 use crate::policy::mitigation::{Mitigation, Outcome, Verb};
 use failure::Failure;
 use landing::{Landing, Patience, Watch};
+use mark::Mark;
 use service::{AfterRefusal, Aim, Done, Numbers, Order, Probe, Service};
 use standing::{Live, Reading, Sorted, Standing};
 use target::Target;
@@ -56,6 +58,9 @@ const OVERDUE: Duration = Duration::from_secs(15);
 /// One service that can be told to do something.
 pub struct Control {
     service: Box<dyn Service>,
+    /// Where it is, and what says to other guardians that this one acts on it. None: nobody else can.
+    target: Option<Target>,
+    mark: Option<Arc<Mark>>,
     /// Since when something that was written has not been seen, by life and key.
     unseen: HashMap<(String, String), Instant>,
 }
@@ -81,14 +86,14 @@ pub enum Wish {
 
 impl From<Box<dyn Service>> for Control {
     fn from(service: Box<dyn Service>) -> Self {
-        Self { service, unseen: HashMap::new() }
+        Self { service, target: None, mark: None, unseen: HashMap::new() }
     }
 }
 
 impl Control {
     #[must_use]
     pub fn new(target: &Target) -> Self {
-        Self::from(target.place().open())
+        Self { target: Some(target.clone()), ..Self::from(target.place().open()) }
     }
 
     /// As sentences call it: `HAProxy`.
@@ -107,12 +112,31 @@ impl Control {
         self.service.look().await.unwrap_or_else(Probe::failed)
     }
 
+    /// Whether another guardian acts on it: then this one only watches. Takes nothing.
+    ///
+    /// # Errors
+    /// `Refused`, and who that is.
+    pub fn is_free(&self) -> Result<(), Failure> {
+        match (&self.target, &self.mark) {
+            (Some(target), None) => mark::look(target),
+            (Some(_) | None, _) => Ok(()),
+        }
+    }
+
+    async fn claim(&mut self) -> Result<(), Failure> {
+        if let Some(target) = &self.target {
+            self.mark = mark::take(target, self.mark.take()).await?;
+        }
+        Ok(())
+    }
+
     /// What a mitigation would change and from what. No changes: it is so already, or stricter. All that undoing it will
     /// need was seen to work.
     ///
     /// # Errors
     /// When it cannot be told or must not be done. Nothing was changed.
     pub async fn capture(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
+        self.claim().await?;
         let mut undo = self.service.survey(mitigation).await?;
         undo.changes.retain(|change| !self.loosens(&change.key, &change.prior, change.wanted()));
         if undo.changes.iter().all(|change| change.prior == change.wanted()) {
@@ -254,8 +278,11 @@ impl Control {
                 _ => Err(failure),
             };
         }
-        // What is there is right; this is for what the service may still have in hand.
-        self.put(&undo.epoch, &unseen).await?;
+        // What is there is right; this is for what the service may still have in hand. Where it refuses, it has nothing.
+        match self.put(&undo.epoch, &unseen).await {
+            Err(failure) if !matches!(failure.outcome, Outcome::Refused | Outcome::Unsupported) => return Err(failure),
+            Ok(()) | Err(_) => {}
+        }
         Ok(Done { outcome: outcome(&sorted), detail: told(&sorted), freed_bytes: None })
     }
 
@@ -264,6 +291,7 @@ impl Control {
     /// # Errors
     /// When it was not done.
     pub async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
+        self.claim().await?;
         self.service.pulse(mitigation).await
     }
 

@@ -12,6 +12,7 @@ use super::shared::Shared;
 use super::{Job, NOTHING, clash};
 use crate::clock;
 use crate::control::failure::Failure;
+use crate::control::service::Probe;
 use crate::control::standing::Standing;
 use crate::control::target::Target;
 use crate::control::undo::Undo;
@@ -87,7 +88,10 @@ impl Task {
 
     async fn probe(&mut self) -> bool {
         let Some((_, control)) = &mut self.configured else { return true };
-        let probe = control.probe().await;
+        let probe = match control.is_free() {
+            Ok(()) => control.probe().await,
+            Err(held) => Probe::failed(held),
+        };
         self.tell_state(probe.outcome, probe.detail)
     }
 
@@ -107,7 +111,10 @@ impl Task {
         if closely {
             return self.probe().await;
         }
-        let probe = control.look().await;
+        let probe = match control.is_free() {
+            Ok(()) => control.look().await,
+            Err(held) => Probe::failed(held),
+        };
         let detail = match &self.told {
             Some((outcome, known)) if *outcome == probe.outcome => known.clone(),
             Some(_) | None => probe.detail,
@@ -286,6 +293,12 @@ impl Task {
             _ => control.check(&entry.undo, Want::Over).await.map(|checked| checked.standing),
         };
         match (standing, held) {
+            // The one thing that was asked was refused.
+            (Ok(Standing::Pending(_)), Held::Nothing)
+                if entry.undo.changes.len() == 1 && matches!(why.outcome, Outcome::Refused | Outcome::Unsupported) =>
+            {
+                self.closed(entry.id, Answer::failed(why))
+            }
             (Ok(Standing::Prior), Held::Nothing) => self.closed(entry.id, Answer::failed(why)),
             (Ok(Standing::Prior), Held::Before(_)) => self.closed(entry.id, Answer::ended(why)),
             (Ok(Standing::EpochChanged), _) => self.closed(entry.id, Answer::restarted(control)),
