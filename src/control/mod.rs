@@ -29,7 +29,7 @@ mod webhook;
 mod wire;
 pub mod worker;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -63,6 +63,9 @@ pub struct Control {
     mark: Option<Arc<Mark>>,
     /// Since when something that was written has not been seen, by life and key.
     unseen: HashMap<(String, String), Instant>,
+    /// What was seen as ours and not been put back since, by life and key. Nothing after a restart of the guardian, which
+    /// may have been ended while it put things back.
+    witnessed: HashSet<(String, String)>,
 }
 
 /// What a read-back came to.
@@ -86,7 +89,7 @@ pub enum Wish {
 
 impl From<Box<dyn Service>> for Control {
     fn from(service: Box<dyn Service>) -> Self {
-        Self { service, target: None, mark: None, unseen: HashMap::new() }
+        Self { service, target: None, mark: None, unseen: HashMap::new(), witnessed: HashSet::new() }
     }
 }
 
@@ -180,6 +183,7 @@ impl Control {
         let resident = self.service.resident(undo).await;
         self.service.write(&undo.epoch, &wanted(&undo.changes), AfterRefusal::Stop).await?;
         let landing = self.land(undo).await?;
+        self.witness(undo);
         let note = self.arrived(landing)?;
         let mut done = Done { outcome: Outcome::Applied, detail: standing::moved(&undo.changes), freed_bytes: None };
         if let Some(reclaimed) = self.service.reclaimed(undo, resident).await {
@@ -232,8 +236,12 @@ impl Control {
             _ => Vec::new(),
         };
         let changes = readings.iter().map(known_now).collect();
+        let undo = Undo { changes, ..undo };
         self.note_unseen(&undo, matches!(standing, Standing::Pending(_)));
-        Ok(Checked { standing, due, undo: Undo { changes, ..undo } })
+        let is_seen = |(change, value): &(&Change, &String)| change.is_known(value);
+        let seen = undo.changes.iter().zip(&live.values).filter(is_seen).map(|(change, _)| change.clone()).collect();
+        self.witness(&Undo { changes: seen, ..undo.clone() });
+        Ok(Checked { standing, due, undo })
     }
 
     /// Writes what is due.
@@ -272,6 +280,7 @@ impl Control {
         let unseen: Vec<_> =
             readings.iter().filter(|it| it.owner == Owner::Pending).map(|reading| reading.change).collect();
         self.note_unseen(&undo, false);
+        self.witnessed.retain(|(epoch, key)| *epoch != undo.epoch || undo.changes.iter().all(|it| it.key != *key));
         if let Err(failure) = self.restore(&undo.epoch, &sorted.restore).await {
             return match failure.outcome {
                 Outcome::EpochChanged => Ok(Done::from(failure)),
@@ -311,11 +320,7 @@ impl Control {
     fn readings<'a>(&self, undo: &'a Undo, live: &'a Live, wish: Wish) -> Vec<Reading<'a>> {
         let reading = |(change, value): (&'a Change, &'a String)| {
             let owner = match (self.owner(change, value), wish) {
-                (Owner::Back, Wish::Wanted)
-                    if change.state != State::Intended && !self.service.returns(&change.key) =>
-                {
-                    Owner::Theirs
-                }
+                (Owner::Back, Wish::Wanted) if self.was_put_back(undo, change) => Owner::Theirs,
                 (owner, _) => owner,
             };
             let is_gone = wish == Wish::Wanted && *value == change.prior && owner != Owner::Ours;
@@ -323,6 +328,16 @@ impl Control {
             Reading { change, value, owner, cleared }
         };
         undo.changes.iter().zip(&live.values).map(reading).collect()
+    }
+
+    fn was_put_back(&self, undo: &Undo, change: &Change) -> bool {
+        !self.service.returns(&change.key) && self.witnessed.contains(&(undo.epoch.clone(), change.key.clone()))
+    }
+
+    /// Whose prior value comes back from now on was put back by somebody.
+    fn witness(&mut self, undo: &Undo) {
+        let landed = undo.changes.iter().filter(|change| change.state == State::Landed);
+        self.witnessed.extend(landed.map(|change| (undo.epoch.clone(), change.key.clone())));
     }
 
     fn is_due(&self, reading: &Reading<'_>) -> bool {
