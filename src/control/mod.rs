@@ -351,7 +351,7 @@ impl Control {
     async fn read_adopting(&mut self, undo: &Undo, patience: Patience) -> Result<(Undo, Live), Failure> {
         let live = self.read_settled(undo, patience).await?;
         let outlived = |(change, value): &(&Change, &String)| {
-            let is_ours = change.state != State::Overridden && change.is_known(value) && change.prior != **value;
+            let is_ours = self.owner(change, value) == Owner::Ours && change.prior != **value;
             is_ours && self.service.outlives(&change.key)
         };
         if live.epoch == undo.epoch {
@@ -361,7 +361,7 @@ impl Control {
         if pairs.is_empty() {
             return Ok((undo.clone(), live));
         }
-        let changes = pairs.iter().map(|(change, _)| Change { state: State::Landed, ..(*change).clone() }).collect();
+        let changes = pairs.iter().map(|(change, value)| change.adopted(value)).collect();
         let values = pairs.iter().map(|(_, value)| (*value).clone()).collect();
         let adopted = Undo { epoch: live.epoch.clone(), changes, lapses_unix_ms: None };
         Ok((adopted, Live { epoch: live.epoch, values }))

@@ -67,7 +67,7 @@ fn whenever_the_guardian_dies_nothing_is_left_behind_and_no_operators_value_is_l
     let all = subjects::all();
     // They mostly wait for their services.
     std::thread::scope(|scope| {
-        for _ in 0..4 {
+        for _ in 0..8 {
             scope.spawn(|| {
                 while let Some(case) = all.get(next.fetch_add(1, Ordering::SeqCst)) {
                     let began = std::time::Instant::now();
