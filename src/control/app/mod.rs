@@ -83,7 +83,7 @@ impl Service for App {
             return Err(Failure::unsupported(format!("{} cannot {needed}: its `caps` do not say so", hello.app)));
         }
         self.lasts_long_enough(&hello)?;
-        let change = Change { key: key(&new_lease()), prior: "0".to_owned(), ours: vec![level.to_string()] };
+        let change = Change::new(key(&new_lease()), "0", vec![level.to_string()]);
         Ok(Undo { epoch: hello.instance, changes: vec![change], lapses_unix_ms: None })
     }
 
