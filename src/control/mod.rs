@@ -15,6 +15,7 @@ mod process;
 pub mod recipe;
 mod redis;
 mod resident;
+mod rights;
 mod secret;
 pub mod service;
 mod socket;
@@ -90,6 +91,7 @@ impl Control {
     /// # Errors
     /// When it cannot be told or must not be done. Nothing was changed.
     pub async fn capture(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
+        self.service.permits(mitigation.verb).await?;
         self.service.survey(mitigation).await
     }
 
@@ -224,6 +226,7 @@ impl Control {
     /// # Errors
     /// When it was not done.
     pub async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
+        self.service.permits(mitigation.verb).await?;
         self.service.pulse(mitigation).await
     }
 

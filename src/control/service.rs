@@ -64,6 +64,13 @@ pub trait Service {
         self.probe().await
     }
 
+    /// Whether all that doing this verb, reading it back and undoing it need is allowed, as the target itself says. Changes
+    /// nothing. Asked by the probe, and before each survey and pulse: what is not allowed is not begun.
+    async fn permits(&mut self, verb: Verb) -> Result<(), Failure> {
+        let _every = verb;
+        Ok(())
+    }
+
     /// What a lasting verb would change: prior values, as read now, and those that we will write. No changes: it is so
     /// already. Changes nothing.
     async fn survey(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 
 use super::boot_id;
 use super::failure::Failure;
+use super::rights::Rights;
 use super::service::{AfterRefusal, Aim, Order, Probe, Service};
 use super::standing::Live;
 use super::undo::{Change, Undo};
@@ -56,26 +57,33 @@ impl Service for Haproxy {
         let mut session = Session::open(&self.target.socket).await?;
         let info = greet(&mut session).await?;
         let level = session.ask("show cli level").await?;
-        let may_shed = self.may_shed(&mut session).await;
         self.every_frontend_exists(&readings::frontends(&mut session).await?)?;
         self.every_backend_exists(&readings::backends(&mut session).await?)?;
+        let mut rights = Rights::default();
+        rights.note(Verb::Throttle, self.may_throttle(&mut session, &info).await)?;
+        rights.note(Verb::Drain, may_manage(&mut session).await)?;
+        rights.note_as(Verb::Shed, self.may_shed(&mut session).await)?;
         let seen = format!("HAProxy {}, {level} level", info.version);
-        let may = match (level.as_str(), may_shed) {
-            ("admin", Ok(by)) => format!("may throttle, drain and shed{by}"),
-            ("admin", Err(why)) => format!("may throttle and drain; cannot shed: {}", why.detail),
-            (_, Ok(by)) => format!("may shed only{by}; to throttle it needs `level admin` on the stats socket"),
-            (_, Err(why)) => {
-                let why = if self.target.map.is_some() { format!(", and {}", why.detail) } else { String::new() };
-                return Err(Failure::refused(format!(
-                    "{seen} on {}: may change nothing; give that `stats socket` line `level admin`{why}",
-                    self.target.socket.display()
-                )));
+        match rights.told() {
+            Ok(may) => Ok(Probe::usable(format!("{seen}: {may}"))),
+            Err(Failure { outcome, detail }) => {
+                let at = self.target.socket.display();
+                Err(Failure { outcome, detail: format!("{seen} on {at}: {detail}") })
             }
-        };
-        if level == "admin" && self.target.frontend_maxconn {
-            self.frontend_limits(&mut session, &info).await?;
         }
-        Ok(Probe::usable(format!("{seen}: {may}")))
+    }
+
+    async fn permits(&mut self, verb: Verb) -> Result<(), Failure> {
+        let mut session = Session::open(&self.target.socket).await?;
+        match verb {
+            Verb::Throttle => {
+                let info = greet(&mut session).await?;
+                self.may_throttle(&mut session, &info).await
+            }
+            Verb::Drain => may_manage(&mut session).await,
+            Verb::Shed => self.may_shed(&mut session).await.map(drop),
+            verb => Err(self.cannot(verb)),
+        }
     }
 
     async fn survey(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
@@ -216,16 +224,25 @@ impl Haproxy {
         self.every_backend_exists(known)
     }
 
+    async fn may_throttle(&self, session: &mut Session, info: &Info) -> Result<(), Failure> {
+        may_manage(session).await?;
+        if self.target.frontend_maxconn {
+            self.frontend_limits(session, info).await?;
+        }
+        Ok(())
+    }
+
     /// In words, by what.
-    async fn may_shed(&self, session: &mut Session) -> Result<&'static str, Failure> {
+    async fn may_shed(&self, session: &mut Session) -> Result<String, Failure> {
         match shed::way(session, &self.target).await? {
             Way::Table(table) => {
-                readings::share(session, &Way::Table(table).knob("probe")?).await?;
-                Ok("")
+                readings::share(session, &Way::Table(table.clone()).knob("probe")?).await?;
+                shed::may_set_table(session, &table).await?;
+                Ok("shed".to_owned())
             }
             Way::Map(file) => {
                 shed::may_set_map(session, &file).await?;
-                Ok(" by its map")
+                Ok("shed by its map".to_owned())
             }
         }
     }
@@ -295,6 +312,16 @@ impl Haproxy {
         self.every_frontend_exists(&known)?;
         known.retain(|(name, _)| self.target.frontends.contains(name));
         Ok(known)
+    }
+}
+
+/// Limits and states of servers are set, and set back, at this level alone.
+async fn may_manage(session: &mut Session) -> Result<(), Failure> {
+    match session.ask("show cli level").await?.as_str() {
+        "admin" => Ok(()),
+        level => Err(Failure::refused(format!(
+            "this socket has level {level}, and that takes more: give its `stats socket` line `level admin`"
+        ))),
     }
 }
 

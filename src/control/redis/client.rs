@@ -4,6 +4,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -99,6 +100,34 @@ impl Client {
     pub async fn info(&mut self, section: &str, field: &str) -> Result<Option<u64>, Failure> {
         let reply = self.ask(&[b"INFO", section.as_bytes()]).await?;
         Ok(field_of(reply.text().unwrap_or_default(), field).and_then(|value| value.parse().ok()))
+    }
+
+    /// Whether each of these would be taken: they are queued and thrown away, so none of them is ever carried out.
+    ///
+    /// # Errors
+    /// Why the first of those that would not be is not; or that this user may not even ask so.
+    pub async fn would_take(&mut self, commands: &[&[&[u8]]]) -> Result<Result<(), Failure>, Failure> {
+        if let Reply::Error(error) = self.hear(&[b"MULTI"]).await? {
+            let user = self.target.username.as_deref().unwrap_or("default");
+            let said: String = error.chars().take(120).collect();
+            return Err(Failure::refused(format!(
+                "what Redis user {user} may do cannot be seen without doing it ({said}): run `ACL SETUSER {user} +multi \
+                 +discard`"
+            )));
+        }
+        let mut first = Ok(());
+        for words in commands {
+            if let Reply::Error(error) = self.hear(words).await? {
+                first = first.and(Err(self.complaint(words, &error)));
+            }
+        }
+        self.ask(&[b"DISCARD"]).await?;
+        Ok(first)
+    }
+
+    /// Gives the rest of this conversation no longer than this.
+    pub fn hurry(&mut self, within: Duration) {
+        self.deadline = self.deadline.min(Instant::now() + within);
     }
 
     /// What an error means to a command.

@@ -55,6 +55,10 @@ impl Service for Doomed {
         self.service.look().await
     }
 
+    async fn permits(&mut self, verb: Verb) -> Result<(), Failure> {
+        self.service.permits(verb).await
+    }
+
     async fn survey(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
         let undo = self.service.survey(mitigation).await;
         self.fate.pass().await;
