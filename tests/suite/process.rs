@@ -8,7 +8,7 @@ use node_guardian::control::target::{self, Target};
 use node_guardian::policy::mitigation::{Amount, Outcome, Verb};
 
 use super::support::desk::Desk;
-use super::support::processes::{Gunicorn, Plain, by_pid_file, of};
+use super::support::processes::{Capability, Gunicorn, Plain, by_pid_file, of, without};
 use super::support::{Process, eventually};
 
 const HALF: Amount = Amount::Keep(50.0);
@@ -303,6 +303,37 @@ fn nothing_is_frozen_or_ended_that_nobody_can_do_without() {
         assert!(report.detail.contains("sacrificial = true"), "{}", report.detail);
     }
     assert_eq!(server.states(), "S");
+}
+
+#[test]
+fn what_could_not_be_put_back_as_it_was_is_not_begun() {
+    let server = Plain::start("sleep", &["600"]);
+    let target = server.sacrificial();
+    without(Capability::SysNice, || {
+        let mut desk = Desk::new(&[("batch", target)]);
+        let detail = desk.view("batch", "applied").detail;
+        assert!(detail.contains("may freeze and terminate; cannot throttle: "), "{detail}");
+        let report = desk.apply(1, "batch", Verb::Throttle, HALF);
+        assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Refused, 0), "{}", report.detail);
+        assert!(report.detail.contains("CAP_SYS_NICE"), "{}", report.detail);
+    });
+    assert_eq!(server.nice(), "0");
+}
+
+/// Its parent would be stopped, and the child would go on alone.
+#[test]
+fn a_family_is_frozen_only_where_all_of_it_can_be_continued() {
+    let server = Plain::with_a_child_of_another_user();
+    let target = server.sacrificial();
+    without(Capability::Kill, || {
+        let mut desk = Desk::new(&[("batch", target)]);
+        let detail = desk.view("batch", "applied").detail;
+        assert!(detail.contains("may throttle and terminate; cannot freeze: "), "{detail}");
+        let report = desk.apply(1, "batch", Verb::Freeze, Amount::Whole);
+        assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Refused, 0), "{}", report.detail);
+        assert!(report.detail.contains("CAP_KILL"), "{}", report.detail);
+    });
+    assert_eq!(server.states(), "SS", "nobody was stopped");
 }
 
 #[test]

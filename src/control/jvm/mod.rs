@@ -45,6 +45,13 @@ impl Service for Jvm {
         Ok(Probe::usable(format!("process {} is a JVM and may be asked for a collection", process.pid)))
     }
 
+    async fn permits(&mut self, verb: Verb) -> Result<(), Failure> {
+        match verb {
+            Verb::Release => attach::may_attach(&self.target.locator.find()?),
+            verb => Err(self.cannot(verb)),
+        }
+    }
+
     async fn read(&mut self, _undo: &Undo) -> Result<Live, Failure> {
         Err(Failure::unsupported("nothing of a JVM stays in force"))
     }
@@ -69,7 +76,6 @@ impl Jvm {
 }
 
 async fn release(process: &Pinned) -> Result<Done, Failure> {
-    attach::may_attach(process)?;
     attach::open(process).await?;
     let flags = attach::ask(process, "VM.flags", DEADLINE).await?;
     gives_back(&flags)?;

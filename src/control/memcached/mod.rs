@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use super::base::Base;
 use super::failure::Failure;
 use super::resident;
+use super::rights::Rights;
 use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
 use super::standing::Live;
 use super::undo::Undo;
@@ -34,13 +35,19 @@ impl Service for Memcached {
 
     async fn probe(&mut self) -> Result<Probe, Failure> {
         let server = self.client.begin().await?;
-        may_shrink(&self.client.stats("stats settings").await?)?;
+        let settings = self.client.stats("stats settings").await?;
+        let mut rights = Rights::default();
+        rights.note(Verb::Shrink, self.may_shrink(&server, &settings).await)?;
+        if self.cache_only {
+            rights.note(Verb::Flush, may_flush(&settings))?;
+        }
+        let may = rights.told()?;
         let limit = Unit::Bytes.show(server.limit as f64);
         let memory = match server.process.and_then(resident::bytes) {
             Some(bytes) => format!("resident {}", Unit::Bytes.show(bytes as f64)),
             None => "what it gives back cannot be measured: its process cannot be seen from here".to_owned(),
         };
-        Ok(Probe::usable(format!("memcached {} answers and may be shrunk: limit {limit}, {memory}", server.version)))
+        Ok(Probe::usable(format!("memcached {} answers: {may}; limit {limit}, {memory}", server.version)))
     }
 
     async fn look(&mut self) -> Result<Probe, Failure> {
@@ -48,12 +55,21 @@ impl Service for Memcached {
         Ok(Probe::usable("memcached answers"))
     }
 
+    async fn permits(&mut self, verb: Verb) -> Result<(), Failure> {
+        let server = self.client.begin().await?;
+        let settings = self.client.stats("stats settings").await?;
+        match verb {
+            Verb::Shrink => self.may_shrink(&server, &settings).await,
+            Verb::Flush => may_flush(&settings),
+            verb => Err(self.cannot(verb)),
+        }
+    }
+
     async fn survey(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
         if mitigation.verb != Verb::Shrink {
             return Err(self.cannot(mitigation.verb));
         }
         let server = self.client.begin().await?;
-        may_shrink(&self.client.stats("stats settings").await?)?;
         let memory = self.memory(&server).await?;
         Ok(Undo { epoch: server.epoch, changes: survey::shrink(memory, mitigation.amount)?, lapses_unix_ms: None })
     }
@@ -128,6 +144,15 @@ impl Memcached {
         Self { client: Client::new(target.address), cache_only: target.cache_only, base: Base::default() }
     }
 
+    /// Its limit may be fixed (`-L`, `-e`), which only shows when it is set: so it is set to what it is.
+    async fn may_shrink(&mut self, server: &Server, settings: &Stats) -> Result<(), Failure> {
+        gives_back(settings)?;
+        if survey::is_settable(server.limit) {
+            self.client.order(&survey::command(server.limit)).await?;
+        }
+        Ok(())
+    }
+
     async fn memory(&mut self, server: &Server) -> Result<Memory, Failure> {
         let used = self.client.slabs().await?.pages * MIB;
         let base = self.base.of(&server.epoch, used.min(server.limit));
@@ -136,7 +161,7 @@ impl Memcached {
 }
 
 /// Where it may not evict, a lower limit refuses writes; where pages stay in their class, none comes back.
-fn may_shrink(settings: &Stats) -> Result<(), Failure> {
+fn gives_back(settings: &Stats) -> Result<(), Failure> {
     let is = |name: &str, value: &str| settings.get(name).is_some_and(|set| set == value);
     if is("evictions", "off") {
         return Err(Failure::refused(
@@ -147,6 +172,13 @@ fn may_shrink(settings: &Stats) -> Result<(), Failure> {
         return Err(Failure::refused(
             "memcached was started with `-o no_slab_reassign`, so that no page comes back: remove that",
         ));
+    }
+    Ok(())
+}
+
+fn may_flush(settings: &Stats) -> Result<(), Failure> {
+    if settings.get("flush_enabled").is_some_and(|set| set == "no") {
+        return Err(client::complaint("flush_all", "CLIENT_ERROR flush_all not allowed"));
     }
     Ok(())
 }

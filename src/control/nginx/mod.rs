@@ -20,6 +20,7 @@ use async_trait::async_trait;
 
 use super::DEADLINE;
 use super::failure::Failure;
+use super::rights::Rights;
 use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
 use super::standing::Live;
 use super::undo::Undo;
@@ -45,19 +46,30 @@ impl Service for Nginx {
 
     async fn probe(&mut self) -> Result<Probe, Failure> {
         let mut told = vec![self.answers().await?];
-        if let Some(path) = &self.target.flags {
-            told.push(format!("may set flags in {}", path.display()));
-            let doubts = flags::probe(path)?;
-            let path = path.clone();
+        let mut rights = Rights::default();
+        if let Some(path) = self.target.flags.clone() {
+            let allowed = flags::probe(&path);
+            let doubts = allowed.as_ref().ok().cloned().flatten();
+            rights.note_as(Verb::Shed, allowed.map(|_| format!("shed by flags in {}", path.display())))?;
             // It reads many files, and only to be of help.
             let hint = self.pruner.apart(DEADLINE, move || Ok(hint(&path))).await;
             told.extend(doubts.or(hint.unwrap_or_default()));
         }
         if !self.target.caches.is_empty() {
-            self.pruner.probe(self.target.caches.clone()).await?;
-            told.push("may trim its caches".to_owned());
+            let allowed = self.pruner.probe(self.target.caches.clone()).await;
+            rights.note_as(Verb::Prune, allowed.map(|()| "prune its caches".to_owned()))?;
         }
+        told.insert(1, rights.told()?);
         Ok(Probe::usable(told.join("; ")))
+    }
+
+    async fn permits(&mut self, verb: Verb) -> Result<(), Failure> {
+        match verb {
+            Verb::Shed => flags::probe(self.path()?).map(drop),
+            Verb::Prune if self.target.caches.is_empty() => Err(nothing_to_prune()),
+            Verb::Prune => self.pruner.probe(self.target.caches.clone()).await,
+            verb => Err(self.cannot(verb)),
+        }
     }
 
     /// Flags and caches stay as they were.
@@ -131,9 +143,7 @@ impl Service for Nginx {
             return Err(self.cannot(mitigation.verb));
         }
         if self.target.caches.is_empty() {
-            return Err(Failure::refused(
-                "prune needs to know what may go: set `caches = [\"/var/cache/nginx/app\"]` on this control",
-            ));
+            return Err(nothing_to_prune());
         }
         self.pruner.prune(self.target.caches.clone(), mitigation.amount).await
     }
@@ -164,6 +174,10 @@ impl Nginx {
             )
         })
     }
+}
+
+fn nothing_to_prune() -> Failure {
+    Failure::refused("prune needs to know what may go: set `caches = [\"/var/cache/nginx/app\"]` on this control")
 }
 
 fn flag(key: &str) -> Result<u8, Failure> {

@@ -106,6 +106,7 @@ mod tests {
             verb: Verb::Throttle,
             name: "limit".into(),
             read,
+            may: None,
             set: Vec::new(),
             unset: Vec::new(),
             to: to.into(),

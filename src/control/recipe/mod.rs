@@ -41,6 +41,9 @@ pub struct Knob {
     /// As the journal and sentences call it: `connection limit of app`.
     pub name: String,
     pub read: Step,
+    /// Whether it may be set and set back, where the service can be asked that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub may: Option<Step>,
     pub set: Vec<Step>,
     /// In place of `set` where nothing was set before. Empty: `set` with an empty value.
     pub unset: Vec<Step>,
@@ -57,6 +60,9 @@ pub struct Knob {
 pub struct Act {
     pub verb: Verb,
     pub name: String,
+    /// Whether it may be done, where the service can be asked that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub may: Option<Step>,
     pub steps: Vec<Step>,
     /// It is about memory of the process at the other end, and is judged by what that loses.
     pub memory: bool,
@@ -131,6 +137,13 @@ pub trait Line {
 impl Recipe {
     pub fn knobs_of(&self, verb: Verb) -> impl Iterator<Item = &Knob> {
         self.knobs.iter().filter(move |knob| knob.verb == verb)
+    }
+
+    /// What asks whether a verb is allowed, and about what.
+    pub fn questions(&self, verb: Verb) -> impl Iterator<Item = (&Step, &str)> {
+        let of_knobs = self.knobs_of(verb).map(|knob| (&knob.may, knob.name.as_str()));
+        let of_acts = self.acts.iter().filter(move |act| act.verb == verb).map(|act| (&act.may, act.name.as_str()));
+        of_knobs.chain(of_acts).filter_map(|(may, name)| Some((may.as_ref()?, name)))
     }
 
     pub fn knob(&self, name: &str) -> Option<&Knob> {

@@ -11,6 +11,7 @@ pub mod target;
 use async_trait::async_trait;
 
 use super::failure::Failure;
+use super::rights::Rights;
 use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
 use super::standing::Live;
 use super::undo::{Change, Undo};
@@ -46,6 +47,11 @@ impl Service for Varnish {
     async fn probe(&mut self) -> Result<Probe, Failure> {
         let mut session = Session::open(&self.target).await?;
         let child = reclaim::running(&mut session).await?;
+        let mut rights = Rights::default();
+        rights.note(Verb::Shrink, may_shrink(&mut session).await)?;
+        // Whoever is let in may ban.
+        rights.note(Verb::Flush, Ok(()))?;
+        let may = rights.told()?;
         let threads = params::show(&mut session, THREADS).await?.value;
         let age = params::show(&mut session, AGE).await?.value;
         let memory = match child.resident() {
@@ -53,12 +59,22 @@ impl Service for Varnish {
             None => "what it gives back cannot be measured: its child cannot be seen from here".to_owned(),
         };
         let version = &session.version;
-        Ok(Probe::usable(format!("Varnish {version} obeys: {THREADS} {threads}, {AGE} {age} s, {memory}")))
+        Ok(Probe::usable(format!("Varnish {version} obeys: {may}; {THREADS} {threads}, {AGE} {age} s, {memory}")))
     }
 
     async fn look(&mut self) -> Result<Probe, Failure> {
         Session::open(&self.target).await?;
         Ok(Probe::usable("Varnish answers"))
+    }
+
+    async fn permits(&mut self, verb: Verb) -> Result<(), Failure> {
+        let mut session = Session::open(&self.target).await?;
+        reclaim::running(&mut session).await?;
+        match verb {
+            Verb::Shrink => may_shrink(&mut session).await,
+            Verb::Flush => Ok(()),
+            verb => Err(self.cannot(verb)),
+        }
     }
 
     async fn survey(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
@@ -168,6 +184,13 @@ impl Varnish {
         self.shrunk = Some(Shrunk { epoch: undo.epoch.clone(), base, kept });
         Ok(Some(done))
     }
+}
+
+async fn may_shrink(session: &mut Session) -> Result<(), Failure> {
+    for name in [THREADS, AGE] {
+        params::may_set(session, name).await?;
+    }
+    Ok(())
 }
 
 fn known(key: &str) -> Result<&str, Failure> {
