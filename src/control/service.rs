@@ -118,6 +118,11 @@ pub trait Service {
         Ok(())
     }
 
+    /// Whether the prior value of this comes back with nobody's doing: a lease that lapsed, a thread that has ended.
+    fn returns(&self, key: &str) -> bool {
+        self.is_lease(key)
+    }
+
     /// How much a value holds back: the higher, the stricter, and `f64::NEG_INFINITY` for no limit at all. `None` where
     /// values of this key have no such order. Only values of one key are compared. What would loosen a value that stands
     /// is not written, whoever set it.

@@ -86,7 +86,7 @@ impl Service for App {
     async fn survey(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
         let level = level(mitigation).ok_or_else(|| self.cannot(mitigation.verb))?;
         let hello = self.link.begin().await?;
-        let change = Change { key: key(&new_lease()), prior: "0".to_owned(), ours: vec![level.to_string()] };
+        let change = Change::new(key(&new_lease()), "0", vec![level.to_string()]);
         Ok(Undo { epoch: hello.instance, changes: vec![change], lapses_unix_ms: None })
     }
 

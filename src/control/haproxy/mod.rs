@@ -124,7 +124,8 @@ impl Service for Haproxy {
     }
 
     async fn read(&mut self, undo: &Undo) -> Result<Live, Failure> {
-        if is_of_another_boot(&undo.epoch, boot_id()) {
+        let outlives = undo.changes.iter().any(|change| self.outlives(&change.key));
+        if !outlives && is_of_another_boot(&undo.epoch, boot_id()) {
             return Ok(Live { epoch: String::new(), values: Vec::new() });
         }
         let mut session = Session::open(&self.target.socket).await?;
@@ -165,6 +166,24 @@ impl Service for Haproxy {
             }
         }
         first
+    }
+
+    /// A command is done when it is answered.
+    fn grace(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn rounds(&self, _key: &str) -> bool {
+        false
+    }
+
+    fn strictness(&self, key: &str, value: &str) -> Option<f64> {
+        Knob::parse(key)?.strictness(value)
+    }
+
+    /// `load-server-state-from-file` keeps who is drained; limits are always read from the configuration anew.
+    fn outlives(&self, key: &str) -> bool {
+        matches!(Knob::parse(key), Some(Knob::ServerState { .. }))
     }
 
     fn is_lease(&self, key: &str) -> bool {

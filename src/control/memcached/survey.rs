@@ -30,7 +30,7 @@ pub fn shrink(memory: Memory, amount: Amount) -> Result<Vec<Change>, Failure> {
             memory.limit
         )));
     }
-    Ok(vec![Change { key: LIMIT.to_owned(), prior: memory.limit.to_string(), ours: vec![wanted.to_string()] }])
+    Ok(vec![Change::new(LIMIT, memory.limit.to_string(), vec![wanted.to_string()])])
 }
 
 /// Whole mebibytes, and never less than memcached takes.

@@ -61,7 +61,7 @@ pub fn aim(level: u8, wanted: u8) -> String {
 /// A flag of ours always goes in the end, also one that was left behind by a guardian that lost its journal.
 #[must_use]
 pub fn change(level: u8, wanted: u8) -> Change {
-    let ours = Change { key: key(level), prior: ABSENT.to_owned(), ours: vec![set(level)] };
+    let ours = Change::new(key(level), ABSENT, vec![set(level)]);
     ours.aimed(aim(level, wanted))
 }
 

@@ -23,7 +23,7 @@ use super::rights::Rights;
 use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
 use super::standing::Live;
 use super::target::Place;
-use super::undo::{Change, Restore, Undo};
+use super::undo::{Change, Undo};
 use crate::policy::mitigation::{Amount, Mitigation, Verb};
 use crate::privilege;
 use group::Who;
@@ -147,6 +147,20 @@ impl Service for Process {
             }
             verb => Err(self.cannot(verb)),
         }
+    }
+
+    /// The kernel has done it when it answers; what takes longer has been waited for.
+    fn grace(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn rounds(&self, _key: &str) -> bool {
+        false
+    }
+
+    /// Of a thread that has ended.
+    fn returns(&self, key: &str) -> bool {
+        matches!(group::parse(key), Some((_, Who::One(_))))
     }
 
     /// A stopped master takes no signal for its workers.
@@ -328,7 +342,7 @@ fn after_its_end(undo: &Undo) -> Live {
     let value = |change: &Change| left(change).map_or_else(|| change.prior.clone(), |member| member.value);
     let values: Vec<String> = undo.changes.iter().map(value).collect();
     let mut pairs = undo.changes.iter().zip(&values);
-    let is_owed = pairs.any(|(change, value)| change.restore(value) == Restore::Write);
+    let is_owed = pairs.any(|(change, value)| change.is_known(value) && change.prior != *value);
     Live { epoch: if is_owed { undo.epoch.clone() } else { String::new() }, values }
 }
 

@@ -67,7 +67,7 @@ pub async fn survey(master: &Pinned, amount: Amount) -> Result<Vec<Change>, Fail
         return Ok(Vec::new());
     }
     let ours = vec![PARTLY.to_owned(), wanted.to_string()];
-    Ok(vec![Change { key: KEY.to_owned(), prior: now.to_string(), ours }])
+    Ok(vec![Change::new(KEY, now.to_string(), ours)])
 }
 
 /// Rounded to whole workers, and one always stays.

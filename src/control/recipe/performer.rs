@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::time::{Instant, sleep};
 
 use super::text::{EPOCH, PASSWORD, VALUE, begins, is_plain, taken};
-use super::{Act, Knob, Line, Meaning, Peer, Recipe, Request, Step, Take, aim, password, peer};
+use super::{Act, Knob, Line, Meaning, Peer, Recipe, Request, Step, Take, aim, password};
 use crate::control::failure::Failure;
 use crate::control::rights::Rights;
 use crate::control::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
@@ -16,9 +16,6 @@ use crate::control::undo::{Change, Undo};
 use crate::policy::mitigation::{Mitigation, Outcome, Verb};
 use crate::policy::unit::Unit;
 
-/// How long a service may take until what was set is what it reports: 32 ms for a reload of PostgreSQL's configuration
-/// (research: actuators §4.3).
-const SETTLE: Duration = Duration::from_millis(500);
 const MEMORY_SETTLE: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(50);
 /// Less than this is what a resident set moves by anyway.
@@ -83,7 +80,7 @@ impl Service for Performer {
             let prior = self.value(at, &talk).await?;
             let knob = &self.recipe.knobs[at];
             if let Some(wanted) = aim::value(knob, &prior, mitigation.amount)? {
-                changes.push(Change { key: knob.name.clone(), prior, ours: vec![wanted] });
+                changes.push(Change::new(knob.name.as_str(), prior, vec![wanted]));
             }
         }
         Ok(Undo { epoch: talk.epoch, changes, lapses_unix_ms: None })
@@ -98,9 +95,6 @@ impl Service for Performer {
     }
 
     async fn read(&mut self, undo: &Undo) -> Result<Live, Failure> {
-        if self.recipe.epoch.is_none() && peer::is_of_another_boot(&undo.epoch) {
-            return Ok(Live { epoch: String::new(), values: Vec::new() });
-        }
         let talk = self.begin().await?;
         let mut values = Vec::with_capacity(undo.changes.len());
         for change in &undo.changes {
@@ -122,6 +116,11 @@ impl Service for Performer {
             }
         }
         first
+    }
+
+    /// Some write down what they are told: PostgreSQL after `ALTER SYSTEM`.
+    fn outlives(&self, _key: &str) -> bool {
+        true
     }
 
     async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
@@ -210,7 +209,7 @@ impl Performer {
         self.took(&read, &name, talk).await
     }
 
-    /// Each in a conversation of its own: a service may be slow to take a value over.
+    /// Each in a conversation of its own: a service may close after each.
     async fn give(&mut self, epoch: &str, order: &Order<'_>) -> Result<(), Failure> {
         let knob = self.recipe.knobs[self.knob(order.key)?].clone();
         if !is_plain(order.value) {
@@ -223,11 +222,6 @@ impl Performer {
         let steps = if order.value.is_empty() && !knob.unset.is_empty() { &knob.unset } else { &knob.set };
         for step in steps {
             self.said(step, &knob.name, &talk, order.value).await?;
-        }
-        self.line.extend();
-        let until = Instant::now() + SETTLE;
-        while self.took(&knob.read, &knob.name, &talk).await? != order.value && Instant::now() < until {
-            sleep(POLL).await;
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ mod survey;
 pub mod target;
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
@@ -92,7 +93,7 @@ impl Service for Redis {
                 whole_pause(mitigation.amount)?;
                 let epoch = self.client.begin().await?;
                 self.paused_until.get_or_insert_with(Instant::now);
-                let change = Change { key: PAUSE.into(), prior: "off".into(), ours: vec!["on".into()] };
+                let change = Change::new(PAUSE, "off", vec!["on".into()]);
                 Ok(Undo { epoch, changes: vec![change], lapses_unix_ms: Some(lease_end()) })
             }
             Verb::Shrink => {
@@ -219,6 +220,24 @@ impl Service for Redis {
             limit(MAXMEMORY).zip(self.used.take()).is_some_and(|(limit, used)| used > limit.saturating_add(NOISE));
         let outcome = if was_above || relieves { evicted.outcome } else { Outcome::Applied };
         Some(Done { outcome, detail, ..evicted })
+    }
+
+    /// A command is done when it is answered.
+    fn grace(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn rounds(&self, _key: &str) -> bool {
+        false
+    }
+
+    fn strictness(&self, key: &str, value: &str) -> Option<f64> {
+        survey::strictness(key, value)
+    }
+
+    /// Somebody may have had it saved: CONFIG REWRITE.
+    fn outlives(&self, key: &str) -> bool {
+        matches!(key, MAXMEMORY | POLICY | CLIENTS)
     }
 
     fn is_lease(&self, key: &str) -> bool {

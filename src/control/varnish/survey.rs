@@ -32,8 +32,7 @@ pub fn kept_percent(amount: Amount, resident: Option<u64>) -> Result<f64, Failur
 }
 
 pub fn shrink(threads: &Param, age: &Param, kept: f64) -> Result<Vec<Change>, Failure> {
-    let change =
-        |key: &str, prior: &str, ours: String| Change { key: key.into(), prior: prior.into(), ours: vec![ours] };
+    let change = |key: &str, prior: &str, ours: String| Change::new(key, prior, vec![ours]);
     let mut changes = Vec::new();
     let fewer = fewer_threads(&threads.value, threads.minimum.as_deref(), kept)?;
     if fewer != threads.value {

@@ -4,6 +4,7 @@
 use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use node_guardian::control::failure::Failure;
@@ -97,6 +98,34 @@ impl Service for Doomed {
 
     fn is_lease(&self, key: &str) -> bool {
         self.service.is_lease(key)
+    }
+
+    fn was_cleared(&self, key: &str) -> bool {
+        self.service.was_cleared(key)
+    }
+
+    fn returns(&self, key: &str) -> bool {
+        self.service.returns(key)
+    }
+
+    fn outlives(&self, key: &str) -> bool {
+        self.service.outlives(key)
+    }
+
+    fn rounds(&self, key: &str) -> bool {
+        self.service.rounds(key)
+    }
+
+    fn grace(&self) -> Duration {
+        self.service.grace()
+    }
+
+    fn strictness(&self, key: &str, value: &str) -> Option<f64> {
+        self.service.strictness(key, value)
+    }
+
+    async fn may(&mut self, undo: &Undo) -> Result<(), Failure> {
+        self.service.may(undo).await
     }
 
     fn excludes(&self, wanted: Verb, in_force: Verb) -> bool {
