@@ -186,9 +186,9 @@ fn a_parameter_that_is_protected_is_found_before_another_is_set() {
     let server = Varnish::protecting("ban_lurker_age");
     let before = server.face();
     let mut desk = desk(&server);
-    let detail = desk.view("cache", "applied").detail;
+    let detail = desk.view("pages", "applied").detail;
     assert!(detail.contains("may flush; cannot shrink: ") && detail.contains("`-r ban_lurker_age`"), "{detail}");
-    let report = desk.apply(1, "cache", Verb::Shrink, HALF);
+    let report = desk.apply(1, "pages", Verb::Shrink, HALF);
     assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Refused, 0), "{}", report.detail);
     assert_eq!(server.face(), before);
 }

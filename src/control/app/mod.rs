@@ -140,6 +140,19 @@ impl Service for App {
         Ok(wire::numbers(&self.link.ask("status", &[]).await?))
     }
 
+    /// It answers with what it obeys.
+    fn grace(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn rounds(&self, _key: &str) -> bool {
+        false
+    }
+
+    fn strictness(&self, _key: &str, value: &str) -> Option<f64> {
+        value.parse().ok()
+    }
+
     fn is_lease(&self, _key: &str) -> bool {
         true
     }

@@ -6,6 +6,8 @@ mod pages;
 mod survey;
 pub mod target;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use super::base::Base;
@@ -117,6 +119,20 @@ impl Service for Memcached {
             )),
             verb => Err(self.cannot(verb)),
         }
+    }
+
+    /// A command is done when it is answered.
+    fn grace(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// Only whole mebibytes are ever written.
+    fn rounds(&self, _key: &str) -> bool {
+        false
+    }
+
+    fn strictness(&self, key: &str, value: &str) -> Option<f64> {
+        survey::strictness(key, value)
     }
 
     async fn resident(&mut self, _undo: &Undo) -> Option<u64> {

@@ -15,6 +15,7 @@ pub mod target;
 mod walk;
 
 use std::path::Path;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -136,6 +137,19 @@ impl Service for Nginx {
             }
         }
         first
+    }
+
+    /// A file is there or not.
+    fn grace(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn rounds(&self, _key: &str) -> bool {
+        false
+    }
+
+    fn strictness(&self, key: &str, value: &str) -> Option<f64> {
+        level::strictness(key, value)
     }
 
     async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {

@@ -158,6 +158,13 @@ impl Service for Process {
         false
     }
 
+    fn strictness(&self, key: &str, value: &str) -> Option<f64> {
+        if key == workers::KEY {
+            return workers::strictness(value);
+        }
+        group::parse(key)?.0.strictness(value)
+    }
+
     /// Of a thread that has ended.
     fn returns(&self, key: &str) -> bool {
         matches!(group::parse(key), Some((_, Who::One(_))))

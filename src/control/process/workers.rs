@@ -79,6 +79,11 @@ pub fn wanted(prior: usize, amount: Amount) -> Result<usize, Failure> {
     }
 }
 
+/// The fewer, the stricter; on their way they are neither.
+pub fn strictness(value: &str) -> Option<f64> {
+    value.parse::<u32>().ok().map(|workers| -f64::from(workers))
+}
+
 pub async fn read(master: &Pinned, change: &Change) -> Result<String, Failure> {
     let epoch = master.epoch();
     let prior: usize = change.prior.parse().map_err(|_| Failure::unsupported("no number of workers in the journal"))?;

@@ -118,6 +118,10 @@ impl Service for Performer {
         first
     }
 
+    fn strictness(&self, key: &str, value: &str) -> Option<f64> {
+        aim::strictness(self.recipe.knob(key)?, value)
+    }
+
     /// Some write down what they are told: PostgreSQL after `ALTER SYSTEM`.
     fn outlives(&self, _key: &str) -> bool {
         true

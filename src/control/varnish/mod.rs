@@ -8,6 +8,8 @@ mod session;
 mod survey;
 pub mod target;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use super::failure::Failure;
@@ -147,6 +149,20 @@ impl Service for Varnish {
             Verb::Flush => reclaim::flush(&mut Session::open(&self.target).await?, self.target.restart_to_free).await,
             verb => Err(self.cannot(verb)),
         }
+    }
+
+    /// A command is done when it is answered.
+    fn grace(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// Values are written as Varnish shows them.
+    fn rounds(&self, _key: &str) -> bool {
+        false
+    }
+
+    fn strictness(&self, key: &str, value: &str) -> Option<f64> {
+        survey::strictness(key, value)
     }
 
     async fn resident(&mut self, _undo: &Undo) -> Option<u64> {
