@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use node_guardian::control::target::{self, Target};
-use node_guardian::policy::mitigation::{Amount, Outcome, Verb};
+use node_guardian::policy::mitigation::{Amount, Answered, Outcome, Verb};
 
 use super::support::desk::Desk;
 use super::support::processes::{Capability, Gunicorn, Plain, by_pid_file, of, without};
@@ -375,6 +375,22 @@ fn ending_is_asked_for_and_insisted_on_only_where_that_is_declared() {
     let report = desk.apply(2, "batch", Verb::Terminate, Amount::Whole);
     assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
     assert!(report.detail.starts_with("ended by SIGKILL") && began.elapsed() > Duration::from_secs(1));
+}
+
+#[test]
+fn ending_is_answered_when_it_is_over_and_keeps_nobody_else_waiting() {
+    let stubborn = Plain::start("bash", &["-c", "trap '' TERM; while :; do read -t 1 < <(:); sleep 0.2; done"]);
+    let other = Plain::start("sleep", &["600"]);
+    let target = target::Process { sacrificial: true, kill_after_seconds: Some(2), ..stubborn.target() };
+    let mut desk = Desk::new(&[("stubborn", Target::Process(target.clone())), ("other", other.sacrificial())]);
+    desk.order(1, "stubborn", Verb::Terminate, Amount::Whole);
+    let frozen = desk.apply(2, "other", Verb::Freeze, Amount::Whole);
+    assert_eq!(frozen.outcome, Outcome::Applied, "{}", frozen.detail);
+    let report = desk.report(1, Answered::Apply);
+    assert!(report.took > frozen.took, "{:?} and {:?}", report.took, frozen.took);
+    assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
+    assert!(report.took < Target::Process(target).place().patience(Verb::Terminate), "{:?}", report.took);
+    assert_eq!(desk.undo(2).outcome, Outcome::Applied);
 }
 
 /// As the kernel ends the largest when memory is short.

@@ -24,6 +24,8 @@ use crate::policy::unit::Unit;
 const COLLECTION: Duration = Duration::from_secs(20);
 /// The kernel shows what was given back as soon as the collector has.
 const SHOWS: Duration = Duration::from_millis(500);
+/// It opens its socket, tells its flags, collects.
+pub const LONGEST: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
 /// Less than this is what a resident set moves by anyway.
 const NOISE_BYTES: i64 = 1 << 20;

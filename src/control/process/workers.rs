@@ -29,6 +29,8 @@ const STEADY: Duration = Duration::from_millis(300);
 /// them.
 const LASTS: Duration = Duration::from_secs(6);
 const POLL: Duration = Duration::from_millis(20);
+/// For ten workers, each at a long request: what is not told by then is told by the next look.
+pub const PATIENCE: Duration = Duration::from_secs(10 * STEP.as_secs());
 
 /// Masters remembered: more than a node has.
 const MOST_MASTERS: usize = 64;
