@@ -12,6 +12,7 @@ mod landing;
 mod memcached;
 mod near;
 mod nginx;
+mod passed;
 mod pressure;
 mod process;
 pub mod recipe;
@@ -35,6 +36,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::policy::gives::Gives;
 use crate::policy::mitigation::{Mitigation, Outcome, Verb};
 use failure::Failure;
 use landing::{Landing, Patience, Watch};
@@ -273,6 +275,11 @@ impl Control {
     /// Numbers that the service reports of itself; none where it cannot be asked.
     pub async fn numbers(&mut self) -> Numbers {
         self.service.numbers().await.unwrap_or_default()
+    }
+
+    /// What it has to give; all of it unknown where it cannot be asked.
+    pub async fn gives(&mut self) -> Gives {
+        self.service.gives().await.unwrap_or_default()
     }
 
     /// Two verbs that would harm together.

@@ -6,6 +6,7 @@ pub mod condition;
 pub mod demand;
 pub mod event;
 pub mod explain;
+pub mod gives;
 pub mod guardian;
 pub mod in_force;
 pub mod life;

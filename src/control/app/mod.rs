@@ -19,12 +19,14 @@ use tokio::time::Instant;
 
 use super::LEASE;
 use super::failure::Failure;
+use super::resident;
 use super::rights::Rights;
 use super::service::{AfterRefusal, Aim, Done, Numbers, Order, Probe, Service};
 use super::standing::Live;
 use super::undo::{Change, Undo};
 use crate::clock;
 use crate::policy::in_force::VERIFY_EVERY;
+use crate::policy::gives::Gives;
 use crate::policy::mitigation::{Amount, Mitigation, Outcome, Verb};
 use crate::policy::unit::Unit;
 use link::Link;
@@ -138,6 +140,12 @@ impl Service for App {
     async fn numbers(&mut self) -> Result<Numbers, Failure> {
         self.link.begin().await?;
         Ok(wire::numbers(&self.link.ask("status", &[]).await?))
+    }
+
+    /// What else it has to give, its own numbers name as they like.
+    async fn gives(&mut self) -> Result<Gives, Failure> {
+        self.link.begin().await?;
+        Ok(Gives { bytes: self.link.pid().and_then(resident::bytes), ..Gives::default() })
     }
 
     /// It answers with what it obeys.

@@ -24,11 +24,13 @@ use tokio::time::Instant;
 
 use super::boot_id;
 use super::failure::Failure;
+use super::passed::Passed;
 use super::rights::Rights;
 use super::service::{AfterRefusal, Aim, Order, Probe, Service};
 use super::standing::Live;
 use super::undo::{Change, Undo};
 use crate::policy::in_force::VERIFY_EVERY;
+use crate::policy::gives::Gives;
 use crate::policy::mitigation::{Amount, Mitigation, Outcome, Verb};
 use answer::Info;
 use knob::Knob;
@@ -45,6 +47,7 @@ const SHORTEST_LEASE: Duration = VERIFY_EVERY.saturating_mul(2);
 pub struct Haproxy {
     target: target::Haproxy,
     watched: Watched,
+    came: Passed,
 }
 
 #[async_trait(?Send)]
@@ -168,6 +171,16 @@ impl Service for Haproxy {
         first
     }
 
+    async fn gives(&mut self) -> Result<Gives, Failure> {
+        let mut session = Session::open(&self.target.socket).await?;
+        let answer = session.question("show stat -1 1 -1").await?;
+        let Some((sessions, came)) = answer::traffic(&answer, &self.target.frontends) else {
+            return Err(readings::not_haproxy());
+        };
+        let per_second = self.came.per_second(came as f64, Instant::now().into_std());
+        Ok(Gives { sessions: Some(sessions), per_second, ..Gives::default() })
+    }
+
     /// A command is done when it is answered.
     fn grace(&self) -> Duration {
         Duration::ZERO
@@ -209,7 +222,7 @@ impl Service for Haproxy {
 impl Haproxy {
     #[must_use]
     pub fn new(target: target::Haproxy) -> Self {
-        Self { target, watched: Watched::default() }
+        Self { target, watched: Watched::default(), came: Passed::default() }
     }
 
     fn chooses(&self, proxy: &str) -> bool {

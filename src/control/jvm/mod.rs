@@ -17,6 +17,7 @@ use super::process::table;
 use super::service::{AfterRefusal, Done, Order, Probe, Service};
 use super::standing::Live;
 use super::undo::Undo;
+use crate::policy::gives::Gives;
 use crate::policy::mitigation::{Mitigation, Outcome, Verb};
 use crate::policy::unit::Unit;
 
@@ -52,6 +53,10 @@ impl Service for Jvm {
             Verb::Release => attach::may_attach(&self.target.locator.find()?),
             verb => Err(self.cannot(verb)),
         }
+    }
+
+    async fn gives(&mut self) -> Result<Gives, Failure> {
+        Ok(Gives { bytes: table::resident(self.target.locator.find()?.pid), ..Gives::default() })
     }
 
     async fn read(&mut self, _undo: &Undo) -> Result<Live, Failure> {

@@ -6,17 +6,19 @@ mod pages;
 mod survey;
 pub mod target;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
 use super::base::Base;
 use super::failure::Failure;
+use super::passed::Passed;
 use super::resident;
 use super::rights::Rights;
 use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
 use super::standing::Live;
 use super::undo::Undo;
+use crate::policy::gives::Gives;
 use crate::policy::mitigation::{Mitigation, Outcome, Verb};
 use crate::policy::unit::Unit;
 use client::{Client, Server, Stats};
@@ -27,6 +29,7 @@ pub struct Memcached {
     cache_only: bool,
     /// Pages in use when the limit was first lowered in this life of the server: its epoch, and bytes.
     base: Base,
+    came: Passed,
 }
 
 #[async_trait(?Send)]
@@ -121,6 +124,16 @@ impl Service for Memcached {
         }
     }
 
+    async fn gives(&mut self) -> Result<Gives, Failure> {
+        self.client.begin().await?;
+        let stats = self.client.stats("stats").await?;
+        let number = |name: &str| stats.get(name)?.parse::<u64>().ok();
+        let came = ["cmd_get", "cmd_set", "cmd_touch", "cmd_meta"].iter().filter_map(|name| number(name)).sum::<u64>();
+        // Its listeners are among its connections.
+        let per_second = self.came.per_second(came as f64, Instant::now());
+        Ok(Gives { per_second, bytes: number("bytes"), ..Gives::default() })
+    }
+
     /// A command is done when it is answered.
     fn grace(&self) -> Duration {
         Duration::ZERO
@@ -157,7 +170,7 @@ impl Service for Memcached {
 impl Memcached {
     #[must_use]
     pub fn new(target: target::Memcached) -> Self {
-        Self { client: Client::new(target.address), cache_only: target.cache_only, base: Base::default() }
+        Self { client: Client::new(target.address), cache_only: target.cache_only, base: Base::default(), came: Passed::default() }
     }
 
     /// Its limit may be fixed (`-L`, `-e`), which only shows when it is set: so it is set to what it is.

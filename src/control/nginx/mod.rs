@@ -15,16 +15,18 @@ pub mod target;
 mod walk;
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
 use super::DEADLINE;
 use super::failure::Failure;
+use super::passed::Passed;
 use super::rights::Rights;
 use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
 use super::standing::Live;
 use super::undo::Undo;
+use crate::policy::gives::Gives;
 use crate::policy::mitigation::{Mitigation, Verb};
 use flags::Flags;
 use level::{ABSENT, PUBLISHED};
@@ -37,6 +39,9 @@ const CONFIGURATION: &str = "/etc/nginx";
 pub struct Nginx {
     target: target::Nginx,
     pruner: Pruner,
+    /// Requests of others, and how many were ours.
+    came: Passed,
+    asked: u64,
 }
 
 #[async_trait(?Send)]
@@ -139,6 +144,15 @@ impl Service for Nginx {
         first
     }
 
+    async fn gives(&mut self) -> Result<Gives, Failure> {
+        let Some(page) = &self.target.stub_status else { return Ok(Gives::default()) };
+        let counts = status::ask(page).await?;
+        self.asked += 1;
+        let others = counts.requests.saturating_sub(self.asked);
+        let per_second = self.came.per_second(others as f64, Instant::now());
+        Ok(Gives { per_second, sessions: Some(counts.active.saturating_sub(1)), ..Gives::default() })
+    }
+
     /// A file is there or not.
     fn grace(&self) -> Duration {
         Duration::ZERO
@@ -171,12 +185,12 @@ impl Service for Nginx {
 impl Nginx {
     #[must_use]
     pub fn new(target: target::Nginx) -> Self {
-        Self { target, pruner: Pruner::default() }
+        Self { target, pruner: Pruner::default(), came: Passed::default(), asked: 0 }
     }
 
     async fn answers(&self) -> Result<String, Failure> {
         let Some(page) = &self.target.stub_status else { return Ok("nginx is not asked".to_owned()) };
-        let active = status::ask(page).await?;
+        let active = status::ask(page).await?.active;
         Ok(format!("nginx answers, with {active} connections"))
     }
 

@@ -17,6 +17,7 @@ use super::process::table::{self, has};
 use super::service::{AfterRefusal, Done, Order, Probe, Service};
 use super::standing::Live;
 use super::undo::Undo;
+use crate::policy::gives::Gives;
 use crate::policy::mitigation::{Mitigation, Outcome, Verb};
 use crate::policy::unit::Unit;
 
@@ -51,6 +52,14 @@ impl Service for Pressure {
             Verb::Release => self.heard().map(drop),
             verb => Err(self.cannot(verb)),
         }
+    }
+
+    async fn gives(&mut self) -> Result<Gives, Failure> {
+        if self.target.locator.is_missing() {
+            return Ok(Gives::default());
+        }
+        let lives = table::lives(&self.target.locator.members()?);
+        Ok(Gives { bytes: Some(table::held(&lives)), ..Gives::default() })
     }
 
     async fn read(&mut self, _undo: &Undo) -> Result<Live, Failure> {

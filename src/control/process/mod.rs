@@ -19,11 +19,13 @@ use nix::errno::Errno;
 use tokio::time::{Instant, sleep};
 
 use super::failure::Failure;
+use super::passed::Passed;
 use super::rights::Rights;
 use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
 use super::standing::Live;
 use super::target::Place;
 use super::undo::{Change, Undo};
+use crate::policy::gives::Gives;
 use crate::policy::mitigation::{Amount, Mitigation, Verb};
 use crate::privilege;
 use group::Who;
@@ -45,6 +47,8 @@ pub struct Process {
     written: HashMap<String, String>,
     /// Read back whole since they were written: who has another value later got it from somebody else.
     landed: HashSet<String>,
+    /// CPU time of all of it.
+    used: Passed,
 }
 
 #[async_trait(?Send)]
@@ -149,6 +153,18 @@ impl Service for Process {
         }
     }
 
+    async fn gives(&mut self) -> Result<Gives, Failure> {
+        let lives = table::lives(&pinned::tree(&self.target.locator.find()?)?);
+        let used = table::cpu_seconds(&lives);
+        // A child that has ended takes its time with it: then nothing is known until the next reading.
+        let share = used.and_then(|seconds| self.used.per_second(seconds, Instant::now().into_std()));
+        Ok(Gives {
+            bytes: Some(table::held(&lives)),
+            cpu_percent: share.map(|share| share * 100.0),
+            ..Gives::default()
+        })
+    }
+
     /// The kernel has done it when it answers; what takes longer has been waited for.
     fn grace(&self) -> Duration {
         Duration::ZERO
@@ -180,7 +196,7 @@ impl Process {
     #[must_use]
     pub fn new(target: target::Process) -> Self {
         let whole = Undo { epoch: String::new(), changes: Vec::new(), lapses_unix_ms: None };
-        Self { target, whole, written: HashMap::new(), landed: HashSet::new() }
+        Self { target, whole, written: HashMap::new(), landed: HashSet::new(), used: Passed::default() }
     }
 
     /// What is put back is read back alone.

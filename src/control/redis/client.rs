@@ -23,6 +23,8 @@ pub struct Client {
     /// Who listens on its socket.
     peer: Option<u32>,
     process: Option<u32>,
+    /// Commands of ours, over all connections.
+    asked: u64,
 }
 
 enum Stream {
@@ -38,7 +40,7 @@ enum Broken {
 
 impl Client {
     pub fn new(target: Redis) -> Self {
-        Self { target, stream: None, deadline: Instant::now(), peer: None, process: None }
+        Self { target, stream: None, deadline: Instant::now(), peer: None, process: None, asked: 0 }
     }
 
     pub const fn target(&self) -> &Redis {
@@ -62,6 +64,10 @@ impl Client {
         self.connect().await?;
         let reply = self.ask(&[b"INFO", b"server"]).await?;
         self.greeted(&reply)
+    }
+
+    pub const fn asked(&self) -> u64 {
+        self.asked
     }
 
     /// The server's process, where both the kernel and it name the same: no other of that number in a container.
@@ -160,6 +166,7 @@ impl Client {
 
     async fn exchange(&mut self, words: &[&[u8]]) -> Result<Reply, Broken> {
         let Some(stream) = self.stream.take() else { return Err(Broken::Closed) };
+        self.asked += 1;
         let talk = async {
             match stream {
                 Stream::Unix(mut stream) => talk(&mut stream, words).await.map(|reply| (reply, Stream::Unix(stream))),

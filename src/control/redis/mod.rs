@@ -17,12 +17,14 @@ use tokio::time::Instant;
 use super::LEASE;
 use super::base::Base;
 use super::failure::Failure;
+use super::passed::Passed;
 use super::rights::Rights;
 use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
 use super::standing::Live;
 use super::target::Place;
 use super::undo::{Change, Undo, lease_end};
 use crate::clock;
+use crate::policy::gives::Gives;
 use crate::policy::mitigation::{Amount, Mitigation, Outcome, Verb};
 use client::Client;
 use resp::Reply;
@@ -39,6 +41,7 @@ pub struct Redis {
     buffered: Option<u64>,
     /// Memory in use just before its limit came down.
     used: Option<u64>,
+    came: Passed,
 }
 
 /// What is so little above its limit has nothing to give back that would show.
@@ -240,6 +243,17 @@ impl Service for Redis {
         matches!(key, MAXMEMORY | POLICY | CLIENTS)
     }
 
+    async fn gives(&mut self) -> Result<Gives, Failure> {
+        self.client.begin().await?;
+        let reply = self.client.ask(&[b"INFO"]).await?;
+        let number = |field: &str| client::field_of(reply.text()?, field)?.parse::<u64>().ok();
+        let commands = number("total_commands_processed").map(|all| all.saturating_sub(self.client.asked()));
+        let per_second = commands.and_then(|all| self.came.per_second(all as f64, Instant::now().into_std()));
+        // One of them is ours.
+        let sessions = number("connected_clients").map(|clients| clients.saturating_sub(1));
+        Ok(Gives { per_second, sessions, bytes: number("used_memory"), cpu_percent: None })
+    }
+
     fn is_lease(&self, key: &str) -> bool {
         key == PAUSE
     }
@@ -253,7 +267,7 @@ impl Service for Redis {
 impl Redis {
     #[must_use]
     pub fn new(target: target::Redis) -> Self {
-        Self { client: Client::new(target), base: Base::default(), paused_until: None, buffered: None, used: None }
+        Self { client: Client::new(target), base: Base::default(), paused_until: None, buffered: None, used: None, came: Passed::default() }
     }
 
     async fn pause(&mut self) -> Result<(), Failure> {

@@ -17,6 +17,7 @@ use super::rights::Rights;
 use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
 use super::standing::Live;
 use super::undo::{Change, Undo};
+use crate::policy::gives::Gives;
 use crate::policy::mitigation::{Amount, Mitigation, Outcome, Verb};
 use crate::policy::unit::Unit;
 use params::is_same_life;
@@ -149,6 +150,13 @@ impl Service for Varnish {
             Verb::Flush => reclaim::flush(&mut Session::open(&self.target).await?, self.target.restart_to_free).await,
             verb => Err(self.cannot(verb)),
         }
+    }
+
+    /// Its counters are not told on its command line.
+    async fn gives(&mut self) -> Result<Gives, Failure> {
+        let mut session = Session::open(&self.target).await?;
+        let child = params::processes(&mut session).await?.child;
+        Ok(Gives { bytes: child.and_then(params::Child::resident), ..Gives::default() })
     }
 
     /// A command is done when it is answered.
