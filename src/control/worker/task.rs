@@ -19,6 +19,7 @@ use crate::control::undo::Undo;
 use crate::control::{Checked, Control, Wish as Want};
 use crate::inbox::Message;
 use crate::journal::Entry;
+use crate::policy::gives::Gives;
 use crate::policy::mitigation::{
     ActionId, Answered, Class, Command, Lasting, Lease, Mitigation, Outcome, Report, Verb,
 };
@@ -68,6 +69,7 @@ impl Task {
                 Ok(Some(Job::Configure(target))) => self.configure(target.map(|boxed| *boxed)).await,
                 Ok(Some(Job::Probe)) => self.probe().await,
                 Ok(Some(Job::Numbers)) => self.numbers().await,
+                Ok(Some(Job::Gives)) => self.gives().await,
                 Ok(None) => false,
                 Err(_) => self.look().await,
             };
@@ -106,6 +108,14 @@ impl Task {
             None => Vec::new(),
         };
         self.shared.door.tell(Message::Numbers { control: Arc::clone(&self.name), numbers })
+    }
+
+    async fn gives(&mut self) -> bool {
+        let gives = match &mut self.configured {
+            Some((_, control)) => control.gives().await,
+            None => Gives::default(),
+        };
+        self.shared.door.tell(Message::Gives { control: Arc::clone(&self.name), gives })
     }
 
     async fn look(&mut self) -> bool {
