@@ -10,6 +10,7 @@ mod crash;
 mod daemon;
 mod edges;
 mod faults;
+mod gives;
 mod haproxy;
 mod haproxy_ways;
 mod host;

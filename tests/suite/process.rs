@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use node_guardian::config::{self, Source};
 use node_guardian::control::target::{self, Target};
 use node_guardian::policy::mitigation::{Amount, Answered, Outcome, Verb};
 
@@ -442,4 +443,29 @@ fn two_controls_never_hold_one_process() {
     let report = desk.apply(2, "two", Verb::Throttle, HALF);
     assert_eq!((report.outcome, server.nice().as_str()), (Outcome::Refused, "3"), "{}", report.detail);
     assert_eq!((desk.undo(1).outcome, server.nice().as_str()), (Outcome::Applied, "0"));
+}
+
+/// Or the ladder would go on while a step is still being done.
+#[test]
+fn a_step_is_waited_for_as_long_as_its_control_may_take() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.toml");
+    let text = "
+level = 'maximum'
+[control.process.batch]
+pid_file = '/run/batch.pid'
+command = 'batch'
+sacrificial = true
+kill_after = '45s'
+[control.haproxy.edge]
+socket = '/run/haproxy/admin.sock'
+[rule.mine]
+when = 'memory.available < 5%'
+steps = [{ throttle = 'edge', to = '50%' }, { terminate = 'batch' }]
+";
+    std::fs::write(&file, text).unwrap();
+    let settings = config::load(&Source::file(file)).unwrap_or_else(|why| panic!("{why}"));
+    let mine = settings.policy.rules.iter().find(|rule| &*rule.name == "mine").unwrap();
+    let patience: Vec<_> = mine.steps.iter().map(|step| step.patience.as_secs()).collect();
+    assert!(patience[0] < 15 && (50..60).contains(&patience[1]), "{patience:?}");
 }
