@@ -4,6 +4,7 @@
 mod drill;
 mod numbers;
 mod publish;
+mod relevance;
 mod supervision;
 mod wait;
 
@@ -35,6 +36,7 @@ pub use wait::Waker;
 use wait::Woken;
 
 use numbers::Numbers;
+use relevance::{Need, Relevance};
 use supervision::Supervision;
 
 /// A stop waits this long for undos to be answered; what is still owed then stays in the journal for the next start.
@@ -83,6 +85,7 @@ pub struct Agent {
     out: Decisions,
     controls: Arc<Vec<ControlView>>,
     numbers: Numbers,
+    relevance: Relevance,
     drill: Option<Drill>,
     drills: u64,
     drill_view: Arc<Option<DrillView>>,
@@ -106,6 +109,8 @@ impl Agent {
         let supervision = Supervision::new(parts.workers.heartbeats(), &parts.settings.state_directory);
         let mut numbers = Numbers::default();
         numbers.expect(&Plan::new(parts.settings.policy.clone()), &parts.settings, parts.started);
+        let mut relevance = Relevance::default();
+        relevance.expect(&parts.settings);
         Self {
             pace: Pace::new(&parts.settings.sampling),
             timings: Timings::register(),
@@ -113,6 +118,7 @@ impl Agent {
             out,
             controls: Arc::default(),
             numbers,
+            relevance,
             drill: None,
             drills: 0,
             drill_view: Arc::default(),
@@ -172,6 +178,7 @@ impl Agent {
         self.sample.at = now;
         self.sample.set(Metric::GuardianTickSeconds, Some(self.tick_seconds));
         self.ask_numbers(now);
+        self.ask_gives(now);
         let sampled = elapsed(now);
         self.timings.sample.record(sampled.as_secs_f64());
         self.parts.guardian.step(now, Input::Sampled(&self.sample), &mut self.out);
@@ -207,6 +214,15 @@ impl Agent {
     fn supervise(&mut self, now: Moment) {
         for event in self.supervision.look(now).into_iter().flatten() {
             self.parts.events.emit(clock::unix_ms(), Event::Daemon(event));
+        }
+    }
+
+    fn ask_gives(&mut self, now: Moment) {
+        let need = if self.parts.guardian.is_concerned() { Need::Some } else { Need::None };
+        for control in self.relevance.due(now, need) {
+            if !self.parts.workers.ask_gives(control) {
+                tracing::error!("the thread that acts has ended; restart node-guardian");
+            }
         }
     }
 
@@ -276,6 +292,10 @@ impl Agent {
                 }
                 Message::Probed(control) => self.note_control(now, control),
                 Message::Numbers { control, numbers } => self.numbers.note(now, &control, &numbers),
+                Message::Gives { control, gives } => {
+                    self.relevance.note(&control);
+                    self.parts.guardian.step(now, Input::Gives { control: &control, gives }, &mut self.out);
+                }
                 Message::JournalFailed(why) => {
                     self.parts.events.emit(clock::unix_ms(), Event::Daemon(Daemon::JournalFailed { why }));
                 }
@@ -284,7 +304,10 @@ impl Agent {
                     // Whoever asked may have given up: then it is not done.
                     reply.send(self.parts.guardian.still_wants(id)).ok();
                 }
-                Message::Undo(ids) => self.parts.guardian.step(now, Input::Undo(&ids), &mut self.out),
+                Message::Undo(ids) => {
+                    let by = "an operator".into();
+                    self.parts.guardian.step(now, Input::Undo { ids: &ids, by }, &mut self.out);
+                }
                 Message::Drill(wanted) => self.drill(now, wanted),
                 Message::Reload => self.reload(now),
                 Message::Stop => self.stop(now),
@@ -379,6 +402,7 @@ impl Agent {
         let (http, state_directory) = (self.parts.settings.http.clone(), self.parts.settings.state_directory.clone());
         self.parts.settings = Settings { http, state_directory, ..settings };
         self.numbers.expect(&plan, &self.parts.settings, now);
+        self.relevance.expect(&self.parts.settings);
     }
 
     fn stop(&mut self, now: Moment) {

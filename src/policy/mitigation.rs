@@ -214,6 +214,13 @@ impl Mitigation {
     }
 }
 
+/// One thing that can be set: a target, by what identifies it wherever it is configured, and a verb.
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
+pub struct Knob {
+    pub target: Arc<str>,
+    pub verb: Verb,
+}
+
 /// `throttle edge to 50%`, `shed edge by 25%`, `release cache`.
 impl fmt::Display for Mitigation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -262,6 +269,10 @@ pub enum Command {
     Undo {
         id: ActionId,
     },
+    /// An operator gives up the undo: it leaves the journal, and nothing is done to the target.
+    Forget {
+        id: ActionId,
+    },
 }
 
 /// What becomes of something that lapses by itself when it is read back.
@@ -277,7 +288,9 @@ impl Command {
     #[must_use]
     pub const fn id(&self) -> ActionId {
         match self {
-            Command::Apply { id, .. } | Command::Verify { id, .. } | Command::Undo { id } => *id,
+            Command::Apply { id, .. } | Command::Verify { id, .. } | Command::Undo { id } | Command::Forget { id } => {
+                *id
+            }
         }
     }
 }
@@ -288,6 +301,7 @@ impl fmt::Display for Command {
             Command::Apply { id, mitigation, .. } => write!(f, "apply {id}: {mitigation}"),
             Command::Verify { id, .. } => write!(f, "verify {id}"),
             Command::Undo { id } => write!(f, "undo {id}"),
+            Command::Forget { id } => write!(f, "forget {id}"),
         }
     }
 }

@@ -1,13 +1,15 @@
 //! Where an application listens that speaks ng-control/1, and what of it may be touched.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::control::service::Service;
-use crate::control::target::{Address, Overlap, Place, Target};
+use crate::control::target::{Address, Identity, Overlap, Place, Target};
 use crate::control::undo::Change;
 use crate::policy::mitigation::{Amount, Verb};
+use crate::policy::rule::PATIENCE;
 
 /// An application over its control socket, or over HTTP on this node.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -32,6 +34,18 @@ impl Place for App {
 
     fn open(&self) -> Box<dyn Service> {
         Box::new(super::App::new(self.clone()))
+    }
+
+    fn identity(&self) -> Identity {
+        Identity::from(&self.address)
+    }
+
+    fn part(&self) -> String {
+        self.tiers.join(", ")
+    }
+
+    fn patience(&self, verb: Verb) -> Duration {
+        if matches!(verb, Verb::Flush | Verb::Release) { super::reclaim::LONGEST } else { PATIENCE }
     }
 
     fn is_same(&self, other: &Target) -> bool {

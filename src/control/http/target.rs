@@ -1,10 +1,12 @@
 //! Where a service's HTTP interface is, and what to ask of it.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::control::recipe::{Performer, Recipe};
 use crate::control::service::Service;
-use crate::control::target::{Address, Overlap, Place, Target};
+use crate::control::target::{Address, Identity, Overlap, Place, Target};
 use crate::control::undo::Change;
 use crate::policy::mitigation::Verb;
 
@@ -31,6 +33,18 @@ impl Place for Http {
     fn open(&self) -> Box<dyn Service> {
         let line = Box::new(super::Exchange::new(self.clone()));
         Box::new(Performer::new("the service", *self.recipe.clone(), line))
+    }
+
+    fn identity(&self) -> Identity {
+        Identity::from(&self.address)
+    }
+
+    fn part(&self) -> String {
+        self.recipe.part()
+    }
+
+    fn patience(&self, verb: Verb) -> Duration {
+        self.recipe.patience(verb)
     }
 
     fn is_same(&self, other: &Target) -> bool {

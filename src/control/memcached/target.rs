@@ -1,11 +1,14 @@
 //! Where a memcached is and what of it may be lost.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::control::service::Service;
-use crate::control::target::{Address, Overlap, Place, Target};
+use crate::control::target::{Address, Identity, Overlap, Place, Target};
 use crate::control::undo::Change;
 use crate::policy::mitigation::Verb;
+use crate::policy::rule::PATIENCE;
 
 /// memcached over its unix socket or TCP.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -26,6 +29,14 @@ impl Place for Memcached {
 
     fn open(&self) -> Box<dyn Service> {
         Box::new(super::Memcached::new(self.clone()))
+    }
+
+    fn identity(&self) -> Identity {
+        Identity::from(&self.address)
+    }
+
+    fn patience(&self, verb: Verb) -> Duration {
+        if matches!(verb, Verb::Flush | Verb::Shrink) { super::pages::LONGEST } else { PATIENCE }
     }
 
     fn is_same(&self, other: &Target) -> bool {

@@ -1,12 +1,15 @@
 //! Where a process is and what may be done to it.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::locate::Locator;
 use crate::control::service::Service;
-use crate::control::target::{Overlap, Place, Target};
+use crate::control::target::{Identity, Overlap, Place, Target};
 use crate::control::undo::Change;
 use crate::policy::mitigation::Verb;
+use crate::policy::rule::PATIENCE;
 
 /// A process and what descends from it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -50,6 +53,20 @@ impl Place for Process {
 
     fn open(&self) -> Box<dyn Service> {
         Box::new(super::Process::new(self.clone()))
+    }
+
+    fn identity(&self) -> Identity {
+        Identity::from(&self.locator)
+    }
+
+    fn patience(&self, verb: Verb) -> Duration {
+        if verb == Verb::Terminate {
+            super::terminate::patience(self.kill_after_seconds)
+        } else if verb == Verb::Throttle && self.workers.is_some() {
+            super::workers::PATIENCE
+        } else {
+            PATIENCE
+        }
     }
 
     fn is_same(&self, other: &Target) -> bool {

@@ -1,10 +1,12 @@
 //! Where a service with a socket is, how it speaks, and what to say to it.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::control::recipe::{Performer, Recipe, Step};
 use crate::control::service::Service;
-use crate::control::target::{Address, Overlap, Place, Target};
+use crate::control::target::{Address, Identity, Overlap, Place, Target};
 use crate::control::undo::Change;
 use crate::policy::mitigation::Verb;
 
@@ -53,6 +55,18 @@ impl Place for Socket {
     fn open(&self) -> Box<dyn Service> {
         let line = Box::new(super::Session::new(self.clone()));
         Box::new(Performer::new("the service", *self.recipe.clone(), line))
+    }
+
+    fn identity(&self) -> Identity {
+        Identity::from(&self.address)
+    }
+
+    fn part(&self) -> String {
+        self.recipe.part()
+    }
+
+    fn patience(&self, verb: Verb) -> Duration {
+        self.recipe.patience(verb)
     }
 
     fn is_same(&self, other: &Target) -> bool {

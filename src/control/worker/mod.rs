@@ -77,6 +77,7 @@ enum Order {
     Reconfigure(Vec<settings::Control>, u64),
     ProbeAll,
     Numbers(Arc<str>),
+    Gives(Arc<str>),
     Stop,
 }
 
@@ -175,6 +176,12 @@ impl Workers {
         self.orders.send(Order::Numbers(control)).is_ok()
     }
 
+    /// Asks a control what it has to give: the inbox gets it, in any case.
+    #[must_use]
+    pub fn ask_gives(&self, control: Arc<str>) -> bool {
+        self.orders.send(Order::Gives(control)).is_ok()
+    }
+
     /// Ends at once what is under way, which stays in the journal, and waits for the threads. Webhooks get a second for
     /// what they have not told, the journal one for what is queued for it. False when one panicked.
     #[must_use]
@@ -233,6 +240,7 @@ enum Job {
     Configure(Option<Box<Target>>),
     Probe,
     Numbers,
+    Gives,
 }
 
 impl Crew {
@@ -259,6 +267,9 @@ impl Crew {
                 }
                 Order::Numbers(control) => {
                     self.give(&control, Job::Numbers);
+                }
+                Order::Gives(control) => {
+                    self.give(&control, Job::Gives);
                 }
                 Order::Stop => {
                     let couriers = self.shared.post.borrow().couriers();
@@ -294,7 +305,7 @@ impl Crew {
         let answered = match command {
             Command::Apply { .. } => Answered::Apply,
             Command::Verify { .. } => Answered::Verify,
-            Command::Undo { .. } => Answered::Undo,
+            Command::Undo { .. } | Command::Forget { .. } => Answered::Undo,
         };
         let (id, detail) = (command.id(), detail.into());
         let report = Report { id, answered, outcome, detail, took: Duration::ZERO, freed_bytes: None, theirs: None };
@@ -328,7 +339,7 @@ impl Crew {
         self.tasks.remove(name);
         match job {
             Job::Run(command) => self.answer(&command, Outcome::Unreachable, "the task of this control has ended"),
-            Job::Configure(_) | Job::Probe | Job::Numbers => true,
+            Job::Configure(_) | Job::Probe | Job::Numbers | Job::Gives => true,
         }
     }
 }

@@ -9,6 +9,7 @@ mod footprint;
 mod guard;
 mod hung;
 mod manager;
+mod marks;
 mod overridden;
 mod reload;
 mod servers;
