@@ -14,14 +14,14 @@ use crate::agent::{Agent, Parts, Waker};
 use crate::clock;
 use crate::config::settings::Settings;
 use crate::config::{self, Complaints, Source};
-use crate::control::worker::{Record, Workers};
+use crate::control::worker::Workers;
 use crate::events::{Daemon, Event, Events, Log};
 use crate::host::facts::Facts;
 use crate::host::sampler::Sampler;
 use crate::host::trigger::Triggers;
 use crate::http;
 use crate::inbox::{self, Door};
-use crate::journal::{self, Entry, Journal, JournalError};
+use crate::journal::{self, Change, Entry, Journal, JournalError, Record};
 use crate::logging;
 use crate::notify::Notifier;
 use crate::policy::guardian::{Decisions, Guardian, Inherited};
@@ -215,13 +215,11 @@ struct NoJournal {
 }
 
 impl Record for NoJournal {
-    fn write(&mut self, _: &Entry) -> Result<(), JournalError> {
-        Err(JournalError::Absent { why: self.why.clone() })
-    }
-
-    fn close(&mut self, id: ActionId) -> Result<(), JournalError> {
-        self.entries.retain(|entry| entry.id != id);
-        Ok(())
+    fn commit(&mut self, changes: &[Change]) -> Result<(), JournalError> {
+        match changes.iter().any(|change| matches!(change, Change::Write(_))) {
+            true => Err(JournalError::Absent { why: self.why.clone() }),
+            false => Ok(()),
+        }
     }
 
     fn entries(&self) -> &[Entry] {
@@ -241,6 +239,7 @@ fn first_snapshot(started: Moment, plan: Arc<Plan>) -> Snapshot {
         plan,
         facts: Arc::new(Facts::default()),
         blind_spots: Arc::default(),
+        hanging: None,
         controls: Arc::default(),
         drill: Arc::default(),
     }

@@ -7,6 +7,7 @@ mod disk;
 mod drill;
 mod footprint;
 mod guard;
+mod hung;
 mod manager;
 mod marks;
 mod overridden;
