@@ -12,6 +12,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::clock;
+use crate::config::Footing;
 use crate::policy;
 use crate::policy::mitigation::Outcome;
 
@@ -44,6 +45,11 @@ pub enum Daemon {
     },
     /// The old configuration stays.
     ReloadRefused {
+        why: String,
+    },
+    /// The configuration cannot be used: what is guarded by in its place, and what is wrong with it.
+    Fallback {
+        footing: Footing,
         why: String,
     },
     /// A file of the kernel, or a privilege, that is not there.
@@ -296,6 +302,13 @@ impl fmt::Display for Daemon {
             }
             Daemon::Reloaded { sources } => write!(f, "configuration reloaded from {sources}"),
             Daemon::ReloadRefused { why } => write!(f, "configuration refused, the old one stays: {why}"),
+            Daemon::Fallback { footing, why } => {
+                let on = match footing {
+                    Footing::BuiltIn => "what is built in, which only tells",
+                    Footing::LastGood | Footing::Asked => "the last good one, less harshly",
+                };
+                write!(f, "the configuration cannot be used; guarding by {on}, until a reload mends it: {why}")
+            }
             Daemon::SourceLost { what, why } => write!(f, "cannot see {what}: {why}"),
             Daemon::SourceFound { what } => write!(f, "sees {what} again"),
             Daemon::JournalDamage { what } => write!(f, "the journal was damaged: {what}"),

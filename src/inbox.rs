@@ -27,6 +27,11 @@ pub enum Message {
     },
     /// The journal cannot be written: what it does not know, and why.
     JournalFailed(String),
+    /// Something of the guardian's own that cannot be had, a port or a file, and why; no reason: it can be had again.
+    Lacking {
+        what: String,
+        why: Option<String>,
+    },
     /// An operator wants these undone now; all of them where none is named.
     Undo(Vec<ActionId>),
     /// An operator wants to see that everything can be undone.

@@ -9,6 +9,7 @@
 //! - [`agent`]: the loop: wait, sample, step, send, publish.
 //! - [`pace`]: how long until the next tick.
 //! - [`inbox`]: how other threads reach the loop.
+//! - [`keeper`]: small files of the state directory, written whole.
 //! - [`drill`]: trying every reversible action for a moment.
 //! - [`replay`]: scenarios through the real policy, offline.
 //! - [`status`]: the snapshot that everyone else reads.
@@ -33,6 +34,7 @@ pub mod host;
 pub mod http;
 pub mod inbox;
 pub mod journal;
+pub mod keeper;
 pub mod logging;
 pub mod notify;
 pub mod pace;

@@ -92,6 +92,7 @@ impl Loop {
             blind_spots: Arc::default(),
             controls: Arc::default(),
             drill: Arc::default(),
+            configuration: Arc::default(),
         });
         Self {
             sampler: Sampler::open(&settings.sampling),

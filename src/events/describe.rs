@@ -7,11 +7,12 @@ use crate::policy::mitigation::{ActionId, Mitigation, Outcome};
 use crate::policy::rule::Severity;
 
 /// All of them, for whoever picks.
-pub const NAMES: [&str; 34] = [
+pub const NAMES: [&str; 35] = [
     "started",
     "stopping",
     "reloaded",
     "reload_refused",
+    "fallback",
     "source_lost",
     "source_found",
     "journal_damage",
@@ -82,6 +83,7 @@ impl Daemon {
             Daemon::Stopping { .. } => "stopping",
             Daemon::Reloaded { .. } => "reloaded",
             Daemon::ReloadRefused { .. } => "reload_refused",
+            Daemon::Fallback { .. } => "fallback",
             Daemon::SourceLost { .. } => "source_lost",
             Daemon::SourceFound { .. } => "source_found",
             Daemon::JournalDamage { .. } => "journal_damage",
@@ -102,7 +104,10 @@ impl Daemon {
             Daemon::DrillEnded { ok: false, .. } => Level::Warning,
             Daemon::Control { state, .. } if matches!(*state, "applied" | "already") => Level::Info,
             Daemon::SourceLost { .. } | Daemon::Control { .. } | Daemon::Degraded { .. } => Level::Warning,
-            Daemon::ReloadRefused { .. } | Daemon::JournalDamage { .. } | Daemon::JournalFailed { .. } => Level::Error,
+            Daemon::ReloadRefused { .. }
+            | Daemon::Fallback { .. }
+            | Daemon::JournalDamage { .. }
+            | Daemon::JournalFailed { .. } => Level::Error,
         }
     }
 }

@@ -178,6 +178,7 @@ pub fn node() -> Snapshot {
         blind_spots: Arc::default(),
         controls: Arc::default(),
         drill: Arc::default(),
+        configuration: Arc::default(),
     }
 }
 
