@@ -2,6 +2,8 @@
 //! thread of its own, since a disk may take its time; the loop only hands over what is to be written, and is never made to
 //! wait. Each file is the old one or the new one, whole, whatever happens meanwhile.
 
+pub mod orders;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};

@@ -3,6 +3,7 @@
 
 mod drill;
 mod numbers;
+mod orders;
 mod reload;
 mod wait;
 
@@ -29,6 +30,7 @@ use crate::policy::guardian::{Decisions, Guardian, Input};
 use crate::policy::metric::Metric;
 use crate::policy::mitigation::Outcome;
 use crate::policy::moment::Moment;
+use crate::policy::orders::Orders;
 use crate::policy::plan::Plan;
 use crate::policy::sample::Sample;
 use crate::status::{BlindSpot, Board, Configuration, ControlView};
@@ -90,6 +92,8 @@ pub struct Agent {
     drills: u64,
     drill_view: Arc<Option<DrillView>>,
     configuration: Arc<Configuration>,
+    /// As they were kept last.
+    orders: Arc<Orders>,
     blind_spots: Arc<Vec<BlindSpot>>,
     /// The sampler's own list, to see when it changes.
     seen_blind_spots: Option<Arc<Vec<BlindSpot>>>,
@@ -119,6 +123,7 @@ impl Agent {
             drills: 0,
             drill_view: Arc::default(),
             configuration: Arc::new(parts.configuration.clone()),
+            orders: Arc::new(parts.guardian.orders().clone()),
             blind_spots: Arc::default(),
             seen_blind_spots: None,
             tick: 0,
@@ -262,7 +267,7 @@ impl Agent {
                     self.parts.events.emit(clock::unix_ms(), Event::Daemon(Daemon::JournalFailed { why }));
                 }
                 Message::Lacking { what, why } => self.note_lacking(what, why),
-                Message::Undo(ids) => self.parts.guardian.step(now, Input::Undo(&ids), &mut self.out),
+                Message::Order { order, by } => self.obey(now, order, by),
                 Message::Drill(wanted) => self.drill(now, wanted),
                 Message::Reload => self.reload(now),
                 Message::Stop => self.stop(now),
@@ -357,11 +362,12 @@ impl Agent {
 
     fn publish(&mut self) {
         self.gather_blind_spots();
+        self.keep_orders();
         let pace = self.until_next(self.ticked_at);
         let (guardian, sampler) = (&self.parts.guardian, &self.parts.sampler);
         let (tick, at, sample) = (self.tick, self.ticked_at, &self.sample);
         let (controls, blind_spots, drill) = (&self.controls, &self.blind_spots, &self.drill_view);
-        let configuration = &self.configuration;
+        let (configuration, orders) = (&self.configuration, &self.orders);
         self.parts.board.publish(|snapshot| {
             snapshot.tick = tick;
             snapshot.at = at;
@@ -373,6 +379,7 @@ impl Agent {
             share(&mut snapshot.controls, controls);
             share(&mut snapshot.drill, drill);
             share(&mut snapshot.configuration, configuration);
+            share(&mut snapshot.orders, orders);
             share(&mut snapshot.blind_spots, blind_spots);
         });
     }

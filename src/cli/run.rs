@@ -23,11 +23,13 @@ use crate::http;
 use crate::inbox::{self, Door};
 use crate::journal::{self, Entry, Journal, JournalError};
 use crate::keeper::Keeper;
+use crate::keeper::orders::{self, Now};
 use crate::logging::{self, LoggingError};
 use crate::notify::Notifier;
 use crate::policy::guardian::{Decisions, Guardian, Inherited};
 use crate::policy::mitigation::ActionId;
 use crate::policy::moment::Moment;
+use crate::policy::orders::Orders;
 use crate::policy::plan::Plan;
 use crate::policy::sample::Sample;
 use crate::policy::view::View;
@@ -121,7 +123,8 @@ fn guard(loaded: Loaded, source: Source) -> Result<(), String> {
     events.expect(&settings.policy);
     let opened = open_journal(&settings, &mut events, &mut blind_spots)?;
     let mut first = Decisions::default();
-    let guardian = Guardian::new(started, Arc::clone(&plan), opened.inherited, opened.next_id, &mut first);
+    let mut guardian = Guardian::new(started, Arc::clone(&plan), opened.inherited, opened.next_id, &mut first);
+    guardian.restore_orders(read_orders(&settings.state_directory, started, &mut events));
     let workers = start_workers(opened.journal, &settings, &door)?;
     let keeper = Keeper::start(&settings.state_directory, door.clone());
     let keeper = keeper.map_err(|error| format!("cannot start the thread that keeps small files: {error}"))?;
@@ -215,6 +218,17 @@ fn open_journal(settings: &Settings, events: &mut Events, blind_spots: &mut Vec<
     }
 }
 
+/// What an operator ordered before a restart. Where that cannot be read, somebody should order it again.
+fn read_orders(directory: &Path, now: Moment, events: &mut Events) -> Orders {
+    let now = Now { moment: now, unix_ms: clock::unix_ms() };
+    orders::read(directory, now).unwrap_or_else(|error| {
+        let what = directory.join(orders::NAME).display().to_string();
+        let why = format!("it cannot be read, so a pause or an undo that was ordered before is forgotten: {error}");
+        events.emit(now.unix_ms, Event::Daemon(Daemon::Degraded { what, why }));
+        Orders::default()
+    })
+}
+
 fn start_workers(journal: Result<Journal, NoJournal>, settings: &Settings, door: &Door) -> Result<Workers, String> {
     let controls = settings.controls.clone();
     let started = match journal {
@@ -260,6 +274,7 @@ fn first_snapshot(started: Moment, plan: Arc<Plan>, configuration: Configuration
         controls: Arc::default(),
         drill: Arc::default(),
         configuration: Arc::new(configuration),
+        orders: Arc::default(),
     }
 }
 

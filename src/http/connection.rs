@@ -21,7 +21,7 @@ use tokio::time::{sleep, timeout};
 use tower_service::Service;
 
 use super::credential::Peer;
-use super::gate::{Gate, Via};
+use super::gate::{Actor, Gate, Via};
 use super::listen::Admin;
 use super::opening::Ways;
 use super::problem::Problem;
@@ -151,11 +151,19 @@ impl Guest {
         self.seated.pulse.works();
         let response = match self.gate.admit(&self.via, &request) {
             Err(problem) => problem.at(request.uri().path()).into_response(),
-            Ok(()) => route(self.router.clone(), request.map(Body::new)).await,
+            Ok(()) => route(self.router.clone(), self.signed(request.map(Body::new))).await,
         };
         self.site.tallies.answered(&self.via, response.status());
         self.seated.pulse.waits();
         Ok(response)
+    }
+
+    /// With who asks, where that may change something.
+    fn signed(&self, mut request: Request<Body>) -> Request<Body> {
+        if *request.method() == Method::POST {
+            request.extensions_mut().insert(Actor::of(&self.via));
+        }
+        request
     }
 }
 

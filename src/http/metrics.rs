@@ -8,7 +8,7 @@ use crate::policy::event::Mode;
 use crate::policy::metric::{Family as Instances, Metric};
 use crate::policy::mitigation::Lasting;
 use crate::policy::unit::Unit;
-use crate::policy::view::State;
+use crate::policy::view::{Phase, State};
 use crate::status::Snapshot;
 use crate::telemetry::text::{Exposition, Family, Kind, Labels};
 
@@ -68,6 +68,13 @@ fn write_process(snapshot: &Snapshot, out: &mut Exposition) {
         ("node_guardian_uptime_seconds", "How long node-guardian runs.", uptime),
         ("node_guardian_last_sample_time_seconds", "When the readings were taken, since 1970.", sampled),
         ("node_guardian_pace_seconds", "Pace of sampling at present.", snapshot.pace.as_secs_f64()),
+        (
+            "node_guardian_config_last_load_ok",
+            "1 where the configuration was taken when it was last read, at start or by a reload.",
+            flag(snapshot.configuration.refused.is_none()),
+        ),
+        ("node_guardian_paused", "1 while an operator pauses it.", flag(snapshot.orders.is_paused())),
+        ("node_guardian_owed", "What should be undone and could not be yet.", owed(snapshot)),
         ("node_guardian_dry_run", "1 where decisions are told and not done.", flag(snapshot.plan.policy.dry_run)),
     ] {
         gauge(out, name, help);
@@ -77,6 +84,11 @@ fn write_process(snapshot: &Snapshot, out: &mut Exposition) {
     out.family(&Family { name, kind: Kind::Counter, help: "Samples taken and evaluated." });
     #[expect(clippy::cast_precision_loss, reason = "exact for millions of years")]
     out.sample(name, Labels::None, snapshot.tick as f64);
+}
+
+fn owed(snapshot: &Snapshot) -> f64 {
+    let owed = snapshot.view.actions.iter().filter(|action| matches!(action.phase, Phase::Owed | Phase::InDoubt));
+    owed.map(|_| 1.0).sum()
 }
 
 fn write_mode(snapshot: &Snapshot, out: &mut Exposition) {

@@ -20,6 +20,7 @@ use crate::status::Board;
 use crate::telemetry::Telemetry;
 
 mod answer;
+mod attention;
 mod connection;
 mod credential;
 mod drill;
@@ -30,6 +31,7 @@ mod listen;
 mod metrics;
 mod node;
 mod opening;
+mod orders;
 mod problem;
 mod routes;
 mod seats;

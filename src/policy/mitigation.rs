@@ -213,6 +213,13 @@ impl Mitigation {
     }
 }
 
+/// One thing that can be set: a target, by what identifies it wherever it is configured, and a verb.
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
+pub struct Knob {
+    pub target: Arc<str>,
+    pub verb: Verb,
+}
+
 /// `throttle edge to 50%`, `shed edge by 25%`, `release cache`.
 impl fmt::Display for Mitigation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

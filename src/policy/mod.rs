@@ -13,6 +13,7 @@ pub mod mitigation;
 pub mod mode;
 pub mod moment;
 pub mod nearest;
+pub mod orders;
 pub mod plan;
 pub mod program;
 pub mod proportion;

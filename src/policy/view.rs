@@ -112,8 +112,15 @@ pub struct ActionView {
     /// The rule that put it there, or keeps it there.
     pub rule: Arc<str>,
     pub phase: Phase,
+    /// When it entered its phase.
     pub since: Moment,
+    /// When it was first applied.
+    pub began: Moment,
+    /// What identifies its target.
+    pub target: Arc<str>,
     pub detail: Arc<str>,
+    /// What it changed: `server be/s1 maxconn 100 → 50`. Kept for as long as it is in force.
+    pub changed: Arc<str>,
     /// Share of its rule's gap that the step closed, when it was last judged.
     pub effect: Option<f64>,
     pub next_try: Option<Moment>,

@@ -83,7 +83,7 @@ impl Player {
                 self.answers.retain(|known| !known.same_place(answer));
                 self.answers.push(answer.clone());
             }
-            Happening::Undo => self.step(now, Input::Undo(&[])),
+            Happening::Undo => self.step(now, Input::Undo { ids: &[], by: "an operator".into() }),
             Happening::Stop => self.step(now, Input::Stopping),
         }
     }

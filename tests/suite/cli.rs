@@ -77,7 +77,7 @@ fn metrics_needs_no_daemon() {
 /// Plays the loop: takes the wish from the inbox, and answers as a control would.
 fn loop_answers(house: &mut House, answer: impl FnOnce(&mut House)) {
     loop {
-        if let Some(Message::Undo(_)) = house.inbox.take() {
+        if let Some(Message::Order { .. }) = house.inbox.take() {
             return answer(house);
         }
         std::thread::sleep(Duration::from_millis(5));

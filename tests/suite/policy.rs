@@ -253,7 +253,7 @@ impl Run {
                 self.tick();
             }
             Happening::Answers(outcome) => self.outcome = *outcome,
-            Happening::Undo => self.step(Input::Undo(&[])),
+            Happening::Undo => self.step(Input::Undo { ids: &[], by: "an operator".into() }),
             Happening::Wait(ticks) => (0..*ticks).for_each(|_| self.tick()),
             Happening::Reload(level) => {
                 let plan = Arc::new(Plan::new(Policy { level: *level, ..policy() }));

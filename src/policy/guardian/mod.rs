@@ -21,6 +21,7 @@ use super::metric::Metric;
 use super::mitigation::{ActionId, Command, Lasting, Level, Mitigation, Report};
 use super::mode::{NodeMode, Relapse};
 use super::moment::Moment;
+use super::orders::{Hold, Orders, Pause};
 use super::plan::Plan;
 use super::program::Program;
 use super::proportion::Lull;
@@ -38,7 +39,26 @@ pub enum Input<'a> {
     Sampled(&'a Sample),
     Reported(Report),
     /// An operator wants these undone now; all of them where none is named.
-    Undo(&'a [ActionId]),
+    Undo {
+        ids: &'a [ActionId],
+        by: Arc<str>,
+    },
+    /// An operator gives up what is owed: what was changed stays as it is.
+    Forget {
+        ids: &'a [ActionId],
+        by: Arc<str>,
+    },
+    /// An operator wants no new actions for a while.
+    Pause {
+        until: Moment,
+        hold: Hold,
+        by: Arc<str>,
+    },
+    /// An operator ends a pause and gives undone knobs back; all of it where none is named.
+    Resume {
+        ids: &'a [ActionId],
+        by: Arc<str>,
+    },
     /// Put this in force for a moment, to see that it can be undone.
     Drill(&'a Mitigation),
     /// A control that could not be used can be used again.
@@ -84,6 +104,7 @@ pub struct Guardian {
     mode: NodeMode,
     next_undo: Moment,
     stopping: bool,
+    orders: Orders,
     stack: Vec<Verdict>,
     memory_total: Option<f64>,
 }
@@ -151,6 +172,7 @@ impl Guardian {
             mode: NodeMode::new(now, &plan.policy.emergency),
             next_undo: now + plan.policy.emergency.undo_interval,
             stopping: false,
+            orders: Orders::default(),
             stack: Vec::new(),
             memory_total: None,
             plan,
@@ -169,7 +191,13 @@ impl Guardian {
         match input {
             Input::Sampled(sample) => self.look(now, sample, out),
             Input::Reported(report) => self.answer(now, report, out),
-            Input::Undo(ids) => self.undo(now, ids, out),
+            Input::Undo { ids, .. } => self.undo(now, ids, out),
+            Input::Forget { .. } => {}
+            Input::Pause { until, hold, by } => self.orders.pause = Some(Pause { since: now, until, hold, by }),
+            Input::Resume { ids, .. } => {
+                self.orders.pause.take_if(|_| ids.is_empty());
+                self.orders.resume(ids);
+            }
             Input::Drill(mitigation) => self.drill(now, mitigation, out),
             Input::Usable(control) => self.control_is_usable(now, control),
             Input::Stopping => self.stop(),
@@ -190,6 +218,16 @@ impl Guardian {
     #[must_use]
     pub const fn mode(&self) -> Mode {
         self.mode.mode
+    }
+
+    #[must_use]
+    pub const fn orders(&self) -> &Orders {
+        &self.orders
+    }
+
+    /// What an operator asked for before a restart.
+    pub fn restore_orders(&mut self, orders: Orders) {
+        self.orders = orders;
     }
 
     /// Nothing is in force, on its way, or owed.

@@ -3,7 +3,7 @@
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::Command;
 
-use node_guardian::inbox::Message;
+use node_guardian::inbox::{Message, Order};
 use node_guardian::policy::mitigation::ActionId;
 
 use super::house::House;
@@ -20,11 +20,11 @@ fn an_operator_releases_over_the_admin_socket() {
     let house = House::open();
     let all = house.ask_admin(&post("/undo", "", ""));
     assert_eq!((all.status, &all.json()["undoing"][0]["id"]), (202, &7.into()));
-    assert!(matches!(house.inbox.take(), Some(Message::Undo(ids)) if ids.is_empty()));
+    assert!(matches!(house.inbox.take(), Some(Message::Order { order: Order::Undo(ids), .. }) if ids.is_empty()));
     assert_eq!(house.ask_admin(&post("/undo", "", r#"{"actions":[7]}"#)).status, 202);
-    assert!(matches!(house.inbox.take(), Some(Message::Undo(ids)) if ids == [ActionId(7)]));
+    assert!(matches!(house.inbox.take(), Some(Message::Order { order: Order::Undo(ids), .. }) if ids == [ActionId(7)]));
     let unknown = house.ask_admin(&post("/undo", "", r#"{"actions":[7,8]}"#));
-    assert_eq!(unknown.problem(404), "not in force: 8; see /actions");
+    assert_eq!(unknown.problem(404), "not in force: 8; see /status");
     for wrong in ["[7]", r#"{"action":[7]}"#, r#"{"actions":["7"]}"#, "release!"] {
         assert!(house.ask_admin(&post("/undo", "", wrong)).problem(400).contains("expected"), "{wrong}");
     }

@@ -158,7 +158,10 @@ pub fn node() -> Snapshot {
             rule: "memory-critical".into(),
             phase: Phase::InForce,
             since,
+            began: since,
+            target: "edge".into(),
             detail: "s1 maxconn 100 -> 50".into(),
+            changed: "s1 maxconn 100 -> 50".into(),
             effect: Some(0.4),
             next_try: None,
         }],
@@ -179,6 +182,7 @@ pub fn node() -> Snapshot {
         controls: Arc::default(),
         drill: Arc::default(),
         configuration: Arc::default(),
+        orders: Arc::default(),
     }
 }
 
