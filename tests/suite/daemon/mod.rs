@@ -5,6 +5,7 @@ mod crash;
 mod disk;
 
 mod drill;
+mod fallback;
 mod footprint;
 mod guard;
 mod manager;
