@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::clock;
 use crate::config::Footing;
+use crate::drill::Count;
 use crate::policy;
 use crate::policy::mitigation::Outcome;
 
@@ -77,11 +78,8 @@ pub enum Daemon {
     DrillBegan {
         what: String,
     },
-    /// How many of its trials came back as they were.
     DrillEnded {
-        ok: bool,
-        back: usize,
-        of: usize,
+        count: Count,
     },
     /// Something that works less well than it could.
     Degraded {
@@ -319,9 +317,7 @@ impl fmt::Display for Daemon {
                 write!(f, "control {name}: {state}{colon}{detail}")
             }
             Daemon::DrillBegan { what } => write!(f, "drilling {what}"),
-            Daemon::DrillEnded { back, of, .. } => {
-                write!(f, "the drill is over: {back} of {of} came back as they were")
-            }
+            Daemon::DrillEnded { count } => write!(f, "the drill is over: {count}"),
             Daemon::Degraded { what, why } => write!(f, "{what}: {why}"),
         }
     }

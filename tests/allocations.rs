@@ -93,7 +93,7 @@ impl Loop {
             controls: Arc::default(),
             drill: Arc::default(),
             configuration: Arc::default(),
-        orders: Arc::default(),
+            orders: Arc::default(),
         });
         Self {
             sampler: Sampler::open(&settings.sampling),

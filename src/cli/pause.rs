@@ -61,7 +61,10 @@ mod tests {
     #[test]
     fn what_follows_is_said() {
         let pausing = Pausing { seconds: 1800.0, in_force: vec![Action::default(); 2], ..Pausing::default() };
-        assert!(paused(&pausing).starts_with("paused for 30m 00s: nothing new is done, and the 2 in force are being undone;"));
+        assert!(
+            paused(&pausing)
+                .starts_with("paused for 30m 00s: nothing new is done, and the 2 in force are being undone;")
+        );
         assert!(paused(&Pausing { hold: true, ..pausing }).contains("the 2 in force stay"));
         let knob = UndoneKnob { id: 7, text: "throttle edge to 50%".into(), ..UndoneKnob::default() };
         let resuming = Resuming { paused: true, given_back: vec![knob], since: 0 };

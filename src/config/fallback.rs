@@ -170,12 +170,7 @@ struct Written<'a> {
 
 impl Written<'_> {
     /// What a key at the top says, and the strictest where somebody seems to have written it and it cannot be read.
-    fn words<T: Copy>(
-        &self,
-        key: &'static str,
-        read: impl Fn(&str, &Node) -> Read<T>,
-        strictest: T,
-    ) -> [Option<T>; 2] {
+    fn words<T: Copy>(&self, key: &'static str, read: impl Fn(&str, &Node) -> Read<T>, strictest: T) -> [Option<T>; 2] {
         let said = self.files.tree.get(key).map(|entry| read(key, &entry.node).unwrap_or(strictest));
         [said, self.is_garbled(key).then_some(strictest)]
     }
@@ -305,7 +300,9 @@ mod tests {
     fn a_dry_run_stays_one_whoever_asked_for_it() {
         let before = Before::was(CONTROL);
         let typo = "[smapling]\n";
-        for (written, dry) in [("", false), ("dry_run = true\n", true), ("dry_run = yes\n", true), ("dryrun = false\n", true)] {
+        for (written, dry) in
+            [("", false), ("dry_run = true\n", true), ("dry_run = yes\n", true), ("dryrun = false\n", true)]
+        {
             assert_eq!(before.now(&format!("{written}{typo}")).settings.policy.dry_run, dry, "{written}");
         }
         let before = Before::was("dry_run = true\n");

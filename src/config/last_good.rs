@@ -152,7 +152,9 @@ mod tests {
         fs::write(folder.path().join("config.toml"), "level = \"aggressive\"\n").unwrap();
         let good = kept(folder.path(), "config.toml");
         assert_eq!(good.level(), Level::Aggressive);
-        for broken in [&b"{"[..], b"", b"{\"config\":\"/elsewhere\",\"level\":\"minimal\",\"dry_run\":false,\"texts\":[]}"] {
+        for broken in
+            [&b"{"[..], b"", b"{\"config\":\"/elsewhere\",\"level\":\"minimal\",\"dry_run\":false,\"texts\":[]}"]
+        {
             fs::write(folder.path().join(good.file_name()), broken).unwrap();
             assert_eq!(LastGood::read(folder.path(), &source), None);
         }

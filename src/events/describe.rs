@@ -100,8 +100,8 @@ impl Daemon {
             Daemon::Started { .. } | Daemon::Stopping { .. } | Daemon::Reloaded { .. } | Daemon::SourceFound { .. } => {
                 Level::Info
             }
-            Daemon::DrillBegan { .. } | Daemon::DrillEnded { ok: true, .. } => Level::Info,
-            Daemon::DrillEnded { ok: false, .. } => Level::Warning,
+            Daemon::DrillEnded { count } if count.astray > 0 => Level::Warning,
+            Daemon::DrillBegan { .. } | Daemon::DrillEnded { .. } => Level::Info,
             Daemon::Control { state, .. } if matches!(*state, "applied" | "already") => Level::Info,
             Daemon::SourceLost { .. } | Daemon::Control { .. } | Daemon::Degraded { .. } => Level::Warning,
             Daemon::ReloadRefused { .. }

@@ -50,7 +50,9 @@ pub fn notices(snapshot: &Snapshot) -> Vec<String> {
     let undone = snapshot.orders.undone.iter().map(|undone| {
         let (id, mitigation, by) = (undone.id, &undone.mitigation, &undone.by);
         let since = duration(snapshot.at.since(undone.since));
-        format!("#{id} {mitigation} was undone {since} ago by {by}; `node-guardian resume {id}` gives it back to the rules")
+        format!(
+            "#{id} {mitigation} was undone {since} ago by {by}; `node-guardian resume {id}` gives it back to the rules"
+        )
     });
     why.into_iter().chain(pause(snapshot)).chain(undone).collect()
 }

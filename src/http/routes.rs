@@ -50,7 +50,11 @@ const ROUTES: [(&str, &str, &str); 18] = [
     ("GET", "/metrics", "Prometheus text or OpenMetrics"),
     ("GET", "/drill", "how the last drill went"),
     ("POST", "/drill", "do and undo everything that can be undone: {\"controls\": [\"edge\"], \"plan\": true}, or all"),
-    ("POST", "/undo", "undo what is in force now, and keep it undone: {\"actions\": [1, 2], \"forget\": false}, or all"),
+    (
+        "POST",
+        "/undo",
+        "undo what is in force now, and keep it undone: {\"actions\": [1, 2], \"forget\": false}, or all",
+    ),
     ("POST", "/pause", "do nothing new for a while: {\"for\": \"30m\", \"hold\": false}"),
     ("POST", "/resume", "end a pause and give undone knobs back: {\"actions\": [1, 2]}, or all"),
     ("POST", "/reload", "read the configuration again"),

@@ -103,8 +103,7 @@ impl Orders {
 
     /// Gives these back, or all where none is named; which they were.
     pub fn resume(&mut self, ids: &[ActionId]) -> Vec<Undone> {
-        let (back, kept) =
-            self.undone.drain(..).partition(|undone| ids.is_empty() || ids.contains(&undone.id));
+        let (back, kept) = self.undone.drain(..).partition(|undone| ids.is_empty() || ids.contains(&undone.id));
         self.undone = kept;
         back
     }

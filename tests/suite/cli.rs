@@ -39,7 +39,9 @@ fn status_tells_by_its_exit_code_too() {
     assert_eq!(said(&guardian(&["status", "--url", &url])).0, 3, "something is in force");
     house.publish(|snapshot| snapshot.view.actions.clear());
     assert_eq!(said(&guardian(&["status", "--json", "--url", &url])).0, 0);
-    house.publish(|snapshot| snapshot.configuration = Arc::new(Configuration { refused: Some("x".into()), ..Configuration::default() }));
+    house.publish(|snapshot| {
+        snapshot.configuration = Arc::new(Configuration { refused: Some("x".into()), ..Configuration::default() })
+    });
     let (code, page, _) = said(&guardian(&["status", "--url", &url]));
     assert!(code == 3 && page.lines().nth(1).unwrap().contains("configuration is refused"), "{page}");
     house.publish(|snapshot| snapshot.view.mode = Mode::Recovering);

@@ -10,10 +10,11 @@ use crate::control::target::{Address, Overlap, Place, Target};
 use crate::policy::mitigation::Verb;
 
 /// What somebody who is not looking should hear of, unless `events` says otherwise.
-pub const USUAL: [&str; 16] = [
+pub const USUAL: [&str; 17] = [
     "started",
     "stopping",
     "reload_refused",
+    "fallback",
     "journal_damage",
     "journal_failed",
     "mode",
