@@ -27,6 +27,11 @@ pub enum Message {
         control: Arc<str>,
         numbers: Numbers,
     },
+    /// Something that cannot be taken back is about to be done: is it wanted still, by a fresh look at the node?
+    Ask {
+        id: ActionId,
+        reply: oneshot::Sender<bool>,
+    },
     /// The journal cannot be written: what it does not know, and why.
     JournalFailed(String),
     /// Something of the guardian's own that cannot be had, a port or a file, and why; no reason: it can be had again.

@@ -9,12 +9,13 @@ use super::controls::{self, warn_open_secret};
 use super::document::Node;
 use super::section::{Findings, Read, Section};
 use super::settings::{Control, Http, Sampling, Scope, Settings};
-use super::source::{Gathered, Source, gather};
-use super::{rules, value};
+use super::source::{BUILT_IN_RULES, Gathered, Source, gather};
+use super::{lint, rules, value};
 use crate::policy::mitigation::Level;
 use crate::policy::rule::{Emergency, Policy};
 
-pub const TOP: &[&str] = &["level", "dry_run", "state_directory", "sampling", "http", "emergency", "control", "rule"];
+pub const TOP: &[&str] =
+    &["level", "dry_run", BUILT_IN_RULES, "state_directory", "sampling", "http", "emergency", "control", "rule"];
 pub const SAMPLING: &[&str] = &[
     "interval",
     "fast_interval",
@@ -27,7 +28,7 @@ pub const SAMPLING: &[&str] = &[
     "cpu_limit",
 ];
 pub const HTTP: &[&str] = &["listen", "socket", "token_file"];
-pub const EMERGENCY: &[&str] = &["hold", "hold_max", "undo_interval"];
+pub const EMERGENCY: &[&str] = &["hold", "hold_max", "undo_interval", "stand_down"];
 
 const STATE_DIRECTORY: &str = "/var/lib/node-guardian";
 const RUNTIME_DIRECTORY: &str = "/run/node-guardian";
@@ -67,6 +68,7 @@ pub fn compile(source: &Source) -> Compiled {
         emergency: emergency(root, &mut findings),
         rules: rules::read(root, &declared, level, &mut findings),
     };
+    lint::rules(&policy.rules, root, &mut findings);
     let state_directory = root.get("state_directory", &mut findings, value::path);
     let settings = Settings {
         sampling: sampling(root, &mut findings),
@@ -201,6 +203,7 @@ fn emergency(root: Section<'_>, findings: &mut Findings<'_>) -> Emergency {
         hold,
         hold_max: section.get("hold_max", findings, time).unwrap_or(usual.hold_max.max(hold)),
         undo_interval: section.get("undo_interval", findings, time).unwrap_or(usual.undo_interval),
+        stand_down: section.get("stand_down", findings, time).unwrap_or(usual.stand_down),
     };
     if emergency.hold_max < emergency.hold {
         findings.error(section.place("hold_max"), "`hold_max` is less than `hold`", "let it be at least `hold`");

@@ -11,7 +11,7 @@ use super::origin::Place;
 use super::steps::Placed;
 use crate::control::target::Target;
 use crate::policy::mitigation::{Amount, Class, Mitigation, Verb};
-use crate::policy::rule::{Severity, Step};
+use crate::policy::rule::{Asked, Resource, Severity, Step};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ladder {
@@ -29,6 +29,14 @@ impl Ladder {
             Ladder::Memory => "memory",
             Ladder::Cpu => "cpu",
             Ladder::Connections => "connections",
+        }
+    }
+
+    const fn resource(self) -> Resource {
+        match self {
+            Ladder::Memory => Resource::Memory,
+            Ladder::Cpu => Resource::Cpu,
+            Ladder::Connections => Resource::Connections,
         }
     }
 }
@@ -114,7 +122,8 @@ pub fn expand(ladder: Ladder, severity: Severity, controls: &[Declared], place: 
                 let Some(amount) = asked(ladder, offer, target) else { continue };
                 let mitigation = Mitigation { control: declared.name.clone(), verb: offer.verb, amount };
                 let settle = settle(ladder, severity, offer.class);
-                let step = Step { class: offer.class, ..Step::new(mitigation, settle) };
+                let (class, resource) = (offer.class, Some(ladder.resource()));
+                let step = Step { class, asked: Asked::ByLadder, resource, ..Step::new(mitigation, settle) };
                 steps.push((offer.class, offer.cost[ladder as usize], step));
             }
         }

@@ -1,12 +1,17 @@
 //! What each kind of control knows how to do, and no other place does: speak to its service. `Control` decides with it
 //! what to write, what to leave alone and what an answer means, the same way for all kinds.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use super::failure::Failure;
 use super::standing::Live;
 use super::undo::Undo;
 use crate::policy::mitigation::{Mitigation, Outcome, Verb};
+
+/// Longer than a service that polls its settings once a second takes to obey.
+pub const GRACE: Duration = Duration::from_millis(2500);
 
 /// Whether a control can be reached and may act.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -95,6 +100,42 @@ pub trait Service {
 
     /// Whether this lease, as last read, was taken away by somebody before its time: then it is theirs.
     fn was_cleared(&self, key: &str) -> bool {
+        let _every = key;
+        false
+    }
+
+    /// Whether everything is allowed that writing these changes, reading them back and undoing them will need, as far as
+    /// that can be told without changing anything. Asked before anything is recorded or written.
+    async fn may(&mut self, undo: &Undo) -> Result<(), Failure> {
+        let _changes = undo;
+        Ok(())
+    }
+
+    /// How much a value holds back: the higher, the stricter, and `f64::NEG_INFINITY` for no limit at all. `None` where
+    /// values of this key have no such order. Only values of one key are compared. What would loosen a value that stands
+    /// is not written, whoever set it.
+    fn strictness(&self, key: &str, value: &str) -> Option<f64> {
+        let _one = (key, value);
+        None
+    }
+
+    /// For how long after an answer the old value may still be read, or one on its way to the new one. Zero where an
+    /// answer comes only once the value is set, so that what is read then is certain.
+    fn grace(&self) -> Duration {
+        GRACE
+    }
+
+    /// Whether this value may be kept as a number near the one that was written. `false` where exactly that is kept, so
+    /// that any other is somebody else's.
+    fn rounds(&self, key: &str) -> bool {
+        let _every = key;
+        true
+    }
+
+    /// Whether this value can come through a restart of the target without being written again: because somebody had it
+    /// saved, or the service keeps its state in a file. What is ours in the new life is then undone like before it. Never
+    /// where the new life is another process that somebody else configured.
+    fn outlives(&self, key: &str) -> bool {
         let _every = key;
         false
     }

@@ -1,6 +1,7 @@
 //! Where a control is and what it may touch: everything needed to reach it, so that the journal can undo a change even
 //! after the control has left the configuration. Secrets are named by file, never held here.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,14 @@ pub trait Place {
     /// What speaks to it.
     fn open(&self) -> Box<dyn Service>;
 
+    /// Which service this is, whatever the control is called and however it is to be treated.
+    fn identity(&self) -> Identity;
+
+    /// Which part of the service, where two controls of one may each have their own: in words that differ then.
+    fn part(&self) -> String {
+        String::new()
+    }
+
     /// Whether both lead to one service, as far as can be told from how they are written.
     fn is_same(&self, other: &Target) -> bool;
 
@@ -100,6 +109,17 @@ pub trait Place {
     }
 }
 
+/// Where a service is, as far as that tells it from every other.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Identity {
+    /// A socket, a fifo, a pid file or a folder, by its path.
+    File(PathBuf),
+    /// `host:port`
+    Tcp(String),
+    /// A control group, by its path.
+    Group(String),
+}
+
 /// A complaint about two controls, and what to try.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Overlap {
@@ -129,6 +149,14 @@ impl Target {
     #[must_use]
     pub fn kind(&self) -> &'static str {
         self.place().kind()
+    }
+
+    /// The same text for the same part of the same service, under whatever name or kind of control. With a verb it is a
+    /// knob. A link and what it leads to are one, as long as it is there.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        let (whole, part) = (self.place().identity(), self.place().part());
+        if part.is_empty() { whole.to_string() } else { format!("{whole} ({part})") }
     }
 
     #[must_use]
@@ -163,8 +191,41 @@ impl Address {
     }
 }
 
+impl From<&Address> for Identity {
+    fn from(address: &Address) -> Self {
+        match address {
+            Address::Unix(path) => Self::File(path.clone()),
+            Address::Tcp(at) => Self::Tcp(at.clone()),
+        }
+    }
+}
+
+impl From<&Locator> for Identity {
+    fn from(locator: &Locator) -> Self {
+        match &locator.pid_file {
+            Some(file) => Self::File(file.clone()),
+            None => Self::Group(locator.cgroup.clone().unwrap_or_default()),
+        }
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", real(path).display()),
+            Self::Tcp(at) => f.write_str(&at.to_ascii_lowercase()),
+            Self::Group(path) => write!(f, "cgroup {}", path.trim_matches('/')),
+        }
+    }
+}
+
 #[must_use]
 pub fn is_same_file(mine: &Path, theirs: &Path) -> bool {
-    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     mine == theirs || real(mine) == real(theirs)
+}
+
+/// The folder counts where the file is not there now, so that it has one name before and after.
+fn real(path: &Path) -> PathBuf {
+    let in_folder = || Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));
+    path.canonicalize().ok().or_else(in_folder).unwrap_or_else(|| path.to_owned())
 }

@@ -169,9 +169,12 @@ fn decision_level(event: &Decision) -> Level {
 const fn outcome_level(outcome: Outcome) -> Level {
     match outcome {
         Outcome::Applied | Outcome::Already | Outcome::NoEffect | Outcome::EpochChanged => Level::Info,
-        Outcome::Refused | Outcome::Unreachable | Outcome::TimedOut | Outcome::Unsupported | Outcome::Overridden => {
-            Level::Warning
-        }
+        Outcome::Refused
+        | Outcome::Unreachable
+        | Outcome::TimedOut
+        | Outcome::Unsupported
+        | Outcome::Overridden
+        | Outcome::Expired => Level::Warning,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The closed vocabulary of metrics: every name that a condition may use, with its unit and which way is worse.
 //! A name that is not here is a mistake in the configuration, never a metric that is missing at run time.
 
+use super::rule::Resource;
 use super::unit::Unit;
 
 /// What a metric is counted per. `Node` metrics stand alone; the others take a selector, `disk["/var"].used_percent`.
@@ -173,6 +174,18 @@ impl Metric {
         self.describe().family
     }
 
+    /// What is short where this metric is bad. Open files are mostly sockets; tasks and an application's own numbers
+    /// stand for no resource.
+    #[must_use]
+    pub fn resource(self) -> Option<Resource> {
+        let name = self.name();
+        match name.split('.').next() {
+            Some("files") => Some(Resource::Connections),
+            Some(first) => Resource::ALL.into_iter().find(|resource| resource.name() == first),
+            None => None,
+        }
+    }
+
     #[must_use]
     pub fn column(self) -> usize {
         COLUMNS[self as usize] as usize
@@ -223,6 +236,23 @@ mod tests {
             assert_eq!(*metric as usize, index);
             assert_eq!(metric.describe().metric, *metric);
             assert!(metric.column() < Metric::width(metric.family()));
+        }
+    }
+
+    #[test]
+    fn a_metric_is_of_one_resource_or_of_none() {
+        for (metric, resource) in [
+            (Metric::CpuPressureSomeAvg10, Some(Resource::Cpu)),
+            (Metric::MemorySwapUsedPercent, Some(Resource::Memory)),
+            (Metric::DiskAwait, Some(Resource::Disk)),
+            (Metric::NetworkDropsRate, Some(Resource::Network)),
+            (Metric::PortBacklogPercent, Some(Resource::Connections)),
+            (Metric::FilesUsedPercent, Some(Resource::Connections)),
+            (Metric::AppNumber, None),
+            (Metric::Threads, None),
+            (Metric::GuardianCpuPercent, None),
+        ] {
+            assert_eq!(metric.resource(), resource, "{metric:?}");
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::moment::Moment;
 use super::unit::Unit;
 
 /// Gentlest first.
@@ -255,6 +256,10 @@ pub enum Command {
         id: ActionId,
         mitigation: Mitigation,
         rule: Arc<str>,
+        /// What the level must allow for it. `Lossy` and harsher asks the policy again immediately before it acts.
+        class: Class,
+        /// Not begun after this: it would answer a node that is no more.
+        valid_until: Moment,
     },
     /// Read back what is in force.
     Verify {
@@ -269,8 +274,8 @@ pub enum Command {
 /// What becomes of something that lapses by itself when it is read back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Lease {
-    /// Some rule wants it: renew it, even if it has lapsed.
-    Renew,
+    /// Some rule wants it: renew it, even if it has lapsed. After this moment it is only read back.
+    Renew { valid_until: Moment },
     /// Nobody wants it: write nothing.
     LetLapse,
 }
@@ -314,6 +319,7 @@ pub enum Answered {
 /// | `TimedOut` | in doubt | unknown | still owed |
 /// | `EpochChanged` | not in force: the target restarted, or an adjustment failed and the prior values are back | gone: the target restarted | gone with the restart |
 /// | `Overridden` | the value is somebody else's; not touched | somebody changed it; ours no longer | left as somebody set it |
+/// | `Expired` | not done, nothing was sent: too late, or no longer wanted | – | – |
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Outcome {
     Applied,
@@ -325,10 +331,11 @@ pub enum Outcome {
     Unsupported,
     EpochChanged,
     Overridden,
+    Expired,
 }
 
 impl Outcome {
-    pub const ALL: [Outcome; 9] = [
+    pub const ALL: [Outcome; 10] = [
         Outcome::Applied,
         Outcome::Already,
         Outcome::NoEffect,
@@ -338,6 +345,7 @@ impl Outcome {
         Outcome::Unsupported,
         Outcome::EpochChanged,
         Outcome::Overridden,
+        Outcome::Expired,
     ];
 
     #[must_use]
@@ -352,6 +360,7 @@ impl Outcome {
             Outcome::Unsupported => "unsupported",
             Outcome::EpochChanged => "epoch_changed",
             Outcome::Overridden => "overridden",
+            Outcome::Expired => "expired",
         }
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use node_guardian::config::settings::Settings;
 use node_guardian::config::{self, Source};
 use node_guardian::policy::mitigation::{Level, Verb};
-use node_guardian::policy::rule::{Rule, Step};
+use node_guardian::policy::rule::{Asked, Resource, Rule, Step};
 use tempfile::TempDir;
 
 struct Etc(TempDir);
@@ -64,6 +64,32 @@ fn built_in_ladders_use_whatever_controls_there_are() {
     });
     assert!(!paused, "no built-in ladder pauses a store or drains a proxy");
     assert_eq!(ladder(&settings, "disk-full"), [""; 0]);
+}
+
+/// Whether a service can matter is asked only of steps that nobody wrote by name.
+#[test]
+fn a_step_says_who_chose_its_control_and_what_it_relieves() {
+    let etc = Etc::new();
+    let mixed =
+        "when = \"memory.used_percent > 95% or cpu.used_percent > 95%\"\nsteps = [{ shed = \"*\", share = \"10%\" }]";
+    etc.write(
+        "config.toml",
+        format!(
+            "[control.haproxy.edge]\nsocket = \"/run/h\"\n[control.redis.cache]\nsocket = \"/run/r\"\n\
+             [rule.cpu-pressure]\nsteps = [{{ throttle = \"edge\", to = \"50%\" }}, {{ throttle = \"haproxy.*\", to = \"40%\" }}]\n\
+             [rule.mixed]\n{mixed}\n"
+        ),
+    );
+    let settings = load(&etc.source());
+    let marks =
+        |name: &str| rule(&settings, name).steps.iter().map(|step| (step.asked, step.resource)).collect::<Vec<_>>();
+    assert_eq!(marks("swap-high"), [(Asked::ByLadder, Some(Resource::Memory))], "release = \"*\"");
+    assert_eq!(marks("cpu-pressure"), [(Asked::ByName, Some(Resource::Cpu)), (Asked::ByLadder, Some(Resource::Cpu))]);
+    assert_eq!(marks("mixed"), [(Asked::ByLadder, None)], "it may be either");
+    let connections = (Asked::ByLadder, Some(Resource::Connections));
+    for name in ["conntrack-full", "files-high", "processes-full"] {
+        assert!(!marks(name).is_empty() && marks(name).iter().all(|mark| *mark == connections), "{name}");
+    }
 }
 
 /// The steps of a rule: ` +` is taken at once with the next, and a level in brackets is needed.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::control::service::Service;
-use crate::control::target::{Address, Overlap, Place, Target};
+use crate::control::target::{Address, Identity, Overlap, Place, Target};
 use crate::control::undo::Change;
 use crate::policy::mitigation::{Amount, Verb};
 
@@ -32,6 +32,14 @@ impl Place for App {
 
     fn open(&self) -> Box<dyn Service> {
         Box::new(super::App::new(self.clone()))
+    }
+
+    fn identity(&self) -> Identity {
+        Identity::from(&self.address)
+    }
+
+    fn part(&self) -> String {
+        self.tiers.join(", ")
     }
 
     fn is_same(&self, other: &Target) -> bool {

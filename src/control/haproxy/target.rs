@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::control::service::Service;
-use crate::control::target::{Overlap, Place, Target, is_same_file};
+use crate::control::target::{Identity, Overlap, Place, Target, is_same_file};
 use crate::control::undo::Change;
 use crate::policy::mitigation::Verb;
 
@@ -49,6 +49,14 @@ impl Place for Haproxy {
 
     fn open(&self) -> Box<dyn Service> {
         Box::new(super::Haproxy::new(self.clone()))
+    }
+
+    fn identity(&self) -> Identity {
+        Identity::File(self.socket.clone())
+    }
+
+    fn part(&self) -> String {
+        self.frontends.iter().chain(&self.backends).map(String::as_str).collect::<Vec<_>>().join(", ")
     }
 
     fn is_same(&self, other: &Target) -> bool {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::recipe::{Performer, Recipe};
 use crate::control::service::Service;
-use crate::control::target::{Address, Overlap, Place, Target};
+use crate::control::target::{Address, Identity, Overlap, Place, Target};
 use crate::control::undo::Change;
 use crate::policy::mitigation::Verb;
 
@@ -31,6 +31,14 @@ impl Place for Http {
     fn open(&self) -> Box<dyn Service> {
         let line = Box::new(super::Exchange::new(self.clone()));
         Box::new(Performer::new("the service", *self.recipe.clone(), line))
+    }
+
+    fn identity(&self) -> Identity {
+        Identity::from(&self.address)
+    }
+
+    fn part(&self) -> String {
+        self.recipe.part()
     }
 
     fn is_same(&self, other: &Target) -> bool {

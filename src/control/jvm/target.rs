@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::process::locate::Locator;
 use crate::control::service::Service;
-use crate::control::target::{Overlap, Place, Target};
+use crate::control::target::{Identity, Overlap, Place, Target};
 use crate::policy::mitigation::Verb;
 
 /// A Java virtual machine, by its attach socket.
@@ -24,6 +24,10 @@ impl Place for Jvm {
 
     fn open(&self) -> Box<dyn Service> {
         Box::new(super::Jvm::new(self.clone()))
+    }
+
+    fn identity(&self) -> Identity {
+        Identity::from(&self.locator)
     }
 
     fn is_same(&self, other: &Target) -> bool {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::control::service::Service;
-use crate::control::target::{Address, Overlap, Place, Target};
+use crate::control::target::{Address, Identity, Overlap, Place, Target};
 use crate::control::undo::Change;
 use crate::policy::mitigation::Verb;
 
@@ -26,6 +26,10 @@ impl Place for Memcached {
 
     fn open(&self) -> Box<dyn Service> {
         Box::new(super::Memcached::new(self.clone()))
+    }
+
+    fn identity(&self) -> Identity {
+        Identity::from(&self.address)
     }
 
     fn is_same(&self, other: &Target) -> bool {

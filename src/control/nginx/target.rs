@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::control::service::Service;
-use crate::control::target::{Address, Overlap, Place, Target, is_same_file};
+use crate::control::target::{Address, Identity, Overlap, Place, Target, is_same_file};
 use crate::policy::mitigation::Verb;
 
 /// nginx through flag files and the files of its caches.
@@ -40,6 +40,10 @@ impl Place for Nginx {
 
     fn open(&self) -> Box<dyn Service> {
         Box::new(super::Nginx::new(self.clone()))
+    }
+
+    fn identity(&self) -> Identity {
+        Identity::File(self.flags.as_ref().or(self.caches.first()).cloned().unwrap_or_default())
     }
 
     fn is_same(&self, other: &Target) -> bool {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::process::locate::Locator;
 use crate::control::service::Service;
-use crate::control::target::{Overlap, Place, Target, is_same_file};
+use crate::control::target::{Identity, Overlap, Place, Target, is_same_file};
 use crate::policy::mitigation::Verb;
 
 /// A service that gives memory back when it is told to.
@@ -31,6 +31,10 @@ impl Place for Pressure {
 
     fn open(&self) -> Box<dyn Service> {
         Box::new(super::Pressure::new(self.clone()))
+    }
+
+    fn identity(&self) -> Identity {
+        self.fifo.as_ref().map_or_else(|| Identity::from(&self.locator), |fifo| Identity::File(fifo.clone()))
     }
 
     fn is_same(&self, other: &Target) -> bool {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::locate::Locator;
 use crate::control::service::Service;
-use crate::control::target::{Overlap, Place, Target};
+use crate::control::target::{Identity, Overlap, Place, Target};
 use crate::control::undo::Change;
 use crate::policy::mitigation::Verb;
 
@@ -50,6 +50,10 @@ impl Place for Process {
 
     fn open(&self) -> Box<dyn Service> {
         Box::new(super::Process::new(self.clone()))
+    }
+
+    fn identity(&self) -> Identity {
+        Identity::from(&self.locator)
     }
 
     fn is_same(&self, other: &Target) -> bool {

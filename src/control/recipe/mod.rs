@@ -141,6 +141,11 @@ impl Recipe {
         self.knobs_of(verb).next().is_some() && self.knobs_of(verb).all(|knob| !aim::knows_shares(&knob.to))
     }
 
+    /// Which values of the service are turned here.
+    pub fn part(&self) -> String {
+        self.knobs.iter().map(|knob| knob.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
     /// For two controls of one service.
     pub fn overlap(&self, other: &Recipe) -> Option<Overlap> {
         let both = self.knobs.iter().find(|mine| other.knobs.iter().any(|theirs| mine.set == theirs.set))?;

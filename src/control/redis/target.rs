@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::control::service::Service;
-use crate::control::target::{Address, Overlap, Place, Target};
+use crate::control::target::{Address, Identity, Overlap, Place, Target};
 use crate::control::undo::Change;
 use crate::policy::mitigation::Verb;
 
@@ -35,6 +35,10 @@ impl Place for Redis {
 
     fn open(&self) -> Box<dyn Service> {
         Box::new(super::Redis::new(self.clone()))
+    }
+
+    fn identity(&self) -> Identity {
+        Identity::from(&self.address)
     }
 
     fn is_same(&self, other: &Target) -> bool {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::recipe::{Performer, Recipe, Step};
 use crate::control::service::Service;
-use crate::control::target::{Address, Overlap, Place, Target};
+use crate::control::target::{Address, Identity, Overlap, Place, Target};
 use crate::control::undo::Change;
 use crate::policy::mitigation::Verb;
 
@@ -53,6 +53,14 @@ impl Place for Socket {
     fn open(&self) -> Box<dyn Service> {
         let line = Box::new(super::Session::new(self.clone()));
         Box::new(Performer::new("the service", *self.recipe.clone(), line))
+    }
+
+    fn identity(&self) -> Identity {
+        Identity::from(&self.address)
+    }
+
+    fn part(&self) -> String {
+        self.recipe.part()
     }
 
     fn is_same(&self, other: &Target) -> bool {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::control::service::Service;
-use crate::control::target::{Address, Overlap, Place, Target};
+use crate::control::target::{Address, Identity, Overlap, Place, Target};
 use crate::policy::mitigation::Verb;
 
 /// What somebody who is not looking should hear of, unless `events` says otherwise.
@@ -68,6 +68,14 @@ impl Place for Webhook {
 
     fn open(&self) -> Box<dyn Service> {
         Box::new(super::Doorbell::new(self.clone()))
+    }
+
+    fn identity(&self) -> Identity {
+        Identity::from(&self.address)
+    }
+
+    fn part(&self) -> String {
+        format!("{} {}", self.path, self.events.join(", "))
     }
 
     fn is_same(&self, other: &Target) -> bool {

@@ -17,7 +17,10 @@ use crate::control::target::Target;
 use crate::control::{Checked, Control};
 use crate::inbox::Message;
 use crate::journal::Entry;
-use crate::policy::mitigation::{ActionId, Answered, Command, Lasting, Lease, Mitigation, Outcome, Report, Verb};
+use crate::policy::mitigation::{
+    ActionId, Answered, Class, Command, Lasting, Lease, Mitigation, Outcome, Report, Verb,
+};
+use crate::policy::moment::Moment;
 use crate::status::ControlView;
 
 /// A control that nobody uses is looked at this often, so that `status` knows before the emergency does.
@@ -40,6 +43,8 @@ struct Wish {
     id: ActionId,
     mitigation: Mitigation,
     rule: Arc<str>,
+    class: Class,
+    valid_until: Moment,
 }
 
 /// What was in force before an apply.
@@ -134,8 +139,8 @@ impl Task {
         // What is queued to be told says nothing about who is to hear it.
         let is_letter = matches!(&command, Command::Apply { mitigation, .. } if mitigation.verb == Verb::Notify);
         let (answered, answer) = match command {
-            Command::Apply { id, mitigation, rule } => {
-                (Answered::Apply, self.apply(Wish { id, mitigation, rule }).await)
+            Command::Apply { id, mitigation, rule, class, valid_until } => {
+                (Answered::Apply, self.apply(Wish { id, mitigation, rule, class, valid_until }).await)
             }
             Command::Verify { id, lease } => (Answered::Verify, self.verify(id, lease).await),
             Command::Undo { id } => (Answered::Undo, self.undo(id).await),
@@ -162,7 +167,7 @@ impl Task {
             }
             failed @ (Outcome::Unreachable | Outcome::TimedOut) => failed,
             // The wish was wrong, not the control; one that refuses everything is found out by its probe.
-            Outcome::Refused | Outcome::Unsupported => return true,
+            Outcome::Refused | Outcome::Unsupported | Outcome::Expired => return true,
         };
         // A probe calls a silent target by another name than a command that it did not let begin.
         let is_silence = |outcome| matches!(outcome, Outcome::TimedOut | Outcome::Unreachable);
@@ -174,6 +179,9 @@ impl Task {
     }
 
     async fn apply(&mut self, wish: Wish) -> Answer {
+        if let Err(late) = in_time(wish.valid_until) {
+            return Answer::failed(late);
+        }
         let Some((target, mut control)) = self.configured.take() else {
             return Answer::failed(Failure::unsupported(format!("no control {} is configured", self.name)));
         };
@@ -194,6 +202,9 @@ impl Task {
     async fn pulse(&self, control: &mut Control, wish: &Wish) -> Answer {
         if let Some(refused) = self.excluded(control, wish) {
             return refused;
+        }
+        if let Err(unwanted) = self.still_wanted(wish).await {
+            return Answer::failed(unwanted);
         }
         Answer::of(control.pulse(&wish.mitigation).await)
     }
@@ -224,7 +235,7 @@ impl Task {
             undo,
             since_unix_ms: clock::unix_ms(),
         };
-        self.carry_out(control, entry, Held::Nothing).await
+        self.carry_out(control, wish, entry, Held::Nothing).await
     }
 
     async fn adjust(&mut self, control: &mut Control, entry: Entry, wish: &Wish) -> Answer {
@@ -245,22 +256,43 @@ impl Task {
             format!("; left alone, because somebody else set it: {}", theirs.join(", "))
         };
         let adjusted = Entry { mitigation, rule, undo, ..entry.clone() };
-        let mut answer = self.carry_out(control, adjusted, Held::Before(Box::new(entry))).await;
+        let mut answer = self.carry_out(control, wish, adjusted, Held::Before(Box::new(entry))).await;
         answer.detail.push_str(&left);
         answer
     }
 
     /// The undo is durable before the first byte that changes anything.
-    async fn carry_out(&mut self, control: &mut Control, entry: Entry, held: Held) -> Answer {
+    async fn carry_out(&mut self, control: &mut Control, wish: &Wish, entry: Entry, held: Held) -> Answer {
         if let Err(why) = self.shared.write(&entry) {
             return Answer::failed(Failure::refused(format!(
                 "nothing was sent, because its undo could not be recorded: {why}"
             )));
         }
+        if let Err(unwanted) = self.still_wanted(wish).await {
+            return self.unbegun(&entry, held, unwanted);
+        }
         match control.apply(&entry.undo).await {
             Ok(done) => Answer::done(done),
             Err(failure) => self.clear_up(control, &entry, held, failure).await,
         }
+    }
+
+    /// Recorded, but not begun: the record goes back to what it was.
+    fn unbegun(&self, entry: &Entry, held: Held, why: Failure) -> Answer {
+        match held {
+            Held::Nothing => self.closed(entry.id, Answer::failed(why)),
+            Held::Before(before) => self.fall_back(entry, *before, why),
+        }
+    }
+
+    /// Asked immediately before anything is sent: is it in time, and where it loses something, is it wanted still?
+    async fn still_wanted(&self, wish: &Wish) -> Result<(), Failure> {
+        in_time(wish.valid_until)?;
+        if wish.class.max(wish.mitigation.verb.class()) < Class::Lossy {
+            return Ok(());
+        }
+        self.shared.ask(wish.id).await?;
+        in_time(wish.valid_until)
     }
 
     /// After an apply that failed: is anything of it there?
@@ -300,8 +332,8 @@ impl Task {
         let Some(entry) = self.shared.entry(id) else { return Answer::already(NOTHING) };
         let mut control = self.take(&entry.target);
         let standing = match lease {
-            Lease::Renew => self.renewed(&mut control, &entry).await,
-            Lease::LetLapse => control.standing(&entry.undo).await,
+            Lease::Renew { valid_until } if in_time(valid_until).is_ok() => self.renewed(&mut control, &entry).await,
+            Lease::Renew { .. } | Lease::LetLapse => control.standing(&entry.undo).await,
         };
         let answer = match standing {
             Ok(Standing::Ours { theirs }) => Answer::in_force(theirs),
@@ -391,5 +423,16 @@ impl Task {
             answer.detail = format!("{} ({})", answer.detail, failure.detail);
         }
         answer
+    }
+}
+
+fn in_time(valid_until: Moment) -> Result<(), Failure> {
+    match clock::now() {
+        Ok(now) if now <= valid_until => Ok(()),
+        Ok(now) => {
+            let late = now.since(valid_until).as_secs_f64();
+            Err(Failure::expired(&format!("its turn came {late:.1} s after the time until which it was of use")))
+        }
+        Err(errno) => Err(Failure::expired(&format!("nobody knows how old it is: {errno}"))),
     }
 }

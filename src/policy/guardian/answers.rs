@@ -71,7 +71,7 @@ impl Guardian {
                 self.ledger.remove(report.id);
                 self.block(now, &told.mitigation, Duration::ZERO);
             }
-            Outcome::Already | Outcome::Refused | Outcome::Unsupported | Outcome::Unreachable => {
+            Outcome::Already | Outcome::Refused | Outcome::Unsupported | Outcome::Unreachable | Outcome::Expired => {
                 self.apply_failed(now, report, before);
             }
         }
@@ -94,7 +94,8 @@ impl Guardian {
                 self.ledger.remove(report.id);
             }
         }
-        let least = if report.outcome == Outcome::Unreachable { Duration::ZERO } else { REFUSED_PAUSE };
+        let may_soon_be_done = matches!(report.outcome, Outcome::Unreachable | Outcome::Expired);
+        let least = if may_soon_be_done { Duration::ZERO } else { REFUSED_PAUSE };
         self.block(now, &knob, least);
     }
 
@@ -110,7 +111,7 @@ impl Guardian {
                 action.due = now + VERIFY_EVERY;
                 note_theirs(action, report, out);
             }
-            Outcome::TimedOut | Outcome::Unreachable | Outcome::Refused | Outcome::Unsupported => {
+            Outcome::TimedOut | Outcome::Unreachable | Outcome::Refused | Outcome::Unsupported | Outcome::Expired => {
                 action.due = now + pause_after(action.tries).min(MOST_BETWEEN_READS);
                 action.tries += 1;
             }
@@ -150,7 +151,12 @@ impl Guardian {
                 self.ledger.remove(id);
                 out.events.push(Event::Undone { id, mitigation, outcome, detail, took: report.took });
             }
-            Outcome::NoEffect | Outcome::Refused | Outcome::Unreachable | Outcome::TimedOut | Outcome::Unsupported => {
+            Outcome::NoEffect
+            | Outcome::Refused
+            | Outcome::Unreachable
+            | Outcome::TimedOut
+            | Outcome::Unsupported
+            | Outcome::Expired => {
                 if action.phase != Phase::Owed {
                     action.enter(Phase::Owed, now);
                 }

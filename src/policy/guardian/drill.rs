@@ -8,6 +8,7 @@ use super::super::ledger::{Action, VERIFY_EVERY};
 use super::super::mitigation::{Command, Mitigation};
 use super::super::moment::Moment;
 use super::super::view::Phase;
+use super::still_wanted::LASTING_WITHIN;
 use super::{Decisions, Guardian};
 
 /// In place of a rule's name; no rule can be called this.
@@ -22,7 +23,9 @@ impl Guardian {
         }
         let id = self.ledger.issue_id();
         let rule: Arc<str> = DRILL.into();
-        out.commands.push(Command::Apply { id, mitigation: mitigation.clone(), rule: Arc::clone(&rule) });
+        let (wish, name, class) = (mitigation.clone(), Arc::clone(&rule), mitigation.verb.class());
+        let valid_until = now + LASTING_WITHIN;
+        out.commands.push(Command::Apply { id, mitigation: wish, rule: name, class, valid_until });
         self.ledger.add(Action {
             id,
             mitigation: mitigation.clone(),

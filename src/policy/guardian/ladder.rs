@@ -7,6 +7,7 @@ use super::super::ledger::Action;
 use super::super::mitigation::{Class, Command, Lasting, Mitigation, Outcome};
 use super::super::moment::Moment;
 use super::super::view::{Phase, State, StepView, Verdict};
+use super::still_wanted::ONCE_WITHIN;
 use super::{Claim, Decisions, Guardian};
 
 impl Guardian {
@@ -181,7 +182,11 @@ impl Guardian {
     /// Something that is over when it is done.
     fn pulse(&mut self, now: Moment, rule: Arc<str>, flat: usize, mitigation: Mitigation, out: &mut Decisions) {
         let id = self.ledger.issue_id();
-        out.commands.push(Command::Apply { id, mitigation: mitigation.clone(), rule: Arc::clone(&rule) });
+        let (index, step) = self.plan.owner_of(flat);
+        let class = self.plan.rules()[index].steps[step].class;
+        let valid_until = now + ONCE_WITHIN;
+        let (wish, name) = (mitigation.clone(), Arc::clone(&rule));
+        out.commands.push(Command::Apply { id, mitigation: wish, rule: name, class, valid_until });
         self.ledger.add(Action {
             id,
             mitigation,

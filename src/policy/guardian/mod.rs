@@ -10,6 +10,7 @@ mod ladder;
 mod reconcile;
 mod recovery;
 mod show;
+mod still_wanted;
 
 use std::sync::Arc;
 use std::time::Duration;

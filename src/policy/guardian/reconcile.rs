@@ -10,6 +10,7 @@ use super::super::moment::Moment;
 use super::super::view::{Phase, State};
 use super::drill::DRILL;
 use super::recovery::halved;
+use super::still_wanted::LASTING_WITHIN;
 use super::{Block, Decisions, Guardian};
 
 impl Guardian {
@@ -135,9 +136,7 @@ impl Guardian {
                 });
                 match possible {
                     Some(claim) => self.adjust(now, at, claim, out),
-                    None if is_due => {
-                        self.verify(at, if adjusts.is_some() { Lease::Renew } else { Lease::LetLapse }, out)
-                    }
+                    None if is_due => self.verify(at, lease(now, adjusts), out),
                     None => {}
                 }
             }
@@ -147,7 +146,7 @@ impl Guardian {
             },
             (Phase::InDoubt, None) if is_due => self.begin_undo(now, at, out),
             (Phase::InDoubt, Some(_)) if is_due => {
-                self.verify(at, if adjusts.is_some() { Lease::Renew } else { Lease::LetLapse }, out);
+                self.verify(at, lease(now, adjusts), out);
             }
             (Phase::Owed | Phase::InDoubt | Phase::Applying | Phase::Undoing, _) => {}
         }
@@ -185,7 +184,9 @@ impl Guardian {
         action.why = UndoReason::Recovered;
         action.waiting = true;
         action.enter(Phase::Applying, now);
-        out.commands.push(Command::Apply { id: action.id, mitigation, rule: Arc::clone(&action.rule) });
+        let (id, rule) = (action.id, Arc::clone(&action.rule));
+        let class = self.class_of(at);
+        out.commands.push(Command::Apply { id, mitigation, rule, class, valid_until: now + LASTING_WITHIN });
     }
 
     /// Tightening is never held up; easing takes one step per undo interval.
@@ -209,7 +210,6 @@ impl Guardian {
         let claim = self.claims[claim].clone();
         let Some(rule) = self.rule_name(claim.rule) else { return };
         let id = self.ledger.issue_id();
-        out.commands.push(Command::Apply { id, mitigation: claim.mitigation.clone(), rule: Arc::clone(&rule) });
         self.ledger.add(Action {
             id,
             mitigation: claim.mitigation,
@@ -227,11 +227,20 @@ impl Guardian {
             detail: Arc::from(""),
             theirs: None,
         });
+        let last = self.ledger.all().len() - 1;
+        let Action { mitigation, rule, .. } = self.ledger.all()[last].clone();
+        let class = self.class_of(last);
+        out.commands.push(Command::Apply { id, mitigation, rule, class, valid_until: now + LASTING_WITHIN });
     }
 
     fn rule_name(&self, rule: Option<usize>) -> Option<Arc<str>> {
         rule.map(|rule| Arc::clone(&self.plan.rules()[rule].name))
     }
+}
+
+/// What a rule wants is renewed, unless that comes too late.
+fn lease(now: Moment, wanted: Option<usize>) -> Lease {
+    wanted.map_or(Lease::LetLapse, |_| Lease::Renew { valid_until: now + LASTING_WITHIN })
 }
 
 /// Where a share is eased, it is eased by no more than recovery does at once.
