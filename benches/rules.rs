@@ -93,8 +93,13 @@ fn guardian() -> Guardian {
             hints: Vec::new(),
         }
     });
-    let policy =
-        Policy { level: Level::Standard, dry_run: false, emergency: Emergency::default(), rules: rules.collect() };
+    let policy = Policy {
+        level: Level::Standard,
+        dry_run: false,
+        emergency: Emergency::default(),
+        rules: rules.collect(),
+        targets: Vec::new(),
+    };
     let mut out = Decisions::default();
     Guardian::new(Moment::ORIGIN, Arc::new(Plan::new(policy)), Vec::new(), ActionId(1), &mut out)
 }

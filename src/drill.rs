@@ -356,6 +356,7 @@ mod tests {
             rule: rule.into(),
             id: ActionId(id),
             mitigation: drill().trials[0].mitigation.clone(),
+            before: None,
             outcome,
             detail: "".into(),
             took: Duration::ZERO,

@@ -8,7 +8,6 @@ use std::time::Duration;
 use crate::config::Footing;
 use crate::drill::DrillView;
 use crate::policy::moment::Moment;
-use crate::policy::orders::Orders;
 use crate::policy::plan::Plan;
 use crate::policy::sample::Sample;
 use crate::policy::view::View;
@@ -34,8 +33,6 @@ pub struct Snapshot {
     /// The last one, or the one that is under way.
     pub drill: Arc<Option<DrillView>>,
     pub configuration: Arc<Configuration>,
-    /// What an operator ordered, as of this publication.
-    pub orders: Arc<Orders>,
 }
 
 /// Which configuration is guarded by, and what is wrong with the one that should be.

@@ -93,7 +93,6 @@ impl Loop {
             controls: Arc::default(),
             drill: Arc::default(),
             configuration: Arc::default(),
-            orders: Arc::default(),
         });
         Self {
             sampler: Sampler::open(&settings.sampling),
@@ -224,7 +223,7 @@ mod firing {
                 let answered = match command {
                     Command::Apply { .. } => Answered::Apply,
                     Command::Verify { .. } => Answered::Verify,
-                    Command::Undo { .. } => Answered::Undo,
+                    Command::Undo { .. } | Command::Forget { .. } => Answered::Undo,
                 };
                 let report = Report {
                     id: command.id(),

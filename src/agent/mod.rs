@@ -96,7 +96,7 @@ pub struct Agent {
     drill_view: Arc<Option<DrillView>>,
     configuration: Arc<Configuration>,
     /// As they were kept last.
-    orders: Arc<Orders>,
+    orders: Orders,
     blind_spots: Arc<Vec<BlindSpot>>,
     /// The sampler's own list, to see when it changes.
     seen_blind_spots: Option<Arc<Vec<BlindSpot>>>,
@@ -126,7 +126,7 @@ impl Agent {
             drills: 0,
             drill_view: Arc::default(),
             configuration: Arc::new(parts.configuration.clone()),
-            orders: Arc::new(parts.guardian.orders().clone()),
+            orders: parts.guardian.orders().clone(),
             blind_spots: Arc::default(),
             seen_blind_spots: None,
             tick: 0,
@@ -388,7 +388,7 @@ impl Agent {
         let (guardian, sampler) = (&self.parts.guardian, &self.parts.sampler);
         let (tick, at, sample) = (self.tick, self.ticked_at, &self.sample);
         let (controls, blind_spots, drill) = (&self.controls, &self.blind_spots, &self.drill_view);
-        let (configuration, orders) = (&self.configuration, &self.orders);
+        let configuration = &self.configuration;
         self.parts.board.publish(|snapshot| {
             snapshot.tick = tick;
             snapshot.at = at;
@@ -400,7 +400,6 @@ impl Agent {
             share(&mut snapshot.controls, controls);
             share(&mut snapshot.drill, drill);
             share(&mut snapshot.configuration, configuration);
-            share(&mut snapshot.orders, orders);
             share(&mut snapshot.blind_spots, blind_spots);
         });
     }

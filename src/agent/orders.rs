@@ -22,10 +22,10 @@ impl Agent {
     /// Cheap where nothing changed: it is looked at with every publication.
     pub(super) fn keep_orders(&mut self) {
         let orders = self.parts.guardian.orders();
-        if *orders == *self.orders {
+        if *orders == self.orders {
             return;
         }
-        self.orders = Arc::new(orders.clone());
+        self.orders = orders.clone();
         let now = Now { moment: self.ticked_at, unix_ms: clock::unix_ms() };
         self.parts.keeper.keep(orders::NAME, orders::bytes(&self.orders, now));
     }

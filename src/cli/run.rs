@@ -184,7 +184,12 @@ fn open_when_free(directory: &Path) -> Result<journal::Opened, JournalError> {
 }
 
 fn inherit(entry: &Entry) -> Inherited {
-    Inherited { id: entry.id, mitigation: entry.mitigation.clone(), rule: Arc::clone(&entry.rule) }
+    Inherited {
+        id: entry.id,
+        mitigation: entry.mitigation.clone(),
+        rule: Arc::clone(&entry.rule),
+        target: entry.target.identity().into(),
+    }
 }
 
 struct Opened {
@@ -274,7 +279,6 @@ fn first_snapshot(started: Moment, plan: Arc<Plan>, configuration: Configuration
         controls: Arc::default(),
         drill: Arc::default(),
         configuration: Arc::new(configuration),
-        orders: Arc::default(),
     }
 }
 

@@ -1,6 +1,8 @@
 //! The tree of all texts to settings. It always comes to settings, with the default in place of what cannot be used, so
 //! that everything is looked at; whether they may be used depends on the complaints.
 
+use std::sync::Arc;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -67,6 +69,7 @@ pub fn compile(source: &Source) -> Compiled {
         dry_run: root.get("dry_run", &mut findings, value::boolean).unwrap_or(false),
         emergency: emergency(root, &mut findings),
         rules: rules::read(root, &declared, level, &mut findings),
+        targets: declared.iter().filter_map(identity).collect(),
     };
     lint::rules(&policy.rules, root, &mut findings);
     let state_directory = root.get("state_directory", &mut findings, value::path);
@@ -192,6 +195,10 @@ fn http(root: Section<'_>, directories: &Directories, findings: &mut Findings<'_
 
 fn is_runtime(socket: &Path, runtime: &Path) -> bool {
     socket.starts_with("/run") || socket.starts_with("/var/run") || socket.starts_with(runtime)
+}
+
+fn identity(declared: &controls::Declared) -> Option<(Arc<str>, Arc<str>)> {
+    Some((Arc::clone(&declared.name), declared.target.as_ref()?.identity().into()))
 }
 
 fn emergency(root: Section<'_>, findings: &mut Findings<'_>) -> Emergency {

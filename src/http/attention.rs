@@ -34,7 +34,10 @@ pub fn points(snapshot: &Snapshot) -> Vec<Point> {
     let mut add = |weight, text: Option<String>| points.extend(text.map(|text| Point { text, weight }));
     add(Weight::Warns, configuration(snapshot));
     add(Weight::Warns, pause(snapshot));
-    add(Weight::Warns, undone(&snapshot.orders));
+    add(Weight::Warns, undone(&snapshot.view.orders));
+    for told in stood_down(snapshot) {
+        add(Weight::Warns, Some(told));
+    }
     let owed = count(snapshot, true);
     add(Weight::Tells, Some(count(snapshot, false)).filter(|held| *held > 0).map(|held| format!("{held} in force")));
     add(Weight::Warns, Some(owed).filter(|owed| *owed > 0).map(|owed| format!("{owed} owed")));
@@ -47,14 +50,14 @@ pub fn points(snapshot: &Snapshot) -> Vec<Point> {
 pub fn notices(snapshot: &Snapshot) -> Vec<String> {
     let refused = snapshot.configuration.refused.as_ref();
     let why = refused.map(|why| format!("{}: {why}", configuration(snapshot).unwrap_or_default()));
-    let undone = snapshot.orders.undone.iter().map(|undone| {
+    let undone = snapshot.view.orders.undone.iter().map(|undone| {
         let (id, mitigation, by) = (undone.id, &undone.mitigation, &undone.by);
         let since = duration(snapshot.at.since(undone.since));
         format!(
             "#{id} {mitigation} was undone {since} ago by {by}; `node-guardian resume {id}` gives it back to the rules"
         )
     });
-    why.into_iter().chain(pause(snapshot)).chain(undone).collect()
+    why.into_iter().chain(pause(snapshot)).chain(undone).chain(stood_down(snapshot)).collect()
 }
 
 fn configuration(snapshot: &Snapshot) -> Option<String> {
@@ -68,13 +71,25 @@ fn configuration(snapshot: &Snapshot) -> Option<String> {
 }
 
 fn pause(snapshot: &Snapshot) -> Option<String> {
-    let pause = snapshot.orders.pause.as_ref()?;
+    let pause = snapshot.view.orders.pause.as_ref()?;
     let left = duration(pause.until.since(snapshot.at));
     let hold = match pause.hold {
         Hold::Undo => "nothing is done",
         Hold::Keep => "nothing new is done",
     };
     Some(format!("paused by {} for another {left}: {hold}", pause.by))
+}
+
+/// `rule memory-critical has stood down for 3.0min: nothing helps; it is tried again in 5.0min`
+fn stood_down(snapshot: &Snapshot) -> Vec<String> {
+    let rules = snapshot.plan.policy.rules.iter().zip(&snapshot.view.rules);
+    let down = rules.filter_map(|(rule, view)| Some((rule, view.stood_down?, view.retries_at)));
+    down.map(|(rule, since, retries_at)| {
+        let since = duration(snapshot.at.since(since));
+        let again = retries_at.map(|at| format!("; it is tried again in {}", duration(at.since(snapshot.at))));
+        format!("rule {} has stood down for {since}: nothing helps{}", rule.name, again.unwrap_or_default())
+    })
+    .collect()
 }
 
 fn undone(orders: &Orders) -> Option<String> {

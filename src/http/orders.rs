@@ -101,7 +101,7 @@ pub async fn pause(State(site): Shared, Extension(Actor(by)): Extension<Actor>, 
 pub async fn resume(State(site): Shared, Extension(Actor(by)): Extension<Actor>, body: Body) -> Answer {
     let request: Resume = asked(body, r#"{"actions": [1, 2]}"#).await?;
     let snapshot = site.snapshot();
-    let orders = &snapshot.orders;
+    let orders = &snapshot.view.orders;
     named(&request.actions, &orders.undone.iter().map(|undone| undone.id.0).collect::<Vec<_>>(), "undone")?;
     let all = request.actions.is_empty();
     let given_back = summary::undone(&snapshot).into_iter().filter(|one| all || request.actions.contains(&one.id));

@@ -97,6 +97,8 @@ pub struct Action {
     pub seconds: f64,
     /// What it changed, for as long as it is in force: `server be/s1 maxconn 100 → 50`.
     pub changed: String,
+    /// `50% → 75%` where it was last made weaker.
+    pub loosened: Option<String>,
     /// What was last heard of it.
     pub detail: String,
     /// Share of its rule's gap that the step closed, when it was last judged; 1 is all of it, 0 nothing.

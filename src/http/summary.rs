@@ -31,7 +31,7 @@ pub fn status(snapshot: &Snapshot) -> shape::Status {
         },
         notices: attention::notices(snapshot),
         attention: attention::points(snapshot).into_iter().map(|point| point.text).collect(),
-        paused: snapshot.orders.pause.as_ref().map(|pause| shape::Pause {
+        paused: snapshot.view.orders.pause.as_ref().map(|pause| shape::Pause {
             since_seconds: since(pause.since),
             left_seconds: pause.until.since(snapshot.at).as_secs_f64(),
             hold: pause.hold == Hold::Keep,
@@ -59,7 +59,7 @@ pub fn actions(snapshot: &Snapshot) -> Vec<shape::Action> {
 
 /// The knobs that an operator undid, oldest first.
 pub fn undone(snapshot: &Snapshot) -> Vec<shape::UndoneKnob> {
-    let undone = snapshot.orders.undone.iter();
+    let undone = snapshot.view.orders.undone.iter();
     undone
         .map(|undone| shape::UndoneKnob {
             id: undone.id.0,
@@ -72,16 +72,16 @@ pub fn undone(snapshot: &Snapshot) -> Vec<shape::UndoneKnob> {
 }
 
 /// Why an emergency takes no traffic away from this node: whoever only tries the guardian out, or has paused it, must not
-/// lose it by that.
+/// lose it by that; nor where it helps nobody.
 pub fn excuse(snapshot: &Snapshot) -> Option<&'static str> {
-    if snapshot.view.mode != Mode::Emergency {
+    if snapshot.view.mode != Mode::Emergency || snapshot.view.turns_away {
         None
     } else if snapshot.plan.policy.dry_run {
         Some("dry run")
-    } else if snapshot.orders.is_paused() {
+    } else if snapshot.view.orders.is_paused() {
         Some("paused")
     } else {
-        None
+        Some("stood down: nothing helps")
     }
 }
 
@@ -96,6 +96,7 @@ fn action(action: &ActionView, now: Moment) -> shape::Action {
         phase: action.phase.name().to_owned(),
         seconds: now.since(action.began).as_secs_f64(),
         changed: action.changed.to_string(),
+        loosened: action.loosened_from.and_then(|from| action.mitigation.loosened(from)),
         detail: action.detail.to_string(),
         effect: action.effect,
         next_try_seconds: action.next_try.map(|at| at.since(now).as_secs_f64()),

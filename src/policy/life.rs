@@ -87,14 +87,14 @@ impl Life {
             State::Pending => self.while_pending(now, rule, patience),
             State::Firing => self.while_firing(now, rule, patience),
             State::Undoing => self.while_undoing(now, rule),
-            State::Cooling => {
-                if now >= self.cooling_until {
-                    self.enter(State::Quiet, now);
-                    return Turn::Quiet;
-                }
-                Turn::None
-            }
+            State::Cooling => self.while_cooling(now, rule),
         }
+    }
+
+    /// Whether what loses something may not be repeated yet.
+    #[must_use]
+    pub fn is_cooling(&self, now: Moment) -> bool {
+        now < self.cooling_until
     }
 
     /// All its steps are undone.
@@ -212,6 +212,26 @@ impl Life {
             }
             Verdict::Unknown => Turn::None,
         }
+    }
+
+    /// A cooldown forbids only what loses something: a relapse is met at once.
+    fn while_cooling(&mut self, now: Moment, rule: &Rule) -> Turn {
+        if self.when == Verdict::False {
+            self.holds_since = None;
+        }
+        if self.when == Verdict::True {
+            let since = *self.holds_since.get_or_insert(now);
+            if now.since(since) >= rule.hold_for {
+                return self.fire(now);
+            }
+        }
+        if now < self.cooling_until {
+            return Turn::None;
+        }
+        let holds_since = self.holds_since;
+        self.enter(if holds_since.is_some() { State::Pending } else { State::Quiet }, now);
+        self.holds_since = holds_since;
+        if holds_since.is_some() { Turn::Pending } else { Turn::Quiet }
     }
 
     fn fire(&mut self, now: Moment) -> Turn {

@@ -174,6 +174,18 @@ impl Metric {
         self.describe().family
     }
 
+    /// Whether there is an end at which nothing goes on: memory, space, and the kernel's tables. A busy processor, disk or
+    /// network only makes others wait.
+    #[must_use]
+    pub fn runs_out(self) -> bool {
+        let name = self.name();
+        let waits = ["cpu.", "network."].iter().any(|first| name.starts_with(first)) || name.contains("pressure");
+        !waits
+            && ["used_percent", "available_percent", "used_bytes", "available_bytes"]
+                .iter()
+                .any(|end| name.ends_with(end))
+    }
+
     /// What is short where this metric is bad. Open files are mostly sockets; tasks and an application's own numbers
     /// stand for no resource.
     #[must_use]
@@ -236,6 +248,16 @@ mod tests {
             assert_eq!(*metric as usize, index);
             assert_eq!(metric.describe().metric, *metric);
             assert!(metric.column() < Metric::width(metric.family()));
+        }
+    }
+
+    #[test]
+    fn only_what_has_an_end_runs_out() {
+        for metric in [Metric::MemoryAvailablePercent, Metric::DiskUsedPercent, Metric::FilesUsedPercent] {
+            assert!(metric.runs_out(), "{metric:?}");
+        }
+        for metric in [Metric::CpuUsedPercent, Metric::CpuPressureSomeAvg10, Metric::DiskAwait] {
+            assert!(!metric.runs_out(), "{metric:?}");
         }
     }
 

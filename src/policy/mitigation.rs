@@ -234,6 +234,16 @@ impl fmt::Display for Mitigation {
     }
 }
 
+impl Mitigation {
+    /// `50% → 75%`, where this leaves more than what was before it; a shed as what it takes, `50% → 25%`.
+    #[must_use]
+    pub fn loosened(&self, from: Amount) -> Option<String> {
+        let (Amount::Keep(before), Amount::Keep(kept)) = (from, self.amount) else { return None };
+        let shown = |kept: f64| if self.verb == Verb::Shed { trimmed(100.0 - kept) } else { trimmed(kept) };
+        (before < kept).then(|| format!("{}% → {}%", shown(before), shown(kept)))
+    }
+}
+
 fn trimmed(percent: f64) -> f64 {
     (percent * 10.0).round() / 10.0
 }
@@ -269,6 +279,10 @@ pub enum Command {
     Undo {
         id: ActionId,
     },
+    /// An operator gives up the undo: it leaves the journal, and nothing is done to the target.
+    Forget {
+        id: ActionId,
+    },
 }
 
 /// What becomes of something that lapses by itself when it is read back.
@@ -284,7 +298,9 @@ impl Command {
     #[must_use]
     pub const fn id(&self) -> ActionId {
         match self {
-            Command::Apply { id, .. } | Command::Verify { id, .. } | Command::Undo { id } => *id,
+            Command::Apply { id, .. } | Command::Verify { id, .. } | Command::Undo { id } | Command::Forget { id } => {
+                *id
+            }
         }
     }
 }
@@ -295,6 +311,7 @@ impl fmt::Display for Command {
             Command::Apply { id, mitigation, .. } => write!(f, "apply {id}: {mitigation}"),
             Command::Verify { id, .. } => write!(f, "verify {id}"),
             Command::Undo { id } => write!(f, "undo {id}"),
+            Command::Forget { id } => write!(f, "forget {id}"),
         }
     }
 }

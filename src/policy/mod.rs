@@ -3,10 +3,11 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod condition;
+pub mod demand;
 pub mod event;
 pub mod explain;
 pub mod guardian;
-pub mod ledger;
+pub mod in_force;
 pub mod life;
 pub mod metric;
 pub mod mitigation;
@@ -17,6 +18,7 @@ pub mod orders;
 pub mod plan;
 pub mod program;
 pub mod proportion;
+pub mod retries;
 pub mod rule;
 pub mod sample;
 pub mod slots;

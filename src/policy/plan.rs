@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::condition::{Comparison, Expression, Function, Operand};
+use super::mitigation::{Knob, Mitigation};
 use super::program::Program;
 use super::proportion::Measure;
 use super::rule::{Policy, Rule};
@@ -85,6 +86,21 @@ impl Plan {
     #[must_use]
     pub const fn step_count(&self) -> usize {
         self.steps
+    }
+
+    /// What a mitigation turns: its control's target, where the control is configured.
+    #[must_use]
+    pub fn knob(&self, mitigation: &Mitigation) -> Knob {
+        let known = self.policy.targets.iter().find(|(control, _)| *control == mitigation.control);
+        let target = known.map_or(&mitigation.control, |(_, target)| target);
+        Knob { target: Arc::clone(target), verb: mitigation.verb }
+    }
+
+    /// What identifies the target of this control.
+    #[must_use]
+    pub fn target_of(&self, control: &str) -> Arc<str> {
+        let known = self.policy.targets.iter().find(|(known, _)| **known == *control);
+        known.map_or_else(|| control.into(), |(_, target)| Arc::clone(target))
     }
 
     /// The place of a rule's step in the flat list of all steps.

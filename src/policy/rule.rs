@@ -17,6 +17,8 @@ pub struct Policy {
     pub emergency: Emergency,
     /// Highest priority first, then by name.
     pub rules: Vec<Rule>,
+    /// What identifies the target of each control; a control that is not named is its own.
+    pub targets: Vec<(Arc<str>, Arc<str>)>,
 }
 
 /// How long emergency mode lasts and how it is left.
@@ -90,6 +92,8 @@ pub struct Step {
     pub class: Class,
     /// Taken at once with the step after it, and judged with it.
     pub together: bool,
+    /// How long it may take to answer before the ladder goes on without it.
+    pub patience: Duration,
     pub asked: Asked,
     /// What the step is to relieve: that of the built-in ladder, else of the rule's metrics. `None` where these are of
     /// no resource or of several.
@@ -105,12 +109,24 @@ pub enum Asked {
     ByLadder,
 }
 
+/// For what knows no other: six conversations with a service that hangs.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
 impl Step {
     /// One thing, at one strength, of a control that is named.
     #[must_use]
     pub fn new(mitigation: Mitigation, settle: Duration) -> Self {
         let class = mitigation.verb.class();
-        Self { mitigation, range: None, settle, class, together: false, asked: Asked::ByName, resource: None }
+        Self {
+            mitigation,
+            range: None,
+            settle,
+            class,
+            together: false,
+            asked: Asked::ByName,
+            resource: None,
+            patience: PATIENCE,
+        }
     }
 
     /// Whether that is what this step does, at whatever strength it has now.

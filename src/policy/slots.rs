@@ -98,6 +98,18 @@ impl Slots {
         self.slots[slot].heading.as_ref().map_or(0.0, |heading| heading.believed_slope())
     }
 
+    /// The same without waiting for certainty: what runs away must be met before that.
+    #[must_use]
+    pub fn quick_slope(&self, slot: usize) -> Option<f64> {
+        self.slots[slot].heading.as_ref()?.quick_slope()
+    }
+
+    /// How far the readings of late lie from their line.
+    #[must_use]
+    pub fn spread(&self, slot: usize) -> f64 {
+        self.slots[slot].heading.as_ref().map_or(0.0, |heading| heading.spread())
+    }
+
     #[must_use]
     pub fn readings(&self) -> &[Reading] {
         &self.readings

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::condition::Operand;
 use super::event::{Mode, Skip};
-use super::mitigation::{ActionId, Mitigation, Outcome};
+use super::mitigation::{ActionId, Amount, Mitigation, Outcome};
 use super::moment::Moment;
+use super::orders::Orders;
 use super::rule::Resource;
 
 /// Three-valued: what could not be read is neither true nor false.
@@ -70,6 +71,10 @@ pub struct RuleView {
     /// Steps taken so far in this firing.
     pub taken: usize,
     pub fired: u64,
+    /// Since when nothing is known to help: what costs users was given back.
+    pub stood_down: Option<Moment>,
+    /// When a ladder that stood down is tried again.
+    pub retries_at: Option<Moment>,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
@@ -121,6 +126,8 @@ pub struct ActionView {
     pub detail: Arc<str>,
     /// What it changed: `server be/s1 maxconn 100 → 50`. Kept for as long as it is in force.
     pub changed: Arc<str>,
+    /// How strong it was before it was last made weaker; `None` where it was made stronger since.
+    pub loosened_from: Option<Amount>,
     /// Share of its rule's gap that the step closed, when it was last judged.
     pub effect: Option<f64>,
     pub next_try: Option<Moment>,
@@ -141,6 +148,9 @@ pub struct View {
     pub hold_until: Option<Moment>,
     /// The hold that the next emergency would have.
     pub hold: Duration,
+    /// An emergency that something may still help: whoever can should go elsewhere (`/readyz` is 503).
+    pub turns_away: bool,
+    pub orders: Orders,
     /// In the order of the policy's rules.
     pub rules: Vec<RuleView>,
     /// The steps of all rules, one rule after the other.

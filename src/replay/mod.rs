@@ -83,7 +83,7 @@ impl Player {
                 self.answers.retain(|known| !known.same_place(answer));
                 self.answers.push(answer.clone());
             }
-            Happening::Undo => self.step(now, Input::Undo { ids: &[], by: "an operator".into() }),
+            Happening::Undo => self.step(now, Input::Undo { ids: &[], by: "the trace".into() }),
             Happening::Stop => self.step(now, Input::Stopping),
         }
     }
@@ -120,7 +120,7 @@ impl Player {
         let answered = match command {
             Command::Apply { .. } => Answered::Apply,
             Command::Verify { .. } => Answered::Verify,
-            Command::Undo { .. } => Answered::Undo,
+            Command::Undo { .. } | Command::Forget { .. } => Answered::Undo,
         };
         let knob = self.guardian.mitigation_of(command.id());
         let told = knob.and_then(|knob| self.answers.iter().find(|answer| answer.is_for(knob, answered)));

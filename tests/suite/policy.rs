@@ -47,6 +47,7 @@ fn policy() -> Policy {
     Policy {
         level: Level::Standard,
         dry_run: false,
+        targets: Vec::new(),
         emergency: Emergency::default(),
         rules: vec![
             rule(
@@ -115,6 +116,7 @@ impl World {
                 Answered::Apply
             }
             Command::Verify { .. } => Answered::Verify,
+            Command::Forget { .. } => Answered::Undo,
             Command::Undo { id } => {
                 let ends = matches!(
                     outcome,
@@ -253,7 +255,7 @@ impl Run {
                 self.tick();
             }
             Happening::Answers(outcome) => self.outcome = *outcome,
-            Happening::Undo => self.step(Input::Undo { ids: &[], by: "an operator".into() }),
+            Happening::Undo => self.step(Input::Undo { ids: &[], by: "somebody".into() }),
             Happening::Wait(ticks) => (0..*ticks).for_each(|_| self.tick()),
             Happening::Reload(level) => {
                 let plan = Arc::new(Plan::new(Policy { level: *level, ..policy() }));

@@ -144,6 +144,7 @@ impl Task {
             }
             Command::Verify { id, lease } => (Answered::Verify, self.verify(id, lease).await),
             Command::Undo { id } => (Answered::Undo, self.undo(id).await),
+            Command::Forget { id } => (Answered::Undo, self.closed(id, Answer::already("given up"))),
         };
         self.shared.forget_route(id);
         let reached = is_letter || self.note_reach(&answer);

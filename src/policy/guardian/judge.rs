@@ -21,7 +21,7 @@ const BREAKER_MOST: Duration = Duration::from_secs(3600);
 
 impl Guardian {
     /// Slot, threshold and the direction that is bad (+1 high, -1 low) of the first comparison that holds.
-    fn subject(&self, index: usize) -> Option<(usize, f64, f64)> {
+    pub(super) fn subject(&self, index: usize) -> Option<(usize, f64, f64)> {
         let readings = self.slots.readings();
         let program = &self.plan.programs()[index].when;
         let holding = program.comparisons().find(|compare| compare.evaluate(readings) == Verdict::True);
@@ -71,10 +71,27 @@ impl Guardian {
         match step.mitigation.verb.lasting() {
             Lasting::Once => (view.outcome == Some(Outcome::Applied)).then(|| step.mitigation.clone()),
             Lasting::InForce => {
-                let action = &self.ledger.all()[self.ledger.on_knob(&step.mitigation)?];
+                let action = self.in_force.on(&self.plan.knob(&step.mitigation))?;
                 let done = action.phase == Phase::InForce && step.is(&action.mitigation);
                 (done && view.outcome == Some(Outcome::Applied)).then(|| action.mitigation.clone())
             }
+        }
+    }
+
+    #[must_use]
+    pub(super) fn breaker_is_open(&self, now: Moment, flat: usize) -> bool {
+        self.steps[flat].view.breaker_until.is_some_and(|until| now < until)
+    }
+
+    /// Whether the step was seen to help when it was judged last.
+    #[must_use]
+    pub(super) fn has_credit(&self, flat: usize) -> bool {
+        self.steps[flat].view.effect.is_some_and(|effect| effect >= LEAST_EFFECT)
+    }
+
+    pub(super) fn reset_breakers(&mut self) {
+        for memory in &mut self.steps {
+            (memory.idle, memory.opened, memory.view.breaker_until) = (0, 0, None);
         }
     }
 

@@ -80,7 +80,10 @@ fn what_an_operator_ordered_is_told_in_every_mode() {
     let house = House::open();
     let (now, by) = (clock::now().unwrap(), Arc::from("uid 0 (root)"));
     let pause = Pause { since: now, until: now + Duration::from_secs(600), hold: Hold::Keep, by };
-    house.publish(|snapshot| snapshot.orders = Arc::new(Orders { pause: Some(pause.clone()), undone: Vec::new() }));
+    house.publish(|snapshot| {
+        snapshot.view.orders = Orders { pause: Some(pause.clone()), undone: Vec::new() };
+        snapshot.view.turns_away = false;
+    });
     // In an emergency, too: whoever pauses the guardian must not lose the node's traffic by that.
     let ready = house.get("/readyz");
     assert!(ready.status == 200 && ready.body.contains("paused"), "{ready:?}");
@@ -96,7 +99,7 @@ fn what_an_operator_ordered_is_told_in_every_mode() {
     assert!(status["notices"][0].as_str().unwrap().contains("paused by uid 0 (root) for another"), "{status}");
     assert!(house.get("/metrics").body.contains("\nnode_guardian_paused 1\n"));
     house.publish(|snapshot| {
-        snapshot.orders = Arc::default();
+        snapshot.view.orders = Orders::default();
         snapshot.view.rules[0].state = State::Quiet;
     });
     let health = house.get("/health").json();

@@ -148,6 +148,7 @@ pub fn node() -> Snapshot {
     let since = now - Duration::from_secs(42);
     let view = View {
         mode: Mode::Emergency,
+        turns_away: true,
         mode_since: since,
         hold_until: Some(now + Duration::from_secs(5)),
         rules: vec![RuleView { state: State::Firing, since, taken: 1, fired: 2, ..RuleView::default() }],
@@ -159,9 +160,10 @@ pub fn node() -> Snapshot {
             phase: Phase::InForce,
             since,
             began: since,
-            target: "edge".into(),
+            target: "unix:/run/haproxy/admin.sock".into(),
             detail: "s1 maxconn 100 -> 50".into(),
             changed: "s1 maxconn 100 -> 50".into(),
+            loosened_from: None,
             effect: Some(0.4),
             next_try: None,
         }],
@@ -182,7 +184,6 @@ pub fn node() -> Snapshot {
         controls: Arc::default(),
         drill: Arc::default(),
         configuration: Arc::default(),
-        orders: Arc::default(),
     }
 }
 
@@ -219,5 +220,6 @@ fn policy(throttle: Mitigation) -> Policy {
         dry_run: false,
         hints: vec![Hint { resource: Resource::Memory, scale: Scale::Up }],
     };
-    Policy { rules: vec![rule], ..Policy::default() }
+    let targets = vec![("edge".into(), "unix:/run/haproxy/admin.sock".into())];
+    Policy { rules: vec![rule], targets, ..Policy::default() }
 }
