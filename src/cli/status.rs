@@ -156,7 +156,8 @@ impl Page {
                 other => format!(" ({})", other.replace('_', " ")),
             };
             let tone = if matches!(action.phase.as_str(), "owed" | "in_doubt") { Tone::Bad } else { Tone::Uneasy };
-            let loosened = action.loosened.as_ref().map(|from_to| format!(", loosening: {from_to}")).unwrap_or_default();
+            let loosened =
+                action.loosened.as_ref().map(|from_to| format!(", loosening: {from_to}")).unwrap_or_default();
             let what = self.paint.paint(tone, &format!("{}{loosened}{phase}", action.text));
             self.line(format_args!("  #{} {what} for {}", action.id, duration(action.seconds)));
             let retry = action.next_try_seconds.map(|left| format!("; next try in {}", duration(left)));

@@ -143,7 +143,11 @@ fn write_in_force(snapshot: &Snapshot, out: &mut Exposition) {
         .filter(|(key, _)| !held.contains_key(key))
         .collect();
     let name = "node_guardian_in_force";
-    gauge(out, name, "How strongly a mitigation is in force, or may be until its undoing is verified: the share that it takes, 1 is all.");
+    gauge(
+        out,
+        name,
+        "How strongly a mitigation is in force, or may be until its undoing is verified: the share that it takes, 1 is all.",
+    );
     let mut targets: BTreeSet<&str> = BTreeSet::new();
     for ((control, target, verb), strength) in held.into_iter().chain(idle) {
         if targets.len() < MOST_TARGETS || targets.contains(target) {

@@ -47,15 +47,19 @@ fn a_person_is_told_what_is_in_force_and_why_and_can_end_it() {
     assert!(undone.out.contains("server be/s1 maxconn back to 8"), "{}", undone.out);
     assert!(undone.out.contains("maxmemory back to 0"), "{}", undone.out);
     assert_eq!((edge.face(), cache.face()), before, "undone when the command returns");
-    // It is as short of memory as ever, but its rule cools down.
+    // It is as short of memory as ever, and that is told; what was undone stays so.
     std::thread::sleep(std::time::Duration::from_millis(500));
     let status = daemon.status();
-    assert_eq!((status["rules"][0]["state"].as_str(), status["mode"].as_str()), (Some("cooling"), Some("normal")));
+    assert_eq!((status["rules"][0]["state"].as_str(), status["mode"].as_str()), (Some("firing"), Some("emergency")));
     assert_eq!((edge.face(), cache.face()), before);
-    let why = node.ask(&["explain", "short"]).out;
-    assert!(why.contains("cooling") && why.contains("may fire again in "), "{why}");
+    let page = node.ask(&["status"]);
+    assert!(page.code == 1 && page.out.contains("! #1 throttle edge to 50% was undone "), "{}", page.out);
     assert_eq!(node.ask(&["undo"]).out, "nothing is in force\n");
-    assert_eq!(node.ask(&["status"]).code, 0);
+    node.set_available(60);
+    daemon.until_calm();
+    assert_eq!(node.ask(&["status"]).code, 3, "it is not the rules' yet");
+    assert_eq!(node.ask(&["resume"]).code, 0);
+    daemon.until("nothing to know", |_| (node.ask(&["status"]).code == 0).then_some(()));
     assert_eq!(daemon.stop(), 0);
     for arguments in [&["status"][..], &["status", "--json"], &["explain"], &["undo"]] {
         let nobody = node.ask(arguments);

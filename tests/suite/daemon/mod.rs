@@ -9,6 +9,7 @@ mod fallback;
 mod footprint;
 mod guard;
 mod manager;
+mod orders;
 mod overridden;
 mod reload;
 mod servers;
