@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::client::{Client, Failure};
-use super::paint::{Paint, Tone, WIDTH, closed, duration, wrapped};
+use super::paint::{Paint, Tone, WIDTH, duration, wrapped};
 use super::{StatusArgs, code, print};
 use crate::clock;
 use crate::http::shape::{Action, Headroom, Nearest, Rule, Status};
@@ -165,9 +165,7 @@ impl Page {
             let trouble = Some(&action.detail).filter(|_| action.phase != "in_force" || action.changed.is_empty());
             why.extend([Some(&action.changed), trouble].into_iter().flatten().filter(|part| !part.is_empty()).cloned());
             why.dedup();
-            if let Some(effect) = action.effect {
-                why.push(closed(effect));
-            }
+            why.extend(Some(&action.effect_text).filter(|text| !text.is_empty()).cloned());
             self.folded(6, &format!("{}{}", why.join(": "), retry.unwrap_or_default()));
         }
     }
