@@ -24,6 +24,7 @@ pub mod retries;
 pub mod rule;
 pub mod sample;
 pub mod slots;
+pub mod spacing;
 pub mod trend;
 pub mod unit;
 pub mod urgency;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::condition::{Comparison, Expression, Function, Operand};
+use super::life::Patience;
 use super::mitigation::{Knob, Mitigation};
 use super::program::Program;
 use super::proportion::Measure;
@@ -30,8 +31,7 @@ pub struct Programs {
     pub when: Program,
     /// `None`: the rule clears when `when` is false.
     pub clear: Option<Program>,
-    /// How long the rule may be unknown before it is blind: its windows must fill first.
-    pub patience: Duration,
+    pub patience: Patience,
     /// What tells how far beyond its threshold the rule is; none where no step asks for it.
     pub measures: Vec<Measure>,
 }
@@ -51,7 +51,8 @@ impl Plan {
                 true => Measure::all(&rule.when.expression, &mut slot_of),
                 false => Vec::new(),
             };
-            plan.programs.push(Programs { when, clear, patience: PATIENCE + longest_window(rule), measures });
+            let patience = Patience { unknown: PATIENCE + longest_window(rule), spacing: plan.policy.spacing };
+            plan.programs.push(Programs { when, clear, patience, measures });
             plan.watched.resize(plan.operands.len(), None);
             if let Some(settle) = rule.steps.iter().map(|step| step.settle).max() {
                 watch(&plan.programs, settle, &mut plan.watched);

@@ -9,7 +9,9 @@ use super::effect::{Effect, Question};
 use super::metric::{Family, Metric};
 use super::moment::Moment;
 use super::past::Past;
+use super::plan::Plan;
 use super::sample::{Extreme, Sample};
+use super::spacing::Spacing;
 use super::trend::{FORECAST_HALF_LIFE, Trend};
 use super::window::{Rate, Window};
 
@@ -62,24 +64,27 @@ enum Series {
 pub struct Slots {
     slots: Vec<Slot>,
     readings: Vec<Reading>,
+    spacing: Spacing,
+    last: Option<Moment>,
 }
 
 impl Slots {
     #[must_use]
-    pub fn new(operands: &[Arc<Operand>], watched: &[Option<Duration>]) -> Self {
-        let mut slots: Vec<Slot> = operands.iter().map(Slot::new).collect();
-        for (slot, settle) in slots.iter_mut().zip(watched) {
+    pub fn new(plan: &Plan) -> Self {
+        let mut slots: Vec<Slot> = plan.operands().iter().map(Slot::new).collect();
+        for (slot, settle) in slots.iter_mut().zip(plan.watched()) {
             // A forecast follows a change by minutes: no step is told from it.
             let is_told = !matches!(slot.series, Series::TimeTo { .. });
             slot.past = settle.filter(|_| is_told).map(|settle| Box::new(Past::for_horizon(settle)));
             slot.heading = settle.map(|_| Trend::new(WATCH_HALF_LIFE));
         }
         let readings = vec![Reading::MISSING; slots.len()];
-        Self { slots, readings }
+        Self { slots, readings, spacing: plan.policy.spacing, last: None }
     }
 
     /// Takes the windows and trends of the slots that stay, so that a reload does not forget what was seen.
     pub fn inherit(&mut self, older: Slots) {
+        self.last = older.last;
         for (old, reading) in older.slots.into_iter().zip(older.readings) {
             if let Some(at) = self.slots.iter().position(|slot| slot.operand == old.operand) {
                 let past = self.slots[at].past.take();
@@ -90,7 +95,14 @@ impl Slots {
         }
     }
 
-    pub fn refresh(&mut self, sample: &Sample) {
+    /// Takes in a sample; how much of the time before it nobody watched.
+    pub fn refresh(&mut self, sample: &Sample) -> Duration {
+        let passed = self.last.map_or(Duration::ZERO, |last| sample.at.since(last));
+        let unseen = self.spacing.unseen(passed);
+        self.last = Some(sample.at);
+        if !unseen.is_zero() {
+            self.slots.iter_mut().for_each(|slot| slot.skip(unseen));
+        }
         for (slot, reading) in self.slots.iter_mut().zip(&mut self.readings) {
             *reading = slot.read(sample);
             if let (Some(heading), Some(value)) = (&mut slot.heading, reading.known().filter(|value| value.is_finite()))
@@ -98,6 +110,7 @@ impl Slots {
                 heading.push(sample.at, value);
             }
         }
+        unseen
     }
 
     #[must_use]
@@ -144,6 +157,21 @@ impl Slot {
             }
         };
         Self { operand: Arc::clone(operand), row: None, generation: None, series, past: None, heading: None }
+    }
+
+    /// A difference between two readings is one whatever lies between them; a window and a trend are not.
+    fn skip(&mut self, unseen: Duration) {
+        match &mut self.series {
+            Series::Window(window, _) => window.skip(unseen),
+            Series::TimeTo { trend, last, .. } if unseen > FORECAST_HALF_LIFE => {
+                **trend = Trend::new(FORECAST_HALF_LIFE);
+                *last = None;
+            }
+            Series::Now | Series::Rate(_) | Series::TimeTo { .. } => {}
+        }
+        if let Some(heading) = self.heading.as_mut().filter(|_| unseen > WATCH_HALF_LIFE) {
+            *heading = Trend::new(WATCH_HALF_LIFE);
+        }
     }
 
     fn read(&mut self, sample: &Sample) -> Reading {
@@ -223,9 +251,15 @@ mod tests {
         Arc::new(Operand { metric, selector: selector.map(str::to_owned), function: None })
     }
 
+    fn slots(operands: &[Arc<Operand>]) -> Slots {
+        let slots: Vec<Slot> = operands.iter().map(Slot::new).collect();
+        let readings = vec![Reading::MISSING; slots.len()];
+        Slots { slots, readings, spacing: Spacing::ANY, last: None }
+    }
+
     #[test]
     fn a_selector_follows_its_instance_and_is_unknown_without_it() {
-        let mut slots = Slots::new(&[operand(Metric::DiskUsedPercent, Some("/var"))], &[]);
+        let mut slots = slots(&[operand(Metric::DiskUsedPercent, Some("/var"))]);
         let mut sample = Sample::default();
         sample.set_instances(Family::Disk, &["/", "/var"]);
         sample.set_instance(Metric::DiskUsedPercent, 1, Some(50.0));
