@@ -113,6 +113,26 @@ fn what_an_operator_ordered_is_told_in_every_mode() {
 }
 
 #[test]
+fn where_nothing_helps_the_node_is_ready_and_warns() {
+    let house = House::open();
+    let now = clock::now().unwrap();
+    house.publish(|snapshot| {
+        snapshot.view.turns_away = false;
+        snapshot.view.rules[0].stood_down = Some(now - Duration::from_secs(180));
+        snapshot.view.rules[0].retries_at = Some(now + Duration::from_secs(300));
+    });
+    let ready = house.get("/readyz");
+    assert!(ready.status == 200 && ready.body.contains("stood down"), "{ready:?}");
+    let health = house.get("/health");
+    assert_eq!((health.status, health.json()["status"].as_str()), (200, Some("warn")));
+    let notice = house.get("/status").json()["notices"][0].to_string();
+    assert!(
+        notice.contains("rule memory-critical has stood down for") && notice.contains("tried again in"),
+        "{notice}"
+    );
+}
+
+#[test]
 fn the_trail_can_be_paged_and_followed() {
     let mut house = House::open();
     for n in 0..5 {
