@@ -8,7 +8,7 @@ use super::condition::Operand;
 use super::effect::Effect;
 use super::event::{Mode, Skip};
 use super::gives::Gives;
-use super::mitigation::{ActionId, Mitigation, Outcome};
+use super::mitigation::{ActionId, Amount, Mitigation, Outcome};
 use super::moment::Moment;
 use super::orders::Orders;
 use super::rule::Resource;
@@ -128,6 +128,8 @@ pub struct ActionView {
     pub detail: Arc<str>,
     /// What it changed: `server be/s1 maxconn 100 → 50`. Kept for as long as it is in force.
     pub changed: Arc<str>,
+    /// How strong it was before it was last made weaker; `None` where it was made stronger since.
+    pub loosened_from: Option<Amount>,
     /// What the step did to its rule's metric, when it was last judged.
     pub effect: Option<Effect>,
     pub next_try: Option<Moment>,
