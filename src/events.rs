@@ -13,6 +13,8 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::clock;
+use crate::config::Footing;
+use crate::drill::Count;
 use crate::policy;
 use crate::policy::mitigation::Outcome;
 
@@ -45,6 +47,11 @@ pub enum Daemon {
     },
     /// The old configuration stays.
     ReloadRefused {
+        why: String,
+    },
+    /// The configuration cannot be used: what is guarded by in its place, and what is wrong with it.
+    Fallback {
+        footing: Footing,
         why: String,
     },
     /// A file of the kernel, or a privilege, that is not there.
@@ -84,11 +91,8 @@ pub enum Daemon {
     DrillBegan {
         what: String,
     },
-    /// How many of its trials came back as they were.
     DrillEnded {
-        ok: bool,
-        back: usize,
-        of: usize,
+        count: Count,
     },
     /// Something that works less well than it could.
     Degraded {
@@ -315,6 +319,13 @@ impl fmt::Display for Daemon {
             }
             Daemon::Reloaded { sources } => write!(f, "configuration reloaded from {sources}"),
             Daemon::ReloadRefused { why } => write!(f, "configuration refused, the old one stays: {why}"),
+            Daemon::Fallback { footing, why } => {
+                let on = match footing {
+                    Footing::BuiltIn => "what is built in, which only tells",
+                    Footing::LastGood | Footing::Asked => "the last good one, less harshly",
+                };
+                write!(f, "the configuration cannot be used; guarding by {on}, until a reload mends it: {why}")
+            }
             Daemon::SourceLost { what, why } => write!(f, "cannot see {what}: {why}"),
             Daemon::SourceFound { what } => write!(f, "sees {what} again"),
             Daemon::JournalDamage { what } => write!(f, "the journal was damaged: {what}"),
@@ -331,9 +342,7 @@ impl fmt::Display for Daemon {
                 write!(f, "control {name}: {state}{colon}{detail}")
             }
             Daemon::DrillBegan { what } => write!(f, "drilling {what}"),
-            Daemon::DrillEnded { back, of, .. } => {
-                write!(f, "the drill is over: {back} of {of} came back as they were")
-            }
+            Daemon::DrillEnded { count } => write!(f, "the drill is over: {count}"),
             Daemon::Degraded { what, why } => write!(f, "{what}: {why}"),
         }
     }

@@ -10,6 +10,7 @@
 //! - [`heartbeat`]: signs of life of the threads, and which of them hangs.
 //! - [`pace`]: how long until the next tick.
 //! - [`inbox`]: how other threads reach the loop.
+//! - [`keeper`]: small files of the state directory, written whole.
 //! - [`drill`]: trying every reversible action for a moment.
 //! - [`replay`]: scenarios through the real policy, offline.
 //! - [`status`]: the snapshot that everyone else reads.
@@ -35,6 +36,7 @@ pub mod host;
 pub mod http;
 pub mod inbox;
 pub mod journal;
+pub mod keeper;
 pub mod logging;
 pub mod notify;
 pub mod pace;

@@ -93,6 +93,7 @@ impl Loop {
             hanging: None,
             controls: Arc::default(),
             drill: Arc::default(),
+            configuration: Arc::default(),
         });
         Self {
             sampler: Sampler::open(&settings.sampling),

@@ -3,8 +3,10 @@
 
 mod drill;
 mod numbers;
+mod orders;
 mod publish;
 mod relevance;
+mod reload;
 mod supervision;
 mod wait;
 
@@ -13,13 +15,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::clock;
+use crate::config::last_good::LastGood;
 use crate::config::settings::Settings;
+use crate::config::{Complaints, Loaded};
 use crate::control::worker::Workers;
 use crate::drill::{Drill, DrillView};
 use crate::events::{Daemon, Event, Events};
 use crate::host::sampler::{Sampler, Scope};
 use crate::host::trigger::Stall;
 use crate::inbox::{Inbox, Message};
+use crate::keeper::Keeper;
 use crate::notify::Notifier;
 use crate::pace::{Pace, Watch};
 use crate::policy;
@@ -28,9 +33,10 @@ use crate::policy::guardian::{Decisions, Guardian, Input};
 use crate::policy::metric::Metric;
 use crate::policy::mitigation::Outcome;
 use crate::policy::moment::Moment;
+use crate::policy::orders::Orders;
 use crate::policy::plan::Plan;
 use crate::policy::sample::Sample;
-use crate::status::{BlindSpot, Board, ControlView};
+use crate::status::{BlindSpot, Board, Configuration, ControlView};
 use crate::telemetry::Timings;
 pub use wait::Waker;
 use wait::Woken;
@@ -59,8 +65,13 @@ const ALERT_AFTER_STALL: Duration = Duration::from_secs(3);
 /// Everything the loop is made of, put together by `cli::run`.
 pub struct Parts {
     pub settings: Settings,
+    /// What is guarded by, and what is wrong with the configuration that should be.
+    pub configuration: Configuration,
+    /// To be kept once it has shown that it can be guarded by.
+    pub last_good: Option<LastGood>,
+    pub keeper: Keeper,
     /// Compiles the configuration anew, or says in full why not.
-    pub reload: Box<dyn Fn() -> Result<Settings, String>>,
+    pub reload: Box<dyn Fn() -> Result<Loaded, Complaints>>,
     pub guardian: Guardian,
     pub first: Decisions,
     pub sampler: Sampler,
@@ -89,6 +100,9 @@ pub struct Agent {
     drill: Option<Drill>,
     drills: u64,
     drill_view: Arc<Option<DrillView>>,
+    configuration: Arc<Configuration>,
+    /// As they were kept last.
+    orders: Orders,
     blind_spots: Arc<Vec<BlindSpot>>,
     /// The sampler's own list, to see when it changes.
     seen_blind_spots: Option<Arc<Vec<BlindSpot>>>,
@@ -122,6 +136,8 @@ impl Agent {
             drill: None,
             drills: 0,
             drill_view: Arc::default(),
+            configuration: Arc::new(parts.configuration.clone()),
+            orders: parts.guardian.orders().clone(),
             blind_spots: Arc::default(),
             seen_blind_spots: None,
             tick: 0,
@@ -165,6 +181,7 @@ impl Agent {
             if self.is_done(now) {
                 self.tell_owed();
                 self.parts.events.flush();
+                self.parts.keeper.say_goodbye();
                 self.parts.workers.say_goodbye();
                 return Ok(());
             }
@@ -195,6 +212,7 @@ impl Agent {
         self.tick_seconds = elapsed(now).as_secs_f64();
         if self.tick == 1 {
             self.parts.notifier.ready("guarding");
+            self.keep_configuration();
         }
     }
 
@@ -211,18 +229,18 @@ impl Agent {
         self.parts.guardian.step(now, Input::Sampled(&self.sample), &mut self.out);
     }
 
-    fn supervise(&mut self, now: Moment) {
-        for event in self.supervision.look(now).into_iter().flatten() {
-            self.parts.events.emit(clock::unix_ms(), Event::Daemon(event));
-        }
-    }
-
     fn ask_gives(&mut self, now: Moment) {
         let need = if self.parts.guardian.is_concerned() { Need::Some } else { Need::None };
         for control in self.relevance.due(now, need) {
             if !self.parts.workers.ask_gives(control) {
                 tracing::error!("the thread that acts has ended; restart node-guardian");
             }
+        }
+    }
+
+    fn supervise(&mut self, now: Moment) {
+        for event in self.supervision.look(now).into_iter().flatten() {
+            self.parts.events.emit(clock::unix_ms(), Event::Daemon(event));
         }
     }
 
@@ -299,14 +317,12 @@ impl Agent {
                 Message::JournalFailed(why) => {
                     self.parts.events.emit(clock::unix_ms(), Event::Daemon(Daemon::JournalFailed { why }));
                 }
+                Message::Lacking { what, why } => self.note_lacking(what, why),
+                Message::Order { order, by } => self.obey(now, order, by),
                 Message::Ask { id, reply } => {
                     self.look_again(now);
                     // Whoever asked may have given up: then it is not done.
                     reply.send(self.parts.guardian.still_wants(id)).ok();
-                }
-                Message::Undo(ids) => {
-                    let by = "an operator".into();
-                    self.parts.guardian.step(now, Input::Undo { ids: &ids, by }, &mut self.out);
                 }
                 Message::Drill(wanted) => self.drill(now, wanted),
                 Message::Reload => self.reload(now),
@@ -349,60 +365,6 @@ impl Agent {
                 controls.sort_by(|a, b| a.name.cmp(&b.name));
             }
         }
-    }
-
-    fn reload(&mut self, now: Moment) {
-        if self.stop_by.is_some() {
-            return;
-        }
-        self.parts.notifier.reloading();
-        let unix_ms = clock::unix_ms();
-        let told = match (self.parts.reload)() {
-            Err(why) => Daemon::ReloadRefused { why },
-            Ok(settings) => {
-                let sources = settings.sources.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
-                self.take(now, settings);
-                Daemon::Reloaded { sources: sources.join(", ") }
-            }
-        };
-        self.parts.events.emit(unix_ms, Event::Daemon(told));
-        self.parts.notifier.ready("guarding");
-        self.told = None;
-        self.tell_manager(now);
-    }
-
-    fn take(&mut self, now: Moment, settings: Settings) {
-        if settings.http != self.parts.settings.http || settings.state_directory != self.parts.settings.state_directory
-        {
-            let what = "[http] and state_directory".to_owned();
-            let why = "they are taken at start; restart node-guardian to change them".to_owned();
-            self.parts.events.emit(clock::unix_ms(), Event::Daemon(Daemon::Degraded { what, why }));
-        }
-        if settings.sampling != self.parts.settings.sampling {
-            self.parts.sampler = Sampler::open(&settings.sampling);
-            tracing::info!("memory, CPU, pressure and tasks are judged {}", self.parts.sampler.place());
-            self.pace = Pace::new(&settings.sampling);
-            self.seen_blind_spots = None;
-        }
-        if let Some(drill) = &mut self.drill {
-            // It was planned with other controls, and perhaps with leave to change something.
-            drill.give_up();
-        }
-        let names = &settings.controls;
-        Arc::make_mut(&mut self.controls).retain(|known| names.iter().any(|control| control.name == known.name));
-        if !self.parts.workers.reconfigure(settings.controls.clone(), self.parts.events.last()) {
-            tracing::error!("the thread that acts has ended; restart node-guardian");
-        }
-        self.parts.events.expect(&settings.policy);
-        let plan = Arc::new(Plan::new(settings.policy.clone()));
-        self.parts.guardian.reload(now, Arc::clone(&plan));
-        // The views of rules and their plan must change together, and this must not be missed.
-        self.parts.board.replace_plan(Arc::clone(&plan));
-        // What was taken at start goes on to be what a later reload is compared with.
-        let (http, state_directory) = (self.parts.settings.http.clone(), self.parts.settings.state_directory.clone());
-        self.parts.settings = Settings { http, state_directory, ..settings };
-        self.numbers.expect(&plan, &self.parts.settings, now);
-        self.relevance.expect(&self.parts.settings);
     }
 
     fn stop(&mut self, now: Moment) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Agent;
 use crate::clock;
+use crate::config::Footing;
 use crate::events::{Daemon, Event};
 use crate::policy::moment::Moment;
 use crate::status::BlindSpot;
@@ -40,15 +41,18 @@ impl Agent {
             return;
         }
         self.told = Some((mode, in_force));
-        self.parts.notifier.status(&format!("{mode}; {in_force} in force"));
+        let fallback = if self.configuration.footing == Footing::Asked { "" } else { "on a fallback configuration; " };
+        self.parts.notifier.status(&format!("{fallback}{mode}; {in_force} in force"));
     }
 
     pub(super) fn publish(&mut self) {
         self.gather_blind_spots();
+        self.keep_orders();
         let pace = self.until_next(self.ticked_at);
         let (guardian, sampler) = (&self.parts.guardian, &self.parts.sampler);
         let (tick, at, sample) = (self.tick, self.ticked_at, &self.sample);
         let (controls, drill) = (&self.controls, &self.drill_view);
+        let configuration = &self.configuration;
         let (blind_spots, hanging) = (self.shown_blind_spots(), self.supervision.hanging().cloned());
         self.parts.board.publish(|snapshot| {
             snapshot.tick = tick;
@@ -60,9 +64,16 @@ impl Agent {
             share(&mut snapshot.facts, &sampler.facts());
             share(&mut snapshot.controls, controls);
             share(&mut snapshot.drill, drill);
+            share(&mut snapshot.configuration, configuration);
             share(&mut snapshot.blind_spots, &blind_spots);
             snapshot.hanging.clone_from(&hanging);
         });
+    }
+
+    pub(super) fn note_lacking(&mut self, what: String, why: Option<String>) {
+        self.parts.blind_spots.retain(|known| known.what != what);
+        self.parts.blind_spots.extend(why.map(|why| BlindSpot { what, why }));
+        self.seen_blind_spots = None;
     }
 
     fn gather_blind_spots(&mut self) {

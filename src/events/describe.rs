@@ -7,11 +7,12 @@ use crate::policy::mitigation::{ActionId, Mitigation, Outcome};
 use crate::policy::rule::Severity;
 
 /// All of them, for whoever picks.
-pub const NAMES: [&str; 47] = [
+pub const NAMES: [&str; 48] = [
     "started",
     "stopping",
     "reloaded",
     "reload_refused",
+    "fallback",
     "source_lost",
     "source_found",
     "journal_damage",
@@ -95,6 +96,7 @@ impl Daemon {
             Daemon::Stopping { .. } => "stopping",
             Daemon::Reloaded { .. } => "reloaded",
             Daemon::ReloadRefused { .. } => "reload_refused",
+            Daemon::Fallback { .. } => "fallback",
             Daemon::SourceLost { .. } => "source_lost",
             Daemon::SourceFound { .. } => "source_found",
             Daemon::JournalDamage { .. } => "journal_damage",
@@ -116,14 +118,15 @@ impl Daemon {
             Daemon::Started { .. } | Daemon::Stopping { .. } | Daemon::Reloaded { .. } | Daemon::SourceFound { .. } => {
                 Level::Info
             }
-            Daemon::DrillBegan { .. } | Daemon::DrillEnded { ok: true, .. } => Level::Info,
-            Daemon::DrillEnded { ok: false, .. } => Level::Warning,
+            Daemon::DrillEnded { count } if count.astray > 0 => Level::Warning,
+            Daemon::DrillBegan { .. } | Daemon::DrillEnded { .. } => Level::Info,
             Daemon::Control { state, .. } if matches!(*state, "applied" | "already") => Level::Info,
             Daemon::SourceLost { .. }
             | Daemon::Control { .. }
             | Daemon::Degraded { .. }
             | Daemon::JournalSlow { .. } => Level::Warning,
             Daemon::ReloadRefused { .. }
+            | Daemon::Fallback { .. }
             | Daemon::JournalDamage { .. }
             | Daemon::JournalFailed { .. }
             | Daemon::ThreadHangs { .. } => Level::Error,

@@ -57,6 +57,7 @@ fn acted(rule: &str, control: &str, verb: Verb) -> Event {
         rule: rule.into(),
         id: ActionId(7),
         mitigation: Mitigation { control: control.into(), verb, amount: Amount::Whole },
+        before: None,
         outcome: Outcome::Applied,
         detail: "so".into(),
         took: Duration::from_millis(3),

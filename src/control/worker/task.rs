@@ -316,9 +316,10 @@ impl Task {
     /// What is known now of what the journal has already. Nothing waits for it: where it is lost, the change is in doubt
     /// again, and a value that is ours is still known to be.
     fn note(&self, entry: &Entry, recorded: &Undo) {
-        if entry.undo != *recorded {
-            self.shared.records.note(entry);
+        if entry.undo == *recorded {
+            return;
         }
+        self.shared.records.note(entry);
     }
 
     /// After an apply that failed: is anything of it there?
