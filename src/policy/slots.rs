@@ -62,6 +62,7 @@ pub struct Slots {
     readings: Vec<Reading>,
     spacing: Spacing,
     last: Option<Moment>,
+    unseen: Duration,
 }
 
 impl Slots {
@@ -72,7 +73,7 @@ impl Slots {
             slot.heading = Some(Box::new(Trend::new(WATCH_HALF_LIFE)));
         }
         let readings = vec![Reading::MISSING; slots.len()];
-        Self { slots, readings, spacing: plan.policy.spacing, last: None }
+        Self { slots, readings, spacing: plan.policy.spacing, last: None, unseen: Duration::ZERO }
     }
 
     /// Takes the windows and trends of the slots that stay, so that a reload does not forget what was seen.
@@ -90,6 +91,7 @@ impl Slots {
     pub fn refresh(&mut self, sample: &Sample) {
         let passed = self.last.map_or(Duration::ZERO, |last| sample.at.since(last));
         let unseen = self.spacing.unseen(passed);
+        self.unseen = unseen;
         self.last = Some(sample.at);
         if !unseen.is_zero() {
             self.slots.iter_mut().for_each(|slot| slot.skip(unseen));
@@ -101,6 +103,12 @@ impl Slots {
                 heading.push(sample.at, value);
             }
         }
+    }
+
+    /// How much of the time before the last sample nobody watched.
+    #[must_use]
+    pub const fn unseen(&self) -> Duration {
+        self.unseen
     }
 
     /// Change per second of late, or 0 where it follows no line: what jumped will not go on jumping.
@@ -227,7 +235,7 @@ mod tests {
     fn slots(operands: &[Arc<Operand>]) -> Slots {
         let slots: Vec<Slot> = operands.iter().map(Slot::new).collect();
         let readings = vec![Reading::MISSING; slots.len()];
-        Slots { slots, readings, spacing: Spacing::ANY, last: None }
+        Slots { slots, readings, spacing: Spacing::ANY, last: None, unseen: Duration::ZERO }
     }
 
     #[test]

@@ -18,6 +18,8 @@ use super::{Decisions, Guardian};
 impl Guardian {
     pub(super) fn look(&mut self, now: Moment, sample: &Sample, out: &mut Decisions) {
         self.slots.refresh(sample);
+        let unseen = self.slots.unseen();
+        self.stands.iter_mut().for_each(|stand| stand.skip(unseen));
         self.memory_total = total_of(sample);
         let plan = Arc::clone(&self.plan);
         self.mode.pass(now, &plan.policy.emergency);

@@ -74,6 +74,12 @@ impl Stand {
         self.exhausted = Some(now);
     }
 
+    /// In this much of the time since the last sample nobody watched.
+    pub fn skip(&mut self, unseen: Duration) {
+        self.since = self.since + unseen;
+        self.exhausted = self.exhausted.map(|at| at + unseen);
+    }
+
     /// No step is taken: the test is under way, or it has shown that none helps.
     #[must_use]
     pub const fn gives_back(&self) -> bool {
