@@ -40,7 +40,7 @@ pub struct Patience {
     pub spacing: Spacing,
 }
 
-/// What the metric was, and where it was going, when a step was taken.
+/// What the metric was when a step was taken.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Baseline {
     pub step: usize,
@@ -50,7 +50,8 @@ pub struct Baseline {
     /// +1 where high is bad, -1 where low is.
     pub sign: f64,
     pub value: f64,
-    pub slope: f64,
+    /// It was judged when its settle time was over. It is again when the rule clears, for what comes late.
+    pub is_told: bool,
 }
 
 /// What a tick changed.

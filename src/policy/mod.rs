@@ -4,6 +4,7 @@
 
 pub mod condition;
 pub mod demand;
+pub mod effect;
 pub mod event;
 pub mod explain;
 pub mod guardian;
@@ -15,6 +16,7 @@ pub mod mode;
 pub mod moment;
 pub mod nearest;
 pub mod orders;
+pub mod past;
 pub mod plan;
 pub mod program;
 pub mod proportion;

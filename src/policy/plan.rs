@@ -19,8 +19,8 @@ pub struct Plan {
     /// In the order of `policy.rules`.
     programs: Vec<Programs>,
     operands: Vec<Arc<Operand>>,
-    /// Of each operand, whether the effect of steps is measured by it.
-    watched: Vec<bool>,
+    /// Of each operand, the longest time in which the effect of a step is measured by it.
+    watched: Vec<Option<Duration>>,
     /// Where each rule's steps begin in the flat list of all steps.
     first_steps: Vec<usize>,
     steps: usize,
@@ -53,9 +53,9 @@ impl Plan {
             };
             let patience = Patience { unknown: PATIENCE + longest_window(rule), spacing: plan.policy.spacing };
             plan.programs.push(Programs { when, clear, patience, measures });
-            plan.watched.resize(plan.operands.len(), false);
-            if !rule.steps.is_empty() {
-                when_slots(&plan.programs, &mut plan.watched);
+            plan.watched.resize(plan.operands.len(), None);
+            if let Some(settle) = rule.steps.iter().map(|step| step.settle).max() {
+                watch(&plan.programs, settle, &mut plan.watched);
             }
             plan.first_steps.push(plan.steps);
             plan.steps += rule.steps.len();
@@ -79,7 +79,7 @@ impl Plan {
     }
 
     #[must_use]
-    pub fn watched(&self) -> &[bool] {
+    pub fn watched(&self) -> &[Option<Duration>] {
         &self.watched
     }
 
@@ -164,9 +164,9 @@ impl Plan {
 }
 
 /// Those that the last rule's condition reads.
-fn when_slots(programs: &[Programs], watched: &mut [bool]) {
+fn watch(programs: &[Programs], settle: Duration, watched: &mut [Option<Duration>]) {
     for compare in programs.last().into_iter().flat_map(|last| last.when.comparisons()) {
-        watched[compare.slot] = true;
+        watched[compare.slot] = watched[compare.slot].max(Some(settle));
     }
 }
 

@@ -64,7 +64,7 @@ impl Guardian {
         let was = self.lives[index].state;
         let turn = self.lives[index].advance(now, &self.plan.rules()[index], self.plan.programs()[index].patience);
         if turn == Turn::Cleared {
-            self.judge(now, index, out);
+            self.judge_cleared(now, index, out);
             self.stands[index] = Stand::default();
         }
         self.tell_turn(index, turn, out);
