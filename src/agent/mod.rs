@@ -3,6 +3,7 @@
 
 mod drill;
 mod numbers;
+mod relevance;
 mod wait;
 
 use std::sync::Arc;
@@ -33,6 +34,7 @@ pub use wait::Waker;
 use wait::Woken;
 
 use numbers::Numbers;
+use relevance::{Need, Relevance};
 
 /// A stop waits this long for undos to be answered; what is still owed then stays in the journal for the next start.
 /// Well within systemd's default `TimeoutStopSec=` of 90 s.
@@ -80,6 +82,7 @@ pub struct Agent {
     out: Decisions,
     controls: Arc<Vec<ControlView>>,
     numbers: Numbers,
+    relevance: Relevance,
     drill: Option<Drill>,
     drills: u64,
     drill_view: Arc<Option<DrillView>>,
@@ -101,6 +104,8 @@ impl Agent {
         let out = std::mem::take(&mut parts.first);
         let mut numbers = Numbers::default();
         numbers.expect(&Plan::new(parts.settings.policy.clone()), &parts.settings, parts.started);
+        let mut relevance = Relevance::default();
+        relevance.expect(&parts.settings);
         Self {
             pace: Pace::new(&parts.settings.sampling),
             timings: Timings::register(),
@@ -108,6 +113,7 @@ impl Agent {
             out,
             controls: Arc::default(),
             numbers,
+            relevance,
             drill: None,
             drills: 0,
             drill_view: Arc::default(),
@@ -166,6 +172,7 @@ impl Agent {
         self.sample.at = now;
         self.sample.set(Metric::GuardianTickSeconds, Some(self.tick_seconds));
         self.ask_numbers(now);
+        self.ask_gives(now);
         let sampled = elapsed(now);
         self.timings.sample.record(sampled.as_secs_f64());
         self.parts.guardian.step(now, Input::Sampled(&self.sample), &mut self.out);
@@ -193,6 +200,15 @@ impl Agent {
         self.sample.at = now;
         self.numbers.fill(now, &mut self.sample);
         self.parts.guardian.step(now, Input::Sampled(&self.sample), &mut self.out);
+    }
+
+    fn ask_gives(&mut self, now: Moment) {
+        let need = if self.parts.guardian.is_concerned() { Need::Some } else { Need::None };
+        for control in self.relevance.due(now, need) {
+            if !self.parts.workers.ask_gives(control) {
+                tracing::error!("the thread that acts has ended; restart node-guardian");
+            }
+        }
     }
 
     fn ask_numbers(&mut self, now: Moment) {
@@ -261,6 +277,10 @@ impl Agent {
                 }
                 Message::Probed(control) => self.note_control(now, control),
                 Message::Numbers { control, numbers } => self.numbers.note(now, &control, &numbers),
+                Message::Gives { control, gives } => {
+                    self.relevance.note(&control);
+                    self.parts.guardian.step(now, Input::Gives { control: &control, gives }, &mut self.out);
+                }
                 Message::JournalFailed(why) => {
                     self.parts.events.emit(clock::unix_ms(), Event::Daemon(Daemon::JournalFailed { why }));
                 }
@@ -367,6 +387,7 @@ impl Agent {
         let (http, state_directory) = (self.parts.settings.http.clone(), self.parts.settings.state_directory.clone());
         self.parts.settings = Settings { http, state_directory, ..settings };
         self.numbers.expect(&plan, &self.parts.settings, now);
+        self.relevance.expect(&self.parts.settings);
     }
 
     fn stop(&mut self, now: Moment) {

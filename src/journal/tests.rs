@@ -24,7 +24,7 @@ fn entry(id: u64, prior: &str) -> Entry {
         }),
         undo: Undo {
             epoch: "boot/1".into(),
-            changes: vec![undo::Change { key: "maxmemory".into(), prior: prior.into(), ours: vec!["1".into()] }],
+            changes: vec![undo::Change::new("maxmemory", prior, vec!["1".into()])],
             lapses_unix_ms: None,
         },
         since_unix_ms: 1_700_000_000_000,

@@ -66,7 +66,6 @@ pub struct Slots {
     readings: Vec<Reading>,
     spacing: Spacing,
     last: Option<Moment>,
-    unseen: Duration,
 }
 
 impl Slots {
@@ -80,7 +79,7 @@ impl Slots {
             slot.heading = settle.map(|_| Trend::new(WATCH_HALF_LIFE));
         }
         let readings = vec![Reading::MISSING; slots.len()];
-        Self { slots, readings, spacing: plan.policy.spacing, last: None, unseen: Duration::ZERO }
+        Self { slots, readings, spacing: plan.policy.spacing, last: None }
     }
 
     /// Takes the windows and trends of the slots that stay, so that a reload does not forget what was seen.
@@ -96,10 +95,10 @@ impl Slots {
         }
     }
 
-    pub fn refresh(&mut self, sample: &Sample) {
+    /// Takes in a sample; how much of the time before it nobody watched.
+    pub fn refresh(&mut self, sample: &Sample) -> Duration {
         let passed = self.last.map_or(Duration::ZERO, |last| sample.at.since(last));
         let unseen = self.spacing.unseen(passed);
-        self.unseen = unseen;
         self.last = Some(sample.at);
         if !unseen.is_zero() {
             self.slots.iter_mut().for_each(|slot| slot.skip(unseen));
@@ -111,12 +110,7 @@ impl Slots {
                 heading.push(sample.at, value);
             }
         }
-    }
-
-    /// How much of the time before the last sample nobody watched.
-    #[must_use]
-    pub const fn unseen(&self) -> Duration {
-        self.unseen
+        unseen
     }
 
     #[must_use]
@@ -260,7 +254,7 @@ mod tests {
     fn slots(operands: &[Arc<Operand>]) -> Slots {
         let slots: Vec<Slot> = operands.iter().map(Slot::new).collect();
         let readings = vec![Reading::MISSING; slots.len()];
-        Slots { slots, readings, spacing: Spacing::ANY, last: None, unseen: Duration::ZERO }
+        Slots { slots, readings, spacing: Spacing::ANY, last: None }
     }
 
     #[test]

@@ -82,6 +82,7 @@ enum Order {
     Reconfigure(Vec<settings::Control>),
     ProbeAll,
     Numbers(Arc<str>),
+    Gives(Arc<str>),
     Stop,
 }
 
@@ -154,6 +155,12 @@ impl Workers {
         self.orders.send(Order::Numbers(control)).is_ok()
     }
 
+    /// Asks a control what it has to give: the inbox gets it, in any case.
+    #[must_use]
+    pub fn ask_gives(&self, control: Arc<str>) -> bool {
+        self.orders.send(Order::Gives(control)).is_ok()
+    }
+
     /// Ends at once what is under way, which stays in the journal, and waits for the thread. Webhooks get a second for
     /// what they have not told. False when it panicked.
     #[must_use]
@@ -201,6 +208,7 @@ enum Job {
     Configure(Option<Box<Target>>),
     Probe,
     Numbers,
+    Gives,
 }
 
 impl Crew {
@@ -227,6 +235,9 @@ impl Crew {
                 }
                 Order::Numbers(control) => {
                     self.give(&control, Job::Numbers);
+                }
+                Order::Gives(control) => {
+                    self.give(&control, Job::Gives);
                 }
                 Order::Stop => {
                     self.shared.close_again();
@@ -297,7 +308,7 @@ impl Crew {
         self.tasks.remove(name);
         match job {
             Job::Run(command) => self.answer(&command, Outcome::Unreachable, "the task of this control has ended"),
-            Job::Configure(_) | Job::Probe | Job::Numbers => true,
+            Job::Configure(_) | Job::Probe | Job::Numbers | Job::Gives => true,
         }
     }
 }

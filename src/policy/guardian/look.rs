@@ -17,8 +17,7 @@ use super::{Decisions, Guardian};
 
 impl Guardian {
     pub(super) fn look(&mut self, now: Moment, sample: &Sample, out: &mut Decisions) {
-        self.slots.refresh(sample);
-        let unseen = self.slots.unseen();
+        let unseen = self.slots.refresh(sample);
         self.stands.iter_mut().for_each(|stand| stand.skip(unseen));
         self.memory_total = total_of(sample);
         let plan = Arc::clone(&self.plan);

@@ -70,14 +70,14 @@ impl Stand {
         Self { since: now, ..Self::default() }
     }
 
-    pub fn exhausted(&mut self, now: Moment) {
-        self.exhausted = Some(now);
-    }
-
-    /// In this much of the time since the last sample nobody watched.
+    /// Nobody watched for so long: that time has shown nothing.
     pub fn skip(&mut self, unseen: Duration) {
         self.since = self.since + unseen;
         self.exhausted = self.exhausted.map(|at| at + unseen);
+    }
+
+    pub fn exhausted(&mut self, now: Moment) {
+        self.exhausted = Some(now);
     }
 
     /// No step is taken: the test is under way, or it has shown that none helps.

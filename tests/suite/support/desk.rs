@@ -14,6 +14,7 @@ use node_guardian::control::worker::{Opener, Record, Workers};
 use node_guardian::events::Log;
 use node_guardian::inbox::{self, Inbox, Message};
 use node_guardian::journal::{Entry, Journal, JournalError};
+use node_guardian::policy::gives::Gives;
 use node_guardian::policy::mitigation::{ActionId, Amount, Answered, Command, Lease, Mitigation, Report, Verb};
 use node_guardian::status::ControlView;
 
@@ -49,6 +50,7 @@ pub struct Desk {
     pub ledger: Ledger,
     views: Vec<ControlView>,
     waiting: Vec<Report>,
+    gives: Option<Gives>,
     /// What the loop was told of the journal.
     pub failures: Vec<String>,
     /// What the policy says to those who ask before something that cannot be taken back.
@@ -72,6 +74,7 @@ impl Desk {
             ledger,
             views: Vec::new(),
             waiting: Vec::new(),
+            gives: None,
             failures: Vec::new(),
             wants: true,
         }
@@ -94,6 +97,7 @@ impl Desk {
             ledger: Ledger::default(),
             views: Vec::new(),
             waiting: Vec::new(),
+            gives: None,
             failures: Vec::new(),
             wants: true,
         }
@@ -185,6 +189,18 @@ impl Desk {
         }
     }
 
+    /// What a control has to give now.
+    pub fn gives(&mut self, control: &str) -> Gives {
+        self.gives = None;
+        assert!(self.workers.as_ref().unwrap().ask_gives(control.into()));
+        loop {
+            if let Some(gives) = self.gives {
+                return gives;
+            }
+            self.listen();
+        }
+    }
+
     /// What they think of it from now on.
     pub fn next_view(&mut self, control: &str) -> ControlView {
         self.views.clear();
@@ -239,6 +255,7 @@ impl Desk {
             match message {
                 Message::Report(report) => self.waiting.push(report),
                 Message::Probed(view) => self.views.push(view),
+                Message::Gives { gives, .. } => self.gives = Some(gives),
                 Message::JournalFailed(why) => self.failures.push(why),
                 Message::Ask { reply, .. } => {
                     // They may have given up.
