@@ -72,6 +72,8 @@ impl Guardian {
     /// The soonest believable forecast of each resource, from the rules that ask for one.
     fn show_exhaustion(&self, view: &mut View) {
         view.exhaustion.clear();
+        // Once and for all, so that the first forecast of a calm node allocates nothing.
+        view.exhaustion.reserve(Resource::ALL.len());
         for (operand, reading) in self.plan.operands().iter().zip(self.slots.readings()) {
             let forecast = matches!(operand.function, Some(Function::TimeTo(_)));
             let seconds = reading.known().filter(|seconds| forecast && seconds.is_finite());
