@@ -239,7 +239,7 @@ const fn after_apply(outcome: Outcome) -> Stage {
         Outcome::Already => Stage::Nothing,
         Outcome::Overridden => Stage::LeftAlone,
         Outcome::EpochChanged => Stage::Restarted,
-        Outcome::Refused | Outcome::Unreachable | Outcome::Unsupported => Stage::Failed,
+        Outcome::Refused | Outcome::Unreachable | Outcome::Unsupported | Outcome::Expired => Stage::Failed,
     }
 }
 

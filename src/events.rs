@@ -339,7 +339,11 @@ mod tests {
     fn a_record_carries_its_fields_by_name() {
         let mut events = Events::new(Arc::default());
         let to = policy::event::Mode::Emergency;
-        let event = policy::event::Event::Mode { from: Default::default(), to, why: "rule x".into() };
+        let event = policy::event::Event::Mode {
+            from: Default::default(),
+            to,
+            why: policy::event::ModeReason::Rule("x".into()),
+        };
         events.emit(1, Event::Policy(event));
         let record = &events.log().since(0, 1)[0];
         let now = clock::now().unwrap().seconds();

@@ -25,6 +25,11 @@ pub enum Message {
         control: Arc<str>,
         numbers: Numbers,
     },
+    /// Something that cannot be taken back is about to be done: is it wanted still, by a fresh look at the node?
+    Ask {
+        id: ActionId,
+        reply: oneshot::Sender<bool>,
+    },
     /// The journal cannot be written: what it does not know, and why.
     JournalFailed(String),
     /// An operator wants these undone now; all of them where none is named.

@@ -222,7 +222,7 @@ mod firing {
                 let answered = match command {
                     Command::Apply { .. } => Answered::Apply,
                     Command::Verify { .. } => Answered::Verify,
-                    Command::Undo { .. } => Answered::Undo,
+                    Command::Undo { .. } | Command::Forget { .. } => Answered::Undo,
                 };
                 let report = Report {
                     id: command.id(),

@@ -84,7 +84,7 @@ impl Agent {
             self.parts.guardian.step(now, Input::Drill(next), &mut self.out);
             drill.began(self.out.commands.iter().find_map(|command| match command {
                 Command::Apply { id, rule, .. } if **rule == *DRILL => Some(*id),
-                Command::Apply { .. } | Command::Verify { .. } | Command::Undo { .. } => None,
+                Command::Apply { .. } | Command::Verify { .. } | Command::Undo { .. } | Command::Forget { .. } => None,
             }));
             self.perform(now);
         }

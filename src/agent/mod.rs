@@ -44,6 +44,9 @@ const HEARD_ONCE: Duration = Duration::from_millis(500);
 /// So many, then the clock is looked at again: no flood of messages delays a tick.
 const MESSAGES_AT_ONCE: u32 = 64;
 
+/// What is younger than this answers whether something that cannot be taken back is wanted still. Memory is always read.
+const FRESH: Duration = Duration::from_millis(100);
+
 /// After the kernel told that tasks wait for memory, everything is watched closely for this long. Waiting for a disk or a
 /// CPU is a busy node's daily life: it is worth one early look.
 const ALERT_AFTER_STALL: Duration = Duration::from_secs(3);
@@ -179,6 +182,19 @@ impl Agent {
         }
     }
 
+    /// Between two ticks, because something that cannot be taken back hangs on it. Rates over less than this tell nothing.
+    fn look_again(&mut self, now: Moment) {
+        let is_fresh = self.everything_at.is_some_and(|at| now.since(at) < FRESH);
+        if !is_fresh {
+            self.everything_at = Some(now);
+        }
+        let scope = if is_fresh { Scope::Memory } else { Scope::Full };
+        self.parts.sampler.sample(now, scope, &mut self.sample);
+        self.sample.at = now;
+        self.numbers.fill(now, &mut self.sample);
+        self.parts.guardian.step(now, Input::Sampled(&self.sample), &mut self.out);
+    }
+
     fn ask_numbers(&mut self, now: Moment) {
         self.numbers.fill(now, &mut self.sample);
         for control in self.numbers.due(now) {
@@ -248,7 +264,15 @@ impl Agent {
                 Message::JournalFailed(why) => {
                     self.parts.events.emit(clock::unix_ms(), Event::Daemon(Daemon::JournalFailed { why }));
                 }
-                Message::Undo(ids) => self.parts.guardian.step(now, Input::Undo(&ids), &mut self.out),
+                Message::Ask { id, reply } => {
+                    self.look_again(now);
+                    // Whoever asked may have given up: then it is not done.
+                    reply.send(self.parts.guardian.still_wants(id)).ok();
+                }
+                Message::Undo(ids) => {
+                    let by = "an operator".into();
+                    self.parts.guardian.step(now, Input::Undo { ids: &ids, by }, &mut self.out);
+                }
                 Message::Drill(wanted) => self.drill(now, wanted),
                 Message::Reload => self.reload(now),
                 Message::Stop => self.stop(now),

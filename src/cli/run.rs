@@ -160,7 +160,12 @@ fn open_when_free(directory: &Path) -> Result<journal::Opened, JournalError> {
 }
 
 fn inherit(entry: &Entry) -> Inherited {
-    Inherited { id: entry.id, mitigation: entry.mitigation.clone(), rule: Arc::clone(&entry.rule) }
+    Inherited {
+        id: entry.id,
+        mitigation: entry.mitigation.clone(),
+        rule: Arc::clone(&entry.rule),
+        target: entry.target.identity().into(),
+    }
 }
 
 struct Opened {

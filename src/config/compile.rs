@@ -1,6 +1,8 @@
 //! The tree of all texts to settings. It always comes to settings, with the default in place of what cannot be used, so
 //! that everything is looked at; whether they may be used depends on the complaints.
 
+use std::sync::Arc;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,12 +11,14 @@ use super::controls::{self, warn_open_secret};
 use super::document::Node;
 use super::section::{Findings, Read, Section};
 use super::settings::{Control, Http, Sampling, Scope, Settings};
-use super::source::{Gathered, Source, gather};
-use super::{rules, value};
+use super::source::{BUILT_IN_RULES, Gathered, Source, gather};
+use super::{lint, rules, value};
 use crate::policy::mitigation::Level;
 use crate::policy::rule::{Emergency, Policy};
+use crate::policy::spacing::Spacing;
 
-pub const TOP: &[&str] = &["level", "dry_run", "state_directory", "sampling", "http", "emergency", "control", "rule"];
+pub const TOP: &[&str] =
+    &["level", "dry_run", BUILT_IN_RULES, "state_directory", "sampling", "http", "emergency", "control", "rule"];
 pub const SAMPLING: &[&str] = &[
     "interval",
     "fast_interval",
@@ -27,7 +31,7 @@ pub const SAMPLING: &[&str] = &[
     "cpu_limit",
 ];
 pub const HTTP: &[&str] = &["listen", "socket", "token_file"];
-pub const EMERGENCY: &[&str] = &["hold", "hold_max", "undo_interval"];
+pub const EMERGENCY: &[&str] = &["hold", "hold_max", "undo_interval", "stand_down"];
 
 const STATE_DIRECTORY: &str = "/var/lib/node-guardian";
 const RUNTIME_DIRECTORY: &str = "/run/node-guardian";
@@ -61,15 +65,19 @@ pub fn compile(source: &Source) -> Compiled {
     let directories = Directories::of(source);
     let declared = controls::read(root, &mut findings);
     let level = root.get("level", &mut findings, level).unwrap_or_default();
+    let sampling = sampling(root, &mut findings);
     let policy = Policy {
         level,
+        spacing: Spacing::every(sampling.interval),
         dry_run: root.get("dry_run", &mut findings, value::boolean).unwrap_or(false),
         emergency: emergency(root, &mut findings),
         rules: rules::read(root, &declared, level, &mut findings),
+        targets: declared.iter().filter_map(identity).collect(),
     };
+    lint::rules(&policy.rules, root, &mut findings);
     let state_directory = root.get("state_directory", &mut findings, value::path);
     let settings = Settings {
-        sampling: sampling(root, &mut findings),
+        sampling,
         http: http(root, &directories, &mut findings),
         policy,
         controls: declared
@@ -186,6 +194,10 @@ fn is_runtime(socket: &Path, runtime: &Path) -> bool {
     socket.starts_with("/run") || socket.starts_with("/var/run") || socket.starts_with(runtime)
 }
 
+fn identity(declared: &controls::Declared) -> Option<(Arc<str>, Arc<str>)> {
+    Some((Arc::clone(&declared.name), declared.target.as_ref()?.identity().into()))
+}
+
 fn emergency(root: Section<'_>, findings: &mut Findings<'_>) -> Emergency {
     let usual = Emergency::default();
     let Some(section) = section(root, "emergency", EMERGENCY, findings) else { return usual };
@@ -195,6 +207,7 @@ fn emergency(root: Section<'_>, findings: &mut Findings<'_>) -> Emergency {
         hold,
         hold_max: section.get("hold_max", findings, time).unwrap_or(usual.hold_max.max(hold)),
         undo_interval: section.get("undo_interval", findings, time).unwrap_or(usual.undo_interval),
+        stand_down: section.get("stand_down", findings, time).unwrap_or(usual.stand_down),
     };
     if emergency.hold_max < emergency.hold {
         findings.error(section.place("hold_max"), "`hold_max` is less than `hold`", "let it be at least `hold`");

@@ -122,6 +122,24 @@ fn syntax(text: &str, origin: usize, error: &toml::de::Error) -> Complaint {
     Complaint { gravity: Gravity::Error, place: Place { origin, span }, message, help: Some(help), about }
 }
 
+/// Takes out what this origin said, and the tables that only it opened.
+pub fn withdraw(table: &mut Table, origin: usize) {
+    table.retain(|_, entry| stays(&mut entry.node, origin));
+}
+
+fn stays(node: &mut Node, origin: usize) -> bool {
+    node.replaced = node.replaced.take().and_then(|mut older| stays(&mut older, origin).then_some(older));
+    match &mut node.value {
+        Value::Table(table) => {
+            withdraw(table, origin);
+            !table.is_empty() || node.place.origin != origin
+        }
+        Value::Text(_) | Value::Integer(_) | Value::Float | Value::Boolean(_) | Value::Datetime | Value::Array(_) => {
+            node.place.origin != origin
+        }
+    }
+}
+
 /// Lays `over` on `base`: tables key by key, everything else as a whole.
 pub fn merge(base: &mut Table, over: Table) {
     for (name, entry) in over {

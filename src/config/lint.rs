@@ -4,8 +4,9 @@
 use super::controls::Declared;
 use super::origin::Place;
 use super::section::{Findings, Section};
-use super::source::BUILT_IN_ORIGIN;
+use super::source::{BUILT_IN_ORIGIN, BUILT_IN_RULES};
 use super::steps::Placed;
+use super::value;
 use crate::control::target::Target;
 use crate::policy::condition::{Comparison, Expression, Function, Operand};
 use crate::policy::metric::{Family, Metric};
@@ -38,6 +39,15 @@ pub fn rule(rule: &Rule, section: Section<'_>, findings: &mut Findings<'_>) {
         findings.warning(section.place("clear"), message, "check the values, or leave `clear` out");
     } else if overlap(&rule.when.expression, &clear.expression) {
         overlapping(&clear.text, section, findings);
+    }
+}
+
+/// All rules: that there is one.
+pub fn rules(rules: &[Rule], root: Section<'_>, findings: &mut Findings<'_>) {
+    let built_in = root.get(BUILT_IN_RULES, findings, value::boolean);
+    if rules.is_empty() && built_in == Some(false) {
+        let message = "no rule is left: node-guardian watches and does nothing";
+        findings.warning(root.place(BUILT_IN_RULES), message, "write rules of your own, or leave this out");
     }
 }
 

@@ -16,7 +16,7 @@ use crate::policy::condition::{self, Condition};
 use crate::policy::mitigation::Level;
 use crate::policy::nearest::nearest;
 use crate::policy::proportion::is_measurable;
-use crate::policy::rule::{Hint, Resource, Rule, Scale, Severity};
+use crate::policy::rule::{Hint, Resource, Rule, Scale, Severity, Step};
 
 pub const RULE: &[&str] = &[
     "when",
@@ -80,6 +80,9 @@ fn rule(
             Some(near) => {
                 format!("did you mean the built-in rule `{near}`? Otherwise add when = \"cpu.used_percent > 90%\"")
             }
+            None if built_in.is_empty() => {
+                "the built-in rules are switched off: add a condition, or remove it".to_owned()
+            }
             None => "add a condition, such as when = \"cpu.used_percent > 90%\"".to_owned(),
         };
         findings.absence(section.key, format!("{title} has no `when`"), help);
@@ -101,9 +104,11 @@ fn rule(
         Some(named) => (ladders::expand(named, severity, controls, section.place("ladder")), Written::Named),
         None => (own, Written::StepByStep),
     };
-    let (name, steps) = (Arc::from(name), ladder.iter().map(|(step, _)| step.clone()).collect());
     // Only now, so that the other mistakes of a rule without a condition are found too.
     let when = when?;
+    let resource = when.expression.resource();
+    let relieving = |(step, _): &Placed| Step { resource: step.resource.or(resource), ..step.clone() };
+    let (name, steps) = (Arc::from(name), ladder.iter().map(relieving).collect());
     let rule = Rule { name, when, hold_for, clear, clear_for, severity, priority, cooldown, steps, dry_run, hints };
     if !enabled {
         return None;

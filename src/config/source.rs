@@ -20,6 +20,9 @@ const LARGEST: u64 = 1 << 20;
 /// The rules that come built in, as an operator would have written them.
 pub const BUILT_IN: &str = include_str!("builtin.toml");
 
+/// The key that switches them off.
+pub const BUILT_IN_RULES: &str = "builtin_rules";
+
 /// The position of the built-in rules among the origins.
 pub const BUILT_IN_ORIGIN: usize = 0;
 
@@ -100,10 +103,18 @@ pub fn gather(source: &Source) -> Gathered {
     if source.dry_run {
         gathered.add_override("command line", "--dry-run", "", &["dry_run"], Value::Boolean(true));
     }
+    if gathered.is_without_built_ins() {
+        document::withdraw(&mut gathered.tree, BUILT_IN_ORIGIN);
+    }
     gathered
 }
 
 impl Gathered {
+    /// `builtin_rules = false`.
+    fn is_without_built_ins(&self) -> bool {
+        self.tree.get(BUILT_IN_RULES).is_some_and(|entry| matches!(entry.node.value, Value::Boolean(false)))
+    }
+
     fn add_text(&mut self, origin: Origin) {
         let index = self.origins.len();
         let (table, complaints) = document::parse(&origin.text, index);

@@ -1,6 +1,7 @@
 //! The ladder of a rule: `{ throttle = "edge", to = "50%", settle = "3s" }`. A step names one control, or all that can do
 //! it: `"*"`, or `"haproxy.*"` for those of one kind; so the built-in rules use whatever is configured.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::controls::{Declared, KINDS};
@@ -12,7 +13,7 @@ use super::value;
 use crate::control::target::Target;
 use crate::policy::mitigation::{Mitigation, Verb};
 use crate::policy::nearest::nearest;
-use crate::policy::rule::Step;
+use crate::policy::rule::{Asked, Step};
 
 /// Besides the verbs.
 pub const ARGUMENTS: [&str; 3] = ["to", "share", "settle"];
@@ -43,9 +44,11 @@ pub fn read(node: &Node, controls: &[Declared]) -> Read<Vec<Placed>> {
     });
     let named = verb.and_then(|verb| keep(&mut faults, named(verb, table, controls)));
     match (verb, settle, strength, named) {
-        (Some(verb), Some(settle), Some(Strength { amount, range }), Some(names)) if faults.is_empty() => {
+        (Some(verb), Some(settle), Some(Strength { amount, range }), Some(Named { names, asked }))
+            if faults.is_empty() =>
+        {
             let mitigation = |control| Mitigation { control, verb, amount };
-            let step = |control| Step { range, ..Step::new(mitigation(control), settle) };
+            let step = |control| Step { range, asked, ..Step::new(mitigation(control), settle) };
             Ok(names.into_iter().map(|control| (step(control), node.place.clone())).collect())
         }
         _ => Err(faults),
@@ -106,12 +109,17 @@ fn is_all_or_nothing(verb: Verb, table: &Table, controls: &[Declared]) -> bool {
 }
 
 /// The controls that a step acts on, in name order.
-fn named(verb: Verb, table: &Table, controls: &[Declared]) -> Read<Vec<std::sync::Arc<str>>> {
-    let Some(entry) = table.get(verb.name()) else { return Ok(Vec::new()) };
+struct Named {
+    names: Vec<Arc<str>>,
+    asked: Asked,
+}
+
+fn named(verb: Verb, table: &Table, controls: &[Declared]) -> Read<Named> {
+    let Some(entry) = table.get(verb.name()) else { return Ok(Named { names: Vec::new(), asked: Asked::ByName }) };
     one_or_all(verb, &entry.node, controls).map_err(|found| at(found, &entry.node))
 }
 
-fn one_or_all(verb: Verb, node: &Node, controls: &[Declared]) -> Read<Vec<std::sync::Arc<str>>> {
+fn one_or_all(verb: Verb, node: &Node, controls: &[Declared]) -> Read<Named> {
     let name = value::text(verb.name(), node, "edge")?;
     let wanted_kind = match name {
         "*" => None,
@@ -122,7 +130,7 @@ fn one_or_all(verb: Verb, node: &Node, controls: &[Declared]) -> Read<Vec<std::s
             }
             Some(kind)
         }
-        name => return one(verb, name, controls),
+        name => return one(verb, name, controls).map(|name| Named { names: vec![name], asked: Asked::ByName }),
     };
     let fits = |target: &Target| {
         wanted_kind.is_none_or(|kind| target.kind() == kind)
@@ -132,10 +140,11 @@ fn one_or_all(verb: Verb, node: &Node, controls: &[Declared]) -> Read<Vec<std::s
             && !(wanted_kind.is_none() && target.place().is_all_or_nothing(verb))
     };
     let able = |declared: &&Declared| declared.target.as_ref().is_some_and(fits);
-    Ok(controls.iter().filter(able).map(|declared| declared.name.clone()).collect())
+    let names = controls.iter().filter(able).map(|declared| Arc::clone(&declared.name)).collect();
+    Ok(Named { names, asked: Asked::ByLadder })
 }
 
-fn one(verb: Verb, name: &str, controls: &[Declared]) -> Read<Vec<std::sync::Arc<str>>> {
+fn one(verb: Verb, name: &str, controls: &[Declared]) -> Read<Arc<str>> {
     let shown = printable(name);
     let Some(declared) = controls.iter().find(|declared| &*declared.name == name) else {
         let help = if controls.is_empty() {
@@ -150,7 +159,7 @@ fn one(verb: Verb, name: &str, controls: &[Declared]) -> Read<Vec<std::sync::Arc
         return refuse(format!("no control is named `{shown}`"), help);
     };
     match declared.target.as_ref().map(|target| can(target, verb)) {
-        None | Some(Ok(())) => Ok(vec![declared.name.clone()]),
+        None | Some(Ok(())) => Ok(Arc::clone(&declared.name)),
         Some(Err(fault)) => Err(vec![fault]),
     }
 }

@@ -37,6 +37,11 @@ impl Failure {
         Self { outcome: Outcome::Overridden, detail: detail.into() }
     }
 
+    /// Nothing was sent.
+    pub fn expired(why: &str) -> Self {
+        Self { outcome: Outcome::Expired, detail: format!("not done, nothing was sent: {why}") }
+    }
+
     pub fn epoch_changed(service: &str) -> Self {
         Self {
             outcome: Outcome::EpochChanged,

@@ -7,7 +7,7 @@ use crate::policy::mitigation::{ActionId, Mitigation, Outcome};
 use crate::policy::rule::Severity;
 
 /// All of them, for whoever picks.
-pub const NAMES: [&str; 34] = [
+pub const NAMES: [&str; 43] = [
     "started",
     "stopping",
     "reloaded",
@@ -41,6 +41,15 @@ pub const NAMES: [&str; 34] = [
     "lost",
     "interfered",
     "inherited",
+    "step_overdue",
+    "standing_down",
+    "taken_again",
+    "stood_down",
+    "ladder_retried",
+    "paused",
+    "resumed",
+    "undone_by_operator",
+    "forgotten",
     "mode",
 ];
 
@@ -130,6 +139,15 @@ const fn decision_name(event: &Decision) -> &'static str {
         Decision::Lost { .. } => "lost",
         Decision::Interfered { .. } => "interfered",
         Decision::Inherited { .. } => "inherited",
+        Decision::Overdue { .. } => "step_overdue",
+        Decision::StandingDown { .. } => "standing_down",
+        Decision::TakenAgain { .. } => "taken_again",
+        Decision::StoodDown { .. } => "stood_down",
+        Decision::Retrying { .. } => "ladder_retried",
+        Decision::Paused { .. } => "paused",
+        Decision::Resumed { .. } => "resumed",
+        Decision::UndoneByOperator { .. } => "undone_by_operator",
+        Decision::Forgotten { .. } => "forgotten",
         Decision::Mode { .. } => "mode",
     }
 }
@@ -155,6 +173,15 @@ fn decision_level(event: &Decision) -> Level {
         Decision::Blind { .. } | Decision::BreakerOpen { .. } | Decision::Lost { .. } | Decision::Interfered { .. } => {
             Level::Warning
         }
+        Decision::Overdue { .. }
+        | Decision::StandingDown { .. }
+        | Decision::StoodDown { .. }
+        | Decision::TakenAgain { .. }
+        | Decision::Retrying { .. }
+        | Decision::Paused { .. }
+        | Decision::UndoneByOperator { .. }
+        | Decision::Forgotten { .. } => Level::Warning,
+        Decision::Resumed { .. } => Level::Info,
         Decision::Exhausted { .. } | Decision::Owed { .. } => Level::Error,
         Decision::Mode { to: Mode::Emergency, .. } => Level::Error,
         Decision::Mode { to: Mode::Normal | Mode::Recovering, .. } => Level::Info,
@@ -164,9 +191,12 @@ fn decision_level(event: &Decision) -> Level {
 const fn outcome_level(outcome: Outcome) -> Level {
     match outcome {
         Outcome::Applied | Outcome::Already | Outcome::NoEffect | Outcome::EpochChanged => Level::Info,
-        Outcome::Refused | Outcome::Unreachable | Outcome::TimedOut | Outcome::Unsupported | Outcome::Overridden => {
-            Level::Warning
-        }
+        Outcome::Refused
+        | Outcome::Unreachable
+        | Outcome::TimedOut
+        | Outcome::Unsupported
+        | Outcome::Overridden
+        | Outcome::Expired => Level::Warning,
     }
 }
 
@@ -179,7 +209,19 @@ fn decision_fields(event: &Decision) -> Fields {
         | Decision::Quiet { rule }
         | Decision::Blind { rule, .. }
         | Decision::Sees { rule }
-        | Decision::Exhausted { rule } => vec![("rule", rule.to_string())],
+        | Decision::Exhausted { rule }
+        | Decision::StandingDown { rule, .. }
+        | Decision::StoodDown { rule, .. }
+        | Decision::Retrying { rule, .. } => vec![("rule", rule.to_string())],
+        Decision::Overdue { rule, step, mitigation, .. } | Decision::TakenAgain { rule, step, mitigation, .. } => {
+            rung(rule, *step, mitigation)
+        }
+        Decision::Paused { by, .. } | Decision::Resumed { by, .. } => vec![("by", by.to_string())],
+        Decision::UndoneByOperator { id, mitigation, by } | Decision::Forgotten { id, mitigation, by } => {
+            let mut fields = action(*id, mitigation, None);
+            fields.push(("by", by.to_string()));
+            fields
+        }
         Decision::Fired { rule, severity, .. } | Decision::Relapsed { rule, severity, .. } => {
             vec![("rule", rule.to_string()), ("severity", severity.to_string())]
         }

@@ -58,7 +58,16 @@ fn count_decision(decision: &Decision) {
         | Decision::Undoing { .. }
         | Decision::Lost { .. }
         | Decision::Interfered { .. }
-        | Decision::Inherited { .. } => {}
+        | Decision::Inherited { .. }
+        | Decision::Overdue { .. }
+        | Decision::StandingDown { .. }
+        | Decision::TakenAgain { .. }
+        | Decision::StoodDown { .. }
+        | Decision::Retrying { .. }
+        | Decision::Paused { .. }
+        | Decision::Resumed { .. }
+        | Decision::UndoneByOperator { .. }
+        | Decision::Forgotten { .. } => {}
     }
 }
 

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::metric::Metric;
+use super::rule::Resource;
 use super::unit::{Shown, Unit};
 
 mod lexer;
@@ -46,6 +47,14 @@ impl Expression {
                 both
             }
         }
+    }
+
+    /// What all of its metrics are of, as far as they are of any.
+    #[must_use]
+    pub fn resource(&self) -> Option<Resource> {
+        let mut resources = self.metrics().filter_map(Metric::resource);
+        let first = resources.next()?;
+        resources.all(|other| other == first).then_some(first)
     }
 
     pub fn metrics(&self) -> impl Iterator<Item = Metric> {

@@ -1,13 +1,16 @@
 //! Everything that the policy decides, as values with their reasons. `replay` prints them, the daemon logs and counts
 //! them (`events.rs`), tests compare them; the policy itself never prints.
 
+mod tell;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::effect::Effect;
 use super::mitigation::{ActionId, Level, Mitigation, Outcome};
+use super::orders::Hold;
 use super::rule::Severity;
-use super::unit::{Shown, Unit};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Mode {
@@ -102,12 +105,12 @@ pub enum Event {
         took: Duration,
         freed_bytes: Option<i64>,
     },
-    /// The step's settle time is over: share of the gap to the threshold that it closed against the trend.
+    /// The step's settle time is over, or its rule cleared: what it did to the metric.
     Judged {
         rule: Arc<str>,
         step: usize,
         mitigation: Mitigation,
-        effect: Option<f64>,
+        effect: Effect,
     },
     /// A step did nothing several times running and is left out for a while.
     BreakerOpen {
@@ -159,11 +162,90 @@ pub enum Event {
         id: ActionId,
         mitigation: Mitigation,
     },
+    /// A rung has not answered in its time; the ladder goes on without it.
+    Overdue {
+        rule: Arc<str>,
+        step: usize,
+        mitigation: Mitigation,
+        waited: Duration,
+    },
+    /// Nothing has helped for a while: what costs users is given back, as a test.
+    StandingDown {
+        rule: Arc<str>,
+        after: Duration,
+    },
+    /// What was given back as a test made it worse, so it is taken again.
+    TakenAgain {
+        rule: Arc<str>,
+        step: usize,
+        mitigation: Mitigation,
+        because: String,
+    },
+    /// Everything that costs users was given back; the ladder is tried again later.
+    StoodDown {
+        rule: Arc<str>,
+        retry_in: Duration,
+    },
+    /// A ladder that had stood down is tried again.
+    Retrying {
+        rule: Arc<str>,
+        because: String,
+    },
+    Paused {
+        lasts: Duration,
+        hold: Hold,
+        by: Arc<str>,
+    },
+    /// A pause has ended, or knobs that an operator undid are the rules' again.
+    Resumed {
+        what: String,
+        by: Arc<str>,
+    },
+    /// An operator undid it: the knob is the operator's.
+    UndoneByOperator {
+        id: ActionId,
+        mitigation: Mitigation,
+        by: Arc<str>,
+    },
+    /// An operator ended a debt that cannot be paid.
+    Forgotten {
+        id: ActionId,
+        mitigation: Mitigation,
+        by: Arc<str>,
+    },
     Mode {
         from: Mode,
         to: Mode,
-        why: String,
+        why: ModeReason,
     },
+}
+
+/// Why the mode changed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ModeReason {
+    Rule(Arc<str>),
+    /// No emergency rule fires any more, and the hold is over.
+    Cleared,
+    FoundAtStart,
+    /// What is still there when the recovery is over.
+    Recovered {
+        in_force: usize,
+        owed: usize,
+    },
+}
+
+impl fmt::Display for ModeReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ModeReason::Rule(rule) => write!(f, "rule {rule}"),
+            ModeReason::Cleared => f.write_str("no emergency rule fires any more"),
+            ModeReason::FoundAtStart => f.write_str("found in force at start"),
+            ModeReason::Recovered { in_force: 0, owed: 0 } => f.write_str("nothing is in force"),
+            ModeReason::Recovered { in_force, owed: 0 } => write!(f, "{in_force} still in force"),
+            ModeReason::Recovered { in_force: 0, owed } => write!(f, "{owed} still owed"),
+            ModeReason::Recovered { in_force, owed } => write!(f, "{in_force} still in force, {owed} still owed"),
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -186,6 +268,12 @@ pub enum Skip {
     Overridden,
     /// The control refused or could not be reached a moment ago; it is tried again later.
     Unavailable,
+    /// An operator undid it, and has not given the knob back.
+    Operator,
+    /// What loses something is not repeated before the cooldown is over.
+    Cooldown,
+    /// The service has nothing to give of what is short.
+    CannotHelp,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -202,6 +290,10 @@ pub enum UndoReason {
     Level,
     /// It was only tried.
     Drilled,
+    /// An operator pauses the guardian.
+    Paused,
+    /// Nothing helps: it is given back as a test.
+    StoodDown,
 }
 
 impl Skip {
@@ -212,6 +304,9 @@ impl Skip {
             Skip::Breaker => "breaker",
             Skip::Overridden => "overridden",
             Skip::Unavailable => "unavailable",
+            Skip::Operator => "operator",
+            Skip::Cooldown => "cooldown",
+            Skip::CannotHelp => "cannot_help",
         }
     }
 }
@@ -223,6 +318,9 @@ impl fmt::Display for Skip {
             Skip::Breaker => f.write_str("did nothing several times running"),
             Skip::Overridden => f.write_str("somebody else changed the value"),
             Skip::Unavailable => f.write_str("the control failed a moment ago and is tried again later"),
+            Skip::Operator => f.write_str("an operator undid it; `node-guardian resume` gives it back"),
+            Skip::Cooldown => f.write_str("it loses something and is not repeated before the cooldown is over"),
+            Skip::CannotHelp => f.write_str("it cannot help here"),
         }
     }
 }
@@ -237,6 +335,8 @@ impl UndoReason {
             UndoReason::Orphaned => "orphaned",
             UndoReason::Level => "level",
             UndoReason::Drilled => "drilled",
+            UndoReason::Paused => "paused",
+            UndoReason::StoodDown => "stood_down",
         }
     }
 }
@@ -250,156 +350,8 @@ impl fmt::Display for UndoReason {
             UndoReason::Orphaned => "left from before, and no rule wants it now",
             UndoReason::Level => "the configuration no longer allows it",
             UndoReason::Drilled => "the drill has seen it",
+            UndoReason::Paused => "an operator pauses the guardian",
+            UndoReason::StoodDown => "given back as a test, because nothing helps",
         })
-    }
-}
-
-/// One plain sentence each; `replay`, the logs and `/events` print exactly this. Steps are counted from 1 for people.
-impl fmt::Display for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Event::Pending { rule, hold_for, because } => {
-                write!(f, "rule {rule} pending: {because}; fires in {} if that holds", seconds(*hold_for))
-            }
-            Event::Relented { rule } => write!(f, "rule {rule} relented before it fired"),
-            Event::Fired { rule, severity, because } => write!(f, "rule {rule} fires ({severity}): {because}"),
-            Event::Relapsed { rule, severity, because } => {
-                write!(f, "rule {rule} relapses ({severity}): {because}")
-            }
-            Event::Cleared { rule, because } => write!(f, "rule {rule} clears: {because}"),
-            Event::Cooling { rule, cooldown } => write!(f, "rule {rule} cools down for {}", seconds(*cooldown)),
-            Event::Quiet { rule } => write!(f, "rule {rule} is quiet"),
-            Event::Blind { rule, missing } => write!(f, "rule {rule} is blind: cannot read {missing}"),
-            Event::Sees { rule } => write!(f, "rule {rule} sees again"),
-            Event::Step { .. }
-            | Event::Skipped { .. }
-            | Event::Judged { .. }
-            | Event::BreakerOpen { .. }
-            | Event::Exhausted { .. } => self.write_ladder(f),
-            Event::Acted { .. }
-            | Event::Undoing { .. }
-            | Event::Undone { .. }
-            | Event::Owed { .. }
-            | Event::Lost { .. }
-            | Event::Interfered { .. }
-            | Event::Inherited { .. } => self.write_action(f),
-            Event::Mode { from, to, why } => write!(f, "mode {from} -> {to}: {why}"),
-        }
-    }
-}
-
-impl Event {
-    fn write_ladder(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Event::Step { rule, step, mitigation, kind, .. } => match kind {
-                StepKind::Act => write!(f, "{mitigation} ({})", Rung(rule, *step)),
-                StepKind::DryRun => write!(f, "would {mitigation} ({}, dry run)", Rung(rule, *step)),
-                StepKind::Shared => write!(f, "{mitigation} adds nothing to what is in force ({})", Rung(rule, *step)),
-            },
-            Event::Skipped { rule, step, mitigation, why } => {
-                write!(f, "{mitigation} skipped ({}): {why}", Rung(rule, *step))
-            }
-            Event::Judged { rule, step, mitigation, effect: Some(effect) } => {
-                write!(
-                    f,
-                    "{mitigation} closed {:.0}% of the gap ({})",
-                    (effect * 100.0).round() + 0.0,
-                    Rung(rule, *step)
-                )
-            }
-            Event::Judged { rule, step, mitigation, effect: None } => {
-                write!(f, "{mitigation} cannot be judged ({})", Rung(rule, *step))
-            }
-            Event::BreakerOpen { rule, step, mitigation, retry_in } => {
-                let (rung, retry) = (Rung(rule, *step), seconds(*retry_in));
-                write!(f, "{mitigation} did nothing several times running ({rung}): left out for {retry}")
-            }
-            Event::Exhausted { rule } => write!(f, "rule {rule} has no further step"),
-            _ => Ok(()),
-        }
-    }
-
-    fn write_action(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Event::Acted { id, mitigation, outcome, detail, took, freed_bytes, .. } => {
-                write!(f, "action {id} {mitigation}: {outcome} in {}", seconds(*took))?;
-                write_detail(f, detail)?;
-                match freed_bytes {
-                    Some(bytes) => write!(f, "; freed {}", Unit::Bytes.show(*bytes as f64)),
-                    None => Ok(()),
-                }
-            }
-            Event::Undoing { id, mitigation, why } => write!(f, "action {id} {mitigation}: undoing, {why}"),
-            Event::Undone { id, mitigation, outcome, detail, took } => {
-                write!(f, "action {id} {mitigation}: undone, {outcome} in {}", seconds(*took))?;
-                write_detail(f, detail)
-            }
-            Event::Owed { id, mitigation, outcome, detail, retry_in } => {
-                write!(f, "action {id} {mitigation}: still owed, {outcome}; next try in {}", seconds(*retry_in))?;
-                write_detail(f, detail)
-            }
-            Event::Lost { id, mitigation, outcome, detail } => {
-                write!(f, "action {id} {mitigation}: no longer ours, {outcome}")?;
-                write_detail(f, detail)
-            }
-            Event::Interfered { id, mitigation, found } => {
-                write!(f, "action {id} {mitigation}: left alone, because somebody else set it: {found}")
-            }
-            Event::Inherited { id, mitigation } => write!(f, "action {id} {mitigation}: found in the journal"),
-            _ => Ok(()),
-        }
-    }
-}
-
-struct Rung<'a>(&'a str, usize);
-
-impl fmt::Display for Rung<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "rule {}, step {}", self.0, self.1 + 1)
-    }
-}
-
-fn seconds(duration: Duration) -> Shown {
-    Unit::Seconds.show(duration.as_secs_f64())
-}
-
-fn write_detail(f: &mut fmt::Formatter<'_>, detail: &str) -> fmt::Result {
-    if detail.is_empty() { Ok(()) } else { write!(f, "; {detail}") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::policy::mitigation::{Amount, Verb};
-
-    fn throttle() -> Mitigation {
-        Mitigation { control: "edge".into(), verb: Verb::Throttle, amount: Amount::Keep(50.0) }
-    }
-
-    #[test]
-    fn each_event_is_a_sentence_that_stays() {
-        let because = "memory.available_percent 7.1% < 8.0%".to_owned();
-        let rule: Arc<str> = "memory-critical".into();
-        let fired = Event::Fired { rule: rule.clone(), severity: Severity::Emergency, because };
-        assert_eq!(fired.to_string(), "rule memory-critical fires (emergency): memory.available_percent 7.1% < 8.0%");
-        let step = Event::Step { rule: rule.clone(), step: 1, mitigation: throttle(), id: None, kind: StepKind::Act };
-        assert_eq!(step.to_string(), "throttle edge to 50% (rule memory-critical, step 2)");
-        let acted = Event::Acted {
-            rule: rule.clone(),
-            id: ActionId(7),
-            mitigation: throttle(),
-            outcome: Outcome::Applied,
-            detail: "s1 maxconn 100 -> 50".into(),
-            took: Duration::from_micros(3100),
-            freed_bytes: None,
-        };
-        assert_eq!(acted.to_string(), "action 7 throttle edge to 50%: applied in 3.1ms; s1 maxconn 100 -> 50");
-        let skipped = Event::Skipped { rule, step: 0, mitigation: throttle(), why: Skip::Overridden };
-        assert_eq!(
-            skipped.to_string(),
-            "throttle edge to 50% skipped (rule memory-critical, step 1): somebody else changed the value"
-        );
-        let mode = Event::Mode { from: Mode::Normal, to: Mode::Emergency, why: "rule memory-critical".into() };
-        assert_eq!(mode.to_string(), "mode normal -> emergency: rule memory-critical");
     }
 }

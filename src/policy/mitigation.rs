@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::moment::Moment;
 use super::unit::Unit;
 
 /// Gentlest first.
@@ -213,6 +214,13 @@ impl Mitigation {
     }
 }
 
+/// One thing that can be set: a target, by what identifies it wherever it is configured, and a verb.
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
+pub struct Knob {
+    pub target: Arc<str>,
+    pub verb: Verb,
+}
+
 /// `throttle edge to 50%`, `shed edge by 25%`, `release cache`.
 impl fmt::Display for Mitigation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -248,6 +256,10 @@ pub enum Command {
         id: ActionId,
         mitigation: Mitigation,
         rule: Arc<str>,
+        /// What the level must allow for it. `Lossy` and harsher asks the policy again immediately before it acts.
+        class: Class,
+        /// Not begun after this: it would answer a node that is no more.
+        valid_until: Moment,
     },
     /// Read back what is in force.
     Verify {
@@ -257,13 +269,17 @@ pub enum Command {
     Undo {
         id: ActionId,
     },
+    /// An operator gives up the undo: it leaves the journal, and nothing is done to the target.
+    Forget {
+        id: ActionId,
+    },
 }
 
 /// What becomes of something that lapses by itself when it is read back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Lease {
-    /// Some rule wants it: renew it, even if it has lapsed.
-    Renew,
+    /// Some rule wants it: renew it, even if it has lapsed. After this moment it is only read back.
+    Renew { valid_until: Moment },
     /// Nobody wants it: write nothing.
     LetLapse,
 }
@@ -272,7 +288,9 @@ impl Command {
     #[must_use]
     pub const fn id(&self) -> ActionId {
         match self {
-            Command::Apply { id, .. } | Command::Verify { id, .. } | Command::Undo { id } => *id,
+            Command::Apply { id, .. } | Command::Verify { id, .. } | Command::Undo { id } | Command::Forget { id } => {
+                *id
+            }
         }
     }
 }
@@ -283,6 +301,7 @@ impl fmt::Display for Command {
             Command::Apply { id, mitigation, .. } => write!(f, "apply {id}: {mitigation}"),
             Command::Verify { id, .. } => write!(f, "verify {id}"),
             Command::Undo { id } => write!(f, "undo {id}"),
+            Command::Forget { id } => write!(f, "forget {id}"),
         }
     }
 }
@@ -307,6 +326,7 @@ pub enum Answered {
 /// | `TimedOut` | in doubt | unknown | still owed |
 /// | `EpochChanged` | not in force: the target restarted, or an adjustment failed and the prior values are back | gone: the target restarted | gone with the restart |
 /// | `Overridden` | the value is somebody else's; not touched | somebody changed it; ours no longer | left as somebody set it |
+/// | `Expired` | not done, nothing was sent: too late, or no longer wanted | – | – |
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Outcome {
     Applied,
@@ -318,10 +338,11 @@ pub enum Outcome {
     Unsupported,
     EpochChanged,
     Overridden,
+    Expired,
 }
 
 impl Outcome {
-    pub const ALL: [Outcome; 9] = [
+    pub const ALL: [Outcome; 10] = [
         Outcome::Applied,
         Outcome::Already,
         Outcome::NoEffect,
@@ -331,6 +352,7 @@ impl Outcome {
         Outcome::Unsupported,
         Outcome::EpochChanged,
         Outcome::Overridden,
+        Outcome::Expired,
     ];
 
     #[must_use]
@@ -345,6 +367,7 @@ impl Outcome {
             Outcome::Unsupported => "unsupported",
             Outcome::EpochChanged => "epoch_changed",
             Outcome::Overridden => "overridden",
+            Outcome::Expired => "expired",
         }
     }
 }

@@ -3,22 +3,28 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod condition;
+pub mod demand;
+pub mod effect;
 pub mod event;
 pub mod explain;
 pub mod guardian;
-pub mod ledger;
+pub mod in_force;
 pub mod life;
 pub mod metric;
 pub mod mitigation;
 pub mod mode;
 pub mod moment;
 pub mod nearest;
+pub mod orders;
+pub mod past;
 pub mod plan;
 pub mod program;
 pub mod proportion;
+pub mod retries;
 pub mod rule;
 pub mod sample;
 pub mod slots;
+pub mod spacing;
 pub mod trend;
 pub mod unit;
 pub mod urgency;

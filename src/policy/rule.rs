@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::condition::Condition;
 use super::mitigation::{Amount, Class, Level, Mitigation, Verb};
 use super::proportion::Range;
+use super::spacing::Spacing;
 
 /// Everything that the policy needs to know; nothing of it changes until the next reload.
 #[derive(Clone, Debug, Default)]
@@ -15,8 +16,12 @@ pub struct Policy {
     pub level: Level,
     pub dry_run: bool,
     pub emergency: Emergency,
+    /// How far apart samples are meant to be; what is much further apart was not watched in between.
+    pub spacing: Spacing,
     /// Highest priority first, then by name.
     pub rules: Vec<Rule>,
+    /// What identifies the target of each control; a control that is not named is its own.
+    pub targets: Vec<(Arc<str>, Arc<str>)>,
 }
 
 /// How long emergency mode lasts and how it is left.
@@ -27,12 +32,20 @@ pub struct Emergency {
     pub hold_max: Duration,
     /// Recovery undoes one step per interval.
     pub undo_interval: Duration,
+    /// How long a ladder that is at its end may leave the gap as it is, before what costs users is given back.
+    pub stand_down: Duration,
 }
 
 impl Default for Emergency {
-    /// Ten seconds' hold that grows by ten, as Meta's sideloader does it (research: peers §1.7).
+    /// Ten seconds' hold that grows by ten, as Meta's sideloader does it (research: peers §1.7). Two minutes of refusals
+    /// and one of giving back: users are served again three minutes after a rule fired that nothing could help.
     fn default() -> Self {
-        Self { hold: Duration::from_secs(10), hold_max: Duration::from_secs(60), undo_interval: Duration::from_secs(5) }
+        Self {
+            hold: Duration::from_secs(10),
+            hold_max: Duration::from_secs(60),
+            undo_interval: Duration::from_secs(5),
+            stand_down: Duration::from_secs(120),
+        }
     }
 }
 
@@ -82,14 +95,41 @@ pub struct Step {
     pub class: Class,
     /// Taken at once with the step after it, and judged with it.
     pub together: bool,
+    /// How long it may take to answer before the ladder goes on without it.
+    pub patience: Duration,
+    pub asked: Asked,
+    /// What the step is to relieve: that of the built-in ladder, else of the rule's metrics. `None` where these are of
+    /// no resource or of several.
+    pub resource: Option<Resource>,
 }
 
+/// Who chose the control of a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Asked {
+    /// The step names its control: it is taken as written.
+    ByName,
+    /// A built-in ladder, `"*"` or `"kind.*"`: it is taken only where the service can matter to the resource.
+    ByLadder,
+}
+
+/// For what knows no other: six conversations with a service that hangs.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
 impl Step {
-    /// One thing, at one strength.
+    /// One thing, at one strength, of a control that is named.
     #[must_use]
     pub fn new(mitigation: Mitigation, settle: Duration) -> Self {
         let class = mitigation.verb.class();
-        Self { mitigation, range: None, settle, class, together: false }
+        Self {
+            mitigation,
+            range: None,
+            settle,
+            class,
+            together: false,
+            asked: Asked::ByName,
+            resource: None,
+            patience: PATIENCE,
+        }
     }
 
     /// Whether that is what this step does, at whatever strength it has now.

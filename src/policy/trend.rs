@@ -8,6 +8,11 @@ use super::moment::Moment;
 /// Five minutes' half-life and R² above 0.8 gave the best precision of alert episodes (research: signals, forecast).
 pub const FORECAST_HALF_LIFE: Duration = Duration::from_secs(300);
 const BELIEVED_FIT: f64 = 0.8;
+/// Memory that is filled at full speed crosses a tenth of a node in this time.
+const QUICKLY_WATCHED: Duration = Duration::from_millis(200);
+const QUICK_FIT: f64 = 0.5;
+/// Two readings at the fastest pace differ by noise.
+const RATE_OVER: Duration = Duration::from_millis(100);
 /// A trend must have been watched this long before anybody hears of it.
 const LEAST_WATCHED: Duration = Duration::from_secs(60);
 
@@ -23,6 +28,9 @@ pub struct Trend {
     value_squared: f64,
     product: f64,
     latest: f64,
+    /// A reading some time ago, and the change per second since the one before it.
+    mark: Option<(Moment, f64)>,
+    rate: f64,
 }
 
 impl Trend {
@@ -39,6 +47,8 @@ impl Trend {
             value_squared: 0.0,
             product: 0.0,
             latest: 0.0,
+            mark: None,
+            rate: 0.0,
         }
     }
 
@@ -60,6 +70,14 @@ impl Trend {
         self.value += value;
         self.value_squared += value * value;
         self.latest = value;
+        match self.mark {
+            Some((since, before)) if now.since(since) >= RATE_OVER => {
+                self.rate = (value - before) / now.since(since).as_secs_f64();
+                self.mark = Some((now, value));
+            }
+            Some(_) => {}
+            None => self.mark = Some((now, value)),
+        }
         self.first = self.first.or(Some(now));
         self.last = Some(now);
     }
@@ -75,6 +93,27 @@ impl Trend {
     #[must_use]
     pub fn believed_slope(&self) -> f64 {
         if self.watched() >= self.half_life && self.fit() > BELIEVED_FIT { self.slope() } else { 0.0 }
+    }
+
+    /// Change per second as soon as a line can be seen at all: for what has to be done before it is certain.
+    #[must_use]
+    pub fn quick_slope(&self) -> Option<f64> {
+        let slope = self.slope();
+        // What jumped and stays is no trend.
+        let goes_on = slope * self.rate > 0.0;
+        let seen = self.watched() >= QUICKLY_WATCHED && self.fit() > QUICK_FIT && goes_on;
+        seen.then(|| if slope.abs() < self.rate.abs() { slope } else { self.rate })
+    }
+
+    /// Standard deviation of the readings around the line.
+    #[must_use]
+    pub fn spread(&self) -> f64 {
+        if self.weight <= 0.0 {
+            return 0.0;
+        }
+        let mean = self.value / self.weight;
+        let variance = (self.value_squared / self.weight - mean * mean).max(0.0);
+        (variance * (1.0 - self.fit().min(1.0))).sqrt()
     }
 
     fn watched(&self) -> Duration {

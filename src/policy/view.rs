@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::condition::Operand;
+use super::effect::Effect;
 use super::event::{Mode, Skip};
 use super::mitigation::{ActionId, Mitigation, Outcome};
 use super::moment::Moment;
+use super::orders::Orders;
 use super::rule::Resource;
 
 /// Three-valued: what could not be read is neither true nor false.
@@ -70,14 +72,18 @@ pub struct RuleView {
     /// Steps taken so far in this firing.
     pub taken: usize,
     pub fired: u64,
+    /// Since when nothing is known to help: what costs users was given back.
+    pub stood_down: Option<Moment>,
+    /// When a ladder that stood down is tried again.
+    pub retries_at: Option<Moment>,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct StepView {
     pub outcome: Option<Outcome>,
     pub skipped: Option<Skip>,
-    /// Share of the gap that the step closed, last time it was judged.
-    pub effect: Option<f64>,
+    /// What the step did to the rule's metric, last time it was judged.
+    pub effect: Option<Effect>,
     pub breaker_until: Option<Moment>,
 }
 
@@ -112,10 +118,17 @@ pub struct ActionView {
     /// The rule that put it there, or keeps it there.
     pub rule: Arc<str>,
     pub phase: Phase,
+    /// When it entered its phase.
     pub since: Moment,
+    /// When it was first applied.
+    pub began: Moment,
+    /// What identifies its target.
+    pub target: Arc<str>,
     pub detail: Arc<str>,
-    /// Share of its rule's gap that the step closed, when it was last judged.
-    pub effect: Option<f64>,
+    /// What it changed: `server be/s1 maxconn 100 → 50`. Kept for as long as it is in force.
+    pub changed: Arc<str>,
+    /// What the step did to its rule's metric, when it was last judged.
+    pub effect: Option<Effect>,
     pub next_try: Option<Moment>,
 }
 
@@ -134,6 +147,9 @@ pub struct View {
     pub hold_until: Option<Moment>,
     /// The hold that the next emergency would have.
     pub hold: Duration,
+    /// An emergency that something may still help: whoever can should go elsewhere (`/readyz` is 503).
+    pub turns_away: bool,
+    pub orders: Orders,
     /// In the order of the policy's rules.
     pub rules: Vec<RuleView>,
     /// The steps of all rules, one rule after the other.

@@ -332,6 +332,36 @@ fn keys_below(text: &str, table: &str) -> BTreeSet<String> {
 }
 
 #[test]
+fn built_in_rules_can_be_switched_off_all_at_once() {
+    let etc = Etc::new();
+    let own = "[rule.mine]\nwhen = \"threads > 50000\"\n";
+    etc.write("config.toml", format!("builtin_rules = false\n[emergency]\nstand_down = \"90s\"\n{own}"));
+    let settings = load(&etc.source());
+    assert_eq!(settings.policy.rules.iter().map(|rule| &*rule.name).collect::<Vec<_>>(), ["mine"]);
+    assert_eq!(settings.policy.emergency.stand_down, Duration::from_secs(90));
+    // What a later file says counts, and a built-in rule has no leftovers to lean on.
+    etc.write("conf.d/a.toml", "[rule.disk-high]\nfor = \"9s\"\n");
+    let text = config::check(&etc.source()).text();
+    assert!(text.contains("[rule.disk-high] has no `when`") && text.contains("are switched off"), "{text}");
+    etc.write("conf.d/b.toml", "builtin_rules = true\n");
+    let settings = load(&etc.source());
+    assert_eq!(settings.policy.rules.len(), Settings::default().policy.rules.len() + 1);
+    assert_eq!(rule(&settings, "disk-high").hold_for, Duration::from_secs(9));
+}
+
+#[test]
+fn a_configuration_without_any_rule_is_pointed_out() {
+    let etc = Etc::new();
+    etc.write("config.toml", "builtin_rules = false\n");
+    let checked = config::check(&etc.source());
+    assert!(checked.settings.is_some() && checked.complaints.warnings() == 1, "{}", checked.text());
+    assert!(checked.text().contains("no rule is left"), "{}", checked.text());
+    etc.write("config.toml", "builtin_rules = \"no\"\n");
+    let checked = config::check(&etc.source());
+    assert_eq!((checked.complaints.errors(), checked.complaints.warnings()), (1, 0), "{}", checked.text());
+}
+
+#[test]
 fn a_pipe_in_place_of_a_file_keeps_nobody_waiting() {
     let etc = Etc::new();
     fs::create_dir(etc.0.path().join("conf.d")).unwrap();

@@ -44,7 +44,7 @@ fn rule(above: &str, priority: i32, steps: Vec<Step>) -> Rule {
 
 fn policy(level: Level, rules: Vec<Rule>) -> Arc<Plan> {
     let emergency = Emergency { hold: Duration::from_secs(1), ..Emergency::default() };
-    Arc::new(Plan::new(Policy { level, dry_run: false, emergency, rules }))
+    Arc::new(Plan::new(Policy { level, dry_run: false, emergency, rules, ..Policy::default() }))
 }
 
 struct Node {
@@ -86,7 +86,7 @@ impl Node {
                 Answered::Apply
             }
             Command::Verify { .. } => Answered::Verify,
-            Command::Undo { .. } => Answered::Undo,
+            Command::Undo { .. } | Command::Forget { .. } => Answered::Undo,
         };
         if answered == Answered::Undo && is_done || outcome == Outcome::EpochChanged {
             self.in_force.remove(&id);
@@ -206,8 +206,12 @@ fn a_level_that_is_lowered_on_the_way_back_is_kept_by_a_relapse() {
 /// A guardian that was killed in the middle of an emergency goes on where it was.
 #[test]
 fn what_a_crash_left_behind_is_not_loosened_by_climbing_to_it_again() {
-    let found =
-        Inherited { id: ActionId(3), mitigation: mitigation(Verb::Shed, "edge", 50.0), rule: "above-80".into() };
+    let found = Inherited {
+        id: ActionId(3),
+        mitigation: mitigation(Verb::Shed, "edge", 50.0),
+        rule: "above-80".into(),
+        target: "edge".into(),
+    };
     let steps = [75.0, 50.0, 25.0].map(|kept| step(Verb::Shed, "edge", kept)).to_vec();
     let plan = policy(Level::Standard, vec![rule("80", 1, steps)]);
     let mut node = Node::new(plan, vec![found], |_| Outcome::Applied);

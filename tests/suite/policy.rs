@@ -17,6 +17,7 @@ use node_guardian::policy::plan::Plan;
 use node_guardian::policy::proportion::Range;
 use node_guardian::policy::rule::{Emergency, Policy, Rule, Severity, Step};
 use node_guardian::policy::sample::Sample;
+use node_guardian::policy::spacing::Spacing;
 use proptest::prelude::*;
 
 fn step(verb: Verb, control: &str, amount: Amount) -> Step {
@@ -46,7 +47,9 @@ fn rule(name: &str, when: &str, severity: Severity, priority: i32, steps: Vec<St
 fn policy() -> Policy {
     Policy {
         level: Level::Standard,
+        spacing: Spacing::ANY,
         dry_run: false,
+        targets: Vec::new(),
         emergency: Emergency::default(),
         rules: vec![
             rule(
@@ -115,6 +118,7 @@ impl World {
                 Answered::Apply
             }
             Command::Verify { .. } => Answered::Verify,
+            Command::Forget { .. } => Answered::Undo,
             Command::Undo { id } => {
                 let ends = matches!(
                     outcome,
@@ -253,7 +257,7 @@ impl Run {
                 self.tick();
             }
             Happening::Answers(outcome) => self.outcome = *outcome,
-            Happening::Undo => self.step(Input::Undo(&[])),
+            Happening::Undo => self.step(Input::Undo { ids: &[], by: "somebody".into() }),
             Happening::Wait(ticks) => (0..*ticks).for_each(|_| self.tick()),
             Happening::Reload(level) => {
                 let plan = Arc::new(Plan::new(Policy { level: *level, ..policy() }));

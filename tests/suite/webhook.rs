@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use node_guardian::config::{self, Source};
 use node_guardian::control::target::{self, Target};
 use node_guardian::events::{Daemon, Event, Events};
-use node_guardian::policy::event::{Event as Decision, Mode};
+use node_guardian::policy::event::{Event as Decision, Mode, ModeReason};
 use node_guardian::policy::mitigation::{ActionId, Amount, Mitigation, Outcome, Verb};
 use node_guardian::policy::rule::Severity;
 use serde_json::Value;
@@ -40,7 +40,11 @@ fn desk(target: Target) -> (Desk, Events) {
 }
 
 fn mode(n: u64) -> Event {
-    Event::Policy(Decision::Mode { from: Mode::Normal, to: Mode::Emergency, why: format!("reason {n}") })
+    Event::Policy(Decision::Mode {
+        from: Mode::Normal,
+        to: Mode::Emergency,
+        why: ModeReason::Rule(format!("{n}").into()),
+    })
 }
 
 fn fired(rule: &str) -> Event {
@@ -113,7 +117,7 @@ fn a_receiver_that_is_down_at_first_gets_everything_in_order_when_it_comes() {
     assert!(view.detail.starts_with(&format!("nobody listens at http://127.0.0.1:{port}/")), "{}", view.detail);
     let receiver = Receiver::on(TcpListener::bind(("127.0.0.1", port)).unwrap(), OK);
     let why: Vec<_> = receiver.first(3).iter().map(|letter| letter.json["text"].to_string()).collect();
-    assert!(why.iter().zip(1..).all(|(text, n)| text.contains(&format!("reason {n}"))), "{why:?}");
+    assert!(why.iter().zip(1..).all(|(text, n)| text.contains(&format!("rule {n}"))), "{why:?}");
     desk.view("ops", "applied");
 }
 
@@ -284,7 +288,7 @@ fn what_is_queued_outlives_a_change_of_its_address_and_not_its_control() {
     desk.next_view("ops");
     tell(&mut events, 3, mode(3));
     let letters = receiver.first(2);
-    assert!(letters[1].json["text"].as_str().unwrap().contains("reason 3"), "{letters:?}");
+    assert!(letters[1].json["text"].as_str().unwrap().contains("rule 3"), "{letters:?}");
 }
 
 #[test]

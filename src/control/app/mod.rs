@@ -23,7 +23,7 @@ use super::service::{AfterRefusal, Aim, Done, Numbers, Order, Probe, Service};
 use super::standing::Live;
 use super::undo::{Change, Undo};
 use crate::clock;
-use crate::policy::ledger::VERIFY_EVERY;
+use crate::policy::in_force::VERIFY_EVERY;
 use crate::policy::mitigation::{Amount, Mitigation, Outcome, Verb};
 use crate::policy::unit::Unit;
 use link::Link;

@@ -27,7 +27,7 @@ use super::failure::Failure;
 use super::service::{AfterRefusal, Aim, Order, Probe, Service};
 use super::standing::Live;
 use super::undo::{Change, Undo};
-use crate::policy::ledger::VERIFY_EVERY;
+use crate::policy::in_force::VERIFY_EVERY;
 use crate::policy::mitigation::{Amount, Mitigation, Outcome, Verb};
 use answer::Info;
 use knob::Knob;

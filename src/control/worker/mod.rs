@@ -263,7 +263,7 @@ impl Crew {
         let answered = match command {
             Command::Apply { .. } => Answered::Apply,
             Command::Verify { .. } => Answered::Verify,
-            Command::Undo { .. } => Answered::Undo,
+            Command::Undo { .. } | Command::Forget { .. } => Answered::Undo,
         };
         let (id, detail) = (command.id(), detail.into());
         let report = Report { id, answered, outcome, detail, took: Duration::ZERO, freed_bytes: None, theirs: None };

@@ -4,6 +4,10 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::{Opener, Record};
 use crate::control::Control;
@@ -13,6 +17,10 @@ use crate::control::webhook::post::Post;
 use crate::inbox::{Door, Message};
 use crate::journal::Entry;
 use crate::policy::mitigation::{ActionId, Command, Outcome};
+
+/// The loop answers with its next look, which takes a few milliseconds. One that is this late is in no state to decide
+/// that something is to be lost.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 
 pub struct Shared {
     record: RefCell<Box<dyn Record>>,
@@ -82,6 +90,20 @@ impl Shared {
 
     pub fn owes_the_journal(&self) -> bool {
         !self.unclosed.borrow().is_empty()
+    }
+
+    /// Whether the policy wants this still, by a fresh look at the node.
+    pub async fn ask(&self, id: ActionId) -> Result<(), Failure> {
+        let (reply, answer) = oneshot::channel();
+        if !self.door.tell(Message::Ask { id, reply }) {
+            return Err(Failure::expired("the loop has ended"));
+        }
+        match timeout(ANSWERED_WITHIN, answer).await {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false)) => Err(Failure::expired("its rule does not want it any more")),
+            Ok(Err(_)) => Err(Failure::expired("the loop has ended")),
+            Err(_) => Err(Failure::expired("the loop did not say within 1 s whether it is wanted still")),
+        }
     }
 
     pub fn route(&self, command: &Command) -> Option<Arc<str>> {

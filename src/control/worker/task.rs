@@ -19,7 +19,10 @@ use crate::control::undo::Undo;
 use crate::control::{Checked, Control, Wish as Want};
 use crate::inbox::Message;
 use crate::journal::Entry;
-use crate::policy::mitigation::{ActionId, Answered, Command, Lasting, Lease, Mitigation, Outcome, Report, Verb};
+use crate::policy::mitigation::{
+    ActionId, Answered, Class, Command, Lasting, Lease, Mitigation, Outcome, Report, Verb,
+};
+use crate::policy::moment::Moment;
 use crate::status::ControlView;
 
 /// A control that nobody uses is looked at this often, so that `status` knows before the emergency does.
@@ -42,6 +45,8 @@ struct Wish {
     id: ActionId,
     mitigation: Mitigation,
     rule: Arc<str>,
+    class: Class,
+    valid_until: Moment,
 }
 
 /// What was in force before an apply.
@@ -142,11 +147,12 @@ impl Task {
         // What is queued to be told says nothing about who is to hear it.
         let is_letter = matches!(&command, Command::Apply { mitigation, .. } if mitigation.verb == Verb::Notify);
         let (answered, answer) = match command {
-            Command::Apply { id, mitigation, rule } => {
-                (Answered::Apply, self.apply(Wish { id, mitigation, rule }).await)
+            Command::Apply { id, mitigation, rule, class, valid_until } => {
+                (Answered::Apply, self.apply(Wish { id, mitigation, rule, class, valid_until }).await)
             }
             Command::Verify { id, lease } => (Answered::Verify, self.verify(id, lease).await),
             Command::Undo { id } => (Answered::Undo, self.undo(id).await),
+            Command::Forget { id } => (Answered::Undo, self.closed(id, Answer::already("given up"))),
         };
         self.shared.forget_route(id);
         let reached = is_letter || self.note_reach(&answer);
@@ -170,7 +176,7 @@ impl Task {
             }
             failed @ (Outcome::Unreachable | Outcome::TimedOut) => failed,
             // The wish was wrong, not the control; one that refuses everything is found out by its probe.
-            Outcome::Refused | Outcome::Unsupported => return true,
+            Outcome::Refused | Outcome::Unsupported | Outcome::Expired => return true,
         };
         // A probe calls a silent target by another name than a command that it did not let begin.
         let is_silence = |outcome| matches!(outcome, Outcome::TimedOut | Outcome::Unreachable);
@@ -182,6 +188,9 @@ impl Task {
     }
 
     async fn apply(&mut self, wish: Wish) -> Answer {
+        if let Err(late) = in_time(wish.valid_until) {
+            return Answer::failed(late);
+        }
         let Some((target, mut control)) = self.configured.take() else {
             return Answer::failed(Failure::unsupported(format!("no control {} is configured", self.name)));
         };
@@ -202,6 +211,9 @@ impl Task {
     async fn pulse(&self, target: &Target, control: &mut Control, wish: &Wish) -> Answer {
         if let Some(refused) = self.excluded(target, control, wish) {
             return refused;
+        }
+        if let Err(unwanted) = self.still_wanted(wish).await {
+            return Answer::failed(unwanted);
         }
         Answer::of(control.pulse(&wish.mitigation).await)
     }
@@ -232,7 +244,7 @@ impl Task {
             undo,
             since_unix_ms: clock::unix_ms(),
         };
-        self.carry_out(control, entry, Held::Nothing).await
+        self.carry_out(control, wish, entry, Held::Nothing).await
     }
 
     async fn adjust(&mut self, control: &mut Control, entry: Entry, wish: &Wish) -> Answer {
@@ -253,17 +265,20 @@ impl Task {
             format!("; left alone, because somebody else set it: {}", theirs.join(", "))
         };
         let adjusted = Entry { mitigation, rule, undo, ..entry.clone() };
-        let mut answer = self.carry_out(control, adjusted, Held::Before(Box::new(entry))).await;
+        let mut answer = self.carry_out(control, wish, adjusted, Held::Before(Box::new(entry))).await;
         answer.detail.push_str(&left);
         answer
     }
 
     /// The undo is durable before the first byte that changes anything.
-    async fn carry_out(&mut self, control: &mut Control, mut entry: Entry, held: Held) -> Answer {
+    async fn carry_out(&mut self, control: &mut Control, wish: &Wish, mut entry: Entry, held: Held) -> Answer {
         if let Err(why) = self.shared.write(&entry) {
             return Answer::failed(Failure::refused(format!(
                 "nothing was sent, because its undo could not be recorded: {why}"
             )));
+        }
+        if let Err(unwanted) = self.still_wanted(wish).await {
+            return self.unbegun(&entry, held, unwanted);
         }
         let intended = entry.undo.clone();
         let applied = control.apply(&mut entry.undo).await;
@@ -283,6 +298,24 @@ impl Task {
         if let Err(why) = self.shared.write(entry) {
             tracing::debug!(id = entry.id.0, %why, "what is known of a change could not be recorded");
         }
+    }
+
+    /// Recorded, but not begun: the record goes back to what it was.
+    fn unbegun(&self, entry: &Entry, held: Held, why: Failure) -> Answer {
+        match held {
+            Held::Nothing => self.closed(entry.id, Answer::failed(why)),
+            Held::Before(before) => self.fall_back(entry, *before, why),
+        }
+    }
+
+    /// Asked immediately before anything is sent: is it in time, and where it loses something, is it wanted still?
+    async fn still_wanted(&self, wish: &Wish) -> Result<(), Failure> {
+        in_time(wish.valid_until)?;
+        if wish.class.max(wish.mitigation.verb.class()) < Class::Lossy {
+            return Ok(());
+        }
+        self.shared.ask(wish.id).await?;
+        in_time(wish.valid_until)
     }
 
     /// After an apply that failed: is anything of it there?
@@ -350,14 +383,14 @@ impl Task {
         let service = control.service();
         match lease {
             Lease::LetLapse => Answer::applied(&format!("{service} was told and may still obey: {still}")),
-            Lease::Renew if control.is_overdue(&entry.undo) => match control.undo(&entry.undo).await {
+            Lease::Renew { .. } if control.is_overdue(&entry.undo) => match control.undo(&entry.undo).await {
                 Ok(_) => {
                     let why = format!("{service} took the command and never did it, so it was taken back: {still}");
                     self.closed(entry.id, Answer::already(&why))
                 }
                 Err(failure) => self.ended(entry.id, failure),
             },
-            Lease::Renew => {
+            Lease::Renew { .. } => {
                 Answer::failed(Failure::timed_out(format!("{service} was told and has not obeyed yet: {still}")))
             }
         }
@@ -374,8 +407,8 @@ impl Task {
     /// How long it may now last is durable before it does.
     async fn checked(&self, control: &mut Control, entry: &Entry, lease: Lease) -> Result<Standing, Failure> {
         let want = match lease {
-            Lease::Renew => Want::Wanted,
-            Lease::LetLapse => Want::Over,
+            Lease::Renew { valid_until } if in_time(valid_until).is_ok() => Want::Wanted,
+            Lease::Renew { .. } | Lease::LetLapse => Want::Over,
         };
         let Checked { standing, due, undo } = control.check(&entry.undo, want).await?;
         let is_over = matches!(standing, Standing::Prior | Standing::Foreign(_) | Standing::EpochChanged);
@@ -449,5 +482,16 @@ impl Task {
             answer.detail = format!("{} ({})", answer.detail, failure.detail);
         }
         answer
+    }
+}
+
+fn in_time(valid_until: Moment) -> Result<(), Failure> {
+    match clock::now() {
+        Ok(now) if now <= valid_until => Ok(()),
+        Ok(now) => {
+            let late = now.since(valid_until).as_secs_f64();
+            Err(Failure::expired(&format!("its turn came {late:.1} s after the time until which it was of use")))
+        }
+        Err(errno) => Err(Failure::expired(&format!("nobody knows how old it is: {errno}"))),
     }
 }

@@ -6,8 +6,8 @@ use super::super::moment::Moment;
 use super::super::proportion::{Beyond, Held, beyond, follow};
 use super::super::rule::Step;
 use super::super::view::{Phase, Verdict};
+use super::Guardian;
 use super::recovery::halved;
-use super::{Claim, Guardian};
 
 impl Guardian {
     /// The step at the strength that it begins with. After a relapse that is no less than what is still in force of it.
@@ -19,7 +19,7 @@ impl Guardian {
         }
         if let Some(range) = step.range {
             let first = Amount::Keep(range.first(self.beyond(index).share));
-            let held = self.ledger.on_knob(&mitigation).map(|at| &self.ledger.all()[at].mitigation);
+            let held = self.in_force.on(&self.plan.knob(&mitigation)).map(|action| &action.mitigation);
             let still = held.filter(|held| step.is(held)).map(|held| held.amount);
             mitigation.amount = still.filter(|still| still.is_stronger_than(first)).unwrap_or(first);
         }
@@ -31,13 +31,14 @@ impl Guardian {
     fn passed_already(&self, now: Moment, index: usize, number: usize) -> Option<Amount> {
         let rule = &self.plan.rules()[index];
         let mine = &rule.steps[number].mitigation;
-        let best = self.wanted(now, mine)?;
-        let held = self.claims[best].mitigation.amount;
-        let is_needed = match self.claims[best].rule {
+        let knob = self.plan.knob(mine);
+        let best = self.wanted(now, &knob)?;
+        let held = self.demands.get(best).mitigation.amount;
+        let is_needed = match self.demands.get(best).rule {
             Some(other) => self.is_wanted_still(now, best) && self.plan.rules()[other].priority < rule.priority,
             None => self.mode.mode == Mode::Emergency,
         };
-        let action = &self.ledger.all()[self.ledger.on_knob(mine)?];
+        let action = self.in_force.on(&knob)?;
         let is_there = !matches!(action.phase, Phase::Undoing | Phase::Owed) && action.mitigation.amount == held;
         let comes_to_it = |later: &Step| {
             later.mitigation.same_knob(mine)
@@ -53,18 +54,14 @@ impl Guardian {
             return;
         }
         let beyond = self.beyond(index);
-        for at in 0..self.claims.len() {
-            let Claim { rule, step: Some(flat), .. } = self.claims[at] else { continue };
-            if rule != Some(index) {
-                continue;
-            }
+        for demand in self.demands.all_mut().iter_mut().filter(|demand| demand.rule == Some(index)) {
+            let Some(flat) = demand.step else { continue };
             let (_, number) = self.plan.owner_of(flat);
             let step = &self.plan.rules()[index].steps[number];
-            let claim = &mut self.claims[at];
-            let (Some(range), Amount::Keep(kept)) = (step.range, claim.mitigation.amount) else { continue };
-            let most = halved(step.mitigation.verb, claim.mitigation.amount).and_then(Amount::kept_percent);
+            let (Some(range), Amount::Keep(kept)) = (step.range, demand.mitigation.amount) else { continue };
+            let most = halved(step.mitigation.verb, demand.mitigation.amount).and_then(Amount::kept_percent);
             let held = Held { kept, settle: step.settle, most: most.unwrap_or(range.gentle()) };
-            claim.mitigation.amount = Amount::Keep(follow(range, held, now, beyond, &mut claim.lull));
+            demand.mitigation.amount = Amount::Keep(follow(range, held, now, beyond, &mut demand.lull));
         }
     }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::event::Event;
-use super::super::ledger::{Action, VERIFY_EVERY, pause_after};
-use super::super::mitigation::{Answered, Lasting, Outcome, Report, Verb};
+use super::super::in_force::{Action, VERIFY_EVERY, pause_after};
+use super::super::mitigation::{Answered, Class, Mitigation, Outcome, Report};
 use super::super::moment::Moment;
 use super::super::view::{Phase, State};
 use super::drill::DRILL;
@@ -21,57 +21,60 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 
 impl Guardian {
     pub(super) fn answer(&mut self, now: Moment, report: Report, out: &mut Decisions) {
-        let Some(action) = self.ledger.find(report.id) else { return };
+        let Some(action) = self.in_force.find(report.id) else { return };
         action.waiting = false;
         action.detail = Arc::clone(&report.detail);
+        let is_drilled = *action.rule == *DRILL;
         match report.answered {
-            Answered::Apply if action.mitigation.verb.lasting() == Lasting::Once => self.pulsed(now, &report, out),
-            Answered::Apply if *action.rule == *DRILL => {
-                let knob = action.mitigation.clone();
+            Answered::Apply if action.is_once() => self.done_once(now, &report, out),
+            Answered::Apply => {
+                let knob = action.knob.clone();
                 self.applied(now, &report, out);
                 // What a drill could not do keeps no rule from trying it.
-                self.unblock(&knob);
+                if is_drilled {
+                    self.retries.worked(&knob);
+                }
             }
-            Answered::Apply => self.applied(now, &report, out),
             Answered::Verify => self.verified(now, &report, out),
             Answered::Undo => self.undone(now, &report, out),
         }
     }
 
-    fn pulsed(&mut self, now: Moment, report: &Report, out: &mut Decisions) {
-        let Some(action) = self.ledger.remove(report.id) else { return };
+    fn done_once(&mut self, now: Moment, report: &Report, out: &mut Decisions) {
+        let Some(action) = self.in_force.remove(report.id) else { return };
         self.tell_acted(&action, report, out);
         self.note_outcome(now, action.step, report.outcome, out);
     }
 
     fn applied(&mut self, now: Moment, report: &Report, out: &mut Decisions) {
-        let Some(action) = self.ledger.find(report.id) else { return };
+        let Some(action) = self.in_force.find(report.id) else { return };
         let told = action.clone();
         let before = action.before.take();
         match report.outcome {
             Outcome::Applied | Outcome::NoEffect => {
                 action.enter(Phase::InForce, now);
                 action.due = now + VERIFY_EVERY;
-                self.unblock(&told.mitigation);
+                action.changed = Arc::clone(&report.detail);
+                self.retries.worked(&told.knob);
             }
             Outcome::TimedOut => {
                 action.enter(Phase::InDoubt, now);
                 action.due = now + pause_after(0);
             }
             Outcome::Overridden => {
-                self.ledger.remove(report.id);
-                self.block_as_theirs(&told.mitigation);
-                self.drop_idle_blocks();
+                self.in_force.remove(report.id);
+                self.retries.overridden(&told.knob);
+                self.forget_idle_knobs();
             }
             Outcome::Already if before.is_none() => {
-                self.ledger.remove(report.id);
-                self.block_as_already(now, &told.mitigation, REFUSED_PAUSE);
+                self.in_force.remove(report.id);
+                self.retries.already(now, &told.knob, told.mitigation.amount, REFUSED_PAUSE);
             }
             Outcome::EpochChanged => {
-                self.ledger.remove(report.id);
-                self.block(now, &told.mitigation, Duration::ZERO);
+                self.in_force.remove(report.id);
+                self.retries.failed(now, &told.knob, Duration::ZERO);
             }
-            Outcome::Already | Outcome::Refused | Outcome::Unsupported | Outcome::Unreachable => {
+            Outcome::Already | Outcome::Refused | Outcome::Unsupported | Outcome::Unreachable | Outcome::Expired => {
                 self.apply_failed(now, report, before);
             }
         }
@@ -81,9 +84,9 @@ impl Guardian {
     }
 
     /// Where an adjustment failed, what was in force before it still is.
-    fn apply_failed(&mut self, now: Moment, report: &Report, before: Option<super::Mitigation>) {
-        let Some(action) = self.ledger.find(report.id) else { return };
-        let knob = action.mitigation.clone();
+    fn apply_failed(&mut self, now: Moment, report: &Report, before: Option<Mitigation>) {
+        let Some(action) = self.in_force.find(report.id) else { return };
+        let knob = action.knob.clone();
         match before {
             Some(before) => {
                 action.mitigation = before;
@@ -91,15 +94,16 @@ impl Guardian {
                 action.due = now + VERIFY_EVERY;
             }
             None => {
-                self.ledger.remove(report.id);
+                self.in_force.remove(report.id);
             }
         }
-        let least = if report.outcome == Outcome::Unreachable { Duration::ZERO } else { REFUSED_PAUSE };
-        self.block(now, &knob, least);
+        let may_soon_be_done = matches!(report.outcome, Outcome::Unreachable | Outcome::Expired);
+        let least = if may_soon_be_done { Duration::ZERO } else { REFUSED_PAUSE };
+        self.retries.failed(now, &knob, least);
     }
 
     fn verified(&mut self, now: Moment, report: &Report, out: &mut Decisions) {
-        let Some(action) = self.ledger.find(report.id) else { return };
+        let Some(action) = self.in_force.find(report.id) else { return };
         let in_doubt = action.phase == Phase::InDoubt;
         match report.outcome {
             Outcome::Applied | Outcome::NoEffect => {
@@ -110,7 +114,7 @@ impl Guardian {
                 action.due = now + VERIFY_EVERY;
                 note_theirs(action, report, out);
             }
-            Outcome::TimedOut | Outcome::Unreachable | Outcome::Refused | Outcome::Unsupported => {
+            Outcome::TimedOut | Outcome::Unreachable | Outcome::Refused | Outcome::Unsupported | Outcome::Expired => {
                 action.due = now + pause_after(action.tries).min(MOST_BETWEEN_READS);
                 action.tries += 1;
             }
@@ -120,19 +124,19 @@ impl Guardian {
 
     /// No longer in force. A restart is answered by applying it again; what a person did stays.
     fn lost(&mut self, now: Moment, report: &Report, in_doubt: bool, out: &mut Decisions) {
-        let Some(action) = self.ledger.remove(report.id) else { return };
+        let Some(action) = self.in_force.remove(report.id) else { return };
         let theirs = match report.outcome {
             Outcome::Overridden => true,
             Outcome::Already => !in_doubt,
             _ => false,
         };
         if theirs {
-            self.block_as_theirs(&action.mitigation);
+            self.retries.overridden(&action.knob);
         } else {
-            self.block(now, &action.mitigation, Duration::ZERO);
+            self.retries.failed(now, &action.knob, Duration::ZERO);
         }
-        self.claims.retain(|claim| claim.rule.is_some() || !claim.mitigation.same_knob(&action.mitigation));
-        self.drop_idle_blocks();
+        self.demands.drop_orphans(&action.knob);
+        self.forget_idle_knobs();
         out.events.push(Event::Lost {
             id: report.id,
             mitigation: action.mitigation,
@@ -142,15 +146,20 @@ impl Guardian {
     }
 
     fn undone(&mut self, now: Moment, report: &Report, out: &mut Decisions) {
-        let Some(action) = self.ledger.find(report.id) else { return };
+        let Some(action) = self.in_force.find(report.id) else { return };
         let (id, mitigation, outcome) = (report.id, action.mitigation.clone(), report.outcome);
         let detail = Arc::clone(&report.detail);
         match outcome {
             Outcome::Applied | Outcome::Already | Outcome::EpochChanged | Outcome::Overridden => {
-                self.ledger.remove(id);
+                self.in_force.remove(id);
                 out.events.push(Event::Undone { id, mitigation, outcome, detail, took: report.took });
             }
-            Outcome::NoEffect | Outcome::Refused | Outcome::Unreachable | Outcome::TimedOut | Outcome::Unsupported => {
+            Outcome::NoEffect
+            | Outcome::Refused
+            | Outcome::Unreachable
+            | Outcome::TimedOut
+            | Outcome::Unsupported
+            | Outcome::Expired => {
                 if action.phase != Phase::Owed {
                     action.enter(Phase::Owed, now);
                 }
@@ -174,40 +183,57 @@ impl Guardian {
         });
     }
 
-    /// A step that worked settles from now on; where nothing of a rung did, the next is taken at once.
+    /// A step that worked settles from now on. What could not be done is tried again with growing pauses, and where
+    /// nothing of a rung was done, the next is taken at once.
     fn note_outcome(&mut self, now: Moment, step: Option<usize>, outcome: Outcome, out: &mut Decisions) {
         let Some(flat) = step else { return };
-        self.steps[flat].view.outcome = Some(outcome);
-        self.steps[flat].view.skipped = None;
+        let is_once = self.step_is_once(flat);
+        let memory = &mut self.steps[flat];
+        memory.view.outcome = Some(outcome);
+        memory.view.skipped = None;
+        let has_worked = worked(outcome);
+        memory.run.done |= is_once && (has_worked || outcome == Outcome::NoEffect);
+        memory.run.retry_at =
+            retry_of(outcome).filter(|_| is_once).map(|least| now + pause_after(memory.run.tries).max(least));
+        memory.run.tries = if has_worked { 0 } else { memory.run.tries + 1 };
         let (index, step) = self.plan.owner_of(flat);
         let rule = &self.plan.rules()[index];
-        let failed = rule.rung(step).all(|step| self.gave_nothing(index, step));
+        let is_over = rule.rung(step).all(|step| self.gave_nothing(index, step));
         let life = &mut self.lives[index];
         let latest = life.taken.checked_sub(1).is_some_and(|latest| rule.rung(step).contains(&latest));
-        if life.state == State::Firing && latest && life.settles.is_some() {
-            if worked(outcome) {
+        if life.state == State::Firing && latest {
+            if has_worked {
                 life.settles = life.settles.max(Some(now + rule.steps[step].settle));
-            } else if failed {
+            } else if is_over {
                 life.settles = Some(now);
                 life.judged = None;
             }
         }
         if outcome == Outcome::NoEffect {
-            self.count_effect(now, flat, false, out);
+            self.count_useless(now, flat, out);
         }
     }
 
     /// It was taken, and there is nothing to wait for.
     fn gave_nothing(&self, index: usize, step: usize) -> bool {
-        let view = &self.steps[self.plan.flat_step(index, step)].view;
-        let tells = self.plan.rules()[index].steps[step].mitigation.verb == Verb::Notify;
-        let failed = view.outcome.is_some_and(|outcome| !worked(outcome));
-        step < self.lives[index].taken && (tells || view.skipped.is_some() || failed)
+        let memory = &self.steps[self.plan.flat_step(index, step)];
+        let tells = self.plan.rules()[index].steps[step].class == Class::Notify;
+        let failed = memory.view.outcome.is_some_and(|outcome| !worked(outcome));
+        step < self.lives[index].taken && (tells || memory.view.skipped.is_some() || failed)
     }
 }
 
 const fn worked(outcome: Outcome) -> bool {
     matches!(outcome, Outcome::Applied | Outcome::Already)
+}
+
+/// After how long at least something that leaves nothing in force is tried again; `None` where that is useless.
+const fn retry_of(outcome: Outcome) -> Option<Duration> {
+    match outcome {
+        Outcome::Unreachable | Outcome::TimedOut | Outcome::EpochChanged | Outcome::Expired => Some(Duration::ZERO),
+        Outcome::Refused | Outcome::Overridden => Some(REFUSED_PAUSE),
+        Outcome::Applied | Outcome::Already | Outcome::NoEffect | Outcome::Unsupported => None,
+    }
 }
 
 /// Told once for each thing that somebody else set, not at each reading.

@@ -4,41 +4,30 @@
 use std::sync::Arc;
 
 use super::super::event::UndoReason;
-use super::super::ledger::{Action, VERIFY_EVERY};
+use super::super::in_force::Action;
 use super::super::mitigation::{Command, Mitigation};
 use super::super::moment::Moment;
-use super::super::view::Phase;
+use super::still_wanted::LASTING_WITHIN;
 use super::{Decisions, Guardian};
 
 /// In place of a rule's name; no rule can be called this.
 pub const DRILL: &str = "(drill)";
 
 impl Guardian {
-    /// Does nothing where something is in force on this knob, or somebody else has set it.
+    /// Does nothing where something is in force on this knob, or somebody else, or an operator's order, has it.
     pub(super) fn drill(&mut self, now: Moment, mitigation: &Mitigation, out: &mut Decisions) {
-        let theirs = self.blocks.iter().any(|block| block.theirs && block.knob.same_knob(mitigation));
-        if self.stopping || theirs || self.ledger.on_knob(mitigation).is_some() {
+        let knob = self.plan.knob(mitigation);
+        let is_free = self.in_force.at(&knob).is_none() && !self.retries.is_overridden(&knob);
+        if self.stopping || self.orders.is_paused() || self.orders.is_undone(&knob) || !is_free {
             return;
         }
-        let id = self.ledger.issue_id();
+        let id = self.in_force.issue_id();
         let rule: Arc<str> = DRILL.into();
-        out.commands.push(Command::Apply { id, mitigation: mitigation.clone(), rule: Arc::clone(&rule) });
-        self.ledger.add(Action {
-            id,
-            mitigation: mitigation.clone(),
-            before: None,
-            rule,
-            step: None,
-            goes_on: false,
-            phase: Phase::Applying,
-            since: now,
-            waiting: true,
-            due: now + VERIFY_EVERY,
-            tries: 0,
-            eased: None,
-            why: UndoReason::Drilled,
-            detail: Arc::from(""),
-            theirs: None,
-        });
+        let (wish, name, class) = (mitigation.clone(), Arc::clone(&rule), mitigation.verb.class());
+        let valid_until = now + LASTING_WITHIN;
+        out.commands.push(Command::Apply { id, mitigation: wish, rule: name, class, valid_until });
+        let mut action = Action::new(id, knob, mitigation.clone(), rule, now);
+        action.why = UndoReason::Drilled;
+        self.in_force.add(action);
     }
 }

@@ -1,60 +1,145 @@
-//! Climbing: one step at a time, the next only if the last did not clear the rule. Steps of one rung are taken at once.
+//! Climbing: one rung at a time, the next only if the last has answered, had its time to settle, and did not clear the
+//! rule. How much time there is sets the pace (`pressing.rs`); what loses something is always taken alone.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::super::event::{Event, Mode, Skip, StepKind, UndoReason};
-use super::super::ledger::Action;
-use super::super::mitigation::{Class, Command, Lasting, Mitigation, Outcome};
+use super::super::demand::Demand;
+use super::super::event::{Event, Mode, Skip, StepKind};
+use super::super::in_force::Action;
+use super::super::mitigation::{Amount, Class, Command, Knob, Lasting, Level, Mitigation, Outcome};
 use super::super::moment::Moment;
+use super::super::retries::Blocked;
+use super::super::rule::Step;
 use super::super::view::{Phase, State, StepView, Verdict};
-use super::{Claim, Decisions, Guardian};
+use super::still_wanted::ONCE_WITHIN;
+use super::{Decisions, Guardian};
+
+/// What was done shows in the metric after so long at the earliest: some samples at the fast pace.
+const LEAST_LOOK: Duration = Duration::from_millis(250);
 
 impl Guardian {
-    /// Takes as many steps as can be taken now: one, unless steps are skipped or already in force.
+    /// Takes as many steps as can be taken now: one rung, unless steps are skipped, in force already, or time is short.
     pub(super) fn climb(&mut self, now: Moment, index: usize, out: &mut Decisions) {
         loop {
             let plan = Arc::clone(&self.plan);
             let rule = &plan.rules()[index];
-            if !rule.is_within_rung(self.lives[index].taken) {
-                if self.lives[index].settles.is_some_and(|until| now < until) {
-                    return;
-                }
-                self.judge(now, index, out);
-                self.lives[index].settles = None;
-            }
-            let life = &mut self.lives[index];
-            if life.when != Verdict::True {
+            let taken = self.lives[index].taken;
+            if !rule.is_within_rung(taken) && !self.rung_is_over(now, index, out) {
                 return;
             }
-            if life.taken == rule.steps.len() {
-                if !life.exhausted && life.taken > 0 {
-                    life.exhausted = true;
-                    out.events.push(Event::Exhausted { rule: Arc::clone(&rule.name) });
-                }
+            if self.lives[index].when != Verdict::True {
                 return;
             }
+            let Some(next) = rule.steps.get(taken) else { return self.exhaust(now, index, out) };
             if self.mode.mode != Mode::Emergency
                 && (self.is_outranked(now, index) || self.must_wait_for_others(now, index))
             {
                 return;
             }
-            self.take_step(now, index, out);
+            if next.class >= Class::Lossy && self.loses_already() {
+                return;
+            }
+            self.take_step(now, index, taken, out);
+            self.lives[index].taken += 1;
         }
+    }
+
+    fn exhaust(&mut self, now: Moment, index: usize, out: &mut Decisions) {
+        let life = &mut self.lives[index];
+        if !life.exhausted {
+            life.exhausted = true;
+            self.stands[index].exhausted(now);
+            if life.taken > 0 {
+                out.events.push(Event::Exhausted { rule: Arc::clone(&self.plan.rules()[index].name) });
+            }
+        }
+    }
+
+    /// The rung taken last has answered and settled, or there is no time for that.
+    fn rung_is_over(&mut self, now: Moment, index: usize, out: &mut Decisions) -> bool {
+        let plan = Arc::clone(&self.plan);
+        let rule = &plan.rules()[index];
+        let Some(last) = self.lives[index].taken.checked_sub(1) else { return true };
+        if self.only_asks(index, last) {
+            return true;
+        }
+        let hurries = self.hurries(index, rule.steps[last].settle);
+        let next_loses = rule.steps.get(last + 1).is_some_and(|next| next.class >= Class::Lossy);
+        if hurries && !next_loses {
+            return true;
+        }
+        if self.awaits_answer(now, index, last, out) {
+            return false;
+        }
+        let settles = self.lives[index].settles;
+        if hurries && settles.is_some_and(|until| until.since(now) + LEAST_LOOK < rule.steps[last].settle) {
+            return true;
+        }
+        if settles.is_some_and(|until| now < until) {
+            return false;
+        }
+        self.judge(now, index, out);
+        self.lives[index].settles = None;
+        true
+    }
+
+    /// In an emergency what only asks never holds up what acts.
+    fn only_asks(&self, index: usize, last: usize) -> bool {
+        let rule = &self.plan.rules()[index];
+        let is_urgent = rule.severity == super::Severity::Emergency;
+        let asks = |step: usize| {
+            let class = rule.steps[step].class;
+            class == Class::Notify || is_urgent && class == Class::Lossless
+        };
+        rule.rung(last).all(asks)
+    }
+
+    /// Some step of this rung is still being done. What takes longer than its kind may is told, and waited for no more.
+    fn awaits_answer(&mut self, now: Moment, index: usize, last: usize, out: &mut Decisions) -> bool {
+        let plan = Arc::clone(&self.plan);
+        let rule = &plan.rules()[index];
+        let mut waits = false;
+        for step in rule.rung(last) {
+            let flat = plan.flat_step(index, step);
+            let Some(asked_at) = self.in_force.awaits(flat) else { continue };
+            let waited = now.since(asked_at);
+            if waited < rule.steps[step].patience {
+                waits = true;
+            } else if !self.steps[flat].run.overdue {
+                self.steps[flat].run.overdue = true;
+                let mitigation = rule.steps[step].mitigation.clone();
+                out.events.push(Event::Overdue { rule: Arc::clone(&rule.name), step, mitigation, waited });
+            }
+        }
+        waits
+    }
+
+    /// Something that loses is being done: one at a time, over all rules.
+    pub(super) fn loses_already(&self) -> bool {
+        self.in_force.all().iter().any(|action| {
+            let class = action.step.map(|flat| self.step_of(flat).class);
+            action.waiting && action.phase == Phase::Applying && class.is_some_and(|class| class >= Class::Lossy)
+        })
+    }
+
+    pub(super) fn step_of(&self, flat: usize) -> &Step {
+        let (rule, step) = self.plan.owner_of(flat);
+        &self.plan.rules()[rule].steps[step]
     }
 
     /// A rule of higher priority has the knob of the next step, and less is in force than this rule has come to: climbing
     /// on would only pile up steps that nobody has seen the effect of.
     fn is_outranked(&self, now: Moment, index: usize) -> bool {
         let rule = &self.plan.rules()[index];
-        let Some(next) = rule.steps.get(self.lives[index].taken).map(|step| &step.mitigation) else { return false };
-        let Some(best) = self.wanted(now, next).map(|best| &self.claims[best]) else { return false };
-        let mine = |claim: &&Claim| claim.rule == Some(index) && claim.mitigation.same_knob(next);
-        self.is_in_force(&best.mitigation)
-            && self
-                .claims
-                .iter()
-                .filter(mine)
-                .any(|claim| claim.mitigation.amount.is_stronger_than(best.mitigation.amount))
+        let Some(next) = rule.steps.get(self.lives[index].taken) else { return false };
+        let knob = self.plan.knob(&next.mitigation);
+        let Some(best) = self.wanted(now, &knob).map(|best| self.demands.get(best)) else { return false };
+        let surpasses = |at: usize| {
+            let mine = self.demands.get(at);
+            mine.rule == Some(index) && mine.mitigation.amount.is_stronger_than(best.mitigation.amount)
+        };
+        self.is_in_force(&knob, best.mitigation.amount) && self.demands.on(&knob).any(surpasses)
     }
 
     /// Outside an emergency one rule acts at a time, so that each effect can be told apart. Nobody waits for a rule that
@@ -71,82 +156,101 @@ impl Guardian {
         self.lives.iter().enumerate().any(settling)
     }
 
-    fn take_step(&mut self, now: Moment, index: usize, out: &mut Decisions) {
+    pub(super) fn take_step(&mut self, now: Moment, index: usize, step: usize, out: &mut Decisions) {
         let plan = Arc::clone(&self.plan);
         let rule = &plan.rules()[index];
-        let step = self.lives[index].taken;
-        let mitigation = &self.aimed(now, index, step);
         let flat = plan.flat_step(index, step);
-        self.lives[index].taken += 1;
-        let StepView { effect, breaker_until, .. } = self.steps[flat].view;
-        self.steps[flat].view = StepView { effect, breaker_until, ..StepView::default() };
-        if let Some(why) = self.reason_to_skip(now, flat, mitigation, rule.steps[step].class) {
-            self.steps[flat].view.skipped = Some(why);
-            if why == Skip::Unavailable {
-                self.claim(now, index, flat, mitigation);
-            }
-            let rule = Arc::clone(&rule.name);
-            out.events.push(Event::Skipped { rule, step, mitigation: mitigation.clone(), why });
+        if self.steps[flat].run.done {
             return;
         }
-        let dry_run = rule.dry_run || plan.policy.dry_run;
-        let kind = if dry_run {
-            StepKind::DryRun
-        } else if mitigation.verb.lasting() == Lasting::InForce {
-            self.claim(now, index, flat, mitigation)
-        } else {
-            StepKind::Act
+        let mitigation = self.aimed(now, index, step);
+        let knob = plan.knob(&mitigation);
+        let StepView { effect, breaker_until, .. } = self.steps[flat].view;
+        self.steps[flat].view = StepView { effect, breaker_until, ..StepView::default() };
+        if let Some(why) = self.reason_to_skip(now, flat, &knob, mitigation.amount) {
+            self.steps[flat].view.skipped = Some(why);
+            if why == Skip::Unavailable {
+                self.demand(now, index, flat, &knob, &mitigation);
+            }
+            out.events.push(Event::Skipped { rule: Arc::clone(&rule.name), step, mitigation, why });
+            return;
+        }
+        self.steps[flat].run.taken_at = Some(now);
+        self.steps[flat].run.retry_at = None;
+        let lasts = mitigation.verb.lasting() == Lasting::InForce;
+        let kind = match (rule.dry_run || plan.policy.dry_run, lasts) {
+            (true, _) => StepKind::DryRun,
+            (false, true) => self.demand(now, index, flat, &knob, &mitigation),
+            (false, false) => StepKind::Act,
         };
         let told = Event::Step { rule: Arc::clone(&rule.name), step, mitigation: mitigation.clone(), id: None, kind };
         out.events.push(told);
-        if kind == StepKind::Shared {
-            // What is in force already gets its time to show an effect, counted from when it came into force.
-            let since = self.in_force_since(mitigation).unwrap_or(now);
-            self.steps[flat].view.outcome = Some(Outcome::Already);
-            let until = Some(since + rule.steps[step].settle).filter(|until| now < *until);
-            self.lives[index].settles = self.lives[index].settles.max(until);
-            return;
-        }
-        let until = Some(now + rule.steps[step].settle).filter(|until| now < *until);
-        self.lives[index].settles = self.lives[index].settles.max(until);
-        if kind == StepKind::Act {
-            // What somebody is told moves no metric.
-            let is_judged = rule.steps[step].class > Class::Notify;
-            let baseline = if is_judged { self.baseline(now, index, step) } else { None };
-            self.lives[index].judged = baseline.or(self.lives[index].judged);
-            if mitigation.verb.lasting() == Lasting::Once {
-                self.pulse(now, Arc::clone(&rule.name), flat, mitigation.clone(), out);
-            }
+        self.settle(now, index, step, kind);
+        if kind == StepKind::Act && !lasts {
+            self.do_once(now, flat, knob, mitigation, out);
         }
     }
 
-    fn reason_to_skip(&self, now: Moment, flat: usize, mitigation: &Mitigation, class: Class) -> Option<Skip> {
-        if !self.plan.policy.level.allows(class) {
-            return Some(Skip::Level { needed: super::Level::needed_for(class) });
+    /// How long the step just taken may take to show its effect, and from where that is measured.
+    fn settle(&mut self, now: Moment, index: usize, step: usize, kind: StepKind) {
+        let plan = Arc::clone(&self.plan);
+        let meant = &plan.rules()[index].steps[step];
+        let mut since = now;
+        if kind == StepKind::Shared {
+            // What is in force already gets its time to show an effect, counted from when it came into force.
+            since = self.in_force_since(&plan.knob(&meant.mitigation), meant.mitigation.amount).unwrap_or(now);
+            self.steps[plan.flat_step(index, step)].view.outcome = Some(Outcome::Already);
         }
-        if self.steps[flat].view.breaker_until.is_some_and(|until| now < until) {
+        let until = Some(since + meant.settle).filter(|until| now < *until);
+        self.lives[index].settles = self.lives[index].settles.max(until);
+        // What somebody is told moves no metric.
+        if kind == StepKind::Act && meant.class > Class::Notify {
+            let baseline = self.baseline(now, index, step);
+            self.lives[index].judged = baseline.or(self.lives[index].judged.take());
+        }
+    }
+
+    pub(super) fn reason_to_skip(&self, now: Moment, flat: usize, knob: &Knob, amount: Amount) -> Option<Skip> {
+        let (index, step) = self.plan.owner_of(flat);
+        let rule = &self.plan.rules()[index];
+        let class = rule.steps[step].class;
+        if !self.plan.policy.level.allows(class) {
+            return Some(Skip::Level { needed: Level::needed_for(class) });
+        }
+        if self.orders.is_undone(knob) {
+            return Some(Skip::Operator);
+        }
+        if class >= Class::Lossy && self.lives[index].is_cooling(now) {
+            return Some(Skip::Cooldown);
+        }
+        if self.breaker_is_open(now, flat) && !self.is_last_resort(index) {
             return Some(Skip::Breaker);
         }
-        let dry_run = self.plan.policy.dry_run || self.plan.rules()[self.plan.owner_of(flat).0].dry_run;
-        match self.blocks.iter().find(|block| block.holds(now, mitigation)) {
-            Some(block) if block.theirs => Some(Skip::Overridden),
-            Some(_) if !dry_run => Some(Skip::Unavailable),
-            Some(_) | None => None,
+        let dry_run = self.plan.policy.dry_run || rule.dry_run;
+        match self.retries.blocked(now, knob, amount) {
+            Some(Blocked::Overridden) => Some(Skip::Overridden),
+            Some(Blocked::Failed) if !dry_run => Some(Skip::Unavailable),
+            Some(Blocked::Failed) | None => None,
         }
+    }
+
+    /// In an emergency a ladder that is exhausted takes what its breakers had left out: something is always left to do.
+    fn is_last_resort(&self, index: usize) -> bool {
+        self.plan.rules()[index].severity == super::Severity::Emergency && self.lives[index].exhausted
     }
 
     /// Wants a lasting step; `Shared` where that changes nothing.
-    fn claim(&mut self, now: Moment, index: usize, flat: usize, mitigation: &Mitigation) -> StepKind {
-        let before = self.wanted(now, mitigation).map(|claim| self.claims[claim].mitigation.clone());
+    fn demand(&mut self, now: Moment, index: usize, flat: usize, knob: &Knob, wish: &Mitigation) -> StepKind {
+        let before = self.wanted(now, knob).map(|demand| self.demands.get(demand).mitigation.clone());
         let known =
-            |claim: &Claim| claim.rule == Some(index) && (claim.mitigation == *mitigation || claim.step == Some(flat));
-        if !self.claims.iter().any(known) {
-            self.claims.push(Claim::new(index, flat, mitigation.clone()));
+            |demand: &Demand| demand.rule == Some(index) && (demand.mitigation == *wish || demand.step == Some(flat));
+        if !self.demands.all().iter().any(known) {
+            self.demands.add(Demand::of(index, flat, knob.clone(), wish.clone()));
         }
         // What a restart left behind is this rule's now: let go of by halves, with the rest of it.
-        self.claims.retain(|claim| claim.rule.is_some() || !claim.mitigation.same_knob(mitigation));
-        self.hurry(now, mitigation);
-        let after = self.wanted(now, mitigation).map(|claim| self.claims[claim].mitigation.clone());
+        self.demands.drop_orphans(knob);
+        self.hurry(now, knob);
+        let after = self.wanted(now, knob).map(|demand| self.demands.get(demand).mitigation.clone());
         if before == after { StepKind::Shared } else { StepKind::Act }
     }
 
@@ -154,24 +258,29 @@ impl Guardian {
     pub(super) fn reclaim(&mut self, now: Moment, index: usize) {
         let plan = Arc::clone(&self.plan);
         let rule = &plan.rules()[index];
-        self.claims.retain(|claim| claim.rule != Some(index));
-        let dry_run = rule.dry_run || plan.policy.dry_run;
+        self.demands.drop_rule(index);
+        self.stands[index] = super::Stand::since(now);
+        if rule.dry_run || plan.policy.dry_run || self.orders.is_paused() {
+            return;
+        }
         for (step, taken) in rule.steps.iter().enumerate().take(self.lives[index].taken) {
             let flat = plan.flat_step(index, step);
-            let lasts = taken.mitigation.verb.lasting() == Lasting::InForce;
-            let allowed = plan.policy.level.allows(taken.class);
-            if lasts && !dry_run && allowed && matches!(self.steps[flat].view.skipped, None | Some(Skip::Unavailable)) {
-                self.claims.push(Claim::new(index, flat, self.aimed(now, index, step)));
-                self.hurry(now, &taken.mitigation);
+            let knob = plan.knob(&taken.mitigation);
+            let may = plan.policy.level.allows(taken.class) && !self.orders.is_undone(&knob);
+            let was = matches!(self.steps[flat].view.skipped, None | Some(Skip::Unavailable));
+            if taken.mitigation.verb.lasting() == Lasting::InForce && may && was {
+                let mitigation = self.aimed(now, index, step);
+                self.hurry(now, &knob);
+                self.demands.add(Demand::of(index, flat, knob, mitigation));
                 self.lives[index].settles = Some(now + taken.settle);
             }
         }
     }
 
     /// What is owed on a knob that is wanted again need not wait for its next try.
-    fn hurry(&mut self, now: Moment, knob: &Mitigation) {
-        if let Some(at) = self.ledger.on_knob(knob) {
-            let action = &mut self.ledger.all_mut()[at];
+    pub(super) fn hurry(&mut self, now: Moment, knob: &Knob) {
+        if let Some(at) = self.in_force.at(knob) {
+            let action = &mut self.in_force.all_mut()[at];
             if action.phase == Phase::Owed {
                 action.due = now;
             }
@@ -179,37 +288,27 @@ impl Guardian {
     }
 
     /// Something that is over when it is done.
-    fn pulse(&mut self, now: Moment, rule: Arc<str>, flat: usize, mitigation: Mitigation, out: &mut Decisions) {
-        let id = self.ledger.issue_id();
-        out.commands.push(Command::Apply { id, mitigation: mitigation.clone(), rule: Arc::clone(&rule) });
-        self.ledger.add(Action {
-            id,
-            mitigation,
-            before: None,
-            rule,
-            step: Some(flat),
-            goes_on: false,
-            phase: Phase::Applying,
-            since: now,
-            waiting: true,
-            due: now,
-            tries: 0,
-            eased: None,
-            why: UndoReason::Recovered,
-            detail: Arc::from(""),
-            theirs: None,
-        });
+    fn do_once(&mut self, now: Moment, flat: usize, knob: Knob, mitigation: Mitigation, out: &mut Decisions) {
+        let rule = Arc::clone(&self.plan.rules()[self.plan.owner_of(flat).0].name);
+        let id = self.in_force.issue_id();
+        let class = self.step_of(flat).class;
+        let valid_until = now + ONCE_WITHIN;
+        let (wish, name) = (mitigation.clone(), Arc::clone(&rule));
+        out.commands.push(Command::Apply { id, mitigation: wish, rule: name, class, valid_until });
+        let mut action = Action::new(id, knob, mitigation, rule, now);
+        action.step = Some(flat);
+        self.in_force.add(action);
     }
 
-    fn is_in_force(&self, mitigation: &Mitigation) -> bool {
-        let action = self.ledger.on_knob(mitigation).map(|at| &self.ledger.all()[at]);
-        action.is_some_and(|action| action.phase == Phase::InForce && action.mitigation == *mitigation)
+    fn is_in_force(&self, knob: &Knob, amount: Amount) -> bool {
+        let action = self.in_force.on(knob);
+        action.is_some_and(|action| action.phase == Phase::InForce && action.mitigation.amount == amount)
     }
 
     /// Since when this or more is in force.
-    fn in_force_since(&self, mitigation: &Mitigation) -> Option<Moment> {
-        let action = &self.ledger.all()[self.ledger.on_knob(mitigation)?];
-        let enough = !mitigation.amount.is_stronger_than(action.mitigation.amount);
+    fn in_force_since(&self, knob: &Knob, amount: Amount) -> Option<Moment> {
+        let action = self.in_force.on(knob)?;
+        let enough = !amount.is_stronger_than(action.mitigation.amount);
         (action.phase == Phase::InForce && enough).then_some(action.since)
     }
 }

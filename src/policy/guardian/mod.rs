@@ -1,33 +1,40 @@
-//! The one door into the policy: `step` takes what happened and answers what is to be done. It owns the rules' lives,
-//! what is wanted (claims) and what is in force (ledger), and brings the second to the first, tick after tick.
+//! The one way into the policy: `step` takes what happened and answers what is to be done. It only wires: what rules want
+//! is in `Demands`, what stands in `InForce`, what an operator said in `Orders`, when to try again in `Retries`.
 
 mod aim;
 mod answers;
-mod change;
 pub mod drill;
 mod judge;
 mod ladder;
+mod look;
+mod operator;
+mod pressing;
 mod reconcile;
 mod recovery;
+mod reload;
+mod revisit;
 mod show;
+mod stand_down;
+mod still_wanted;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::event::{Event, Mode, UndoReason};
-use super::ledger::{Action, Ledger};
-use super::life::{Life, Turn};
-use super::metric::Metric;
-use super::mitigation::{ActionId, Command, Lasting, Level, Mitigation, Report};
-use super::mode::{NodeMode, Relapse};
+use super::demand::{Demand, Demands};
+use super::event::{Event, Mode, ModeReason, UndoReason};
+use super::in_force::{Action, InForce};
+use super::life::Life;
+use super::mitigation::{ActionId, Command, Knob, Lasting, Mitigation, Report};
+use super::mode::NodeMode;
 use super::moment::Moment;
+use super::orders::{Hold, Orders};
 use super::plan::Plan;
-use super::program::Program;
-use super::proportion::Lull;
+use super::retries::Retries;
 use super::rule::{Rule, Severity};
 use super::sample::Sample;
 use super::slots::{Reading, Slots};
 use super::view::{Phase, State, StepView, Verdict};
+use stand_down::Stand;
 
 /// A pending rule that has longer to go than this is timed well enough by the calm pace.
 const SOON: Duration = Duration::from_secs(5);
@@ -37,8 +44,27 @@ const SOON: Duration = Duration::from_secs(5);
 pub enum Input<'a> {
     Sampled(&'a Sample),
     Reported(Report),
-    /// An operator wants these undone now; all of them where none is named.
-    Undo(&'a [ActionId]),
+    /// An operator wants these undone now; all of them where none is named. Their knobs are the operator's then.
+    Undo {
+        ids: &'a [ActionId],
+        by: Arc<str>,
+    },
+    /// An operator gives up what is owed: what was changed stays as it is.
+    Forget {
+        ids: &'a [ActionId],
+        by: Arc<str>,
+    },
+    /// An operator wants no new actions for a while.
+    Pause {
+        until: Moment,
+        hold: Hold,
+        by: Arc<str>,
+    },
+    /// An operator ends a pause and gives undone knobs back; all of it where none is named.
+    Resume {
+        ids: &'a [ActionId],
+        by: Arc<str>,
+    },
     /// Put this in force for a moment, to see that it can be undone.
     Drill(&'a Mitigation),
     /// A control that could not be used can be used again.
@@ -67,6 +93,8 @@ pub struct Inherited {
     pub id: ActionId,
     pub mitigation: Mitigation,
     pub rule: Arc<str>,
+    /// What identifies its target, which may be configured no more.
+    pub target: Arc<str>,
 }
 
 #[derive(Debug)]
@@ -77,10 +105,12 @@ pub struct Guardian {
     lives: Vec<Life>,
     /// In the order of the plan's flat steps.
     steps: Vec<StepMemory>,
-    /// Every lasting step that some rule wants, oldest first: recovery takes them from the end.
-    claims: Vec<Claim>,
-    ledger: Ledger,
-    blocks: Vec<Block>,
+    /// In the order of the plan's rules.
+    stands: Vec<Stand>,
+    demands: Demands,
+    in_force: InForce,
+    retries: Retries,
+    orders: Orders,
     mode: NodeMode,
     next_undo: Moment,
     stopping: bool,
@@ -88,41 +118,7 @@ pub struct Guardian {
     memory_total: Option<f64>,
 }
 
-/// One rule's wish for one knob.
-#[derive(Clone, Debug)]
-struct Claim {
-    /// `None`: nobody wants it any more (the rule is gone, or it is from before a restart); it is only undone.
-    rule: Option<usize>,
-    step: Option<usize>,
-    mitigation: Mitigation,
-    lull: Option<Lull>,
-}
-
-impl Claim {
-    const fn new(rule: usize, flat: usize, mitigation: Mitigation) -> Self {
-        Self { rule: Some(rule), step: Some(flat), mitigation, lull: None }
-    }
-}
-
-/// A knob that is not touched for now.
-#[derive(Clone, Debug)]
-struct Block {
-    knob: Mitigation,
-    until: Moment,
-    tries: u32,
-    /// Somebody else set it: it stays theirs until no rule wants it any more.
-    theirs: bool,
-    /// That much was so before us: only more than that is worth another try.
-    already: bool,
-}
-
-impl Block {
-    fn holds(&self, now: Moment, wish: &Mitigation) -> bool {
-        let is_more = self.already && wish.amount.is_stronger_than(self.knob.amount);
-        self.knob.same_knob(wish) && (self.theirs || now < self.until && !is_more)
-    }
-}
-
+/// What is known of one step of one rule.
 #[derive(Clone, Debug, Default)]
 struct StepMemory {
     view: StepView,
@@ -130,6 +126,29 @@ struct StepMemory {
     idle: u32,
     /// Times that its breaker opened since it last had an effect.
     opened: u32,
+    run: Run,
+}
+
+/// What happened to a step since its rule fired.
+#[derive(Clone, Debug, Default)]
+struct Run {
+    taken_at: Option<Moment>,
+    /// What is over when it is done was done.
+    done: bool,
+    /// Times in a row that it could not be done, and when it is tried again.
+    tries: u32,
+    retry_at: Option<Moment>,
+    /// That it has not answered was told.
+    overdue: bool,
+    /// It was given back as a test, and it got worse.
+    needed: bool,
+}
+
+impl StepMemory {
+    /// Its rule fires anew.
+    fn begin(&mut self) {
+        self.run = Run::default();
+    }
 }
 
 impl Guardian {
@@ -142,12 +161,14 @@ impl Guardian {
         out: &mut Decisions,
     ) -> Self {
         let mut guardian = Self {
-            slots: Slots::new(plan.operands(), plan.watched()),
+            slots: Slots::new(&plan),
             lives: vec![Life::new(now); plan.rules().len()],
             steps: vec![StepMemory::default(); plan.step_count()],
-            claims: Vec::new(),
-            ledger: Ledger::new(next_id),
-            blocks: Vec::new(),
+            stands: vec![Stand::default(); plan.rules().len()],
+            demands: Demands::default(),
+            in_force: InForce::new(next_id),
+            retries: Retries::default(),
+            orders: Orders::default(),
             mode: NodeMode::new(now, &plan.policy.emergency),
             next_undo: now + plan.policy.emergency.undo_interval,
             stopping: false,
@@ -158,8 +179,8 @@ impl Guardian {
         for found in inherited {
             guardian.inherit(now, found, out);
         }
-        if !guardian.ledger.is_empty() {
-            guardian.turn_mode(Mode::Recovering, now, "found in force at start", out);
+        if !guardian.in_force.is_empty() {
+            guardian.turn_mode(Mode::Recovering, now, ModeReason::FoundAtStart, out);
         }
         guardian.keep_within_level();
         guardian
@@ -169,7 +190,10 @@ impl Guardian {
         match input {
             Input::Sampled(sample) => self.look(now, sample, out),
             Input::Reported(report) => self.answer(now, report, out),
-            Input::Undo(ids) => self.undo(now, ids, out),
+            Input::Undo { ids, by } => self.undo(now, ids, &by, out),
+            Input::Forget { ids, by } => self.forget(ids, &by, out),
+            Input::Pause { until, hold, by } => self.pause(now, until, hold, by, out),
+            Input::Resume { ids, by } => self.resume(ids, &by, out),
             Input::Drill(mitigation) => self.drill(now, mitigation, out),
             Input::Usable(control) => self.control_is_usable(now, control),
             Input::Stopping => self.stop(),
@@ -195,14 +219,14 @@ impl Guardian {
     /// Nothing is in force, on its way, or owed.
     #[must_use]
     pub fn owes_nothing(&self) -> bool {
-        self.ledger.is_empty()
+        self.in_force.is_empty()
     }
 
     /// How many lasting mitigations are in force, on their way or in doubt.
     #[must_use]
     pub fn in_force(&self) -> usize {
         let lasting = |action: &&Action| action.mitigation.verb.lasting() == Lasting::InForce;
-        self.ledger.all().iter().filter(lasting).count()
+        self.in_force.all().iter().filter(lasting).count()
     }
 
     /// Some rule is about to fire, or something is under way that should be followed closely. A rule that has minutes to
@@ -214,8 +238,18 @@ impl Guardian {
                 || life.state == State::Pending && rule.severity > Severity::Info && rule.hold_for <= SOON
         };
         self.mode.mode == Mode::Emergency
-            || self.ledger.all().iter().any(|action| action.waiting)
+            || self.in_force.all().iter().any(|action| action.waiting)
             || self.lives.iter().zip(self.plan.rules()).any(urgent)
+    }
+
+    #[must_use]
+    pub const fn orders(&self) -> &Orders {
+        &self.orders
+    }
+
+    /// What an operator had ordered before a restart.
+    pub fn restore_orders(&mut self, orders: Orders) {
+        self.orders = orders;
     }
 
     pub(super) fn readings(&self) -> &[Reading] {
@@ -232,151 +266,33 @@ impl Guardian {
 
     fn is_calm(&self) -> bool {
         self.mode.mode == Mode::Normal
-            && self.ledger.is_empty()
-            && self.claims.is_empty()
+            && self.in_force.is_empty()
+            && self.demands.is_empty()
             && self.lives.iter().all(|life| life.state != State::Undoing)
     }
 
-    fn look(&mut self, now: Moment, sample: &Sample, out: &mut Decisions) {
-        self.slots.refresh(sample);
-        self.memory_total = total_of(sample);
-        let plan = Arc::clone(&self.plan);
-        self.mode.pass(now, &plan.policy.emergency);
-        if plan.policy.level == Level::Disabled || self.stopping {
-            return;
-        }
-        for rule in 0..self.lives.len() {
-            self.evaluate(now, rule, out);
-        }
-        for rule in 0..self.lives.len() {
-            if self.lives[rule].state == State::Firing {
-                self.aim_again(now, rule);
-                self.climb(now, rule, out);
-            }
-        }
-    }
-
-    fn evaluate(&mut self, now: Moment, index: usize, out: &mut Decisions) {
-        let readings = self.slots.readings();
-        let programs = &self.plan.programs()[index];
-        let life = &mut self.lives[index];
-        life.when = programs.when.evaluate(readings, &mut self.stack);
-        if life.when == Verdict::False && life.state == State::Quiet {
-            life.rest(now);
-            return;
-        }
-        life.clear = match &programs.clear {
-            Some(clear) => clear.evaluate(readings, &mut self.stack),
-            None => opposite(life.when),
-        };
-        let turn = self.lives[index].advance(now, &self.plan.rules()[index], self.plan.programs()[index].patience);
-        if turn == Turn::Cleared {
-            self.judge(now, index, out);
-        }
-        self.tell_turn(now, index, turn, out);
-    }
-
-    fn tell_turn(&mut self, now: Moment, index: usize, turn: Turn, out: &mut Decisions) {
-        if turn == Turn::None {
-            return;
-        }
-        let plan = Arc::clone(&self.plan);
-        let rule = Arc::clone(&plan.rules()[index].name);
-        let programs = &plan.programs()[index];
-        let reasons = |wanted| plan.reasons(&programs.when, self.slots.readings(), wanted);
-        out.events.push(match turn {
-            Turn::None => return,
-            Turn::Pending => {
-                Event::Pending { rule, hold_for: plan.rules()[index].hold_for, because: reasons(Verdict::True) }
-            }
-            Turn::Relented => Event::Relented { rule },
-            Turn::Fired => {
-                Event::Fired { rule, severity: plan.rules()[index].severity, because: reasons(Verdict::True) }
-            }
-            Turn::Relapsed => {
-                Event::Relapsed { rule, severity: plan.rules()[index].severity, because: reasons(Verdict::True) }
-            }
-            Turn::Cleared => Event::Cleared {
-                rule,
-                because: match &programs.clear {
-                    Some(clear) => plan.reasons(clear, self.slots.readings(), Verdict::True),
-                    None => format!("no longer {}", reasons(Verdict::False)),
-                },
-            },
-            Turn::Quiet => Event::Quiet { rule },
-            Turn::Blind => Event::Blind { rule, missing: plan.missing(self.awaited(index), self.slots.readings()) },
-            Turn::Sees => Event::Sees { rule },
-        });
-        match turn {
-            Turn::Fired => self.fired(now, index, Relapse::No, out),
-            Turn::Relapsed => {
-                self.reclaim(now, index);
-                self.fired(now, index, Relapse::Yes, out);
-            }
-            Turn::None | Turn::Pending | Turn::Relented | Turn::Cleared | Turn::Quiet | Turn::Blind | Turn::Sees => {}
-        }
-    }
-
-    /// The condition that the rule's state waits for.
-    fn awaited(&self, index: usize) -> &Program {
-        let programs = &self.plan.programs()[index];
-        let clears = (self.lives[index].state == State::Firing).then_some(programs.clear.as_ref()).flatten();
-        clears.unwrap_or(&programs.when)
-    }
-
-    fn fired(&mut self, now: Moment, index: usize, relapse: Relapse, out: &mut Decisions) {
-        let rule = &self.plan.rules()[index];
-        if rule.severity != Severity::Emergency || rule.dry_run {
-            return;
-        }
-        let why = format!("rule {}", rule.name);
-        let emergency = self.plan.policy.emergency;
-        let from = self.mode.mode;
-        self.mode.alarm(now, relapse, &emergency);
-        if from != Mode::Emergency {
-            out.events.push(Event::Mode { from, to: Mode::Emergency, why });
-        }
-    }
-
-    fn turn_mode(&mut self, to: Mode, now: Moment, why: &str, out: &mut Decisions) {
+    fn turn_mode(&mut self, to: Mode, now: Moment, why: ModeReason, out: &mut Decisions) {
         let from = self.mode.mode;
         self.mode.enter(to, now);
-        out.events.push(Event::Mode { from, to, why: why.to_owned() });
+        out.events.push(Event::Mode { from, to, why });
     }
 
     fn inherit(&mut self, now: Moment, found: Inherited, out: &mut Decisions) {
-        out.events.push(Event::Inherited { id: found.id, mitigation: found.mitigation.clone() });
-        self.claims.push(Claim { rule: None, step: None, mitigation: found.mitigation.clone(), lull: None });
-        self.ledger.add(Action {
-            id: found.id,
-            mitigation: found.mitigation,
-            before: None,
-            rule: found.rule,
-            step: None,
-            goes_on: false,
-            phase: Phase::InDoubt,
-            since: now,
-            waiting: false,
-            due: now,
-            tries: 0,
-            eased: None,
-            why: UndoReason::Orphaned,
-            detail: Arc::from("found in the journal"),
-            theirs: None,
-        });
+        let Inherited { id, mitigation, rule, target } = found;
+        let knob = Knob { target, verb: mitigation.verb };
+        out.events.push(Event::Inherited { id, mitigation: mitigation.clone() });
+        self.demands.add(Demand::inherited(knob.clone(), mitigation.clone()));
+        let mut action = Action::new(id, knob, mitigation, rule, now);
+        action.phase = Phase::InDoubt;
+        action.waiting = false;
+        action.due = now;
+        action.why = UndoReason::Orphaned;
+        action.detail = Arc::from("found in the journal");
+        self.in_force.add(action);
     }
-}
 
-fn opposite(verdict: Verdict) -> Verdict {
-    match verdict {
-        Verdict::True => Verdict::False,
-        Verdict::False => Verdict::True,
-        Verdict::Unknown => Verdict::Unknown,
+    fn step_is_once(&self, flat: usize) -> bool {
+        let (rule, step) = self.plan.owner_of(flat);
+        self.plan.rules()[rule].steps[step].mitigation.verb.lasting() == Lasting::Once
     }
-}
-
-/// The vocabulary has no total of its own: it follows from the share and the bytes that are available.
-fn total_of(sample: &Sample) -> Option<f64> {
-    let percent = sample.get(Metric::MemoryAvailablePercent).filter(|percent| *percent > 0.0)?;
-    Some(sample.get(Metric::MemoryAvailableBytes)? * 100.0 / percent)
 }

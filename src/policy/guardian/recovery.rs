@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use super::super::event::{Event, Mode};
-use super::super::mitigation::{Amount, Mitigation, Verb};
+use super::super::demand::WayBack;
+use super::super::event::{Event, Mode, ModeReason};
+use super::super::mitigation::{Amount, Knob, Verb};
 use super::super::moment::Moment;
 use super::super::rule::Severity;
 use super::super::view::{Phase, State};
@@ -12,7 +13,7 @@ use super::{Decisions, Guardian};
 
 impl Guardian {
     pub(super) fn recover(&mut self, now: Moment, out: &mut Decisions) {
-        let undoing = self.ledger.all().iter().any(|action| action.phase == Phase::Undoing && action.waiting);
+        let undoing = self.in_force.all().iter().any(|action| action.phase == Phase::Undoing && action.waiting);
         while now >= self.next_undo && !undoing {
             let Some(at) = self.last_undoable(now) else { break };
             if self.take_back(now, at) {
@@ -29,39 +30,39 @@ impl Guardian {
                 life.state == State::Firing && rule.severity == Severity::Emergency && !rule.dry_run
             });
         if self.mode.mode == Mode::Emergency && !alarmed && !self.mode.holds(now) {
-            self.turn_mode(Mode::Recovering, now, "no emergency rule fires any more", out);
+            self.turn_mode(Mode::Recovering, now, ModeReason::Cleared, out);
         }
     }
 
     pub(super) fn leave_recovery(&mut self, now: Moment, out: &mut Decisions) {
-        // A undo that a target will not take is owed, alarmed and tried again, but the node is not recovering by it.
+        // An undo that a target will not take is owed, alarmed and tried again, but the node is not recovering by it.
         // What some rule wants, although nothing is an emergency, is no part of the recovery either.
-        let is_wanted = |knob: &Mitigation| {
-            let firing = |rule: usize| self.lives[rule].state == State::Firing;
-            self.claims.iter().any(|claim| claim.rule.is_some_and(firing) && claim.mitigation.same_knob(knob))
+        let is_wanted = |knob: &Knob| {
+            let fires = |rule: usize| self.lives[rule].state == State::Firing;
+            self.demands.on(knob).any(|at| self.demands.get(at).rule.is_some_and(fires))
         };
-        let settled = |action: &super::Action| action.phase == Phase::Owed || is_wanted(&action.mitigation);
-        let recovered = self.ledger.all().iter().all(settled)
+        let settled = |action: &super::Action| action.phase == Phase::Owed || is_wanted(&action.knob);
+        let recovered = self.in_force.all().iter().all(settled)
             && self.lives.iter().all(|life| life.state != State::Undoing)
-            && self.claims.iter().all(|claim| claim.rule.is_some());
+            && self.demands.all().iter().all(|demand| demand.rule.is_some());
         if self.mode.mode == Mode::Recovering && recovered {
-            let owed = self.ledger.all().iter().any(|action| action.phase == Phase::Owed);
-            let why = if owed { "only owed undos are left" } else { "everything is undone" };
+            let owed = self.in_force.all().iter().filter(|action| action.phase == Phase::Owed).count();
+            let why = ModeReason::Recovered { in_force: self.in_force.all().len() - owed, owed };
             self.turn_mode(Mode::Normal, now, why, out);
         }
     }
 
     fn last_undoable(&self, now: Moment) -> Option<usize> {
-        self.claims.iter().rposition(|claim| match claim.rule {
-            None => self.mode.mode != Mode::Emergency || !self.may_be_wanted(&claim.mitigation),
+        self.demands.all().iter().rposition(|demand| match demand.rule {
+            None => self.mode.mode != Mode::Emergency || !self.may_be_wanted(&demand.knob),
             Some(rule) => self.lives[rule].state == State::Undoing && !self.is_held(now, rule),
         })
     }
 
     /// While an emergency lasts, what a restart or a changed rule left behind stays, if some rule may climb to it again.
-    fn may_be_wanted(&self, knob: &Mitigation) -> bool {
+    fn may_be_wanted(&self, knob: &Knob) -> bool {
         let rules = self.plan.rules().iter().filter(|rule| !rule.dry_run);
-        rules.flat_map(|rule| &rule.steps).any(|step| step.mitigation.same_knob(knob))
+        rules.flat_map(|rule| &rule.steps).any(|step| self.plan.knob(&step.mitigation) == *knob)
     }
 
     /// The hold keeps what emergency rules put in force.
@@ -69,52 +70,54 @@ impl Guardian {
         self.mode.holds(now) && self.plan.rules()[rule].severity == Severity::Emergency
     }
 
-    /// Takes back one claim, or half of what it withholds. True where that changes what is in force.
+    /// Takes back one demand, or half of what it withholds. True where that changes what is in force.
     fn take_back(&mut self, now: Moment, at: usize) -> bool {
-        let knob = self.claims[at].mitigation.clone();
-        let before = self.wanted(now, &knob).map(|claim| self.claims[claim].mitigation.clone());
+        let knob = self.demands.get(at).knob.clone();
+        let before = self.wanted_amount(now, &knob);
         if let Some(amount) = self.half_way_back(now, at) {
             // Where the last such step has not landed yet, this only waits for it.
-            self.claims[at].mitigation.amount = amount;
+            self.demands.get_mut(at).mitigation.amount = amount;
             return true;
         }
-        let in_force = self.ledger.on_knob(&knob).is_some();
-        self.claims.remove(at);
+        let in_force = self.in_force.at(&knob).is_some();
+        self.demands.remove(at);
         self.never_tighten(now, &knob);
-        let after = self.wanted(now, &knob).map(|claim| self.claims[claim].mitigation.clone());
-        in_force && before != after
+        in_force && before != self.wanted_amount(now, &knob)
     }
 
-    /// What a claim that nobody wants any more is eased to, from what is in force, which may be less than what was
+    fn wanted_amount(&self, now: Moment, knob: &Knob) -> Option<Amount> {
+        self.wanted(now, knob).map(|demand| self.demands.get(demand).mitigation.amount)
+    }
+
+    /// What a demand that nobody has any more is eased to, from what is in force, which may be less than what was
     /// wanted. `None` where it may go, or only makes way for an earlier step. What is in doubt, or what a server will not
     /// take half back of, is undone whole.
     fn half_way_back(&self, now: Moment, at: usize) -> Option<Amount> {
-        let mine = &self.claims[at].mitigation;
-        let certain = |action: &&super::Action| matches!(action.phase, Phase::InForce | Phase::Applying);
-        let action = self.ledger.on_knob(mine).map(|at| &self.ledger.all()[at]).filter(certain)?;
+        let demand = self.demands.get(at);
+        let mine = &demand.mitigation;
+        let action = self.in_force.on(&demand.knob)?;
+        let is_certain = matches!(action.phase, Phase::InForce | Phase::Applying);
+        let by_halves = demand.rule.is_some() || demand.way_back == WayBack::ByHalves;
+        if !is_certain || !by_halves || self.is_blocked(now, &demand.knob, mine.amount) {
+            return None;
+        }
         let eased = halved(mine.verb, action.mitigation.amount)?;
-        self.claims[at].rule.filter(|_| !self.is_blocked(now, mine))?;
-        let others =
-            (0..self.claims.len()).filter(|other| *other != at && self.claims[*other].mitigation.same_knob(mine));
         let makes_way = |other: usize| {
-            let theirs = self.claims[other].mitigation.amount;
+            let theirs = self.demands.get(other).mitigation.amount;
             self.is_wanted_still(now, other) || !mine.amount.is_stronger_than(theirs) || !eased.is_stronger_than(theirs)
         };
-        (!others.into_iter().any(makes_way)).then_some(eased)
+        (!self.demands.on(&demand.knob).filter(|other| *other != at).any(makes_way)).then_some(eased)
     }
 
     /// Where nobody wants the knob any more, letting go of one step must not bring a stronger one of another rule back.
-    fn never_tighten(&mut self, now: Moment, knob: &Mitigation) {
-        let Some(in_force) = self.ledger.on_knob(knob).map(|at| self.ledger.all()[at].mitigation.amount) else {
-            return;
-        };
-        let wants = |at: usize| self.claims[at].mitigation.same_knob(knob) && self.is_wanted_still(now, at);
-        if (0..self.claims.len()).any(wants) {
+    fn never_tighten(&mut self, now: Moment, knob: &Knob) {
+        let Some(in_force) = self.in_force.on(knob).map(|action| action.mitigation.amount) else { return };
+        if self.demands.on(knob).any(|at| self.is_wanted_still(now, at)) {
             return;
         }
-        for claim in self.claims.iter_mut().filter(|claim| claim.mitigation.same_knob(knob)) {
-            if claim.mitigation.amount.is_stronger_than(in_force) {
-                claim.mitigation.amount = in_force;
+        for demand in self.demands.all_mut().iter_mut().filter(|demand| demand.knob == *knob) {
+            if demand.mitigation.amount.is_stronger_than(in_force) {
+                demand.mitigation.amount = in_force;
             }
         }
     }
@@ -125,25 +128,28 @@ impl Guardian {
                 continue;
             }
             let rule = &self.plan.rules()[index];
-            let claimed = self.claims.iter().any(|claim| claim.rule == Some(index));
-            let under_way = self.ledger.all().iter().any(|action| {
+            let demanded = self.demands.all().iter().any(|demand| demand.rule == Some(index));
+            let under_way = self.in_force.all().iter().any(|action| {
                 action.rule == rule.name && matches!(action.phase, Phase::Applying | Phase::Undoing | Phase::InForce)
             });
-            if claimed || under_way && !self.is_kept_by_others(now, index) {
+            if demanded || under_way && !self.is_kept_by_others(now, index) {
                 continue;
             }
             let (name, cooldown) = (Arc::clone(&rule.name), rule.cooldown);
             self.lives[index].cool(now, cooldown);
             out.events.push(Event::Cooling { rule: name, cooldown });
-            self.drop_idle_blocks();
+            self.forget_idle_knobs();
         }
     }
 
     /// Whether everything that still carries this rule's name is wanted by another rule.
     fn is_kept_by_others(&self, now: Moment, index: usize) -> bool {
         let name = &self.plan.rules()[index].name;
-        let mine = self.ledger.all().iter().filter(|action| action.rule == *name);
-        mine.into_iter().all(|action| self.wanted(now, &action.mitigation).is_some())
+        self.in_force
+            .all()
+            .iter()
+            .filter(|action| action.rule == *name)
+            .all(|action| self.wanted(now, &action.knob).is_some())
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::condition::Function;
 use super::super::event::Mode;
-use super::super::ledger::Action;
+use super::super::in_force::Action;
 use super::super::metric::Metric;
 use super::super::mitigation::{ActionId, Lasting, Mitigation};
 use super::super::rule::Resource;
@@ -15,12 +15,12 @@ impl Guardian {
     /// What an action is about, while the ledger holds it.
     #[must_use]
     pub fn mitigation_of(&self, id: ActionId) -> Option<&Mitigation> {
-        self.ledger.all().iter().find(|action| action.id == id).map(|action| &action.mitigation)
+        self.in_force.all().iter().find(|action| action.id == id).map(|action| &action.mitigation)
     }
 
     /// Everything lasting that is not known to be undone.
     pub fn owed(&self) -> impl Iterator<Item = &Action> {
-        self.ledger.all().iter().filter(|action| action.mitigation.verb.lasting() == Lasting::InForce)
+        self.in_force.all().iter().filter(|action| action.mitigation.verb.lasting() == Lasting::InForce)
     }
 
     pub fn show(&self, view: &mut View) {
@@ -37,20 +37,30 @@ impl Guardian {
             clear: life.clear,
             taken: life.taken,
             fired: life.fired,
+            stood_down: None,
+            retries_at: None,
         }));
+        for (shown, stand) in view.rules.iter_mut().zip(&self.stands) {
+            (shown.stood_down, shown.retries_at) = (stand.down_since(), stand.retries_at());
+        }
+        view.turns_away = self.turns_away();
+        view.orders.clone_from(&self.orders);
         view.steps.clear();
         view.steps.extend(self.steps.iter().map(|memory| memory.view));
         view.slots.clear();
         view.slots.extend(self.slots.readings().iter().map(|reading| reading.known()));
         self.show_exhaustion(view);
         view.actions.clear();
-        view.actions.extend(self.ledger.all().iter().map(|action| ActionView {
+        view.actions.extend(self.in_force.all().iter().map(|action| ActionView {
             id: action.id,
             mitigation: action.mitigation.clone(),
             rule: Arc::clone(&action.rule),
             phase: action.phase,
             since: action.since,
+            began: action.began,
+            target: Arc::clone(&action.knob.target),
             detail: Arc::clone(&action.detail),
+            changed: Arc::clone(&action.changed),
             effect: action.step.and_then(|flat| self.steps[flat].view.effect),
             next_try: (matches!(action.phase, Phase::Owed | Phase::InDoubt) && !action.waiting).then_some(action.due),
         }));

@@ -19,7 +19,7 @@ use node_guardian::control::target::Target;
 use node_guardian::journal::Journal;
 use node_guardian::policy::mitigation::{ActionId, Answered, Lease, Outcome};
 
-use super::support::desk::Desk;
+use super::support::desk::{Desk, renew};
 use super::support::eventually;
 use doom::{Doomed, Fate};
 use subjects::{Case, Subject};
@@ -189,7 +189,7 @@ fn lives(case: &Case, folder: &Path, target: &Target, fate: &Arc<Fate>) -> bool 
             return false;
         }
     }
-    desk.order_verify(ACTION, Lease::Renew);
+    desk.order_verify(ACTION, renew());
     if !expect(&mut desk, Answered::Verify, &done) {
         return false;
     }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use node_guardian::clock;
 use node_guardian::config::settings::Control;
 use node_guardian::control::Control as Opened;
 use node_guardian::control::target::Target;
@@ -37,6 +38,11 @@ struct Notebook {
 /// Longer than any honest answer takes here.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// While some rule wants it.
+pub fn renew() -> Lease {
+    Lease::Renew { valid_until: clock::now().unwrap() + PATIENCE }
+}
+
 pub struct Desk {
     workers: Option<Workers>,
     inbox: Inbox,
@@ -45,6 +51,8 @@ pub struct Desk {
     waiting: Vec<Report>,
     /// What the loop was told of the journal.
     pub failures: Vec<String>,
+    /// What the policy says to those who ask before something that cannot be taken back.
+    pub wants: bool,
 }
 
 impl Desk {
@@ -58,7 +66,15 @@ impl Desk {
         let own = ledger.entries.lock().unwrap().clone();
         let record = Notebook { own, ledger: ledger.clone() };
         let workers = Workers::start(record, settings(controls), door).unwrap();
-        Self { workers: Some(workers), inbox, ledger, views: Vec::new(), waiting: Vec::new(), failures: Vec::new() }
+        Self {
+            workers: Some(workers),
+            inbox,
+            ledger,
+            views: Vec::new(),
+            waiting: Vec::new(),
+            failures: Vec::new(),
+            wants: true,
+        }
     }
 
     /// With the journal that the daemon uses; its ledger stays empty.
@@ -79,6 +95,7 @@ impl Desk {
             views: Vec::new(),
             waiting: Vec::new(),
             failures: Vec::new(),
+            wants: true,
         }
     }
 
@@ -99,11 +116,12 @@ impl Desk {
     /// Without waiting for the report.
     pub fn order(&self, id: u64, control: &str, verb: Verb, amount: Amount) {
         let mitigation = Mitigation { control: control.into(), verb, amount };
-        self.send(Command::Apply { id: ActionId(id), mitigation, rule: "test".into() });
+        let (class, valid_until) = (verb.class(), clock::now().unwrap() + PATIENCE);
+        self.send(Command::Apply { id: ActionId(id), mitigation, rule: "test".into(), class, valid_until });
     }
 
     pub fn verify(&mut self, id: u64) -> Report {
-        self.check(id, Lease::Renew)
+        self.check(id, renew())
     }
 
     /// While nobody wants it.
@@ -222,6 +240,10 @@ impl Desk {
                 Message::Report(report) => self.waiting.push(report),
                 Message::Probed(view) => self.views.push(view),
                 Message::JournalFailed(why) => self.failures.push(why),
+                Message::Ask { reply, .. } => {
+                    // They may have given up.
+                    reply.send(self.wants).ok();
+                }
                 other => panic!("workers never say {other:?}"),
             }
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::event::UndoReason;
-use super::mitigation::{ActionId, Mitigation};
+use super::mitigation::{ActionId, Knob, Lasting, Mitigation};
 use super::moment::Moment;
 use super::view::Phase;
 
@@ -15,6 +15,7 @@ pub const VERIFY_EVERY: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct Action {
     pub id: ActionId,
+    pub knob: Knob,
     pub mitigation: Mitigation,
     /// What was in force before an adjustment that is under way.
     pub before: Option<Mitigation>,
@@ -24,7 +25,10 @@ pub struct Action {
     /// What is under way is the same step at another strength.
     pub goes_on: bool,
     pub phase: Phase,
+    /// When it entered its phase.
     pub since: Moment,
+    /// When it was first asked for: what is adjusted later is as old as that.
+    pub began: Moment,
     /// A command is out and not yet answered.
     pub waiting: bool,
     /// When to verify or to retry.
@@ -34,15 +38,48 @@ pub struct Action {
     pub eased: Option<Moment>,
     pub why: UndoReason,
     pub detail: Arc<str>,
+    /// What it changed, from what to what, for as long as it is in force.
+    pub changed: Arc<str>,
     /// What of it somebody else has set meanwhile, as last told.
     pub theirs: Option<Arc<str>>,
 }
 
 impl Action {
+    /// One that is about to be applied.
+    #[must_use]
+    pub fn new(id: ActionId, knob: Knob, mitigation: Mitigation, rule: Arc<str>, now: Moment) -> Self {
+        Self {
+            id,
+            knob,
+            mitigation,
+            before: None,
+            rule,
+            step: None,
+            goes_on: false,
+            phase: Phase::Applying,
+            since: now,
+            began: now,
+            waiting: true,
+            due: now + VERIFY_EVERY,
+            tries: 0,
+            eased: None,
+            why: UndoReason::Recovered,
+            detail: Arc::from(""),
+            changed: Arc::from(""),
+            theirs: None,
+        }
+    }
+
     pub fn enter(&mut self, phase: Phase, now: Moment) {
         self.phase = phase;
         self.since = now;
         self.tries = 0;
+    }
+
+    /// It is over when it is done: there is nothing to undo.
+    #[must_use]
+    pub fn is_once(&self) -> bool {
+        self.mitigation.verb.lasting() == Lasting::Once
     }
 }
 
@@ -53,12 +90,12 @@ pub fn pause_after(tries: u32) -> Duration {
 }
 
 #[derive(Clone, Debug)]
-pub struct Ledger {
+pub struct InForce {
     actions: Vec<Action>,
     next_id: u64,
 }
 
-impl Ledger {
+impl InForce {
     #[must_use]
     pub const fn new(next_id: ActionId) -> Self {
         Self { actions: Vec::new(), next_id: next_id.0 }
@@ -92,10 +129,23 @@ impl Ledger {
         self.actions.iter_mut().find(|action| action.id == id)
     }
 
+    /// The place of the lasting action on this knob.
+    #[must_use]
+    pub fn at(&self, knob: &Knob) -> Option<usize> {
+        self.actions.iter().position(|action| action.knob == *knob)
+    }
+
     /// The lasting action on this knob.
     #[must_use]
-    pub fn on_knob(&self, mitigation: &Mitigation) -> Option<usize> {
-        self.actions.iter().position(|action| action.mitigation.same_knob(mitigation))
+    pub fn on(&self, knob: &Knob) -> Option<&Action> {
+        self.actions.iter().find(|action| action.knob == *knob)
+    }
+
+    /// Since when an answer to this step is waited for. What only goes on at another strength is no new step.
+    #[must_use]
+    pub fn awaits(&self, flat: usize) -> Option<Moment> {
+        let asks = |action: &&Action| action.waiting && action.phase == Phase::Applying && !action.goes_on;
+        self.actions.iter().filter(asks).find(|action| action.step == Some(flat)).map(|action| action.since)
     }
 
     pub fn remove(&mut self, id: ActionId) -> Option<Action> {

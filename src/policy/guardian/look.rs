@@ -1,0 +1,159 @@
+//! A look at the node: each rule is evaluated, and what fires takes its next steps.
+
+use std::sync::Arc;
+
+use super::super::event::{Event, Mode, ModeReason};
+use super::super::life::Turn;
+use super::super::metric::Metric;
+use super::super::mitigation::Level;
+use super::super::mode::Relapse;
+use super::super::moment::Moment;
+use super::super::program::Program;
+use super::super::rule::Severity;
+use super::super::sample::Sample;
+use super::super::view::{State, Verdict};
+use super::stand_down::Stand;
+use super::{Decisions, Guardian};
+
+impl Guardian {
+    pub(super) fn look(&mut self, now: Moment, sample: &Sample, out: &mut Decisions) {
+        let unseen = self.slots.refresh(sample);
+        self.stands.iter_mut().for_each(|stand| stand.skip(unseen));
+        self.memory_total = total_of(sample);
+        let plan = Arc::clone(&self.plan);
+        self.mode.pass(now, &plan.policy.emergency);
+        self.pass_orders(now, out);
+        if plan.policy.level == Level::Disabled || self.stopping {
+            return;
+        }
+        for rule in 0..self.lives.len() {
+            self.evaluate(now, rule, out);
+        }
+        for rule in 0..self.lives.len() {
+            if self.lives[rule].state == State::Firing && !self.orders.is_paused() {
+                self.press(now, rule, out);
+            }
+        }
+    }
+
+    /// What a firing rule does at each look: hold what it has to what is needed, take what is due, or stand down.
+    fn press(&mut self, now: Moment, rule: usize, out: &mut Decisions) {
+        self.watch_stand(now, rule, out);
+        if self.stands[rule].gives_back() {
+            return;
+        }
+        self.aim_again(now, rule);
+        self.climb(now, rule, out);
+        self.revisit(now, rule, out);
+    }
+
+    fn evaluate(&mut self, now: Moment, index: usize, out: &mut Decisions) {
+        let readings = self.slots.readings();
+        let programs = &self.plan.programs()[index];
+        let life = &mut self.lives[index];
+        life.when = programs.when.evaluate(readings, &mut self.stack);
+        if life.when == Verdict::False && life.state == State::Quiet {
+            life.rest(now);
+            return;
+        }
+        life.clear = match &programs.clear {
+            Some(clear) => clear.evaluate(readings, &mut self.stack),
+            None => opposite(life.when),
+        };
+        let was = self.lives[index].state;
+        let turn = self.lives[index].advance(now, &self.plan.rules()[index], self.plan.programs()[index].patience);
+        if turn == Turn::Cleared {
+            self.judge_cleared(now, index, out);
+            self.stands[index] = Stand::default();
+        }
+        self.tell_turn(index, turn, out);
+        match turn {
+            Turn::Fired => {
+                self.begin_ladder(now, index);
+                // What comes back before its cooldown is over is the same trouble: the hold grows.
+                let relapse = if was == State::Cooling { Relapse::Yes } else { Relapse::No };
+                self.fired(now, index, relapse, out);
+            }
+            Turn::Relapsed => {
+                self.reclaim(now, index);
+                self.fired(now, index, Relapse::Yes, out);
+            }
+            Turn::None | Turn::Pending | Turn::Relented | Turn::Cleared | Turn::Quiet | Turn::Blind | Turn::Sees => {}
+        }
+    }
+
+    fn tell_turn(&self, index: usize, turn: Turn, out: &mut Decisions) {
+        if turn == Turn::None {
+            return;
+        }
+        let plan = Arc::clone(&self.plan);
+        let rule = Arc::clone(&plan.rules()[index].name);
+        let programs = &plan.programs()[index];
+        let reasons = |wanted| plan.reasons(&programs.when, self.slots.readings(), wanted);
+        out.events.push(match turn {
+            Turn::None => return,
+            Turn::Pending => {
+                Event::Pending { rule, hold_for: plan.rules()[index].hold_for, because: reasons(Verdict::True) }
+            }
+            Turn::Relented => Event::Relented { rule },
+            Turn::Fired => {
+                Event::Fired { rule, severity: plan.rules()[index].severity, because: reasons(Verdict::True) }
+            }
+            Turn::Relapsed => {
+                Event::Relapsed { rule, severity: plan.rules()[index].severity, because: reasons(Verdict::True) }
+            }
+            Turn::Cleared => Event::Cleared {
+                rule,
+                because: match &programs.clear {
+                    Some(clear) => plan.reasons(clear, self.slots.readings(), Verdict::True),
+                    None => format!("no longer {}", reasons(Verdict::False)),
+                },
+            },
+            Turn::Quiet => Event::Quiet { rule },
+            Turn::Blind => Event::Blind { rule, missing: plan.missing(self.awaited(index), self.slots.readings()) },
+            Turn::Sees => Event::Sees { rule },
+        });
+    }
+
+    /// The condition that the rule's state waits for.
+    fn awaited(&self, index: usize) -> &Program {
+        let programs = &self.plan.programs()[index];
+        let clears = (self.lives[index].state == State::Firing).then_some(programs.clear.as_ref()).flatten();
+        clears.unwrap_or(&programs.when)
+    }
+
+    fn begin_ladder(&mut self, now: Moment, index: usize) {
+        for step in 0..self.plan.rules()[index].steps.len() {
+            self.steps[self.plan.flat_step(index, step)].begin();
+        }
+        self.stands[index] = Stand::since(now);
+    }
+
+    fn fired(&mut self, now: Moment, index: usize, relapse: Relapse, out: &mut Decisions) {
+        let rule = &self.plan.rules()[index];
+        if rule.severity != Severity::Emergency || rule.dry_run {
+            return;
+        }
+        let why = ModeReason::Rule(Arc::clone(&rule.name));
+        let emergency = self.plan.policy.emergency;
+        let from = self.mode.mode;
+        self.mode.alarm(now, relapse, &emergency);
+        if from != Mode::Emergency {
+            out.events.push(Event::Mode { from, to: Mode::Emergency, why });
+        }
+    }
+}
+
+fn opposite(verdict: Verdict) -> Verdict {
+    match verdict {
+        Verdict::True => Verdict::False,
+        Verdict::False => Verdict::True,
+        Verdict::Unknown => Verdict::Unknown,
+    }
+}
+
+/// The vocabulary has no total of its own: it follows from the share and the bytes that are available.
+fn total_of(sample: &Sample) -> Option<f64> {
+    let percent = sample.get(Metric::MemoryAvailablePercent).filter(|percent| *percent > 0.0)?;
+    Some(sample.get(Metric::MemoryAvailableBytes)? * 100.0 / percent)
+}

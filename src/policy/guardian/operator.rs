@@ -1,0 +1,142 @@
+//! The operator's hand: undo, forget, pause, resume, and the daemon's own end. What an operator undid stays undone until it is given back, by
+//! `resume` or after its rules were quiet for a while; the mode, and what rules see, stay true meanwhile.
+
+use std::sync::Arc;
+
+use super::super::event::{Event, Skip, UndoReason};
+use super::super::in_force::Action;
+use super::super::mitigation::{ActionId, Command, Knob};
+use super::super::moment::Moment;
+use super::super::orders::{Hold, Pause, Undone};
+use super::super::view::{Phase, State};
+use super::{Decisions, Guardian};
+
+impl Guardian {
+    /// Takes these back, or everything. What is on its way and cannot be taken back is not done any more.
+    pub(super) fn undo(&mut self, now: Moment, ids: &[ActionId], by: &Arc<str>, out: &mut Decisions) {
+        for at in 0..self.in_force.all().len() {
+            let action = &mut self.in_force.all_mut()[at];
+            if !ids.is_empty() && !ids.contains(&action.id) {
+                continue;
+            }
+            action.why = UndoReason::Operator;
+            action.due = now;
+            let (id, knob, mitigation) = (action.id, action.knob.clone(), action.mitigation.clone());
+            let undone = Undone {
+                id,
+                knob: knob.clone(),
+                mitigation: mitigation.clone(),
+                since: now,
+                by: Arc::clone(by),
+                quiet_since: None,
+            };
+            self.orders.note(undone);
+            out.events.push(Event::UndoneByOperator { id, mitigation, by: Arc::clone(by) });
+            self.drop_wishes(&knob);
+        }
+    }
+
+    /// Nobody wants this knob now; the steps that did are passed over.
+    fn drop_wishes(&mut self, knob: &Knob) {
+        for flat in 0..self.plan.step_count() {
+            let (index, step) = self.plan.owner_of(flat);
+            let is_taken = self.lives[index].state == State::Firing && step < self.lives[index].taken;
+            if is_taken && self.plan.knob(&self.plan.rules()[index].steps[step].mitigation) == *knob {
+                self.steps[flat].view.skipped = Some(Skip::Operator);
+            }
+        }
+        self.demands.drop_knob(knob);
+        self.retries.forget(knob);
+    }
+
+    /// Ends debts that cannot be paid: what was changed stays as it is.
+    pub(super) fn forget(&mut self, ids: &[ActionId], by: &Arc<str>, out: &mut Decisions) {
+        let is_named = |action: &&Action| ids.is_empty() || ids.contains(&action.id);
+        let is_debt = |action: &&Action| matches!(action.phase, Phase::Owed | Phase::InDoubt);
+        let given_up: Vec<ActionId> =
+            self.in_force.all().iter().filter(is_named).filter(is_debt).map(|action| action.id).collect();
+        for id in given_up {
+            let Some(action) = self.in_force.remove(id) else { continue };
+            self.demands.drop_orphans(&action.knob);
+            out.events.push(Event::Forgotten { id, mitigation: action.mitigation, by: Arc::clone(by) });
+            out.commands.push(Command::Forget { id });
+        }
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.stopping = true;
+        self.demands.clear();
+        for action in self.in_force.all_mut() {
+            action.why = UndoReason::Stopping;
+            action.due = Moment::ORIGIN;
+        }
+    }
+
+    pub(super) fn pause(&mut self, now: Moment, until: Moment, hold: Hold, by: Arc<str>, out: &mut Decisions) {
+        out.events.push(Event::Paused { lasts: until.since(now), hold, by: Arc::clone(&by) });
+        self.orders.pause = Some(Pause { since: now, until, hold, by });
+        if hold == Hold::Keep {
+            return;
+        }
+        self.demands.clear();
+        for action in self.in_force.all_mut() {
+            action.why = UndoReason::Paused;
+            action.due = now;
+        }
+        self.climb_anew();
+    }
+
+    /// Ends a pause and gives everything back, or only the knobs of these actions.
+    pub(super) fn resume(&mut self, ids: &[ActionId], by: &Arc<str>, out: &mut Decisions) {
+        let pause = if ids.is_empty() { self.orders.pause.take() } else { None };
+        if pause.is_some() {
+            out.events.push(Event::Resumed { what: "the pause is over".to_owned(), by: Arc::clone(by) });
+        }
+        for undone in self.orders.resume(ids) {
+            out.events.push(handed_back(&undone, Arc::clone(by)));
+        }
+        if ids.is_empty() {
+            self.reset_breakers();
+        }
+    }
+
+    /// Orders that end by themselves.
+    pub(super) fn pass_orders(&mut self, now: Moment, out: &mut Decisions) {
+        if self.orders.is_empty() {
+            return;
+        }
+        if self.orders.end_pause(now).is_some() {
+            out.events.push(Event::Resumed { what: "the pause is over".to_owned(), by: "its end".into() });
+        }
+        let (plan, lives) = (&self.plan, &self.lives);
+        let wants = |knob: &Knob| {
+            plan.rules().iter().zip(lives).any(|(rule, life)| {
+                let is_active = matches!(life.state, State::Pending | State::Firing | State::Undoing);
+                is_active && rule.steps.iter().any(|step| plan.knob(&step.mitigation) == *knob)
+            })
+        };
+        let over = self.orders.hand_back(now, wants);
+        out.events.extend(over.iter().map(|undone| handed_back(undone, "its rules, quiet for 10 minutes".into())));
+    }
+
+    /// Every rule that fires begins its ladder again.
+    fn climb_anew(&mut self) {
+        for index in 0..self.lives.len() {
+            if self.lives[index].state != State::Firing {
+                continue;
+            }
+            self.lives[index].climb_from(0);
+            for step in 0..self.plan.rules()[index].steps.len() {
+                let memory = &mut self.steps[self.plan.flat_step(index, step)];
+                // What loses something is not done twice in one firing.
+                let done = memory.run.done;
+                memory.begin();
+                memory.run.done = done;
+            }
+        }
+    }
+}
+
+fn handed_back(undone: &Undone, by: Arc<str>) -> Event {
+    Event::Resumed { what: format!("`{}` is the rules' again", undone.mitigation), by }
+}

@@ -1,0 +1,186 @@
+//! A new configuration, or a level that allows less. Rules are matched by name and their steps by what they do: what a
+//! changed rule still wants stays in force, and what it dropped goes back by halves like anything else.
+
+use std::sync::Arc;
+
+use super::super::demand::Demand;
+use super::super::event::{Skip, UndoReason};
+use super::super::life::Life;
+use super::super::mitigation::{Class, Level};
+use super::super::moment::Moment;
+use super::super::plan::Plan;
+use super::super::rule::{Rule, Step};
+use super::super::slots::Slots;
+use super::super::view::State;
+use super::stand_down::Stand;
+use super::{Guardian, StepMemory};
+
+/// Where the rules and steps of the plan before are in the new one.
+struct Moved {
+    rules: Vec<Option<usize>>,
+    /// By flat numbers.
+    steps: Vec<Option<usize>>,
+}
+
+impl Guardian {
+    pub fn reload(&mut self, now: Moment, plan: Arc<Plan>) {
+        let older = Arc::clone(&self.plan);
+        let moved = Moved::between(&older, &plan);
+        let mut lives = vec![Life::new(now); plan.rules().len()];
+        let mut stands = vec![Stand::default(); plan.rules().len()];
+        let mut steps = vec![StepMemory::default(); plan.step_count()];
+        for (old, new) in moved.steps.iter().enumerate() {
+            if let Some(new) = new {
+                steps[*new] = self.steps[old].clone();
+            }
+        }
+        for (old, new) in moved.rules.iter().enumerate() {
+            let Some(new) = *new else { continue };
+            if plan.policy.level == Level::Disabled {
+                lives[new].fired = self.lives[old].fired;
+                continue;
+            }
+            lives[new] = self.lives[old].clone();
+            lives[new].judged = None;
+            stands[new] = self.stands[old].clone();
+            let first = first_to_take(&older, &plan, old, new, &steps);
+            if first < lives[new].taken || !is_same_ladder(&older.rules()[old], &plan.rules()[new]) {
+                lives[new].climb_to(first);
+            }
+        }
+        self.move_demands(&moved, &plan);
+        let slots = std::mem::replace(&mut self.slots, Slots::new(&plan));
+        self.slots.inherit(slots);
+        self.lives = lives;
+        self.stands = stands;
+        self.steps = steps;
+        self.plan = plan;
+        self.keep_within_level();
+    }
+
+    fn move_demands(&mut self, moved: &Moved, plan: &Plan) {
+        let renumbered = |flat: usize| moved.steps[flat];
+        let is_disabled = plan.policy.level == Level::Disabled;
+        for demand in self.demands.all_mut() {
+            let new = demand.step.and_then(renumbered).filter(|_| !is_disabled);
+            demand.step = new;
+            let Some(flat) = new else {
+                demand.rule = None;
+                continue;
+            };
+            let (rule, step) = plan.owner_of(flat);
+            let meant = &plan.rules()[rule].steps[step];
+            demand.rule = Some(rule);
+            // A range goes on from where it is; what is written as one strength has that from now on.
+            if meant.range.is_none() {
+                demand.mitigation = meant.mitigation.clone();
+            }
+            demand.mitigation.control = Arc::clone(&meant.mitigation.control);
+            demand.knob = plan.knob(&demand.mitigation);
+        }
+        for action in self.in_force.all_mut() {
+            action.step = action.step.and_then(renumbered);
+        }
+    }
+
+    /// What the level does not allow any more is let go of at once, and taken again when it does.
+    pub(super) fn keep_within_level(&mut self) {
+        let plan = Arc::clone(&self.plan);
+        let level = plan.policy.level;
+        let class_of = |demand: &Demand| {
+            let (rule, step) = plan.owner_of(demand.step?);
+            Some(plan.rules()[rule].steps[step].class)
+        };
+        let is_allowed = |class: Class| level.allows(class) && !plan.policy.dry_run;
+        let dropped = self.demands.take_unless(|demand| is_allowed(class_of(demand).unwrap_or(Class::Reversible)));
+        for demand in dropped {
+            if let (Some(flat), Some(class)) = (demand.step, class_of(&demand).filter(|class| !level.allows(*class))) {
+                self.steps[flat].view.skipped = Some(Skip::Level { needed: Level::needed_for(class) });
+            }
+            let is_wanted = self.demands.on(&demand.knob).next().is_some();
+            if let Some(at) = self.in_force.at(&demand.knob).filter(|_| !is_wanted) {
+                self.in_force.all_mut()[at].why = UndoReason::Level;
+            }
+        }
+    }
+}
+
+impl Moved {
+    fn between(older: &Plan, newer: &Plan) -> Self {
+        let rules: Vec<_> = older.rules().iter().map(|rule| newer.rule_named(&rule.name)).collect();
+        let mut steps = vec![None; older.step_count()];
+        for (old, new) in rules.iter().enumerate() {
+            let Some(new) = *new else { continue };
+            for (step, found) in matched(older, newer, old, new).into_iter().enumerate() {
+                steps[older.flat_step(old, step)] = found.map(|found| newer.flat_step(new, found));
+            }
+        }
+        Self { rules, steps }
+    }
+}
+
+/// How two steps are compared, the closest first.
+#[derive(Clone, Copy)]
+enum Alike {
+    /// The same thing at the same strength.
+    Whole,
+    /// The same knob.
+    Knob,
+    /// The same control and verb: the control leads elsewhere now. What is wanted moves there; what is in force goes back.
+    Name,
+}
+
+/// For each step of a rule, which step of the new rule it is.
+fn matched(older: &Plan, newer: &Plan, old: usize, new: usize) -> Vec<Option<usize>> {
+    let (before, after) = (&older.rules()[old].steps, &newer.rules()[new].steps);
+    let is_same = |alike: Alike, old: &Step, new: &Step| {
+        let same_knob = older.knob(&old.mitigation) == newer.knob(&new.mitigation);
+        match alike {
+            Alike::Whole => same_knob && old.mitigation.amount == new.mitigation.amount && old.range == new.range,
+            Alike::Knob => same_knob,
+            Alike::Name => old.mitigation.same_knob(&new.mitigation),
+        }
+    };
+    let mut found: Vec<Option<usize>> = vec![None; before.len()];
+    for alike in [Alike::Whole, Alike::Knob, Alike::Name] {
+        for at in 0..before.len() {
+            if found[at].is_none() {
+                let free = |to: &usize| !found.contains(&Some(*to)) && is_same(alike, &before[at], &after[*to]);
+                found[at] = (0..after.len()).find(free);
+            }
+        }
+    }
+    found
+}
+
+fn is_same_ladder(old: &Rule, new: &Rule) -> bool {
+    old.steps == new.steps
+}
+
+/// The first step of the new rule that is still to be taken.
+fn first_to_take(older: &Plan, newer: &Plan, old: usize, new: usize, steps: &[StepMemory]) -> usize {
+    let rule = &newer.rules()[new];
+    let ends_dry_run = (older.policy.dry_run || older.rules()[old].dry_run) && !newer.policy.dry_run && !rule.dry_run;
+    if ends_dry_run {
+        return 0;
+    }
+    let is_taken = |step: usize| {
+        let memory = &steps[newer.flat_step(new, step)];
+        let is_allowed = match memory.view.skipped {
+            Some(Skip::Level { needed }) => newer.policy.level < needed,
+            _ => true,
+        };
+        is_allowed && (memory.run.taken_at.is_some() || memory.view.skipped.is_some())
+    };
+    (0..rule.steps.len()).find(|step| !is_taken(*step)).unwrap_or(rule.steps.len())
+}
+
+impl Life {
+    /// The ladder was changed while the rule fires: it is climbed on from this step.
+    fn climb_to(&mut self, step: usize) {
+        if matches!(self.state, State::Firing | State::Undoing) {
+            self.taken = step;
+            self.exhausted = false;
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! Standing down where nothing helps. When a ladder is at its end and the gap stays, what costs users is given back as a
+//! test: costliest first, by halves. If the metric gets worse the step returns at once and has its credit. What stopped
+//! or slowed the trouble has its credit already and is never given back; neither is anything while the resource runs out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::event::{Event, Mode, UndoReason};
+use super::super::mitigation::{Amount, Class, Knob, Lasting, Verb};
+use super::super::moment::Moment;
+use super::super::rule::Severity;
+use super::super::unit::Unit;
+use super::super::view::{State, Verdict};
+use super::recovery::halved;
+use super::{Decisions, Guardian};
+
+/// While the resource is used up within this time, nothing is given back.
+const TOO_SOON: f64 = 300.0;
+/// The first pause before a ladder that helped nothing is tried again; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_secs(300);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+/// A try after the first is over sooner: users have been refused in vain for a whole `stand_down` before.
+const RETRY_SHARE: u32 = 4;
+/// Of the way from the threshold to the end of the metric: what counts as worse during a test, and what as a new trouble
+/// after it. Below, it is what the metric does anyway.
+const WORSE: f64 = 0.1;
+const MUCH_WORSE: f64 = 0.25;
+/// So many spreads of the readings are no noise.
+const SPREADS: f64 = 4.0;
+
+#[derive(Clone, Debug, Default)]
+pub struct Stand {
+    phase: Phase,
+    /// Since when the ladder is climbed: from the firing, or from its last try.
+    since: Moment,
+    /// When the ladder came to its end.
+    exhausted: Option<Moment>,
+    /// Since when it is known that nothing helps; kept through tries until a step does.
+    down_since: Option<Moment>,
+    tries: u32,
+}
+
+#[derive(Clone, Debug, Default)]
+enum Phase {
+    #[default]
+    Climbing,
+    /// What costs users goes back: from this value of the metric on, and not before `next`.
+    Testing {
+        value: f64,
+        next: Moment,
+        given_back: Vec<GivenBack>,
+    },
+    Down {
+        value: Option<f64>,
+        until: Moment,
+    },
+}
+
+/// As it was before the test.
+#[derive(Clone, Debug)]
+struct GivenBack {
+    flat: usize,
+    knob: Knob,
+    amount: Amount,
+}
+
+impl Stand {
+    #[must_use]
+    pub fn since(now: Moment) -> Self {
+        Self { since: now, ..Self::default() }
+    }
+
+    /// Nobody watched for so long: that time has shown nothing.
+    pub fn skip(&mut self, unseen: Duration) {
+        self.since = self.since + unseen;
+        self.exhausted = self.exhausted.map(|at| at + unseen);
+    }
+
+    pub fn exhausted(&mut self, now: Moment) {
+        self.exhausted = Some(now);
+    }
+
+    /// No step is taken: the test is under way, or it has shown that none helps.
+    #[must_use]
+    pub const fn gives_back(&self) -> bool {
+        !matches!(self.phase, Phase::Climbing)
+    }
+
+    /// Since when nothing is known to help, if so.
+    #[must_use]
+    pub const fn down_since(&self) -> Option<Moment> {
+        self.down_since
+    }
+
+    #[must_use]
+    pub const fn retries_at(&self) -> Option<Moment> {
+        match self.phase {
+            Phase::Down { until, .. } => Some(until),
+            Phase::Climbing | Phase::Testing { .. } => None,
+        }
+    }
+}
+
+impl Guardian {
+    /// Emergency rules fire, and none of them has stood down: whoever can should go elsewhere.
+    #[must_use]
+    pub fn turns_away(&self) -> bool {
+        let is_real = !self.orders.is_paused() && !self.plan.policy.dry_run;
+        let alarms = |(index, life): (usize, &super::Life)| {
+            let rule = &self.plan.rules()[index];
+            life.state == State::Firing && rule.severity == Severity::Emergency && !rule.dry_run
+        };
+        let firing: Vec<usize> = self.lives.iter().enumerate().filter(|pair| alarms(*pair)).map(|(at, _)| at).collect();
+        let all_down = !firing.is_empty() && firing.iter().all(|at| self.stands[*at].down_since.is_some());
+        self.mode.mode == Mode::Emergency && is_real && !all_down
+    }
+
+    pub(super) fn watch_stand(&mut self, now: Moment, index: usize, out: &mut Decisions) {
+        if self.lives[index].when == Verdict::Unknown {
+            return;
+        }
+        match std::mem::take(&mut self.stands[index].phase) {
+            Phase::Climbing => self.while_climbing(now, index, out),
+            Phase::Testing { value, next, given_back } => {
+                self.while_testing(now, index, (value, next, given_back), out)
+            }
+            Phase::Down { value, until } => self.while_down(now, index, (value, until), out),
+        }
+    }
+
+    fn while_climbing(&mut self, now: Moment, index: usize, out: &mut Decisions) {
+        let stand = &self.stands[index];
+        let whole = self.plan.policy.emergency.stand_down;
+        let (since, patience) = match (stand.tries, stand.exhausted) {
+            (_, None) => return,
+            (0, Some(_)) => (stand.since, whole),
+            (_, Some(at)) => (at, whole / RETRY_SHARE),
+        };
+        let unsettled = self.lives[index].settles.is_some_and(|until| now < until);
+        if now.since(since) < patience || unsettled || !self.may_give_back(index) {
+            return;
+        }
+        if stand.down_since.is_none() {
+            let rule = Arc::clone(&self.plan.rules()[index].name);
+            out.events.push(Event::StandingDown { rule, after: now.since(since) });
+        }
+        let value = self.metric_of(index).unwrap_or(f64::NAN);
+        self.stands[index].phase = Phase::Testing { value, next: now, given_back: Vec::new() };
+        self.watch_stand(now, index, out);
+    }
+
+    /// Nothing of it has its credit, nothing of it is on its way, and there is time to find out.
+    fn may_give_back(&self, index: usize) -> bool {
+        let plan = &self.plan;
+        let mut steps = (0..plan.rules()[index].steps.len()).map(|step| plan.flat_step(index, step));
+        let awaits_or_helps = steps.any(|flat| {
+            let helps = self.steps[flat].run.needed || self.has_credit(flat);
+            self.in_force.awaits(flat).is_some() || helps && self.demands.of_step(flat).is_some()
+        });
+        !awaits_or_helps && self.seconds_to_exhaustion(index).is_none_or(|left| left >= TOO_SOON)
+    }
+
+    fn while_testing(&mut self, now: Moment, index: usize, test: (f64, Moment, Vec<GivenBack>), out: &mut Decisions) {
+        let (value, next, mut given_back) = test;
+        if let Some(because) = self.got_worse(index, value, WORSE) {
+            return self.take_again(now, index, given_back, because, out);
+        }
+        if now < next {
+            self.stands[index].phase = Phase::Testing { value, next, given_back };
+            return;
+        }
+        if self.give_back_rung(index, &mut given_back) {
+            let next = now + self.plan.policy.emergency.undo_interval;
+            self.stands[index].phase = Phase::Testing { value, next, given_back };
+            return;
+        }
+        let value = self.metric_of(index);
+        let stand = &mut self.stands[index];
+        let retry_in = FIRST_PAUSE.saturating_mul(1 << stand.tries.min(8)).min(LONGEST_PAUSE);
+        stand.tries += 1;
+        stand.down_since = stand.down_since.or(Some(now));
+        stand.phase = Phase::Down { value, until: now + retry_in };
+        out.events.push(Event::StoodDown { rule: Arc::clone(&self.plan.rules()[index].name), retry_in });
+    }
+
+    /// Gives back half of what the costliest rung withholds, or the rest of it. False where nothing that costs users is
+    /// left.
+    fn give_back_rung(&mut self, index: usize, given_back: &mut Vec<GivenBack>) -> bool {
+        let plan = Arc::clone(&self.plan);
+        let rule = &plan.rules()[index];
+        let Some(costliest) = self.costing(index).max() else { return false };
+        for step in rule.rung(plan.owner_of(costliest).1) {
+            let flat = plan.flat_step(index, step);
+            if costs_users(rule.steps[step].mitigation.verb) {
+                self.give_back(index, &plan.knob(&rule.steps[step].mitigation), flat, given_back);
+            }
+        }
+        true
+    }
+
+    /// The steps of this rule that are in force and cost users. What could not be done yet costs nobody.
+    fn costing(&self, index: usize) -> impl Iterator<Item = usize> {
+        let demanded = self.demands.all().iter().filter(move |demand| demand.rule == Some(index));
+        let there = demanded.filter(|demand| self.in_force.at(&demand.knob).is_some());
+        there.filter_map(|demand| demand.step).filter(|flat| costs_users(self.step_of(*flat).mitigation.verb))
+    }
+
+    /// All that the rule wants of a knob goes back together: an earlier, gentler step would only take its place.
+    fn give_back(&mut self, index: usize, knob: &Knob, flat: usize, given_back: &mut Vec<GivenBack>) {
+        let Some(at) = self.demands.of_step(flat) else { return };
+        let wish = self.demands.get(at).mitigation.clone();
+        for demand in self.demands.all().iter().filter(|demand| demand.rule == Some(index) && demand.knob == *knob) {
+            let Some(flat) = demand.step else { continue };
+            if given_back.iter().all(|known| known.flat != flat) {
+                given_back.push(GivenBack { flat, knob: knob.clone(), amount: demand.mitigation.amount });
+            }
+        }
+        let in_force = self.in_force.on(knob).map_or(wish.amount, |action| action.mitigation.amount);
+        match halved(wish.verb, in_force) {
+            Some(eased) => {
+                for demand in self.demands.all_mut().iter_mut().filter(|d| d.rule == Some(index) && d.knob == *knob) {
+                    if demand.mitigation.amount.is_stronger_than(eased) {
+                        demand.mitigation.amount = eased;
+                    }
+                }
+            }
+            None => {
+                self.demands.drop_wishes(index, knob);
+                if let Some(at) = self.in_force.at(knob) {
+                    self.in_force.all_mut()[at].why = UndoReason::StoodDown;
+                }
+            }
+        }
+    }
+
+    /// It got worse without: everything that was given back returns, and stays for as long as the rule fires.
+    fn take_again(
+        &mut self,
+        now: Moment,
+        index: usize,
+        given_back: Vec<GivenBack>,
+        because: String,
+        out: &mut Decisions,
+    ) {
+        let plan = Arc::clone(&self.plan);
+        let rule = &plan.rules()[index];
+        for given in given_back {
+            let (_, step) = plan.owner_of(given.flat);
+            let mut mitigation = rule.steps[step].mitigation.clone();
+            mitigation.amount = given.amount;
+            self.steps[given.flat].run.needed = true;
+            match self.demands.of_step(given.flat) {
+                Some(at) => self.demands.get_mut(at).mitigation.amount = given.amount,
+                None => {
+                    let demand = super::Demand::of(index, given.flat, given.knob.clone(), mitigation.clone());
+                    self.demands.add(demand);
+                }
+            }
+            self.hurry(now, &given.knob);
+            let (rule, because) = (Arc::clone(&rule.name), because.clone());
+            out.events.push(Event::TakenAgain { rule, step, mitigation, because });
+        }
+        self.stands[index] = Stand { exhausted: Some(now), ..Stand::since(now) };
+    }
+
+    fn while_down(&mut self, now: Moment, index: usize, (value, until): (Option<f64>, Moment), out: &mut Decisions) {
+        if self.costing(index).next().is_some() {
+            // A target that could not be reached before can be now: that is worth its own test.
+            self.stands[index].exhausted = Some(now);
+            return;
+        }
+        let worse = value.and_then(|value| self.got_worse(index, value, MUCH_WORSE));
+        let because = match worse {
+            Some(because) => because,
+            None if now >= until => "its pause is over".to_owned(),
+            None => {
+                self.stands[index].phase = Phase::Down { value, until };
+                return;
+            }
+        };
+        let stand = &mut self.stands[index];
+        (stand.since, stand.exhausted) = (now, None);
+        self.begin_again(index);
+        out.events.push(Event::Retrying { rule: Arc::clone(&self.plan.rules()[index].name), because });
+    }
+
+    /// The ladder from its beginning. What loses something is not repeated in one firing.
+    fn begin_again(&mut self, index: usize) {
+        self.lives[index].climb_from(0);
+        for step in 0..self.plan.rules()[index].steps.len() {
+            let flat = self.plan.flat_step(index, step);
+            let keeps = self.step_of(flat).class >= Class::Lossy && self.steps[flat].run.done
+                || self.step_of(flat).mitigation.verb.lasting() == Lasting::InForce
+                    && self.demands.of_step(flat).is_some();
+            if !keeps {
+                self.steps[flat].begin();
+            }
+        }
+    }
+
+    /// Why the metric is worse now than it was, by more than it moves anyway; or the resource runs out.
+    fn got_worse(&self, index: usize, value: f64, share: f64) -> Option<String> {
+        let (slot, threshold, sign) = self.subject(index)?;
+        let operand = &self.plan.operands()[slot];
+        let actual = self.slots.readings()[slot].known()?;
+        let end = if sign > 0.0 && operand.unit() == Unit::Percent { 100.0 } else { 0.0 };
+        let span = (end - threshold).abs();
+        let margin = (share * span).max(SPREADS * self.slots.spread(slot));
+        let worse = sign * (actual - value) > margin;
+        let runs_out = self.seconds_to_exhaustion(index).is_some_and(|left| left < TOO_SOON);
+        let words = || format!("{operand} {} → {}", operand.show(value), operand.show(actual));
+        (worse || runs_out).then(words)
+    }
+
+    fn metric_of(&self, index: usize) -> Option<f64> {
+        let (slot, ..) = self.subject(index)?;
+        self.slots.readings()[slot].known()
+    }
+}
+
+/// What is given back first. What was declared sacrificial, and what frees memory, costs nobody.
+const fn costs_users(verb: Verb) -> bool {
+    matches!(verb, Verb::Throttle | Verb::Shed | Verb::Shrink | Verb::Drain)
+}
