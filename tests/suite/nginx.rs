@@ -83,7 +83,7 @@ fn an_operators_flags_are_left_alone() {
     for flag in ["shed-10", "shed-25"] {
         fs::remove_file(server.flags().join(flag)).unwrap();
     }
-    assert_eq!(desk.verify(2).outcome, Outcome::Already, "somebody took them away, and they stay away");
+    assert_eq!(desk.verify(2).outcome, Outcome::Overridden, "somebody took them away, and they stay away");
     assert_eq!((server.set(), desk.journaled().len()), (vec!["shed-100".to_owned(), "shed-50".to_owned()], 0));
 }
 
