@@ -11,7 +11,7 @@ use node_guardian::policy::metric::{Family, Metric};
 use node_guardian::policy::mitigation::{ActionId, Level};
 use node_guardian::policy::moment::Moment;
 use node_guardian::policy::plan::Plan;
-use node_guardian::policy::rule::{Emergency, Policy, Rule, Severity};
+use node_guardian::policy::rule::{Policy, Rule, Severity};
 use node_guardian::policy::sample::Sample;
 
 const RULES: usize = 1000;
@@ -93,13 +93,7 @@ fn guardian() -> Guardian {
             hints: Vec::new(),
         }
     });
-    let policy = Policy {
-        level: Level::Standard,
-        dry_run: false,
-        emergency: Emergency::default(),
-        rules: rules.collect(),
-        targets: Vec::new(),
-    };
+    let policy = Policy { level: Level::Standard, dry_run: false, rules: rules.collect(), ..Policy::default() };
     let mut out = Decisions::default();
     Guardian::new(Moment::ORIGIN, Arc::new(Plan::new(policy)), Vec::new(), ActionId(1), &mut out)
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde::Deserialize;
 
 use super::client::{Client, Failure};
-use super::paint::{Paint, Tone, closed, duration, wrapped};
+use super::paint::{Paint, Tone, duration, wrapped};
 use super::{ExplainArgs, print};
 
 /// As `policy::explain` writes them; unknown fields are ignored.
@@ -49,7 +49,7 @@ struct Step {
     together: bool,
     state: String,
     detail: String,
-    effect: Option<f64>,
+    effect_text: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -122,9 +122,8 @@ fn render(rule: &Explained, paint: Paint) -> String {
     }
     for (index, step) in rule.steps.iter().enumerate() {
         let label = if index == 0 { "steps" } else { "" };
-        let effect = step.effect.map(closed);
         let together = if step.together { "at once with the next" } else { "" }.to_owned();
-        let parts = [step.class.clone(), together].into_iter().chain(effect).chain([step.detail.clone()]);
+        let parts = [step.class.clone(), together, step.effect_text.clone(), step.detail.clone()].into_iter();
         let detail: Vec<String> = parts.filter(|part| !part.is_empty()).collect();
         line(format!("  {label:<6}{}. {:<9} {}", index + 1, step.state.replace('_', " "), step.text));
         for part in wrapped(&detail.join("; "), 59) {
@@ -154,8 +153,8 @@ mod tests {
             "when": {"text": "memory.available_percent < 8%", "verdict": "true", "comparisons":
                 [{"text": "memory.available_percent < 8.0%", "value": 7.1, "shown": "7.1%", "verdict": "true"}]},
             "clear": {"text": "memory.available_percent > 15%", "verdict": "false", "comparisons": []},
-            "steps": [{"text": "throttle edge to 50%", "class": "reversible", "together": true, "state": "in_force", "detail": "applied", "effect": 0.4},
-                {"text": "flush cache", "class": "lossy", "together": false, "state": "skipped", "detail": "needs level aggressive", "effect": null}],
+            "steps": [{"text": "throttle edge to 50%", "class": "reversible", "together": true, "state": "in_force", "detail": "applied", "effect": 0.4, "effect_text": "closed 40% of the gap"},
+                {"text": "flush cache", "class": "lossy", "together": false, "state": "skipped", "detail": "needs level aggressive", "effect": null, "effect_text": ""}],
         });
         let rule: Explained = serde_json::from_value(json).unwrap();
         let expected = "\

@@ -77,12 +77,6 @@ pub fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// How much of a gap a step closed, without a zero that is less than nothing.
-#[must_use]
-pub fn closed(effect: f64) -> String {
-    format!("closed {:.0}% of the gap", (effect * 100.0).round() + 0.0)
-}
-
 /// A text that begins after `margin` columns, at a terminal folded below itself; elsewhere one line, for `grep`.
 #[must_use]
 pub fn hanging(margin: usize, text: &str) -> String {
@@ -119,14 +113,5 @@ mod tests {
         let folded = folded(19, &text);
         assert!(folded.lines().count() > 1 && folded.lines().all(|line| line.chars().count() <= 80), "{folded}");
         assert!(folded.lines().skip(1).all(|line| line.starts_with(&" ".repeat(19))), "{folded}");
-    }
-
-    #[test]
-    fn next_to_nothing_is_zero() {
-        let cases =
-            [(-0.004, "closed 0% of the gap"), (-0.07, "closed -7% of the gap"), (0.41, "closed 41% of the gap")];
-        for (effect, words) in cases {
-            assert_eq!(closed(effect), words);
-        }
     }
 }

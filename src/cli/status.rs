@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::client::{Client, Failure};
-use super::paint::{Paint, Tone, WIDTH, closed, duration, wrapped};
+use super::paint::{Paint, Tone, WIDTH, duration, wrapped};
 use super::{StatusArgs, code, print};
 use crate::clock;
 use crate::http::shape::{Action, Headroom, Nearest, Rule, Status};
@@ -148,11 +148,8 @@ impl Page {
             let what = self.paint.paint(tone, &format!("{}{phase}", action.text));
             self.line(format_args!("  #{} {what} for {}", action.id, duration(action.seconds)));
             let retry = action.next_try_seconds.map(|left| format!("; next try in {}", duration(left)));
-            let why = [format!("rule {}", action.rule), action.detail.clone()];
-            let mut why: Vec<String> = why.into_iter().filter(|part| !part.is_empty()).collect();
-            if let Some(effect) = action.effect {
-                why.push(closed(effect));
-            }
+            let why = [format!("rule {}", action.rule), action.detail.clone(), action.effect_text.clone()];
+            let why: Vec<String> = why.into_iter().filter(|part| !part.is_empty()).collect();
             self.folded(6, &format!("{}{}", why.join(": "), retry.unwrap_or_default()));
         }
     }

@@ -15,6 +15,7 @@ use super::source::{BUILT_IN_RULES, Gathered, Source, gather};
 use super::{lint, rules, value};
 use crate::policy::mitigation::Level;
 use crate::policy::rule::{Emergency, Policy, Rule};
+use crate::policy::spacing::Spacing;
 
 pub const TOP: &[&str] =
     &["level", "dry_run", BUILT_IN_RULES, "state_directory", "sampling", "http", "emergency", "control", "rule"];
@@ -64,8 +65,10 @@ pub fn compile(source: &Source) -> Compiled {
     let directories = Directories::of(source);
     let declared = controls::read(root, &mut findings);
     let level = root.get("level", &mut findings, level).unwrap_or_default();
+    let sampling = sampling(root, &mut findings);
     let policy = Policy {
         level,
+        spacing: Spacing::every(sampling.interval),
         dry_run: root.get("dry_run", &mut findings, value::boolean).unwrap_or(false),
         emergency: emergency(root, &mut findings),
         rules: patient(rules::read(root, &declared, level, &mut findings), &declared),
@@ -74,7 +77,7 @@ pub fn compile(source: &Source) -> Compiled {
     lint::rules(&policy.rules, root, &mut findings);
     let state_directory = root.get("state_directory", &mut findings, value::path);
     let settings = Settings {
-        sampling: sampling(root, &mut findings),
+        sampling,
         http: http(root, &directories, &mut findings),
         policy,
         controls: declared

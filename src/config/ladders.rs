@@ -48,10 +48,10 @@ struct Offer {
     verb: Verb,
     ask: Ask,
     class: Class,
-    /// The least severe rule that goes so far.
-    from: Severity,
-    /// Order by cost, per ladder: memory, CPU, connections. What costs the same is done at once. 0: does not help there.
-    cost: [u8; 3],
+    /// The least severe rule that goes so far, per ladder: memory, CPU, connections. `None`: does not help there.
+    from: [Option<Severity>; 3],
+    /// Order by what it costs users. What costs the same is done at once.
+    cost: u8,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -64,30 +64,42 @@ enum Ask {
     Whole,
     /// The least that this service can give up: of four workers one, or a step of niceness, which gives no memory back.
     OneLess,
+    /// The same of what was declared sacrificial: it has no users.
+    Sacrifice,
 }
 
 const GENERIC: [&str; 2] = ["socket", "http"];
 
-/// Who can be asked what, in the order of research: actuators §11, where each figure has its measurement. A kind that is
-/// not named for a verb is never asked by a built-in ladder.
+const I: Option<Severity> = Some(Severity::Info);
+const W: Option<Severity> = Some(Severity::Warning);
+const E: Option<Severity> = Some(Severity::Emergency);
+const NO: Option<Severity> = None;
+
+/// Who can be asked what, in the order of what it costs users: nothing, waiting, being refused. The figures are from
+/// research: actuators §11, where each has its measurement. A kind that is not named for a verb is never asked by a built-in
+/// ladder.
 const OFFERS: &[Offer] = &[
-    offer(&["webhook", "unit"], Verb::Notify, Ask::Plain, Severity::Info, [1, 1, 1]),
+    offer(&["webhook", "unit"], Verb::Notify, Ask::Plain, [I, I, I], 1),
     // Nothing is lost: what a program holds and does not need. A JVM stands still for 0.3 s.
-    offer(&["pressure", "app"], Verb::Release, Ask::Plain, Severity::Info, [2, 0, 0]),
-    offer(&["redis", "jvm", GENERIC[0], GENERIC[1]], Verb::Release, Ask::Plain, Severity::Info, [3, 0, 0]),
-    // An application knows best what it can do without; a proxy refuses politely and at once.
-    offer(&["app"], Verb::Throttle, Ask::Keep(75.0), Severity::Warning, [5, 4, 4]),
-    offer(PROXIES, Verb::Shed, Ask::Keep(90.0), Severity::Warning, [0, 5, 5]),
-    offer(PROXIES, Verb::Shed, Ask::Keep(75.0), Severity::Warning, [5, 6, 6]),
-    offer(PROXIES, Verb::Shed, Ask::Keep(50.0), Severity::Emergency, [7, 7, 7]),
-    offer(&["app"], Verb::Throttle, Ask::Keep(50.0), Severity::Emergency, [7, 7, 7]),
-    // Who is not refused waits: a queue at the proxy, fewer at work behind it.
-    offer(QUEUES, Verb::Throttle, Ask::Keep(75.0), Severity::Warning, [0, 8, 8]),
-    offer(QUEUES, Verb::Throttle, Ask::Keep(50.0), Severity::Warning, [6, 9, 9]),
-    offer(QUEUES, Verb::Throttle, Ask::Keep(25.0), Severity::Emergency, [8, 10, 10]),
-    offer(&GENERIC, Verb::Throttle, Ask::Whole, Severity::Emergency, [9, 11, 11]),
-    offer(&["process"], Verb::Throttle, Ask::OneLess, Severity::Emergency, [10, 12, 0]),
-    offer(FREEZABLE, Verb::Freeze, Ask::Plain, Severity::Emergency, [0, 13, 0]),
+    offer(&["pressure", "app"], Verb::Release, Ask::Plain, [I, NO, NO], 2),
+    offer(&["redis", "jvm", GENERIC[0], GENERIC[1]], Verb::Release, Ask::Plain, [I, NO, NO], 3),
+    // What the node can do without. A process that stands still gives no memory back, but it takes no more either; for a
+    // warning that is too little, because one that went on might end and give back all of it.
+    offer(&["process"], Verb::Throttle, Ask::Sacrifice, [E, W, NO], 4),
+    offer(FREEZABLE, Verb::Freeze, Ask::Plain, [E, W, NO], 5),
+    // An application that is asked for a quarter leaves work in the background, and queues.
+    offer(&["app"], Verb::Throttle, Ask::Keep(75.0), [W, W, W], 6),
+    // Who waits in a queue is served: fewer at work behind it.
+    offer(QUEUES, Verb::Throttle, Ask::Keep(75.0), [NO, W, W], 7),
+    offer(QUEUES, Verb::Throttle, Ask::Keep(50.0), [W, W, W], 8),
+    // From here on users lose something.
+    offer(&["process"], Verb::Throttle, Ask::OneLess, [E, E, NO], 9),
+    offer(PROXIES, Verb::Shed, Ask::Keep(90.0), [NO, E, E], 10),
+    offer(PROXIES, Verb::Shed, Ask::Keep(75.0), [E, E, E], 11),
+    offer(PROXIES, Verb::Shed, Ask::Keep(50.0), [E, E, E], 12),
+    offer(&["app"], Verb::Throttle, Ask::Keep(50.0), [E, E, E], 12),
+    offer(QUEUES, Verb::Throttle, Ask::Keep(25.0), [E, E, E], 13),
+    offer(&GENERIC, Verb::Throttle, Ask::Whole, [E, E, E], 14),
     // From here on something is lost that has to be made again.
     lossy(&["app"], Verb::Flush, Ask::Plain, 1),
     lossy(CACHES, Verb::Shrink, Ask::Keep(75.0), 2),
@@ -102,20 +114,21 @@ const QUEUES: &[&str] = &["haproxy", GENERIC[0], GENERIC[1]];
 const FREEZABLE: &[&str] = &["process"];
 const CACHES: &[&str] = &["memcached", "redis", "varnish", GENERIC[0], GENERIC[1]];
 
-const fn offer(kinds: &'static [&'static str], verb: Verb, ask: Ask, from: Severity, cost: [u8; 3]) -> Offer {
+const fn offer(kinds: &'static [&'static str], verb: Verb, ask: Ask, from: [Option<Severity>; 3], cost: u8) -> Offer {
     Offer { kinds, verb, ask, class: verb.class(), from, cost }
 }
 
 /// A cache that shrinks gives its limit back, but not what it held.
 const fn lossy(kinds: &'static [&'static str], verb: Verb, ask: Ask, cost: u8) -> Offer {
-    Offer { kinds, verb, ask, class: Class::Lossy, from: Severity::Emergency, cost: [cost, 0, 0] }
+    Offer { kinds, verb, ask, class: Class::Lossy, from: [E, NO, NO], cost }
 }
 
 /// The steps of a rule of this severity, with whatever is configured.
 #[must_use]
 pub fn expand(ladder: Ladder, severity: Severity, controls: &[Declared], place: &Place) -> Vec<Placed> {
     let mut steps: Vec<(Class, u8, Step)> = Vec::new();
-    for offer in OFFERS.iter().filter(|offer| offer.from <= severity && offer.cost[ladder as usize] > 0) {
+    let reaches = |offer: &&Offer| offer.from[ladder as usize].is_some_and(|from| from <= severity);
+    for offer in OFFERS.iter().filter(reaches) {
         for kind in offer.kinds {
             let of_kind = controls.iter().filter_map(|declared| Some((declared, declared.target.as_ref()?)));
             for (declared, target) in of_kind.filter(|(_, target)| target.kind() == *kind) {
@@ -124,7 +137,7 @@ pub fn expand(ladder: Ladder, severity: Severity, controls: &[Declared], place: 
                 let settle = settle(ladder, severity, offer.class);
                 let (class, resource) = (offer.class, Some(ladder.resource()));
                 let step = Step { class, asked: Asked::ByLadder, resource, ..Step::new(mitigation, settle) };
-                steps.push((offer.class, offer.cost[ladder as usize], step));
+                steps.push((offer.class, offer.cost, step));
             }
         }
     }
@@ -144,27 +157,36 @@ fn asked(ladder: Ladder, offer: &Offer, target: &Target) -> Option<Amount> {
     if !target.verbs().contains(&offer.verb)
         || place.is_undeclared(offer.verb)
         || offer.verb == Verb::Freeze && !place.is_sacrificial()
-        || offer.ask == Ask::OneLess && ladder == Ladder::Memory && !place.has_workers()
+        || offer.verb == Verb::Throttle && (offer.ask == Ask::Sacrifice) != is_sacrificed(target)
+        || is_one_less(offer.ask) && ladder == Ladder::Memory && !place.has_workers()
     {
         return None;
     }
     match (offer.ask, place.is_all_or_nothing(offer.verb)) {
-        (Ask::Plain, _) | (Ask::Whole | Ask::OneLess, true) => Some(Amount::Whole),
+        (Ask::Plain, _) | (Ask::Whole | Ask::OneLess | Ask::Sacrifice, true) => Some(Amount::Whole),
         (Ask::Keep(kept), false) => Some(Amount::Keep(kept)),
-        (Ask::OneLess, false) => Some(Amount::Keep(75.0)),
+        (Ask::OneLess | Ask::Sacrifice, false) => Some(Amount::Keep(75.0)),
         (Ask::Keep(_), true) | (Ask::Whole, false) => None,
     }
 }
 
-/// Memory shows an effect as soon as it is there; of CPU and connections the rules read an average of 10 s or more.
+fn is_one_less(ask: Ask) -> bool {
+    matches!(ask, Ask::OneLess | Ask::Sacrifice)
+}
+
+fn is_sacrificed(target: &Target) -> bool {
+    target.kind() == "process" && target.place().is_sacrificial()
+}
+
+/// Memory shows an effect as soon as it is there; of the CPU the rules read an average of 5 s, of connections of 10 s or more.
 const fn settle(ladder: Ladder, severity: Severity, class: Class) -> Duration {
     let seconds = match (ladder, severity, class) {
         (_, _, Class::Notify) => 0,
         (Ladder::Memory, Severity::Emergency, Class::Lossless) => 2,
         (Ladder::Memory, Severity::Emergency, Class::Reversible) => 3,
         (Ladder::Memory, Severity::Emergency, _) | (Ladder::Memory, Severity::Warning, Class::Lossless) => 5,
-        (Ladder::Cpu, Severity::Warning, _) => 15,
-        (Ladder::Memory | Ladder::Cpu | Ladder::Connections, ..) => 10,
+        (Ladder::Cpu, ..) => 5,
+        (Ladder::Memory | Ladder::Connections, ..) => 10,
     };
     Duration::from_secs(seconds)
 }

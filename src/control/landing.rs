@@ -12,8 +12,8 @@ use super::near::{is_between, is_near, is_number};
 use super::standing::{self, Live};
 use super::undo::{Change, Owner, State, Undo};
 
-/// What stays for so long is no longer on its way: services that go step by step take some tens of milliseconds a step.
-const STEADY: Duration = Duration::from_millis(600);
+/// What stays for this part of the grace, 0.6 s of it, is no longer on its way.
+const STEADY: u32 = 4;
 /// Grows by half each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 
@@ -69,7 +69,7 @@ impl Watch {
     }
 
     pub fn is_steady(&self) -> bool {
-        self.grace.is_zero() || self.since.elapsed() >= STEADY
+        self.since.elapsed() >= self.grace / STEADY
     }
 
     pub fn is_over(&self) -> bool {

@@ -9,6 +9,7 @@ mod haproxy;
 mod http;
 mod jvm;
 mod landing;
+mod mark;
 mod memcached;
 mod near;
 mod nginx;
@@ -30,8 +31,8 @@ mod webhook;
 mod wire;
 pub mod worker;
 
-use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -40,6 +41,7 @@ use crate::policy::gives::Gives;
 use crate::policy::mitigation::{Mitigation, Outcome, Verb};
 use failure::Failure;
 use landing::{Landing, Patience, Watch};
+use mark::Mark;
 use service::{AfterRefusal, Aim, Done, Numbers, Order, Probe, Service};
 use standing::{Live, Reading, Sorted, Standing};
 use target::Target;
@@ -59,8 +61,14 @@ const OVERDUE: Duration = Duration::from_secs(15);
 /// One service that can be told to do something.
 pub struct Control {
     service: Box<dyn Service>,
+    /// Where it is, and what says to other guardians that this one acts on it. None: nobody else can.
+    target: Option<Target>,
+    mark: Option<Arc<Mark>>,
     /// Since when something that was written has not been seen, by life and key.
     unseen: HashMap<(String, String), Instant>,
+    /// What was seen as ours and not been put back since, by life and key. Nothing after a restart of the guardian, which
+    /// may have been ended while it put things back.
+    witnessed: HashSet<(String, String)>,
 }
 
 /// What a read-back came to.
@@ -84,14 +92,14 @@ pub enum Wish {
 
 impl From<Box<dyn Service>> for Control {
     fn from(service: Box<dyn Service>) -> Self {
-        Self { service, unseen: HashMap::new() }
+        Self { service, target: None, mark: None, unseen: HashMap::new(), witnessed: HashSet::new() }
     }
 }
 
 impl Control {
     #[must_use]
     pub fn new(target: &Target) -> Self {
-        Self::from(target.place().open())
+        Self { target: Some(target.clone()), ..Self::from(target.place().open()) }
     }
 
     /// As sentences call it: `HAProxy`.
@@ -110,12 +118,31 @@ impl Control {
         self.service.look().await.unwrap_or_else(Probe::failed)
     }
 
+    /// Whether another guardian acts on it: then this one only watches. Takes nothing.
+    ///
+    /// # Errors
+    /// `Refused`, and who that is.
+    pub fn is_free(&self) -> Result<(), Failure> {
+        match (&self.target, &self.mark) {
+            (Some(target), None) => mark::look(target),
+            (Some(_) | None, _) => Ok(()),
+        }
+    }
+
+    async fn claim(&mut self) -> Result<(), Failure> {
+        if let Some(target) = &self.target {
+            self.mark = mark::take(target, self.mark.take()).await?;
+        }
+        Ok(())
+    }
+
     /// What a mitigation would change and from what. No changes: it is so already, or stricter. All that undoing it will
     /// need was seen to work.
     ///
     /// # Errors
     /// When it cannot be told or must not be done. Nothing was changed.
     pub async fn capture(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
+        self.claim().await?;
         self.service.permits(mitigation.verb).await?;
         let mut undo = self.service.survey(mitigation).await?;
         undo.changes.retain(|change| !self.loosens(&change.key, &change.prior, change.wanted()));
@@ -160,6 +187,7 @@ impl Control {
         let resident = self.service.resident(undo).await;
         self.service.write(&undo.epoch, &wanted(&undo.changes), AfterRefusal::Stop).await?;
         let landing = self.land(undo).await?;
+        self.witness(undo);
         let note = self.arrived(landing)?;
         let mut done = Done { outcome: Outcome::Applied, detail: standing::moved(&undo.changes), freed_bytes: None };
         if let Some(reclaimed) = self.service.reclaimed(undo, resident).await {
@@ -212,8 +240,12 @@ impl Control {
             _ => Vec::new(),
         };
         let changes = readings.iter().map(known_now).collect();
+        let undo = Undo { changes, ..undo };
         self.note_unseen(&undo, matches!(standing, Standing::Pending(_)));
-        Ok(Checked { standing, due, undo: Undo { changes, ..undo } })
+        let is_seen = |(change, value): &(&Change, &String)| change.is_known(value);
+        let seen = undo.changes.iter().zip(&live.values).filter(is_seen).map(|(change, _)| change.clone()).collect();
+        self.witness(&Undo { changes: seen, ..undo.clone() });
+        Ok(Checked { standing, due, undo })
     }
 
     /// Writes what is due.
@@ -252,14 +284,18 @@ impl Control {
         let unseen: Vec<_> =
             readings.iter().filter(|it| it.owner == Owner::Pending).map(|reading| reading.change).collect();
         self.note_unseen(&undo, false);
+        self.witnessed.retain(|(epoch, key)| *epoch != undo.epoch || undo.changes.iter().all(|it| it.key != *key));
         if let Err(failure) = self.restore(&undo.epoch, &sorted.restore).await {
             return match failure.outcome {
                 Outcome::EpochChanged => Ok(Done::from(failure)),
                 _ => Err(failure),
             };
         }
-        // What is there is right; this is for what the service may still have in hand.
-        self.put(&undo.epoch, &unseen).await?;
+        // What is there is right; this is for what the service may still have in hand. Where it refuses, it has nothing.
+        match self.put(&undo.epoch, &unseen).await {
+            Err(failure) if !matches!(failure.outcome, Outcome::Refused | Outcome::Unsupported) => return Err(failure),
+            Ok(()) | Err(_) => {}
+        }
         Ok(Done { outcome: outcome(&sorted), detail: told(&sorted), freed_bytes: None })
     }
 
@@ -268,6 +304,7 @@ impl Control {
     /// # Errors
     /// When it was not done.
     pub async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
+        self.claim().await?;
         self.service.permits(mitigation.verb).await?;
         self.service.pulse(mitigation).await
     }
@@ -293,11 +330,7 @@ impl Control {
     fn readings<'a>(&self, undo: &'a Undo, live: &'a Live, wish: Wish) -> Vec<Reading<'a>> {
         let reading = |(change, value): (&'a Change, &'a String)| {
             let owner = match (self.owner(change, value), wish) {
-                (Owner::Back, Wish::Wanted)
-                    if change.state != State::Intended && !self.service.returns(&change.key) =>
-                {
-                    Owner::Theirs
-                }
+                (Owner::Back, Wish::Wanted) if self.was_put_back(undo, change) => Owner::Theirs,
                 (owner, _) => owner,
             };
             let is_gone = wish == Wish::Wanted && *value == change.prior && owner != Owner::Ours;
@@ -305,6 +338,16 @@ impl Control {
             Reading { change, value, owner, cleared }
         };
         undo.changes.iter().zip(&live.values).map(reading).collect()
+    }
+
+    fn was_put_back(&self, undo: &Undo, change: &Change) -> bool {
+        !self.service.returns(&change.key) && self.witnessed.contains(&(undo.epoch.clone(), change.key.clone()))
+    }
+
+    /// Whose prior value comes back from now on was put back by somebody.
+    fn witness(&mut self, undo: &Undo) {
+        let landed = undo.changes.iter().filter(|change| change.state == State::Landed);
+        self.witnessed.extend(landed.map(|change| (undo.epoch.clone(), change.key.clone())));
     }
 
     fn is_due(&self, reading: &Reading<'_>) -> bool {
@@ -318,7 +361,7 @@ impl Control {
     async fn read_adopting(&mut self, undo: &Undo, patience: Patience) -> Result<(Undo, Live), Failure> {
         let live = self.read_settled(undo, patience).await?;
         let outlived = |(change, value): &(&Change, &String)| {
-            let is_ours = change.state != State::Overridden && change.is_known(value) && change.prior != **value;
+            let is_ours = self.owner(change, value) == Owner::Ours && change.prior != **value;
             is_ours && self.service.outlives(&change.key)
         };
         if live.epoch == undo.epoch {
@@ -328,7 +371,7 @@ impl Control {
         if pairs.is_empty() {
             return Ok((undo.clone(), live));
         }
-        let changes = pairs.iter().map(|(change, _)| Change { state: State::Landed, ..(*change).clone() }).collect();
+        let changes = pairs.iter().map(|(change, value)| change.adopted(value)).collect();
         let values = pairs.iter().map(|(_, value)| (*value).clone()).collect();
         let adopted = Undo { epoch: live.epoch.clone(), changes, lapses_unix_ms: None };
         Ok((adopted, Live { epoch: live.epoch, values }))

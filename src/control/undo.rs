@@ -150,6 +150,12 @@ impl Change {
         Change { kept, state: State::Landed, ..self.clone() }
     }
 
+    /// The same, found as this value in a new life of the target.
+    #[must_use]
+    pub fn adopted(&self, live: &str) -> Change {
+        if self.is_known(live) { Change { state: State::Landed, ..self.clone() } } else { self.landed(live) }
+    }
+
     /// The value that we want to be there.
     #[must_use]
     pub fn wanted(&self) -> &str {

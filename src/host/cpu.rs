@@ -1,7 +1,11 @@
 //! CPU time and load: /proc/stat and /proc/loadavg. Percentages are of all cores together, since the last reading; the
-//! reading after a CPU came or went is missing, because the kernel's sums jump then.
+//! reading after a CPU came or went is missing, because the kernel's sums jump then. Counters that gained more than the
+//! time that passed are not believed: a hypervisor's steal time may run away, for ever.
 
 use std::path::Path;
+use std::time::Duration;
+
+use nix::unistd::{SysconfVar, sysconf};
 
 use super::counter::{Last, percent};
 use super::kept::{Kept, Reader, Shape};
@@ -15,13 +19,17 @@ pub struct Cpu {
     stat: Kept,
     last: Last<Times>,
     online: Option<u32>,
+    ticks_per_second: f64,
 }
 
 /// Clock ticks since boot, of all CPUs. Guest time is part of user time and not counted again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Times {
-    /// user, nice, system, irq, softirq: what nobody can call waiting.
+    /// user, system, irq, softirq: what nobody can call waiting.
     pub busy: u64,
+    /// User time of niced tasks, guests among them: they make way for all others. Tasks of the idle class that are not
+    /// niced are among `busy`; no file tells them apart.
+    pub nice: u64,
     pub idle: u64,
     /// Since Linux 2.5.41.
     pub iowait: Option<u64>,
@@ -33,6 +41,7 @@ pub struct Times {
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct Shares {
     pub used: Option<f64>,
+    pub nice: Option<f64>,
     pub iowait: Option<f64>,
     pub steal: Option<f64>,
 }
@@ -41,14 +50,22 @@ impl Cpu {
     #[must_use]
     pub fn new(proc_root: &Path) -> Self {
         let without = "cpu.used_percent, cpu.iowait_percent, cpu.steal_percent and cpu.load1_per_core are unknown";
-        Self { stat: Kept::new(proc_root.join("stat"), Shape::Whole, without), last: Last::default(), online: None }
+        Self {
+            stat: Kept::new(proc_root.join("stat"), Shape::Whole, without),
+            last: Last::default(),
+            online: None,
+            ticks_per_second: ticks_per_second(),
+        }
     }
 
     pub fn sample(&mut self, now: Moment, reader: &mut Reader, sample: &mut Sample) {
         let times = reader.take(&mut self.stat, now, parse);
         self.online = times.map(|times| times.online).filter(|online| *online > 0);
-        let shares = self.last.step(now, times, |before, now, _| derive(before, now)).unwrap_or_default();
+        let ticks = |elapsed: Duration| elapsed.as_secs_f64() * self.ticks_per_second;
+        let shares = self.last.step(now, times, |before, now, elapsed| derive(before, now, ticks(elapsed)));
+        let shares = shares.unwrap_or_default();
         sample.set(Metric::CpuUsedPercent, shares.used);
+        sample.set(Metric::CpuNicePercent, shares.nice);
         sample.set(Metric::CpuIowaitPercent, shares.iowait);
         sample.set(Metric::CpuStealPercent, shares.steal);
     }
@@ -70,40 +87,59 @@ pub fn parse(bytes: &[u8]) -> Option<Times> {
     let iowait = words.number();
     let interrupts = [words.number(), words.number()].into_iter().flatten().try_fold(0u64, u64::checked_add)?;
     let steal = words.number();
-    let busy = [user, nice, system, interrupts].into_iter().try_fold(0u64, u64::checked_add)?;
+    let busy = [user, system, interrupts].into_iter().try_fold(0u64, u64::checked_add)?;
     let mut online = 0u32;
     for _ in lines.take_while(|line| line.starts_with(b"cpu")) {
         online = online.saturating_add(1);
     }
-    Some(Times { busy, idle, iowait, steal, online })
+    Some(Times { busy, nice, idle, iowait, steal, online })
 }
 
-/// Idle and iowait may go back a little by the kernel's own account (proc(5)); then they stood still. Anything else that
-/// goes back is a reset.
+/// How much more than the time that passed is believed: the kernel books whole ticks, a little late, and what it owes for a
+/// CPU that slept comes in one piece.
+pub const TOLERANCE: f64 = 1.25;
+/// Ticks of each CPU that may belong to the time before.
+const LATE_TICKS: f64 = 4.0;
+
+/// In `ticks`, which each CPU had since the reading before. Idle and iowait may go back a little by the kernel's own account
+/// (proc(5)); then they stood still. Anything else that goes back is a reset.
 #[must_use]
-pub fn derive(before: &Times, now: &Times) -> Shares {
+pub fn derive(before: &Times, now: &Times, ticks: f64) -> Shares {
     if before.online != now.online {
         return Shares::default();
     }
     let stood = |before: Option<u64>, now: Option<u64>| Some(now?.saturating_sub(before?) as f64);
     let went = |before: u64, now: u64| Some(now.checked_sub(before)? as f64);
-    let steal = before.steal.zip(now.steal).and_then(|(before, now)| went(before, now));
-    let steal_is_sound = before.steal.is_none() || now.steal.is_none() || steal.is_some();
-    let (Some(busy), true) = (went(before.busy, now.busy), steal_is_sound) else {
+    let (Some(busy), Some(nice)) = (went(before.busy, now.busy), went(before.nice, now.nice)) else {
         return Shares::default();
     };
     let idle = stood(Some(before.idle), Some(now.idle)).unwrap_or(0.0);
     let iowait = stood(before.iowait, now.iowait);
-    let busy = busy + steal.unwrap_or(0.0);
-    let total = busy + idle + iowait.unwrap_or(0.0);
+    let ours = busy + nice + idle + iowait.unwrap_or(0.0);
+    let most = (ticks * TOLERANCE + LATE_TICKS) * f64::from(now.online.max(1));
+    if ours > most {
+        return Shares::default();
+    }
+    // Steal alone may be what cannot be; what the CPUs did for us is known all the same.
+    let steal = before.steal.zip(now.steal).and_then(|(before, now)| went(before, now));
+    let steal = steal.filter(|steal| ours + steal <= most);
+    let total = ours + steal.unwrap_or(0.0);
     let share = |part: Option<f64>| percent(part?, total);
-    Shares { used: share(Some(busy)), iowait: share(iowait), steal: share(steal) }
+    let used = busy + steal.unwrap_or(0.0);
+    Shares { used: share(Some(used)), nice: share(Some(nice)), iowait: share(iowait), steal: share(steal) }
 }
 
-/// /proc/loadavg: load of the last minute, and how many tasks exist.
+/// In which /proc/stat counts; 100 where the system does not say.
+fn ticks_per_second() -> f64 {
+    sysconf(SysconfVar::CLK_TCK).ok().flatten().map_or(100.0, |ticks| ticks as f64)
+}
+
+/// /proc/loadavg: load of the last minute, and how many tasks want to run and exist.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Load {
     pub one_minute: f64,
+    /// On a CPU or waiting for one, at this moment.
+    pub runnable: u64,
     pub tasks: u64,
 }
 
@@ -113,7 +149,15 @@ pub fn parse_load(bytes: &[u8]) -> Option<Load> {
     let one_minute = decimal(words.next()?)?;
     let of_tasks = words.nth(2)?;
     let slash = of_tasks.iter().position(|byte| *byte == b'/')?;
-    Some(Load { one_minute, tasks: number(&of_tasks[slash + 1..])? })
+    let (runnable, tasks) = (number(&of_tasks[..slash])?, number(&of_tasks[slash + 1..])?);
+    Some(Load { one_minute, runnable, tasks })
+}
+
+/// What pressure would be, where the kernel does not count it: of two tasks per CPU one waits all the time. One of those
+/// that run is we who ask.
+#[must_use]
+pub fn waiting(load: Load, online: u32) -> Option<f64> {
+    percent(load.runnable.saturating_sub(1 + u64::from(online)) as f64, f64::from(online))
 }
 
 #[cfg(test)]
@@ -123,11 +167,13 @@ mod tests {
     const MODERN: &[u8] =
         b"cpu  100 10 50 800 40 5 5 20 7 0\ncpu0 50 5 25 400 20 2 3 10 7 0\ncpu1 50 5 25 400 20 3 2 10 0 0\nintr 5 0\n";
 
+    const BEFORE: Times = Times { busy: 100, nice: 0, idle: 800, iowait: Some(40), steal: Some(0), online: 2 };
+
     #[test]
     fn all_cpus_and_their_number() {
-        let times = Times { busy: 170, idle: 800, iowait: Some(40), steal: Some(20), online: 2 };
+        let times = Times { busy: 160, nice: 10, idle: 800, iowait: Some(40), steal: Some(20), online: 2 };
         assert_eq!(parse(MODERN), Some(times));
-        let old = Times { busy: 6, idle: 4, iowait: None, steal: None, online: 1 };
+        let old = Times { busy: 4, nice: 2, idle: 4, iowait: None, steal: None, online: 1 };
         assert_eq!(parse(b"cpu 1 2 3 4\ncpu0 1 2 3 4\n"), Some(old));
         for broken in [&b""[..], b"cpu\n", b"cpu 1 2 3\n", b"intr 1 2 3 4\n", b"cpu 1 2 3 4"] {
             assert_eq!(parse(broken), None);
@@ -136,26 +182,42 @@ mod tests {
 
     #[test]
     fn shares_of_what_passed() {
-        let before = Times { busy: 100, idle: 800, iowait: Some(40), steal: Some(0), online: 2 };
-        let now = Times { busy: 150, idle: 820, iowait: Some(60), steal: Some(10), online: 2 };
-        let shares = derive(&before, &now);
+        let now = Times { busy: 150, nice: 10, idle: 810, iowait: Some(60), steal: Some(10), online: 2 };
+        let shares = derive(&BEFORE, &now, 50.0);
         assert_eq!((shares.used, shares.iowait, shares.steal), (Some(60.0), Some(20.0), Some(10.0)));
+        assert_eq!(shares.nice, Some(10.0), "it is nobody's trouble");
     }
 
     #[test]
     fn iowait_may_step_back_but_nothing_else() {
-        let before = Times { busy: 100, idle: 800, iowait: Some(40), steal: Some(0), online: 2 };
-        let now = Times { busy: 150, idle: 850, iowait: Some(39), ..before };
-        assert_eq!(derive(&before, &now).used, Some(50.0));
-        assert_eq!(derive(&before, &now).iowait, Some(0.0));
-        assert_eq!(derive(&now, &before), Shares::default());
-        assert_eq!(derive(&before, &Times { online: 3, ..now }), Shares::default());
-        assert_eq!(derive(&before, &before).used, None, "no time has passed");
+        let now = Times { busy: 150, idle: 850, iowait: Some(39), ..BEFORE };
+        assert_eq!(derive(&BEFORE, &now, 50.0).used, Some(50.0));
+        assert_eq!(derive(&BEFORE, &now, 50.0).iowait, Some(0.0));
+        assert_eq!(derive(&now, &BEFORE, 50.0), Shares::default());
+        assert_eq!(derive(&BEFORE, &Times { online: 3, ..now }, 50.0), Shares::default());
+        assert_eq!(derive(&BEFORE, &BEFORE, 50.0).used, None, "no time has passed");
+    }
+
+    #[test]
+    fn a_counter_that_outruns_the_time_is_not_believed() {
+        // Two idle CPUs for a second, and a steal counter that runs at twice their time.
+        let idle = Times { busy: 104, idle: 990, ..BEFORE };
+        let shares = derive(&BEFORE, &Times { steal: Some(400), ..idle }, 100.0);
+        assert_eq!((shares.used.map(f64::round), shares.steal), (Some(2.0), None));
+        let shares = derive(&Times { steal: Some(500), ..BEFORE }, &Times { steal: Some(3), ..idle }, 100.0);
+        assert_eq!((shares.used.map(f64::round), shares.steal), (Some(2.0), None), "it went backwards");
+        for (busy, nice, idle) in [(1100, 0, 800), (100, 1000, 800), (100, 0, 1800)] {
+            assert_eq!(derive(&BEFORE, &Times { busy, nice, idle, ..BEFORE }, 100.0), Shares::default());
+        }
+        let stolen = Times { busy: 150, idle: 810, steal: Some(140), ..BEFORE };
+        assert_eq!(derive(&BEFORE, &stolen, 100.0).steal, Some(70.0), "it may be true");
     }
 
     #[test]
     fn load_and_tasks() {
-        assert_eq!(parse_load(b"0.52 0.06 0.07 1/88 6821\n"), Some(Load { one_minute: 0.52, tasks: 88 }));
+        assert_eq!(parse_load(b"0.52 0.06 0.07 1/88 6821\n"), Some(Load { one_minute: 0.52, runnable: 1, tasks: 88 }));
         assert_eq!(parse_load(b"0.52 0.06 0.07 188 6821\n"), None);
+        let waiting = |runnable| waiting(Load { one_minute: 0.0, runnable, tasks: 9 }, 4);
+        assert_eq!([1, 5, 7, 9, 90].map(waiting), [0.0, 0.0, 50.0, 100.0, 100.0].map(Some));
     }
 }

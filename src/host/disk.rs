@@ -75,9 +75,16 @@ impl Disks {
         sample.set_instances(Family::Disk, &self.names);
         let now_ms = slow.now_ms();
         for (row, mount) in self.mounts.value.iter().enumerate() {
-            sample.set_instance(Metric::DiskUsedPercent, row, mount.recent(&mount.used_percent, now_ms));
-            sample.set_instance(Metric::DiskFreeBytes, row, mount.recent(&mount.free_bytes, now_ms));
-            sample.set_instance(Metric::DiskInodesUsedPercent, row, mount.recent(&mount.inodes_used_percent, now_ms));
+            if mount.can_fill() {
+                let set = |sample: &mut Sample, metric, reading| {
+                    sample.set_instance(metric, row, mount.recent(reading, now_ms));
+                };
+                set(sample, Metric::DiskUsedPercent, &mount.used_percent);
+                set(sample, Metric::DiskFreeBytes, &mount.free_bytes);
+                set(sample, Metric::DiskInodesUsedPercent, &mount.inodes_used_percent);
+            } else {
+                SPACE.iter().for_each(|metric| sample.set_inapplicable(*metric, row));
+            }
             sample.set_instance(Metric::DiskReadOnly, row, mount.recent(&mount.read_only, now_ms));
         }
     }
@@ -119,6 +126,7 @@ impl Disks {
     }
 }
 
+const SPACE: [Metric; 3] = [Metric::DiskUsedPercent, Metric::DiskFreeBytes, Metric::DiskInodesUsedPercent];
 const RATES: [Metric; 4] = [Metric::DiskReadRate, Metric::DiskWriteRate, Metric::DiskBusyPercent, Metric::DiskAwait];
 
 /// Shows each device, by major and minor number, to `visit`. `None` where there are lines and none can be understood.

@@ -255,11 +255,12 @@ fn cpus(quota: u64, period: u64) -> Option<f64> {
     (quota > 0 && period > 0).then(|| quota as f64 / period as f64)
 }
 
-/// Nanoseconds, of cpu.stat.
+/// Nanoseconds, of cpu.stat, less those of niced work where the kernel tells them apart (since Linux 6.13).
 #[must_use]
 pub fn parse_usage(bytes: &[u8]) -> Option<u64> {
-    let line = lines(bytes).find_map(|line| line.strip_prefix(b"usage_usec "))?;
-    number(fields(line).next()?)?.checked_mul(1000)
+    let value = |name: &[u8]| number(fields(lines(bytes).find_map(|line| line.strip_prefix(name))?).next()?);
+    let nice = value(b"nice_usec ").unwrap_or(0);
+    value(b"usage_usec ")?.saturating_sub(nice).checked_mul(1000)
 }
 
 /// Bytes of memory.stat that the kernel takes back when it must. Version 1 has those of the cgroups below as `total_…`.
@@ -309,6 +310,7 @@ mod tests {
     #[test]
     fn what_is_used_and_what_comes_back() {
         assert_eq!(parse_usage(b"usage_usec 1500\nuser_usec 7\n"), Some(1_500_000));
+        assert_eq!(parse_usage(b"usage_usec 1500\nuser_usec 1200\nnice_usec 1100\n"), Some(400_000));
         assert_eq!(parse_kills(b"low 0\noom 3\noom_kill 2\noom_group_kill 0\n"), Some(2));
         let two = b"anon 9\nfile 70\ninactive_anon 9\nactive_file 20\ninactive_file 40\nslab_reclaimable 5\n";
         assert_eq!(parse_reclaimable(two), Some(65));

@@ -4,8 +4,10 @@
 
 use std::path::Path;
 
+use super::arc::Arc;
 use super::counter::percent;
 use super::kept::{Kept, Reader, Shape};
+use super::sampler::Scope;
 use super::scan::{fields, lines, number};
 use crate::policy::metric::Metric;
 use crate::policy::moment::Moment;
@@ -15,6 +17,7 @@ use crate::policy::sample::Sample;
 pub struct Memory {
     meminfo: Kept,
     low_watermark_bytes: u64,
+    arc: Arc,
     swapless: bool,
 }
 
@@ -29,6 +32,9 @@ pub struct Raw {
     pub swap_total: Option<u64>,
     pub swap_free: Option<u64>,
     pub dirty: Option<u64>,
+    /// Set aside as huge pages, of all sizes where the kernel says (since Linux 4.19), used or not: no other memory is made
+    /// of them, and they are not part of what is available.
+    pub huge: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
@@ -50,16 +56,21 @@ impl Memory {
         Self {
             meminfo: Kept::new(proc_root.join("meminfo"), Shape::Whole, without),
             low_watermark_bytes: min_free.saturating_add(min_free / 4),
+            arc: Arc::new(proc_root),
             swapless: false,
         }
     }
 
-    pub fn sample(&mut self, now: Moment, reader: &mut Reader, sample: &mut Sample) {
+    pub fn sample(&mut self, now: Moment, scope: Scope, reader: &mut Reader, sample: &mut Sample) {
         let raw = reader.take(&mut self.meminfo, now, parse);
         if let Some(raw) = raw {
             self.tell_of_swap(raw.swap_total.unwrap_or(0) == 0, reader);
         }
-        let derived = raw.map(|raw| derive(&raw, self.low_watermark_bytes)).unwrap_or_default();
+        if scope == Scope::Full {
+            self.arc.sample(now, reader);
+        }
+        let kernels = Kernel { low_watermark: self.low_watermark_bytes, arc: self.arc.reclaimable_bytes() };
+        let derived = raw.map(|raw| derive(&raw, kernels)).unwrap_or_default();
         sample.set(Metric::MemoryAvailablePercent, derived.available_percent);
         sample.set(Metric::MemoryAvailableBytes, derived.available_bytes);
         sample.set(Metric::MemoryUsedPercent, derived.used_percent);
@@ -84,7 +95,7 @@ impl Memory {
 #[must_use]
 pub fn parse(bytes: &[u8]) -> Option<Raw> {
     let mut raw = Raw::default();
-    let (mut total, mut free) = (None, None);
+    let (mut total, mut free, mut pages) = (None, None, 0);
     for line in lines(bytes) {
         let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
         let (name, rest) = line.split_at(colon);
@@ -99,21 +110,30 @@ pub fn parse(bytes: &[u8]) -> Option<Raw> {
             b"SwapTotal" => raw.swap_total = value(),
             b"SwapFree" => raw.swap_free = value(),
             b"Dirty" => raw.dirty = value(),
-            b"SReclaimable" => {
-                raw.slab_reclaimable = value().unwrap_or(0);
-                // The last of those that are wanted; the kernel's order has never changed.
-                break;
-            }
+            b"SReclaimable" => raw.slab_reclaimable = value().unwrap_or(0),
+            b"HugePages_Total" => pages = number(fields(&rest[1..]).next().unwrap_or_default()).unwrap_or(0),
+            b"Hugepagesize" => raw.huge = pages.saturating_mul(value().unwrap_or(0)),
+            b"Hugetlb" => raw.huge = value().unwrap_or(0),
             _ => {}
         }
     }
     Some(Raw { total: total.filter(|total| *total > 0)?, free: free?, ..raw })
 }
 
+/// What meminfo does not say, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Kernel {
+    pub low_watermark: u64,
+    /// What the cache of ZFS gives back.
+    pub arc: u64,
+}
+
 #[must_use]
-pub fn derive(raw: &Raw, low_watermark_bytes: u64) -> Derived {
-    let available = raw.available.unwrap_or_else(|| estimate(raw, low_watermark_bytes)).min(raw.total);
-    let available_percent = percent(available as f64, raw.total as f64);
+pub fn derive(raw: &Raw, kernel: Kernel) -> Derived {
+    let total = raw.total.saturating_sub(raw.huge).max(1);
+    let available = raw.available.unwrap_or_else(|| estimate(raw, kernel.low_watermark));
+    let available = available.saturating_add(kernel.arc).min(total);
+    let available_percent = percent(available as f64, total as f64);
     let swap = raw.swap_total.zip(raw.swap_free);
     Derived {
         available_percent,
@@ -144,7 +164,7 @@ mod tests {
 
     #[test]
     fn what_is_available() {
-        let derived = derive(&parse(MODERN).unwrap(), 0);
+        let derived = derive(&parse(MODERN).unwrap(), Kernel::default());
         assert_eq!(derived.available_bytes, Some(400.0 * 1024.0));
         assert_eq!((derived.available_percent, derived.used_percent), (Some(40.0), Some(60.0)));
         assert_eq!((derived.swap_used_percent, derived.dirty_bytes), (Some(25.0), Some(7.0 * 1024.0)));
@@ -155,14 +175,30 @@ mod tests {
         let raw = Raw { total: 1000, free: 100, page_cache: 300, slab_reclaimable: 30, ..Raw::default() };
         assert_eq!(estimate(&raw, 20), 80 + 280 + 15);
         assert_eq!(estimate(&raw, 5000), 150 + 15);
-        assert_eq!(derive(&raw, 20).available_percent, Some(37.5));
+        assert_eq!(derive(&raw, Kernel { low_watermark: 20, arc: 0 }).available_percent, Some(37.5));
+    }
+
+    #[test]
+    fn what_is_set_aside_or_given_back_is_not_used() {
+        let huge = "HugePages_Total:      150\nHugePages_Free:        0\nHugepagesize:       2 kB\n";
+        let text = |more: &str| format!("MemTotal: 1000 kB\nMemFree: 90 kB\nMemAvailable: 100 kB\n{more}");
+        let available = |text: String, arc: u64| {
+            let derived = derive(&parse(text.as_bytes()).unwrap(), Kernel { low_watermark: 0, arc: arc * 1024 });
+            (derived.available_percent.unwrap(), derived.available_bytes.unwrap() / 1024.0)
+        };
+        assert_eq!(available(text(""), 0), (10.0, 100.0));
+        assert_eq!(available(text("Hugetlb:  800 kB\n"), 0), (50.0, 100.0), "of the 200 kB that there are for others");
+        assert_eq!(available(text(huge), 0).0.round(), 14.0, "before Linux 4.19: of one size");
+        assert_eq!(available(text(&format!("{huge}Hugetlb:  800 kB\n")), 0).0, 50.0);
+        assert_eq!(available(text(""), 400), (50.0, 500.0));
+        assert_eq!(available(text("Hugetlb:  5000 kB\n"), 0).0, 100.0, "nonsense is bounded");
     }
 
     #[test]
     fn no_swap_is_unknown_and_nonsense_is_bounded() {
         let raw =
             Raw { total: 10, free: 1, available: Some(99), swap_total: Some(0), swap_free: Some(0), ..Raw::default() };
-        let derived = derive(&raw, 0);
+        let derived = derive(&raw, Kernel::default());
         assert_eq!((derived.available_percent, derived.swap_used_percent), (Some(100.0), None));
         assert_eq!(parse(b"MemTotal: 0 kB\nMemFree: 0 kB\n"), None);
         assert_eq!(parse(b"MemTotal: 18446744073709551615 kB\nMemFree: 1 kB\n"), None);

@@ -5,6 +5,7 @@
 //! count; [`sampler`] asks the sources in turn; [`kept`] is how they read; [`scan`] and [`counter`] are what parsers and
 //! derivations are made of; [`slow`] is the one thread for everything that may take its time.
 
+pub mod arc;
 pub mod blind;
 pub mod cgroup;
 pub mod container;
@@ -33,3 +34,4 @@ pub mod slow;
 pub mod sockets;
 pub mod space;
 pub mod trigger;
+pub mod unread;

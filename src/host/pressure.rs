@@ -2,7 +2,10 @@
 //! containers have none; cpu has no `full` line before 5.13.
 
 use std::path::Path;
+use std::time::Duration;
 
+use super::counter::{Stamped, percent};
+use super::cpu::TOLERANCE;
 use super::kept::{Kept, Reader, Shape};
 use super::scan::{decimal, fields, lines, number};
 pub use super::trigger::Triggers;
@@ -13,6 +16,8 @@ use crate::policy::sample::Sample;
 #[derive(Debug)]
 pub struct Pressure {
     cpu: Kept,
+    waiting: Waiting,
+    tells_cpu: bool,
     io: Kept,
     memory: Kept,
 }
@@ -42,6 +47,8 @@ impl Pressure {
         };
         let kept = |name: &str, without| Kept::new(path(name), Shape::Whole, without);
         Self {
+            waiting: Waiting::default(),
+            tells_cpu: false,
             cpu: kept("cpu", "cpu.pressure is unknown; it needs Linux 4.20 and psi=1 on the kernel's command line"),
             io: kept("io", "disk.pressure is unknown; it needs Linux 4.20 and psi=1 on the kernel's command line"),
             memory: kept(
@@ -53,6 +60,12 @@ impl Pressure {
 
     pub fn sample(&mut self, now: Moment, reader: &mut Reader, sample: &mut Sample) {
         let cpu = reader.take(&mut self.cpu, now, parse);
+        self.tells_cpu = cpu.is_some();
+        if let Some(raw) = cpu {
+            sample.set(Metric::CpuWaitingPercent, self.waiting.push(now, raw.some.total));
+        } else {
+            self.waiting = Waiting::default();
+        }
         set(sample, cpu.map(|raw| raw.some), [Metric::CpuPressureSomeAvg10, Metric::CpuPressureSomeAvg60]);
         let io = reader.take(&mut self.io, now, parse);
         set(sample, io.map(|raw| raw.some), [Metric::DiskPressureSomeAvg10, Metric::DiskPressureSomeAvg60]);
@@ -61,6 +74,43 @@ impl Pressure {
         let full = memory.and_then(|raw| raw.full);
         set(sample, memory.map(|raw| raw.some), [Metric::MemoryPressureSomeAvg10, Metric::MemoryPressureSomeAvg60]);
         set(sample, full, [Metric::MemoryPressureFullAvg10, Metric::MemoryPressureFullAvg60]);
+    }
+}
+
+impl Pressure {
+    /// Whether the kernel counts who waits for a CPU.
+    #[must_use]
+    pub const fn tells_cpu(&self) -> bool {
+        self.tells_cpu
+    }
+}
+
+/// The share of the last second, from the total of the kernel, whose own shortest average takes 10 s to follow.
+#[derive(Debug, Default)]
+struct Waiting {
+    from: Option<Stamped<u64>>,
+    next: Option<Stamped<u64>>,
+}
+
+impl Waiting {
+    /// A reading is measured from for as long as there is none that is half a second old: so over 0.5 to 1 s at a fast pace,
+    /// and from sample to sample at a calm one.
+    const LEAST: Duration = Duration::from_millis(500);
+
+    fn push(&mut self, at: Moment, raw: u64) -> Option<f64> {
+        let age = |stamped: &Stamped<u64>| at.since(stamped.at);
+        if self.next.is_some_and(|next| age(&next) >= Self::LEAST) {
+            self.from = self.next.take();
+        }
+        self.next = self.next.or(Some(Stamped { at, raw }));
+        let from = self.from?;
+        let Some(microseconds) = raw.checked_sub(from.raw) else {
+            *self = Self { from: None, next: Some(Stamped { at, raw }) };
+            return None;
+        };
+        let (waited, passed) = (microseconds as f64 / 1e6, age(&from).as_secs_f64());
+        // A total that outruns the time is not believed.
+        if waited > passed * TOLERANCE + 0.05 { None } else { percent(waited, passed) }
     }
 }
 
@@ -112,6 +162,26 @@ mod tests {
     #[test]
     fn cpu_of_old_kernels_has_no_full_line() {
         assert_eq!(parse(b"some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n").map(|raw| raw.full), Some(None));
+    }
+
+    #[test]
+    fn who_waits_is_known_within_a_second() {
+        let mut waiting = Waiting::default();
+        let mut push = |milliseconds: u64, total_ms: u64| {
+            let share = waiting.push(Moment::at(Duration::from_millis(milliseconds)), total_ms * 1000);
+            share.map(f64::round)
+        };
+        assert_eq!(push(1000, 10), None);
+        assert_eq!(push(2000, 10), Some(0.0));
+        // From here on somebody waits all the time, at a fast pace.
+        assert_eq!(push(2100, 110), Some(9.0));
+        let shares: Vec<f64> = (3..=12).filter_map(|tenth| push(2000 + tenth * 100, 10 + tenth * 100)).collect();
+        assert!(shares.is_sorted() && shares[4] > 80.0, "{shares:?}");
+        assert_eq!(shares.last(), Some(&100.0));
+        assert_eq!(push(4000, 5), None, "a reset");
+        assert_eq!(push(5000, 505), Some(50.0));
+        assert_eq!(push(6000, 1555), Some(100.0), "no more than all of it");
+        assert_eq!(push(7000, 6000), None, "that cannot be");
     }
 
     #[test]

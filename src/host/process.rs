@@ -16,6 +16,7 @@ use crate::policy::sample::Sample;
 pub struct Processes {
     loadavg: Kept,
     file_nr: Kept,
+    waiting: Option<f64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,6 +32,7 @@ impl Processes {
         Self {
             loadavg: Kept::new(proc_root.join("loadavg"), Shape::Whole, load),
             file_nr: Kept::new(proc_root.join("sys/fs/file-nr"), Shape::Whole, "files.used_percent is unknown"),
+            waiting: None,
         }
     }
 
@@ -39,10 +41,17 @@ impl Processes {
         let load = reader.take(&mut self.loadavg, now, cpu::parse_load);
         let per_core = load.zip(online).map(|(load, online)| load.one_minute / f64::from(online));
         sample.set(Metric::CpuLoad1PerCore, per_core);
+        self.waiting = load.zip(online).and_then(|(load, online)| cpu::waiting(load, online));
         sample.set(Metric::Threads, load.map(|load| load.tasks as f64));
         let files = reader.take(&mut self.file_nr, now, parse_files);
         let used = files.and_then(|files| percent(files.open as f64, files.limit as f64));
         sample.set(Metric::FilesUsedPercent, used);
+    }
+
+    /// An estimate of cpu.waiting_percent, at the last reading.
+    #[must_use]
+    pub const fn waiting(&self) -> Option<f64> {
+        self.waiting
     }
 
     /// Copies what the slow thread knows; after [`Processes::sample`].

@@ -41,7 +41,8 @@ const INVENTORY_EVERY: Duration = Duration::from_secs(60);
 
 /// How blind spots of a mount begin.
 const DISK: &str = "disk[";
-const PORTS: &str = "connections by port";
+/// What is said of all ports at once.
+pub const PORTS: &str = "connections by port";
 
 /// When something is to be done next.
 struct Due(Instant);

@@ -24,7 +24,9 @@ use super::process::Processes;
 use super::shared::View;
 use super::slow::{Probe, Slow};
 use super::sockets::Sockets;
+use super::unread::Unread;
 use crate::config::settings::Sampling;
+use crate::policy::metric::Metric;
 use crate::policy::moment::Moment;
 use crate::policy::sample::Sample;
 use crate::status::BlindSpot;
@@ -59,6 +61,7 @@ pub struct Sampler {
     rates_due: Moment,
     facts: View<Facts>,
     slow_blind: View<Vec<BlindSpot>>,
+    unread: Unread,
     blind: Arc<Vec<BlindSpot>>,
 }
 
@@ -95,6 +98,7 @@ impl Sampler {
             rates_due: Moment::ORIGIN,
             facts: View::default(),
             slow_blind: View::default(),
+            unread: Unread::default(),
             blind: Arc::default(),
         }
     }
@@ -102,7 +106,7 @@ impl Sampler {
     /// Fills the sample in place.
     pub fn sample(&mut self, now: Moment, scope: Scope, sample: &mut Sample) {
         sample.at = now;
-        self.memory.sample(now, &mut self.reader, sample);
+        self.memory.sample(now, scope, &mut self.reader, sample);
         self.limits.sample_memory(now, scope, &mut self.reader, sample);
         if scope == Scope::Full {
             self.sample_levels(now, sample);
@@ -113,7 +117,7 @@ impl Sampler {
             self.sample_slow(sample);
             self.limits.sample_tasks(now, &mut self.reader, sample);
         }
-        self.gather_blind_spots();
+        self.gather_blind_spots(sample);
     }
 
     /// What cannot be seen now. The `Arc` is another one only when the list is.
@@ -148,6 +152,9 @@ impl Sampler {
         self.network.sample(now, reader, self.slow.shared(), sample);
         self.sockets.sample_rates(now, reader, self.slow.shared(), sample);
         self.processes.sample(now, self.cpu.online(), reader, sample);
+        if !self.pressure.tells_cpu() {
+            sample.set(Metric::CpuWaitingPercent, self.processes.waiting());
+        }
         self.cgroup.sample(now, reader, sample);
         self.guardian.sample(now, reader, sample);
     }
@@ -166,11 +173,15 @@ impl Sampler {
         self.facts.refresh(&shared.facts);
     }
 
-    fn gather_blind_spots(&mut self) {
+    fn gather_blind_spots(&mut self, sample: &Sample) {
         let slow = self.slow_blind.refresh(&self.slow.shared().blind);
-        if self.reader.blind.take_changed() || slow {
-            let all = self.reader.blind.spots().iter().chain(self.slow_blind.value.iter());
-            self.blind = Arc::new(all.cloned().collect());
+        let read = self.reader.blind.take_changed();
+        if self.unread.look(sample) || read || slow {
+            let mut all: Vec<BlindSpot> =
+                self.reader.blind.spots().iter().chain(self.slow_blind.value.iter()).cloned().collect();
+            let unread: Vec<BlindSpot> = self.unread.beyond(&all).cloned().collect();
+            all.extend(unread);
+            self.blind = Arc::new(all);
         }
     }
 }

@@ -135,6 +135,13 @@ impl Mount {
         !self.mounted_writable && self.file_system_writable.load(Ordering::Relaxed)
     }
 
+    /// Whether it was ever seen that somebody may write to it: what is mounted read-only cannot run full.
+    #[must_use]
+    pub fn can_fill(&self) -> bool {
+        let ever = [&self.file_system_writable, &self.seen_writable];
+        self.mounted_writable || ever.iter().any(|seen| seen.load(Ordering::Relaxed))
+    }
+
     pub fn forget(&self) {
         for reading in [&self.used_percent, &self.free_bytes, &self.inodes_used_percent, &self.read_only] {
             reading.set(None);

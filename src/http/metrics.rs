@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::summary::hints;
+use crate::policy::effect::Effect;
 use crate::policy::event::Mode;
 use crate::policy::metric::{Family as Instances, Metric};
 use crate::policy::mitigation::Lasting;
@@ -100,11 +101,15 @@ fn write_rules(snapshot: &Snapshot, out: &mut Exposition) {
 
 fn write_effects(snapshot: &Snapshot, out: &mut Exposition) {
     let name = "node_guardian_action_effect_ratio";
-    gauge(out, name, "Share of the gap to the threshold that a rule's step closed, when it was last judged.");
+    gauge(
+        out,
+        name,
+        "Share of the gap to the threshold that a rule's step closed, when last judged; absent where it cannot be told from noise.",
+    );
     let rules = snapshot.plan.policy.rules.iter();
     let rungs = rules.flat_map(|rule| (1..=rule.steps.len()).map(move |step| (&*rule.name, step.to_string())));
     for ((rule, step), view) in rungs.zip(&snapshot.view.steps) {
-        if let Some(effect) = view.effect {
+        if let Some(effect) = view.effect.and_then(Effect::share) {
             out.sample(name, Labels::Pairs(&[("rule", rule), ("step", &step)]), effect);
         }
     }

@@ -53,8 +53,11 @@ pub struct Action {
     pub phase: String,
     pub seconds: f64,
     pub detail: String,
-    /// Share of its rule's gap that the step closed, when it was last judged; 1 is all of it, 0 nothing.
+    /// Share of its rule's gap that the step closed, when it was last judged; 1 is all of it, 0 nothing. `null` where
+    /// it was not judged, or where its effect cannot be told from noise.
     pub effect: Option<f64>,
+    /// The same in words, also where it is no number.
+    pub effect_text: String,
     pub next_try_seconds: Option<f64>,
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::headroom::headroom;
 use super::shape;
+use crate::policy::effect::Effect;
 use crate::policy::event::Mode;
 use crate::policy::explain::explain;
 use crate::policy::moment::Moment;
@@ -54,7 +55,8 @@ fn action(action: &ActionView, now: Moment) -> shape::Action {
         phase: action.phase.name().to_owned(),
         seconds: now.since(action.since).as_secs_f64(),
         detail: action.detail.to_string(),
-        effect: action.effect,
+        effect: action.effect.and_then(Effect::share),
+        effect_text: action.effect.map_or_else(String::new, |effect| effect.to_string()),
         next_try_seconds: action.next_try.map(|at| at.since(now).as_secs_f64()),
     }
 }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::effect::Effect;
 use super::mitigation::{ActionId, Level, Mitigation, Outcome};
 use super::orders::Hold;
 use super::rule::Severity;
@@ -104,12 +105,12 @@ pub enum Event {
         took: Duration,
         freed_bytes: Option<i64>,
     },
-    /// The step's settle time is over: share of the gap to the threshold that it closed against the trend.
+    /// The step's settle time is over, or its rule cleared: what it did to the metric.
     Judged {
         rule: Arc<str>,
         step: usize,
         mitigation: Mitigation,
-        effect: Option<f64>,
+        effect: Effect,
     },
     /// A step did nothing several times running and is left out for a while.
     BreakerOpen {

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::effect::Effect;
 use super::mitigation::{Level, Outcome};
 use super::moment::Moment;
 use super::plan::Plan;
@@ -58,8 +59,11 @@ pub struct StepExplanation {
     pub state: &'static str,
     /// Why it was skipped, or the last outcome.
     pub detail: String,
-    /// Share of the gap that it closed, last time it was judged.
+    /// Share of the gap that it closed, last time it was judged. `null` where it was not, or where its effect cannot be
+    /// told from noise.
     pub effect: Option<f64>,
+    /// The same in words, also where it is no number.
+    pub effect_text: String,
 }
 
 /// One explanation per rule, in the order of the plan. A view of another plan (in the middle of a reload) gives none.
@@ -173,7 +177,8 @@ fn steps(plan: &Plan, view: &View, index: usize) -> Vec<StepExplanation> {
             together: meant.together,
             state,
             detail,
-            effect: memory.effect,
+            effect: memory.effect.and_then(Effect::share),
+            effect_text: memory.effect.map_or_else(String::new, |effect| effect.to_string()),
         }
     });
     explained.collect()

@@ -1,10 +1,12 @@
 //! The life of one rule: quiet → pending → firing → undoing → cooling → quiet, or blind. Unknown never starts and
-//! never clears anything: time in which the condition was unknown does not count towards `for` or `clear_for`.
+//! never clears anything: time in which the condition was unknown, or nobody looked, does not count towards `for` or
+//! `clear_for`.
 
 use std::time::Duration;
 
 use super::moment::Moment;
 use super::rule::Rule;
+use super::spacing::Spacing;
 use super::view::{State, Verdict};
 
 #[derive(Clone, Debug)]
@@ -30,7 +32,15 @@ pub struct Life {
     seen: Moment,
 }
 
-/// What the metric was, and where it was going, when a step was taken.
+/// What a rule waits through before it says that something is wrong with its eyes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Patience {
+    /// How long it may be unknown before it is blind: its windows must fill first.
+    pub unknown: Duration,
+    pub spacing: Spacing,
+}
+
+/// What the metric was when a step was taken.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Baseline {
     pub step: usize,
@@ -40,7 +50,8 @@ pub struct Baseline {
     /// +1 where high is bad, -1 where low is.
     pub sign: f64,
     pub value: f64,
-    pub slope: f64,
+    /// It was judged when its settle time was over. It is again when the rule clears, for what comes late.
+    pub is_told: bool,
 }
 
 /// What a tick changed.
@@ -80,8 +91,9 @@ impl Life {
     }
 
     /// One tick with fresh verdicts. Leaving `Undoing` for `Cooling` is not decided here: see [`Life::cool`].
-    pub fn advance(&mut self, now: Moment, rule: &Rule, patience: Duration) -> Turn {
-        self.stretch(now);
+    pub fn advance(&mut self, now: Moment, rule: &Rule, patience: Patience) -> Turn {
+        self.stretch(now, patience.spacing);
+        let patience = patience.unknown;
         match self.state {
             State::Quiet | State::Blind => self.while_quiet(now, rule, patience),
             State::Pending => self.while_pending(now, rule, patience),
@@ -260,16 +272,16 @@ impl Life {
         Turn::Blind
     }
 
-    /// Moves the starts of what is being counted past the time that was unknown.
-    fn stretch(&mut self, now: Moment) {
+    /// Moves the starts of what is being counted past the time that was unknown, or in which nobody looked.
+    fn stretch(&mut self, now: Moment, spacing: Spacing) {
         let passed = now.since(self.seen);
+        let unseen = spacing.unseen(passed);
         self.seen = now;
-        if self.when == Verdict::Unknown {
-            self.holds_since = self.holds_since.map(|since| since + passed);
-        }
-        if self.clear == Verdict::Unknown {
-            self.clears_since = self.clears_since.map(|since| since + passed);
-        }
+        let lost = |verdict| if verdict == Verdict::Unknown { passed } else { unseen };
+        let (of_when, of_clear) = (lost(self.when), lost(self.clear));
+        self.holds_since = self.holds_since.map(|since| since + of_when);
+        self.clears_since = self.clears_since.map(|since| since + of_clear);
+        self.unknown_since = self.unknown_since.map(|since| since + unseen);
         let awaited = if self.state == State::Firing { self.clear } else { self.when };
         if awaited != Verdict::Unknown {
             self.unknown_since = None;

@@ -70,16 +70,18 @@ macro_rules! vocabulary {
 }
 
 vocabulary! {
-    CpuUsedPercent = "cpu.used_percent", Node, Percent, High, "CPU time that was not idle, of all cores, since the last sample (/proc/stat; iowait counts as idle, as in top).";
+    CpuUsedPercent = "cpu.used_percent", Node, Percent, High, "CPU time of work that is not niced, of all cores, since the last sample (/proc/stat; iowait counts as idle, as in top). Work of the scheduler's idle class counts here unless it is niced too: the kernel books it so.";
+    CpuNicePercent = "cpu.nice_percent", Node, Percent, High, "CPU time of niced work, which makes way for all other (/proc/stat nice).";
     CpuIowaitPercent = "cpu.iowait_percent", Node, Percent, High, "CPU time idle while a disk request was outstanding (/proc/stat).";
     CpuStealPercent = "cpu.steal_percent", Node, Percent, High, "CPU time that the hypervisor gave to somebody else (/proc/stat).";
     CpuLoad1PerCore = "cpu.load1_per_core", Node, Ratio, High, "One-minute load average divided by online CPUs (/proc/loadavg).";
     CpuThrottledPercent = "cpu.throttled_percent", Node, Percent, High, "Scheduler periods in which our own cgroup's CPU limit throttled it (cpu.stat nr_throttled of nr_periods).";
+    CpuWaitingPercent = "cpu.waiting_percent", Node, Percent, High, "Share of the last second in which some task waited for a CPU (/proc/pressure/cpu total). Where the kernel does not count that: tasks that want to run beyond one per CPU, of the CPUs (/proc/loadavg).";
     CpuPressureSomeAvg10 = "cpu.pressure.some.avg10", Node, Percent, High, "Share of the last 10 s in which some task waited for a CPU (/proc/pressure/cpu).";
     CpuPressureSomeAvg60 = "cpu.pressure.some.avg60", Node, Percent, High, "Share of the last 60 s in which some task waited for a CPU (/proc/pressure/cpu).";
     MemoryUsedPercent = "memory.used_percent", Node, Percent, High, "Memory that is not available: 100 % less memory.available_percent (/proc/meminfo).";
-    MemoryAvailablePercent = "memory.available_percent", Node, Percent, Low, "MemAvailable of MemTotal (/proc/meminfo).";
-    MemoryAvailableBytes = "memory.available_bytes", Node, Bytes, Low, "MemAvailable (/proc/meminfo).";
+    MemoryAvailablePercent = "memory.available_percent", Node, Percent, Low, "memory.available_bytes, of MemTotal less huge pages that were set aside (/proc/meminfo).";
+    MemoryAvailableBytes = "memory.available_bytes", Node, Bytes, Low, "MemAvailable, and what the cache of ZFS can give back (/proc/meminfo, /proc/spl/kstat/zfs/arcstats).";
     MemorySwapUsedPercent = "memory.swap_used_percent", Node, Percent, High, "Swap in use, of all swap; unknown where there is no swap (/proc/meminfo).";
     MemorySwapInRate = "memory.swap_in_rate", Node, BytesPerSecond, High, "Bytes read back from swap (/proc/vmstat pswpin).";
     MemoryDirtyBytes = "memory.dirty_bytes", Node, Bytes, High, "Pages waiting to be written to disk (/proc/meminfo Dirty).";
@@ -88,7 +90,7 @@ vocabulary! {
     MemoryPressureSomeAvg60 = "memory.pressure.some.avg60", Node, Percent, High, "Share of the last 60 s in which some task waited for memory (/proc/pressure/memory).";
     MemoryPressureFullAvg10 = "memory.pressure.full.avg10", Node, Percent, High, "Share of the last 10 s in which all tasks waited for memory (/proc/pressure/memory).";
     MemoryPressureFullAvg60 = "memory.pressure.full.avg60", Node, Percent, High, "Share of the last 60 s in which all tasks waited for memory (/proc/pressure/memory).";
-    DiskUsedPercent = "disk.used_percent", Disk, Percent, High, "Space in use as df counts it: used of used plus available to users (statvfs).";
+    DiskUsedPercent = "disk.used_percent", Disk, Percent, High, "Space in use as df counts it: used of used plus available to users; none where a file system was mounted read-only (statvfs).";
     DiskFreeBytes = "disk.free_bytes", Disk, Bytes, Low, "Space available to users (statvfs f_bavail).";
     DiskInodesUsedPercent = "disk.inodes_used_percent", Disk, Percent, High, "Inodes in use; 0 where the file system has no fixed number, since it cannot run out (statvfs).";
     DiskReadRate = "disk.read_rate", Disk, BytesPerSecond, High, "Bytes read from the device below the mount (/proc/diskstats).";

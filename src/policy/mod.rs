@@ -4,6 +4,7 @@
 
 pub mod condition;
 pub mod demand;
+pub mod effect;
 pub mod event;
 pub mod explain;
 pub mod gives;
@@ -16,6 +17,7 @@ pub mod mode;
 pub mod moment;
 pub mod nearest;
 pub mod orders;
+pub mod past;
 pub mod plan;
 pub mod program;
 pub mod proportion;
@@ -23,6 +25,7 @@ pub mod retries;
 pub mod rule;
 pub mod sample;
 pub mod slots;
+pub mod spacing;
 pub mod trend;
 pub mod unit;
 pub mod urgency;

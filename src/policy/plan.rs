@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::condition::{Comparison, Expression, Function, Operand};
+use super::life::Patience;
 use super::mitigation::{Knob, Mitigation};
 use super::program::Program;
 use super::proportion::Measure;
@@ -18,8 +19,8 @@ pub struct Plan {
     /// In the order of `policy.rules`.
     programs: Vec<Programs>,
     operands: Vec<Arc<Operand>>,
-    /// Of each operand, whether the effect of steps is measured by it.
-    watched: Vec<bool>,
+    /// Of each operand, the longest time in which the effect of a step is measured by it.
+    watched: Vec<Option<Duration>>,
     /// Where each rule's steps begin in the flat list of all steps.
     first_steps: Vec<usize>,
     steps: usize,
@@ -30,8 +31,7 @@ pub struct Programs {
     pub when: Program,
     /// `None`: the rule clears when `when` is false.
     pub clear: Option<Program>,
-    /// How long the rule may be unknown before it is blind: its windows must fill first.
-    pub patience: Duration,
+    pub patience: Patience,
     /// What tells how far beyond its threshold the rule is; none where no step asks for it.
     pub measures: Vec<Measure>,
 }
@@ -51,10 +51,11 @@ impl Plan {
                 true => Measure::all(&rule.when.expression, &mut slot_of),
                 false => Vec::new(),
             };
-            plan.programs.push(Programs { when, clear, patience: PATIENCE + longest_window(rule), measures });
-            plan.watched.resize(plan.operands.len(), false);
-            if !rule.steps.is_empty() {
-                when_slots(&plan.programs, &mut plan.watched);
+            let patience = Patience { unknown: PATIENCE + longest_window(rule), spacing: plan.policy.spacing };
+            plan.programs.push(Programs { when, clear, patience, measures });
+            plan.watched.resize(plan.operands.len(), None);
+            if let Some(settle) = rule.steps.iter().map(|step| step.settle).max() {
+                watch(&plan.programs, settle, &mut plan.watched);
             }
             plan.first_steps.push(plan.steps);
             plan.steps += rule.steps.len();
@@ -78,7 +79,7 @@ impl Plan {
     }
 
     #[must_use]
-    pub fn watched(&self) -> &[bool] {
+    pub fn watched(&self) -> &[Option<Duration>] {
         &self.watched
     }
 
@@ -163,9 +164,9 @@ impl Plan {
 }
 
 /// Those that the last rule's condition reads.
-fn when_slots(programs: &[Programs], watched: &mut [bool]) {
+fn watch(programs: &[Programs], settle: Duration, watched: &mut [Option<Duration>]) {
     for compare in programs.last().into_iter().flat_map(|last| last.when.comparisons()) {
-        watched[compare.slot] = true;
+        watched[compare.slot] = watched[compare.slot].max(Some(settle));
     }
 }
 

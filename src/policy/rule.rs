@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::condition::Condition;
 use super::mitigation::{Amount, Class, Level, Mitigation, Verb};
 use super::proportion::Range;
+use super::spacing::Spacing;
 
 /// Everything that the policy needs to know; nothing of it changes until the next reload.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +16,8 @@ pub struct Policy {
     pub level: Level,
     pub dry_run: bool,
     pub emergency: Emergency,
+    /// How far apart samples are meant to be; what is much further apart was not watched in between.
+    pub spacing: Spacing,
     /// Highest priority first, then by name.
     pub rules: Vec<Rule>,
     /// What identifies the target of each control; a control that is not named is its own.

@@ -1,6 +1,8 @@
 //! One reading of every metric at one moment. What could not be read is missing, which is neither zero nor the last
 //! value; what an instance cannot have (a bridge has no link speed) does not count among the instances at all. A sample is filled in place, tick after tick, so the steady state allocates nothing.
 
+use std::time::Duration;
+
 use super::metric::{Family, Metric, Worse};
 use super::moment::Moment;
 
@@ -20,6 +22,8 @@ struct Table {
     width: usize,
     names: Vec<String>,
     cells: Vec<f64>,
+    /// Of each cell that is missing, since when it is.
+    since: Vec<Moment>,
     /// Grows whenever a row is added, removed or renamed, so that resolved selectors know when to look again.
     generation: u64,
 }
@@ -29,9 +33,13 @@ struct Table {
 pub struct Extreme {
     /// `None` where nothing is known at all.
     pub value: Option<f64>,
-    /// Some instance could not be read, so that something worse may exist.
+    /// Some instance could not be read of late, so that something worse may exist.
     pub incomplete: bool,
 }
+
+/// An instance that could not be read for so long is no longer waited for: it is a blind spot, and the worst of the others
+/// counts. A hung file system misses a few readings; so does a rate after a counter was reset.
+pub const WAITED_FOR: Duration = Duration::from_secs(10);
 
 impl Default for Sample {
     fn default() -> Self {
@@ -66,7 +74,7 @@ impl Sample {
                 let value = present(self.node[metric.column()]);
                 Extreme { value, incomplete: value.is_none() }
             }
-            Some(table) => table.worst(metric.column(), metric.describe().worse),
+            Some(table) => table.worst(metric, self.at),
         }
     }
 
@@ -100,36 +108,42 @@ impl Sample {
     }
 
     pub fn set_instance(&mut self, metric: Metric, row: usize, value: Option<f64>) {
-        if let Some(table) = self.table_mut(metric.family()) {
-            let cell = row * table.width + metric.column();
-            if let Some(cell) = table.cells.get_mut(cell) {
-                *cell = stored(value);
-            }
-        }
+        self.put(metric, row, stored(value));
     }
 
     /// Says that this instance cannot have such a reading, so that nobody waits for it.
     pub fn set_inapplicable(&mut self, metric: Metric, row: usize) {
-        if let Some(table) = self.table_mut(metric.family()) {
-            let cell = row * table.width + metric.column();
-            if let Some(cell) = table.cells.get_mut(cell) {
-                *cell = INAPPLICABLE;
-            }
+        self.put(metric, row, INAPPLICABLE);
+    }
+
+    fn put(&mut self, metric: Metric, row: usize, value: f64) {
+        let at = self.at;
+        let Some(table) = self.table_mut(metric.family()) else { return };
+        let cell = row * table.width + metric.column();
+        let (Some(known), Some(since)) = (table.cells.get_mut(cell), table.since.get_mut(cell)) else { return };
+        if value.is_nan() && !known.is_nan() {
+            *since = at;
         }
+        *known = value;
+    }
+
+    /// The instances that are no longer waited for, with the metric that cannot be read of them.
+    pub fn unread(&self) -> impl Iterator<Item = (Metric, usize)> + '_ {
+        let tables = Metric::ALL.iter().filter_map(|metric| Some((*metric, self.table(metric.family())?)));
+        let rows = |(metric, table): (Metric, &Table)| (0..table.names.len()).map(move |row| (metric, row));
+        tables.flat_map(rows).filter(|(metric, row)| self.is_lost(*metric, *row))
+    }
+
+    fn is_lost(&self, metric: Metric, row: usize) -> bool {
+        let table = self.table(metric.family());
+        table.is_some_and(|table| table.is_lost(row * table.width + metric.column(), self.at))
     }
 
     /// Makes the family's rows exactly these, keeping the readings of the names that stay; new rows are missing.
     pub fn set_instances<S: AsRef<str>>(&mut self, family: Family, names: &[S]) {
+        let at = self.at;
         if let Some(table) = self.table_mut(family) {
-            table.set_names(names);
-        }
-    }
-
-    /// Forgets every reading and keeps the instances.
-    pub fn clear(&mut self) {
-        self.node.fill(f64::NAN);
-        for table in [&mut self.disk, &mut self.network, &mut self.port, &mut self.app] {
-            table.cells.fill(f64::NAN);
+            table.set_names(names, at);
         }
     }
 
@@ -148,6 +162,7 @@ impl Sample {
                 mine.generation = theirs.generation;
             }
             mine.cells.clone_from(&theirs.cells);
+            mine.since.clone_from(&theirs.since);
         }
     }
 
@@ -174,15 +189,17 @@ impl Sample {
 
 impl Table {
     fn new(family: Family) -> Self {
-        Self { width: Metric::width(family), names: Vec::new(), cells: Vec::new(), generation: 0 }
+        Self { width: Metric::width(family), names: Vec::new(), cells: Vec::new(), since: Vec::new(), generation: 0 }
     }
 
-    fn worst(&self, column: usize, worse: Worse) -> Extreme {
+    fn worst(&self, metric: Metric, now: Moment) -> Extreme {
+        let worse = metric.describe().worse;
         let mut value: Option<f64> = None;
         let mut incomplete = false;
-        for cell in self.cells.iter().skip(column).step_by(self.width) {
+        for at in (metric.column()..self.cells.len()).step_by(self.width) {
+            let cell = &self.cells[at];
             match present(*cell) {
-                None => incomplete |= *cell != INAPPLICABLE,
+                None => incomplete |= *cell != INAPPLICABLE && !self.is_lost(at, now),
                 Some(cell) => {
                     value = Some(match (value, worse) {
                         (None, _) => cell,
@@ -195,20 +212,28 @@ impl Table {
         Extreme { value, incomplete: incomplete || value.is_none() }
     }
 
-    fn set_names<S: AsRef<str>>(&mut self, names: &[S]) {
+    fn is_lost(&self, cell: usize, now: Moment) -> bool {
+        self.cells[cell].is_nan() && now.since(self.since[cell]) >= WAITED_FOR
+    }
+
+    fn set_names<S: AsRef<str>>(&mut self, names: &[S], now: Moment) {
         let same = self.names.len() == names.len() && self.names.iter().zip(names).all(|(a, b)| a == b.as_ref());
         if same {
             return;
         }
         let mut cells = vec![f64::NAN; names.len() * self.width];
+        let mut since = vec![now; cells.len()];
         for (row, name) in names.iter().enumerate() {
             if let Some(old) = self.names.iter().position(|known| known == name.as_ref()) {
                 let from = old * self.width..(old + 1) * self.width;
-                cells[row * self.width..(row + 1) * self.width].copy_from_slice(&self.cells[from]);
+                let to = row * self.width..(row + 1) * self.width;
+                cells[to.clone()].copy_from_slice(&self.cells[from.clone()]);
+                since[to].copy_from_slice(&self.since[from]);
             }
         }
         self.names = names.iter().map(|name| name.as_ref().to_owned()).collect();
         self.cells = cells;
+        self.since = since;
         self.generation += 1;
     }
 }
@@ -239,6 +264,26 @@ mod tests {
         sample.set_instance(Metric::DiskFreeBytes, 1, Some(9.0));
         assert_eq!(sample.worst(Metric::DiskUsedPercent), Extreme { value: Some(91.0), incomplete: false });
         assert_eq!(sample.get(Metric::DiskFreeBytes), Some(7.0));
+    }
+
+    #[test]
+    fn an_instance_that_cannot_be_read_is_not_waited_for() {
+        let mut sample = Sample::default();
+        sample.set_instances(Family::Disk, &["/", "/mnt"]);
+        let read = |sample: &mut Sample, seconds: u64, mnt: Option<f64>| {
+            sample.at = Moment::at(Duration::from_secs(seconds));
+            sample.set_instance(Metric::DiskUsedPercent, 0, Some(40.0));
+            sample.set_instance(Metric::DiskUsedPercent, 1, mnt);
+            let unread = sample.unread().any(|lost| lost == (Metric::DiskUsedPercent, 1));
+            (sample.worst(Metric::DiskUsedPercent), unread)
+        };
+        let worst = |value, incomplete| Extreme { value: Some(value), incomplete };
+        assert_eq!(read(&mut sample, 5, Some(90.0)), (worst(90.0, false), false));
+        assert_eq!(read(&mut sample, 6, None), (worst(40.0, true), false));
+        assert_eq!(read(&mut sample, 15, None), (worst(40.0, true), false));
+        assert_eq!(read(&mut sample, 16, None), (worst(40.0, false), true));
+        assert_eq!(read(&mut sample, 17, Some(95.0)), (worst(95.0, false), false));
+        assert_eq!(read(&mut sample, 18, None), (worst(40.0, true), false), "it is waited for anew");
     }
 
     #[test]

@@ -5,11 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::condition::{Function, Operand};
+use super::effect::{Effect, Question};
 use super::metric::{Family, Metric};
 use super::moment::Moment;
+use super::past::Past;
+use super::plan::Plan;
 use super::sample::{Extreme, Sample};
+use super::spacing::Spacing;
 use super::trend::{FORECAST_HALF_LIFE, Trend};
 use super::window::{Rate, Window};
+
+/// What runs away does so within seconds: its line is drawn through the last couple of them.
+const WATCH_HALF_LIFE: Duration = Duration::from_secs(2);
 
 /// What a slot reads now. `value` is NaN where nothing is known.
 #[derive(Clone, Copy, Debug)]
@@ -32,9 +39,6 @@ impl Reading {
     }
 }
 
-/// The slope before a step is taken from the last couple of seconds.
-const WATCH_HALF_LIFE: Duration = Duration::from_secs(2);
-
 #[derive(Debug)]
 struct Slot {
     operand: Arc<Operand>,
@@ -42,8 +46,10 @@ struct Slot {
     row: Option<usize>,
     generation: Option<u64>,
     series: Series,
-    /// Where the readings were heading of late, if anybody wants to know.
-    heading: Option<Box<Trend>>,
+    /// What was read of late, where the effect of steps is told from it.
+    past: Option<Box<Past>>,
+    /// Where the readings are heading, for the pace of the ladder.
+    heading: Option<Trend>,
 }
 
 #[derive(Debug)]
@@ -58,31 +64,45 @@ enum Series {
 pub struct Slots {
     slots: Vec<Slot>,
     readings: Vec<Reading>,
+    spacing: Spacing,
+    last: Option<Moment>,
 }
 
 impl Slots {
     #[must_use]
-    pub fn new(operands: &[Arc<Operand>], watched: &[bool]) -> Self {
-        let mut slots: Vec<Slot> = operands.iter().map(Slot::new).collect();
-        for (slot, _) in slots.iter_mut().zip(watched).filter(|(_, watched)| **watched) {
-            slot.heading = Some(Box::new(Trend::new(WATCH_HALF_LIFE)));
+    pub fn new(plan: &Plan) -> Self {
+        let mut slots: Vec<Slot> = plan.operands().iter().map(Slot::new).collect();
+        for (slot, settle) in slots.iter_mut().zip(plan.watched()) {
+            // A forecast follows a change by minutes: no step is told from it.
+            let is_told = !matches!(slot.series, Series::TimeTo { .. });
+            slot.past = settle.filter(|_| is_told).map(|settle| Box::new(Past::for_horizon(settle)));
+            slot.heading = settle.map(|_| Trend::new(WATCH_HALF_LIFE));
         }
         let readings = vec![Reading::MISSING; slots.len()];
-        Self { slots, readings }
+        Self { slots, readings, spacing: plan.policy.spacing, last: None }
     }
 
     /// Takes the windows and trends of the slots that stay, so that a reload does not forget what was seen.
     pub fn inherit(&mut self, older: Slots) {
+        self.last = older.last;
         for (old, reading) in older.slots.into_iter().zip(older.readings) {
             if let Some(at) = self.slots.iter().position(|slot| slot.operand == old.operand) {
-                let heading = self.slots[at].heading.take();
-                self.slots[at] = Slot { heading: heading.and_then(|new| old.heading.or(Some(new))), ..old };
+                let past = self.slots[at].past.take();
+                let heading = self.slots[at].heading.take().map(|new| old.heading.clone().unwrap_or(new));
+                self.slots[at] = Slot { past: past.and_then(|new| old.past.or(Some(new))), heading, ..old };
                 self.readings[at] = reading;
             }
         }
     }
 
-    pub fn refresh(&mut self, sample: &Sample) {
+    /// Takes in a sample; how much of the time before it nobody watched.
+    pub fn refresh(&mut self, sample: &Sample) -> Duration {
+        let passed = self.last.map_or(Duration::ZERO, |last| sample.at.since(last));
+        let unseen = self.spacing.unseen(passed);
+        self.last = Some(sample.at);
+        if !unseen.is_zero() {
+            self.slots.iter_mut().for_each(|slot| slot.skip(unseen));
+        }
         for (slot, reading) in self.slots.iter_mut().zip(&mut self.readings) {
             *reading = slot.read(sample);
             if let (Some(heading), Some(value)) = (&mut slot.heading, reading.known().filter(|value| value.is_finite()))
@@ -90,12 +110,19 @@ impl Slots {
                 heading.push(sample.at, value);
             }
         }
+        unseen
+    }
+
+    #[must_use]
+    pub fn effect(&self, slot: usize, question: &Question) -> Effect {
+        let past = self.slots[slot].past.as_ref();
+        past.map_or(Effect::NotDistinguishable, |past| past.effect(question))
     }
 
     /// Change per second of late, or 0 where it follows no line: what jumped will not go on jumping.
     #[must_use]
     pub fn slope(&self, slot: usize) -> f64 {
-        self.slots[slot].heading.as_ref().map_or(0.0, |heading| heading.believed_slope())
+        self.slots[slot].heading.as_ref().map_or(0.0, Trend::believed_slope)
     }
 
     /// The same without waiting for certainty: what runs away must be met before that.
@@ -129,23 +156,34 @@ impl Slot {
                 Series::TimeTo { trend: Box::new(Trend::new(FORECAST_HALF_LIFE)), target, last: None }
             }
         };
-        Self { operand: Arc::clone(operand), row: None, generation: None, series, heading: None }
+        Self { operand: Arc::clone(operand), row: None, generation: None, series, past: None, heading: None }
+    }
+
+    /// A difference between two readings is one whatever lies between them; a window and a trend are not.
+    fn skip(&mut self, unseen: Duration) {
+        match &mut self.series {
+            Series::Window(window, _) => window.skip(unseen),
+            Series::TimeTo { trend, last, .. } if unseen > FORECAST_HALF_LIFE => {
+                **trend = Trend::new(FORECAST_HALF_LIFE);
+                *last = None;
+            }
+            Series::Now | Series::Rate(_) | Series::TimeTo { .. } => {}
+        }
+        if let Some(heading) = self.heading.as_mut().filter(|_| unseen > WATCH_HALF_LIFE) {
+            *heading = Trend::new(WATCH_HALF_LIFE);
+        }
     }
 
     fn read(&mut self, sample: &Sample) -> Reading {
         let extreme = self.look(sample);
         let complete = extreme.value.filter(|_| !extreme.incomplete);
-        match &mut self.series {
-            Series::Now => Reading { value: extreme.value.unwrap_or(f64::NAN), incomplete: extreme.incomplete },
-            Series::Window(window, ask) => {
-                window.push(sample.at, complete);
-                Reading::of(ask(window))
-            }
-            Series::Rate(rate) => Reading::of(rate.push(sample.at, complete)),
-            Series::TimeTo { trend, target, last } => {
-                time_to(self.operand.metric, trend, *target, last, sample.at, complete)
-            }
+        let reading = self.series.read(self.operand.metric, sample.at, extreme);
+        // What a window says comes late, and mixes what was before a step into what was after it.
+        let told = if matches!(self.series, Series::Window(..)) { complete } else { reading.known() };
+        if let (Some(past), Some(value)) = (&mut self.past, told.filter(|value| value.is_finite())) {
+            past.push(sample.at, value);
         }
+        reading
     }
 
     fn look(&mut self, sample: &Sample) -> Extreme {
@@ -158,6 +196,21 @@ impl Slot {
         }
         let value = self.row.and_then(|row| sample.instance(metric, row));
         Extreme { value, incomplete: value.is_none() }
+    }
+}
+
+impl Series {
+    fn read(&mut self, metric: Metric, now: Moment, extreme: Extreme) -> Reading {
+        let complete = extreme.value.filter(|_| !extreme.incomplete);
+        match self {
+            Series::Now => Reading { value: extreme.value.unwrap_or(f64::NAN), incomplete: extreme.incomplete },
+            Series::Window(window, ask) => {
+                window.push(now, complete);
+                Reading::of(ask(window))
+            }
+            Series::Rate(rate) => Reading::of(rate.push(now, complete)),
+            Series::TimeTo { trend, target, last } => time_to(metric, trend, *target, last, now, complete),
+        }
     }
 }
 
@@ -198,9 +251,15 @@ mod tests {
         Arc::new(Operand { metric, selector: selector.map(str::to_owned), function: None })
     }
 
+    fn slots(operands: &[Arc<Operand>]) -> Slots {
+        let slots: Vec<Slot> = operands.iter().map(Slot::new).collect();
+        let readings = vec![Reading::MISSING; slots.len()];
+        Slots { slots, readings, spacing: Spacing::ANY, last: None }
+    }
+
     #[test]
     fn a_selector_follows_its_instance_and_is_unknown_without_it() {
-        let mut slots = Slots::new(&[operand(Metric::DiskUsedPercent, Some("/var"))], &[]);
+        let mut slots = slots(&[operand(Metric::DiskUsedPercent, Some("/var"))]);
         let mut sample = Sample::default();
         sample.set_instances(Family::Disk, &["/", "/var"]);
         sample.set_instance(Metric::DiskUsedPercent, 1, Some(50.0));

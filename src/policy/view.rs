@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::condition::Operand;
+use super::effect::Effect;
 use super::event::{Mode, Skip};
 use super::mitigation::{ActionId, Mitigation, Outcome};
 use super::moment::Moment;
@@ -81,8 +82,8 @@ pub struct RuleView {
 pub struct StepView {
     pub outcome: Option<Outcome>,
     pub skipped: Option<Skip>,
-    /// Share of the gap that the step closed, last time it was judged.
-    pub effect: Option<f64>,
+    /// What the step did to the rule's metric, last time it was judged.
+    pub effect: Option<Effect>,
     pub breaker_until: Option<Moment>,
 }
 
@@ -126,8 +127,8 @@ pub struct ActionView {
     pub detail: Arc<str>,
     /// What it changed: `server be/s1 maxconn 100 → 50`. Kept for as long as it is in force.
     pub changed: Arc<str>,
-    /// Share of its rule's gap that the step closed, when it was last judged.
-    pub effect: Option<f64>,
+    /// What the step did to its rule's metric, when it was last judged.
+    pub effect: Option<Effect>,
     pub next_try: Option<Moment>,
 }
 

@@ -51,6 +51,11 @@ impl Window {
         bucket.highest = bucket.highest.max(value);
     }
 
+    /// In this much of the time since the last reading nobody looked.
+    pub fn skip(&mut self, unseen: Duration) {
+        self.last = self.last.map(|last| last + unseen);
+    }
+
     #[must_use]
     pub fn average(&self) -> Option<f64> {
         let weight = self.covered()?;
@@ -179,6 +184,16 @@ mod tests {
             window.push(at(f64::from(second)), None);
         }
         assert_eq!(window.average(), None);
+    }
+
+    #[test]
+    fn time_in_which_nobody_looked_does_not_count() {
+        let mut window = filled((0..40).map(|s| (f64::from(s), 5.0)));
+        window.skip(Duration::from_secs(3599));
+        window.push(at(3639.0), Some(95.0));
+        assert_eq!(window.average(), None, "one reading is no window");
+        (1..30).for_each(|second| window.push(at(3639.0 + f64::from(second)), Some(95.0)));
+        assert_eq!(window.average(), Some(95.0));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::policy::mitigation::{ActionId, Answered, Command, Outcome, Report};
 use crate::policy::moment::Moment;
 use crate::policy::plan::Plan;
 use crate::policy::sample::Sample;
+use crate::policy::spacing::Spacing;
 use std::sync::Arc;
 use trace::{Answer, Happening, Trace};
 
@@ -20,7 +21,9 @@ const ANSWER_AFTER: Duration = Duration::from_millis(5);
 /// The decisions of a whole trace, one line each: the moment, then the sentence that the daemon would log; commands
 /// are marked with `->`.
 #[must_use]
-pub fn replay(plan: Plan, trace: &Trace) -> String {
+pub fn replay(mut plan: Plan, trace: &Trace) -> String {
+    // Between the lines of a trace without a pace everything stayed as they say.
+    plan.policy.spacing = trace.every.map_or(Spacing::ANY, Spacing::every);
     let mut player = Player::new(plan, trace);
     for line in &trace.lines {
         player.advance_to(line.at, trace.every);
@@ -34,6 +37,8 @@ struct Player {
     guardian: Guardian,
     sample: Sample,
     out: Decisions,
+    /// Nothing is sampled until the next line.
+    asleep: bool,
     /// Answers under way, by when they arrive.
     under_way: Vec<(Moment, Report)>,
     answers: Vec<Answer>,
@@ -50,6 +55,7 @@ impl Player {
             guardian,
             sample: Sample::new(start),
             out,
+            asleep: false,
             under_way: Vec::new(),
             answers: Vec::new(),
             next_tick: start,
@@ -59,7 +65,10 @@ impl Player {
 
     /// Ticks up to, not including, `moment`.
     fn advance_to(&mut self, moment: Moment, every: Option<Duration>) {
-        let Some(every) = every else { return self.answer_until(moment) };
+        let Some(every) = every.filter(|_| !self.asleep) else {
+            self.next_tick = moment;
+            return self.answer_until(moment);
+        };
         while self.next_tick < moment {
             let now = self.next_tick;
             self.answer_until(now);
@@ -71,6 +80,8 @@ impl Player {
     }
 
     fn happen(&mut self, now: Moment, happening: &Happening) {
+        self.asleep = matches!(happening, Happening::Asleep);
+        self.sample.at = now;
         match happening {
             Happening::Readings(readings) => {
                 for reading in readings {
@@ -83,6 +94,7 @@ impl Player {
                 self.answers.retain(|known| !known.same_place(answer));
                 self.answers.push(answer.clone());
             }
+            Happening::Asleep => {}
             Happening::Undo => self.step(now, Input::Undo { ids: &[], by: "the trace".into() }),
             Happening::Stop => self.step(now, Input::Stopping),
         }

@@ -7,6 +7,7 @@
 //! 10s  memory.available_percent=?           what could not be read
 //! 12s  answer edge throttle refused         from now on; also `answer edge throttle undo timed_out`
 //! 20s  undo                                 an operator's `node-guardian undo`
+//! 30s  asleep                               suspended or stopped: nothing is sampled until the next line
 //! 60s  stop                                 SIGTERM
 //! ```
 
@@ -35,6 +36,8 @@ pub struct Line {
 pub enum Happening {
     Readings(Vec<Reading>),
     Answer(Answer),
+    /// Nothing is sampled until the next line.
+    Asleep,
     Undo,
     Stop,
 }
@@ -91,7 +94,7 @@ impl Trace {
     pub fn metrics(&self) -> impl Iterator<Item = Metric> + '_ {
         let readings = self.lines.iter().filter_map(|line| match &line.happening {
             Happening::Readings(readings) => Some(readings),
-            Happening::Answer(_) | Happening::Undo | Happening::Stop => None,
+            Happening::Answer(_) | Happening::Asleep | Happening::Undo | Happening::Stop => None,
         });
         readings.flatten().map(|reading| reading.metric)
     }
@@ -114,6 +117,7 @@ impl Trace {
 
 fn happening(text: &str) -> Result<Happening, String> {
     match words(text).as_slice() {
+        ["asleep"] => Ok(Happening::Asleep),
         ["undo"] => Ok(Happening::Undo),
         ["stop"] => Ok(Happening::Stop),
         ["answer", control, verb, rest @ ..] => answer(control, verb, rest).map(Happening::Answer),
@@ -153,7 +157,7 @@ fn names<const N: usize>(names: [&str; N]) -> String {
 
 fn reading(word: &str) -> Result<Reading, String> {
     let Some((name, value)) = word.rsplit_once('=') else {
-        return Err(format!("`{word}` is neither METRIC=VALUE nor undo, stop, answer or every"));
+        return Err(format!("`{word}` is neither METRIC=VALUE nor undo, stop, asleep, answer or every"));
     };
     let Operand { metric, selector, .. } =
         operand(name).map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;

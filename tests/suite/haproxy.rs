@@ -242,7 +242,7 @@ fn an_operators_change_is_left_alone() {
 
     desk.apply(4, "edge", Verb::Throttle, HALF);
     server.ask("set maxconn server be/s1 5");
-    assert_eq!(desk.verify(4).outcome, Outcome::Already, "somebody put the prior value back");
+    assert_eq!(desk.verify(4).outcome, Outcome::Overridden, "somebody put the prior value back");
     assert!(desk.journaled().is_empty());
 }
 

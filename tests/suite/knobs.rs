@@ -44,7 +44,7 @@ fn rule(above: &str, priority: i32, steps: Vec<Step>) -> Rule {
 
 fn policy(level: Level, rules: Vec<Rule>) -> Arc<Plan> {
     let emergency = Emergency { hold: Duration::from_secs(1), ..Emergency::default() };
-    Arc::new(Plan::new(Policy { level, dry_run: false, emergency, rules, targets: Vec::new() }))
+    Arc::new(Plan::new(Policy { level, dry_run: false, emergency, rules, ..Policy::default() }))
 }
 
 struct Node {

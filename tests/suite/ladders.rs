@@ -4,8 +4,8 @@ use std::fs;
 
 use node_guardian::config::settings::Settings;
 use node_guardian::config::{self, Source};
-use node_guardian::policy::mitigation::{Level, Verb};
-use node_guardian::policy::rule::{Asked, Resource, Rule, Step};
+use node_guardian::policy::mitigation::{Amount, Level, Verb};
+use node_guardian::policy::rule::{Asked, Resource, Rule, Severity, Step};
 use tempfile::TempDir;
 
 struct Etc(TempDir);
@@ -46,17 +46,20 @@ fn built_in_ladders_use_whatever_controls_there_are() {
     assert_eq!(ladder(&settings, "memory-caches"), ["release cache"]);
     assert_eq!(
         ladder(&settings, "memory-high"),
-        ["release cache", "shed edge by 25% +", "shed inner by 25%", "throttle edge to 50% +", "throttle inner to 50%"]
+        ["release cache", "throttle edge to 50% +", "throttle inner to 50%"],
+        "a warning asks and queues"
     );
     let memory = ladder(&settings, "memory-emergency");
     assert_eq!(
-        memory[5..9].join(" "),
-        "shed edge by 50% + shed inner by 50% throttle edge to 25% + throttle inner to 25%"
+        memory[1..9].join(" "),
+        "throttle edge to 50% + throttle inner to 50% shed edge by 25% + shed inner by 25% \
+         shed edge by 50% + shed inner by 50% throttle edge to 25% + throttle inner to 25%"
     );
     // Nothing in this Redis is declared to be a cache: it is shrunk at most, where the level allows it.
     assert_eq!(memory[9..], ["shrink cache to 75% (aggressive)", "shrink cache to 50% (aggressive)"]);
     let cpu = ladder(&settings, "cpu-emergency").join("; ");
-    assert!(cpu.starts_with("shed edge by 10% +; shed inner by 10%; shed edge by 25% +;"), "{cpu}");
+    assert!(cpu.starts_with("throttle edge to 75% +; throttle inner to 75%; throttle edge to 50% +;"), "{cpu}");
+    assert!(cpu.contains("shed edge by 10% +; shed inner by 10%; shed edge by 25% +;"), "{cpu}");
     assert!(cpu.ends_with("throttle edge to 25% +; throttle inner to 25%"), "{cpu}");
     let paused = settings.policy.rules.iter().flat_map(|rule| &rule.steps).any(|step| {
         step.mitigation.verb == Verb::Drain
@@ -112,12 +115,41 @@ fn steps_and_ladder_replace_each_other_and_what_is_written_later_counts() {
     etc.write("config.toml", format!("{controls}{own}[rule.swap-high]\nladder = \"memory\"\n"));
     let settings = load(&etc.source());
     assert_eq!(ladder(&settings, "memory-emergency"), ["throttle edge to 90%..20%"]);
-    assert_eq!(ladder(&settings, "swap-high"), ["release cache", "shed edge by 25%", "throttle edge to 50%"]);
+    assert_eq!(ladder(&settings, "swap-high"), ["release cache", "throttle edge to 50%"]);
     etc.write("conf.d/10.toml", "[rule.memory-emergency]\nladder = \"memory\"\n");
     assert!(ladder(&load(&etc.source()), "memory-emergency").len() > 3);
     etc.write("conf.d/10.toml", "[rule.memory-emergency]\nladder = \"memory\"\nsteps = []\n");
     let text = config::check(&etc.source()).text();
     assert!(text.contains("`steps` of its own or a built-in `ladder`, not both"), "{text}");
+}
+
+/// Being refused is for emergencies, however the rule came to its ladder.
+#[test]
+fn a_warning_refuses_nobody() {
+    let etc = Etc::new();
+    etc.write(
+        "config.toml",
+        "[control.haproxy.edge]\nsocket = \"/run/h\"\n[control.nginx.front]\nflags = \"/run/node-guardian/nginx\"\n\
+         [control.app.shop]\nsocket = \"/run/shop.sock\"\nuser = 1\n[rule.mine]\nwhen = \"threads > 50000\"\nladder = \"cpu\"\n",
+    );
+    let settings = load(&etc.source());
+    let refuses = |step: &Step| match (step.mitigation.verb, step.mitigation.amount) {
+        (Verb::Shed | Verb::Drain, _) => true,
+        // An application refuses from level 50 on (docs/app-protocol.md).
+        (Verb::Throttle, Amount::Keep(kept)) => &*step.mitigation.control == "shop" && kept <= 50.0,
+        _ => false,
+    };
+    let (mut asked, mut refusing) = (0, 0);
+    for rule in &settings.policy.rules {
+        match rule.severity {
+            Severity::Info | Severity::Warning => {
+                assert!(!rule.steps.iter().any(refuses), "{} refuses", rule.name);
+                asked += rule.steps.len();
+            }
+            Severity::Emergency => refusing += rule.steps.iter().filter(|step| refuses(step)).count(),
+        }
+    }
+    assert!(asked > 0 && refusing > 0);
 }
 
 /// One control of each kind that can be asked, in the order in which memory is asked for.
@@ -144,13 +176,14 @@ fn every_kind_has_its_place() {
         "release shop",
         "release cache +",
         "release search",
-        "throttle shop to 75% +",
-        "shed edge by 25%",
+        "freeze batch",
+        "throttle shop to 75%",
         "throttle edge to 50%",
+        "throttle api to 75%",
+        "shed edge by 25%",
         "shed edge by 50% +",
         "throttle shop to 50%",
         "throttle edge to 25%",
-        "throttle api to 75%",
         "flush shop (aggressive)",
         "shrink pages to 75% (aggressive)",
         "shrink cache to 75% (aggressive)",
@@ -161,8 +194,9 @@ fn every_kind_has_its_place() {
     ];
     assert_eq!(memory, expected);
     let cpu = ladder(&settings, "cpu-emergency");
-    assert!(cpu.iter().any(|step| step == "throttle batch to 75%"), "niceness gives CPU, and no memory: {cpu:?}");
-    assert_eq!(cpu.last().map(String::as_str), Some("freeze batch"), "{cpu:?}");
+    let first = ["notify ops +", "throttle batch to 75%", "freeze batch", "throttle shop to 75%"];
+    assert_eq!(cpu[..4], first, "niceness gives CPU, and no memory");
     assert_eq!(cpu.iter().filter(|step| step.starts_with("freeze")).count(), 1);
+    assert_eq!(ladder(&settings, "cpu-high")[..4], first, "what has no users goes first");
     assert!(rule(&settings, "conntrack-full").steps.iter().all(|step| step.mitigation.verb != Verb::Freeze));
 }

@@ -23,6 +23,7 @@ mod ladders;
 mod leases;
 mod memcached;
 mod nginx;
+mod ownership;
 mod package;
 mod policy;
 mod pressure;

@@ -17,6 +17,7 @@ use node_guardian::policy::plan::Plan;
 use node_guardian::policy::proportion::Range;
 use node_guardian::policy::rule::{Emergency, Policy, Rule, Severity, Step};
 use node_guardian::policy::sample::Sample;
+use node_guardian::policy::spacing::Spacing;
 use proptest::prelude::*;
 
 fn step(verb: Verb, control: &str, amount: Amount) -> Step {
@@ -46,6 +47,7 @@ fn rule(name: &str, when: &str, severity: Severity, priority: i32, steps: Vec<St
 fn policy() -> Policy {
     Policy {
         level: Level::Standard,
+        spacing: Spacing::ANY,
         dry_run: false,
         targets: Vec::new(),
         emergency: Emergency::default(),

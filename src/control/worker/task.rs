@@ -12,6 +12,7 @@ use super::shared::Shared;
 use super::{Job, NOTHING, clash};
 use crate::clock;
 use crate::control::failure::Failure;
+use crate::control::service::Probe;
 use crate::control::standing::Standing;
 use crate::control::target::Target;
 use crate::control::undo::Undo;
@@ -94,7 +95,10 @@ impl Task {
 
     async fn probe(&mut self) -> bool {
         let Some((_, control)) = &mut self.configured else { return true };
-        let probe = control.probe().await;
+        let probe = match control.is_free() {
+            Ok(()) => control.probe().await,
+            Err(held) => Probe::failed(held),
+        };
         self.tell_state(probe.outcome, probe.detail)
     }
 
@@ -122,7 +126,10 @@ impl Task {
         if closely {
             return self.probe().await;
         }
-        let probe = control.look().await;
+        let probe = match control.is_free() {
+            Ok(()) => control.look().await,
+            Err(held) => Probe::failed(held),
+        };
         let detail = match &self.told {
             Some((outcome, known)) if *outcome == probe.outcome => known.clone(),
             Some(_) | None => probe.detail,
@@ -329,6 +336,12 @@ impl Task {
             _ => control.check(&entry.undo, Want::Over).await.map(|checked| checked.standing),
         };
         match (standing, held) {
+            // The one thing that was asked was refused.
+            (Ok(Standing::Pending(_)), Held::Nothing)
+                if entry.undo.changes.len() == 1 && matches!(why.outcome, Outcome::Refused | Outcome::Unsupported) =>
+            {
+                self.closed(entry.id, Answer::failed(why))
+            }
             (Ok(Standing::Prior), Held::Nothing) => self.closed(entry.id, Answer::failed(why)),
             (Ok(Standing::Prior), Held::Before(_)) => self.closed(entry.id, Answer::ended(why)),
             (Ok(Standing::EpochChanged), _) => self.closed(entry.id, Answer::restarted(control)),
@@ -361,13 +374,9 @@ impl Task {
     async fn verify(&mut self, id: ActionId, lease: Lease) -> Answer {
         let Some(entry) = self.shared.entry(id) else { return Answer::already(NOTHING) };
         let mut control = self.take(&entry.target);
-        let want = match lease {
-            Lease::Renew { valid_until } if in_time(valid_until).is_ok() => Want::Wanted,
-            Lease::Renew { .. } | Lease::LetLapse => Want::Over,
-        };
-        let answer = match self.checked(&mut control, &entry, want).await {
+        let answer = match self.checked(&mut control, &entry, lease).await {
             Ok(Standing::Ours { theirs }) => Answer::in_force(theirs),
-            Ok(Standing::Pending(still)) => self.not_seen_yet(&mut control, &entry, want, &still).await,
+            Ok(Standing::Pending(still)) => self.not_seen_yet(&mut control, &entry, lease, &still).await,
             // As after a restart: nobody took it away, so it may be given again.
             Ok(Standing::Prior) if control.lapses(&entry.undo) => self.closed(id, Answer::lapsed()),
             Ok(Standing::Prior) => self.closed(id, Answer::already("the prior values are back; nothing is in force")),
@@ -380,18 +389,18 @@ impl Task {
     }
 
     /// It was told and has not obeyed. Nothing is over before that is settled: it may still do.
-    async fn not_seen_yet(&self, control: &mut Control, entry: &Entry, want: Want, still: &str) -> Answer {
+    async fn not_seen_yet(&self, control: &mut Control, entry: &Entry, lease: Lease, still: &str) -> Answer {
         let service = control.service();
-        match want {
-            Want::Over => Answer::applied(&format!("{service} was told and may still obey: {still}")),
-            Want::Wanted if control.is_overdue(&entry.undo) => match control.undo(&entry.undo).await {
+        match lease {
+            Lease::LetLapse => Answer::applied(&format!("{service} was told and may still obey: {still}")),
+            Lease::Renew { .. } if control.is_overdue(&entry.undo) => match control.undo(&entry.undo).await {
                 Ok(_) => {
                     let why = format!("{service} took the command and never did it, so it was taken back: {still}");
                     self.closed(entry.id, Answer::already(&why))
                 }
                 Err(failure) => self.ended(entry.id, failure),
             },
-            Want::Wanted => {
+            Lease::Renew { .. } => {
                 Answer::failed(Failure::timed_out(format!("{service} was told and has not obeyed yet: {still}")))
             }
         }
@@ -406,7 +415,11 @@ impl Task {
     }
 
     /// How long it may now last is durable before it does.
-    async fn checked(&self, control: &mut Control, entry: &Entry, want: Want) -> Result<Standing, Failure> {
+    async fn checked(&self, control: &mut Control, entry: &Entry, lease: Lease) -> Result<Standing, Failure> {
+        let want = match lease {
+            Lease::Renew { valid_until } if in_time(valid_until).is_ok() => Want::Wanted,
+            Lease::Renew { .. } | Lease::LetLapse => Want::Over,
+        };
         let Checked { standing, due, undo } = control.check(&entry.undo, want).await?;
         let is_over = matches!(standing, Standing::Prior | Standing::Foreign(_) | Standing::EpochChanged);
         let mut known = Entry { undo, ..entry.clone() };

@@ -59,16 +59,8 @@ impl Event {
             Event::Skipped { rule, step, mitigation, why } => {
                 write!(f, "{mitigation} skipped ({}): {why}", Rung(rule, *step))
             }
-            Event::Judged { rule, step, mitigation, effect: Some(effect) } => {
-                write!(
-                    f,
-                    "{mitigation} closed {:.0}% of the gap ({})",
-                    (effect * 100.0).round() + 0.0,
-                    Rung(rule, *step)
-                )
-            }
-            Event::Judged { rule, step, mitigation, effect: None } => {
-                write!(f, "{mitigation} cannot be judged ({})", Rung(rule, *step))
+            Event::Judged { rule, step, mitigation, effect } => {
+                write!(f, "{mitigation} {effect} ({})", Rung(rule, *step))
             }
             Event::BreakerOpen { rule, step, mitigation, retry_in } => {
                 let (rung, retry) = (Rung(rule, *step), seconds(*retry_in));

@@ -210,7 +210,7 @@ impl Guardian {
             }
         }
         if outcome == Outcome::NoEffect {
-            self.count_effect(now, flat, false, out);
+            self.count_useless(now, flat, out);
         }
     }
 

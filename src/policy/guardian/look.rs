@@ -17,7 +17,8 @@ use super::{Decisions, Guardian};
 
 impl Guardian {
     pub(super) fn look(&mut self, now: Moment, sample: &Sample, out: &mut Decisions) {
-        self.slots.refresh(sample);
+        let unseen = self.slots.refresh(sample);
+        self.stands.iter_mut().for_each(|stand| stand.skip(unseen));
         self.memory_total = total_of(sample);
         let plan = Arc::clone(&self.plan);
         self.mode.pass(now, &plan.policy.emergency);
@@ -62,7 +63,7 @@ impl Guardian {
         let was = self.lives[index].state;
         let turn = self.lives[index].advance(now, &self.plan.rules()[index], self.plan.programs()[index].patience);
         if turn == Turn::Cleared {
-            self.judge(now, index, out);
+            self.judge_cleared(now, index, out);
             self.stands[index] = Stand::default();
         }
         self.tell_turn(index, turn, out);

@@ -170,7 +170,7 @@ impl Guardian {
         out: &mut Decisions,
     ) -> Self {
         let mut guardian = Self {
-            slots: Slots::new(plan.operands(), plan.watched()),
+            slots: Slots::new(&plan),
             lives: vec![Life::new(now); plan.rules().len()],
             steps: vec![StepMemory::default(); plan.step_count()],
             stands: vec![Stand::default(); plan.rules().len()],

@@ -49,7 +49,7 @@ impl Guardian {
             }
         }
         self.move_demands(&moved, &plan);
-        let slots = std::mem::replace(&mut self.slots, Slots::new(plan.operands(), plan.watched()));
+        let slots = std::mem::replace(&mut self.slots, Slots::new(&plan));
         self.slots.inherit(slots);
         self.lives = lives;
         self.stands = stands;

@@ -70,6 +70,12 @@ impl Stand {
         Self { since: now, ..Self::default() }
     }
 
+    /// Nobody watched for so long: that time has shown nothing.
+    pub fn skip(&mut self, unseen: Duration) {
+        self.since = self.since + unseen;
+        self.exhausted = self.exhausted.map(|at| at + unseen);
+    }
+
     pub fn exhausted(&mut self, now: Moment) {
         self.exhausted = Some(now);
     }

@@ -41,6 +41,8 @@ impl Fate {
 pub struct Doomed {
     pub service: Box<dyn Service>,
     pub fate: Arc<Fate>,
+    /// Services under test are quicker than those of the world: so their grace may be.
+    pub haste: u32,
 }
 
 #[async_trait(?Send)]
@@ -122,7 +124,7 @@ impl Service for Doomed {
     }
 
     fn grace(&self) -> Duration {
-        self.service.grace()
+        self.service.grace() / self.haste
     }
 
     fn strictness(&self, key: &str, value: &str) -> Option<f64> {

@@ -8,6 +8,7 @@ mod drill;
 mod footprint;
 mod guard;
 mod manager;
+mod marks;
 mod overridden;
 mod reload;
 mod servers;

@@ -27,6 +27,8 @@ fn answer(point: &Path) -> Result<Space, Errno> {
     match point.to_str() {
         Some("/") => Ok(Space { inodes: 1000, inodes_free: 900, ..space }),
         Some("/srv/two words") => Ok(Space { read_only: true, ..space }),
+        // An image that is full by nature, and mounted read-only.
+        Some("/img") => Ok(Space { free_bytes: 0, available_bytes: 0, read_only: true, ..space }),
         Some("/etc/hosts") => Err(Errno::ENOTDIR),
         _ => Ok(space),
     }

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use node_guardian::host::memory::Kernel;
 use node_guardian::host::{
-    cgroup, cpu, diag, disk, guardian, limits, memory, mounts, network, paging, pressure, process, sockets,
+    arc, cgroup, cpu, diag, disk, guardian, limits, memory, mounts, network, paging, pressure, process, sockets,
 };
 use proptest::prelude::*;
 
@@ -16,13 +17,16 @@ const SECOND: Duration = Duration::from_secs(1);
 fn digest(before: &[u8], now: &[u8]) {
     let mut numbers = Vec::new();
     if let (Some(before), Some(now)) = (cpu::parse(before), cpu::parse(now)) {
-        let shares = cpu::derive(&before, &now);
-        numbers.extend([shares.used, shares.iowait, shares.steal]);
+        for ticks in [0.0, 100.0, f64::MAX] {
+            let shares = cpu::derive(&before, &now, ticks);
+            numbers.extend([shares.used, shares.nice, shares.iowait, shares.steal]);
+        }
     }
-    numbers.push(cpu::parse_load(now).map(|load| load.one_minute));
+    let load = cpu::parse_load(now);
+    numbers.extend([load.map(|load| load.one_minute), load.and_then(|load| cpu::waiting(load, u32::MAX))]);
     if let Some(raw) = memory::parse(now) {
-        for watermark in [0, 1 << 26, u64::MAX] {
-            let derived = memory::derive(&raw, watermark);
+        for low_watermark in [0, 1 << 26, u64::MAX] {
+            let derived = memory::derive(&raw, Kernel { low_watermark, arc: arc::parse(before).unwrap_or(0) });
             numbers.extend([derived.available_percent, derived.available_bytes, derived.used_percent]);
             numbers.extend([derived.swap_used_percent, derived.dirty_bytes]);
         }

@@ -3,6 +3,9 @@
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use node_guardian::host::guardian;
@@ -78,6 +81,70 @@ fn work_shows_as_work() {
     assert!(sample.get(Metric::GuardianResidentBytes).unwrap() > 100_000.0);
 }
 
+/// Threads of ours that compute until they are told to stop, with a niceness.
+struct Busy {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Busy {
+    fn new(count: usize, niceness: i32) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let compute = move |stop: Arc<AtomicBool>| {
+            // SAFETY: numbers go in and come out; 0 is the calling thread.
+            let set = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, niceness) };
+            assert_eq!(set, 0);
+            while !stop.load(Ordering::Relaxed) {
+                std::hint::black_box((0..10_000).sum::<u64>());
+            }
+        };
+        let start = |_| {
+            std::thread::spawn({
+                let stop = Arc::clone(&stop);
+                move || compute(stop)
+            })
+        };
+        Self { threads: (0..count).map(start).collect(), stop }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads.drain(..).for_each(|thread| thread.join().unwrap());
+    }
+}
+
+/// Samples once a second, as the daemon does, until the reading is above a bound.
+fn rises_above(metric: Metric, bound: f64) -> f64 {
+    let mut sampler = Sampler::open(&sampling("/proc", "/sys"));
+    let mut sample = Sample::default();
+    let started = Instant::now();
+    for _ in 0..20 {
+        sampler.sample(at(1) + started.elapsed(), Scope::Full, &mut sample);
+        if let Some(value) = sample.get(metric).filter(|value| *value > bound) {
+            return value;
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    panic!("{} stays at {:?}", metric.name(), sample.get(metric));
+}
+
+#[test]
+fn who_waits_for_a_cpu_is_known_at_once() {
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    let _busy = Busy::new(3 * cpus, 0);
+    rises_above(Metric::CpuWaitingPercent, 50.0);
+}
+
+#[test]
+fn niced_work_is_told_apart() {
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    // One step down, so that it gets its turn beside other tests.
+    let _busy = Busy::new(2 * cpus, 1);
+    rises_above(Metric::CpuNicePercent, 10.0);
+}
+
 #[test]
 fn connections_are_told_by_port() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -113,12 +180,12 @@ fn the_list_of_blind_spots_is_the_same_one_until_it_changes() {
     let mut sampler = Sampler::open(&sampling(folder.path(), folder.path()));
     let mut sample = sample_until(&mut sampler, at(1), "inventory", |sampler, _| sampler.facts().cpus > 0);
     sampler.sample(at(2), Scope::Full, &mut sample);
-    let before = std::sync::Arc::clone(sampler.blind_spots());
+    let before = Arc::clone(sampler.blind_spots());
     assert!(before.len() > 10, "an empty /proc is all blind spots: {before:?}");
     for second in 3..60 {
         sampler.sample(at(second), Scope::Full, &mut sample);
     }
-    assert!(std::sync::Arc::ptr_eq(&before, sampler.blind_spots()), "{:?}", sampler.blind_spots());
+    assert!(Arc::ptr_eq(&before, sampler.blind_spots()), "{:?}", sampler.blind_spots());
     assert_eq!(sample.get(Metric::MemoryUsedPercent), None);
 }
 

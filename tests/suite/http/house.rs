@@ -13,6 +13,7 @@ use node_guardian::events::{Events, Log};
 use node_guardian::http::{Handle, serve};
 use node_guardian::inbox::{self, Inbox};
 use node_guardian::policy::condition::{Comparison, Condition, Expression, Operand, Relation};
+use node_guardian::policy::effect::Effect;
 use node_guardian::policy::event::Mode;
 use node_guardian::policy::metric::{Family, Metric};
 use node_guardian::policy::mitigation::{ActionId, Amount, Mitigation, Verb};
@@ -151,7 +152,7 @@ pub fn node() -> Snapshot {
         mode_since: since,
         hold_until: Some(now + Duration::from_secs(5)),
         rules: vec![RuleView { state: State::Firing, since, taken: 1, fired: 2, ..RuleView::default() }],
-        steps: vec![StepView { effect: Some(0.4), ..StepView::default() }],
+        steps: vec![StepView { effect: Some(Effect::Share(0.4)), ..StepView::default() }],
         actions: vec![ActionView {
             id: ActionId(7),
             mitigation: throttle.clone(),
@@ -160,9 +161,9 @@ pub fn node() -> Snapshot {
             since,
             began: since,
             target: "unix:/run/haproxy/admin.sock".into(),
-            detail: "s1 maxconn 100 -> 50".into(),
             changed: "s1 maxconn 100 -> 50".into(),
-            effect: Some(0.4),
+            detail: "s1 maxconn 100 -> 50".into(),
+            effect: Some(Effect::Share(0.4)),
             next_try: None,
         }],
         exhaustion: vec![(Resource::Memory, 95.5)],

@@ -6,6 +6,7 @@ pub mod apache;
 pub mod app;
 pub mod desk;
 pub mod envoy;
+pub mod fickle;
 pub mod haproxy;
 pub mod memcached;
 pub mod nginx;

@@ -1,0 +1,76 @@
+//! The cache of ZFS: /proc/spl/kstat/zfs/arcstats. The kernel counts it as used, and ZFS gives it back when memory is short;
+//! without it a file server at rest would look like one that is out of memory.
+
+use std::path::Path;
+
+use super::kept::{Kept, Reader, Shape};
+use super::scan::{fields, lines};
+use crate::policy::moment::Moment;
+
+#[derive(Debug)]
+pub struct Arc {
+    /// `None` where there is no ZFS.
+    stats: Option<Kept>,
+    reclaimable_bytes: u64,
+}
+
+impl Arc {
+    #[must_use]
+    pub fn new(proc_root: &Path) -> Self {
+        let path = proc_root.join("spl/kstat/zfs/arcstats");
+        let without = "what the cache of ZFS can give back counts as used";
+        let stats = path.exists().then(|| Kept::new(path, Shape::Whole, without));
+        Self { stats, reclaimable_bytes: 0 }
+    }
+
+    pub fn sample(&mut self, now: Moment, reader: &mut Reader) {
+        if let Some(stats) = &mut self.stats {
+            self.reclaimable_bytes = reader.take(stats, now, parse).unwrap_or(0);
+        }
+    }
+
+    /// At the last full sample.
+    #[must_use]
+    pub const fn reclaimable_bytes(&self) -> u64 {
+        self.reclaimable_bytes
+    }
+}
+
+/// What is above the cache's own least size, and no more than ZFS calls evictable, where it says (since 0.7).
+#[must_use]
+pub fn parse(bytes: &[u8]) -> Option<u64> {
+    let (mut size, mut least, mut evictable) = (None, None, None);
+    for line in lines(bytes) {
+        let mut words = fields(line);
+        let name = words.next();
+        let mut value = || words.nth(1).and_then(super::scan::number);
+        match name {
+            Some(b"size") => size = value(),
+            Some(b"c_min") => least = value(),
+            Some(
+                b"mru_evictable_data" | b"mru_evictable_metadata" | b"mfu_evictable_data" | b"mfu_evictable_metadata",
+            ) => {
+                evictable = Some(value()?.saturating_add(evictable.unwrap_or(0)));
+            }
+            _ => {}
+        }
+    }
+    let above = size?.saturating_sub(least?);
+    Some(evictable.map_or(above, |evictable: u64| above.min(evictable)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: &str = "13 1 0x01 96 26112 5 9\nname                            type data\nhits 4 9\nc_min 4 100\nc 4 900\nsize 4 700\n";
+
+    #[test]
+    fn what_the_cache_of_zfs_gives_back() {
+        assert_eq!(parse(OLD.as_bytes()), Some(600));
+        let new = format!("{OLD}mru_evictable_data 4 50\nmru_evictable_metadata 4 10\nmfu_evictable_data 4 200\n");
+        assert_eq!(parse(new.as_bytes()), Some(260));
+        assert_eq!(parse(b"c_min 4 100\nsize 4 70\n"), Some(0));
+        assert_eq!(parse(b"name type data\n"), None);
+    }
+}
