@@ -460,7 +460,7 @@ kill_after = '45s'
 [control.haproxy.edge]
 socket = '/run/haproxy/admin.sock'
 [rule.mine]
-when = 'memory.available_percent < 5'
+when = 'memory.available_percent < 5%'
 steps = [{ throttle = 'edge', to = '50%' }, { terminate = 'batch' }]
 ";
     std::fs::write(&file, text).unwrap();
