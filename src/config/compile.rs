@@ -93,8 +93,14 @@ pub fn compile(source: &Source) -> Compiled {
     Compiled { settings, complaints }
 }
 
-fn level(key: &str, node: &Node) -> Read<Level> {
+pub(super) fn level(key: &str, node: &Node) -> Read<Level> {
     value::choice(key, node, &Level::ALL, Level::name)
+}
+
+/// Where state goes unless a file says otherwise.
+#[must_use]
+pub(super) fn state_directory_of(source: &Source) -> PathBuf {
+    Directories::of(source).state
 }
 
 /// Where state and sockets go unless a file says otherwise; systemd may have made the directories for us.

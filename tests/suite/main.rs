@@ -33,6 +33,7 @@ mod redis;
 mod redis_relief;
 mod scenarios;
 mod socket;
+mod supervised;
 mod support;
 mod tidy;
 mod varnish;

@@ -262,9 +262,11 @@ fn tcp_works_like_the_socket_and_what_cannot_be_seen_is_not_claimed() {
 
 #[test]
 fn each_option_that_stands_in_the_way_is_named() {
-    for (options, told) in
-        [(&["-M"][..], "`-M`"), (&["-o", "no_slab_reassign"], "no_slab_reassign"), (&["-L", "-m", "64"], "without `-L`")]
-    {
+    for (options, told) in [
+        (&["-M"][..], "`-M`"),
+        (&["-o", "no_slab_reassign"], "no_slab_reassign"),
+        (&["-L", "-m", "64"], "without `-L`"),
+    ] {
         let server = Memcached::start_with(GIVES_BACK, options);
         let mut desk = rebuildable(&server);
         let detail = desk.view("cache", "applied").detail;

@@ -342,9 +342,8 @@ fn each_missing_permission_is_named() {
 #[test]
 fn what_could_not_be_undone_is_not_begun() {
     let server = Redis::start();
-    let user = |name: &str| {
-        Target::Redis(target::Redis { username: Some(name.into()), cache_only: true, ..server.target() })
-    };
+    let user =
+        |name: &str| Target::Redis(target::Redis { username: Some(name.into()), cache_only: true, ..server.target() });
     let mut desk = Desk::new(&["pauser", "stuck", "blind", "flusher"].map(|name| (name, user(name))));
     let pauser = desk.view("pauser", "applied").detail;
     assert!(pauser.contains("may throttle;") && pauser.contains("cannot shrink: "), "{pauser}");

@@ -170,7 +170,12 @@ impl Service for Memcached {
 impl Memcached {
     #[must_use]
     pub fn new(target: target::Memcached) -> Self {
-        Self { client: Client::new(target.address), cache_only: target.cache_only, base: Base::default(), came: Passed::default() }
+        Self {
+            client: Client::new(target.address),
+            cache_only: target.cache_only,
+            base: Base::default(),
+            came: Passed::default(),
+        }
     }
 
     /// Its limit may be fixed (`-L`, `-e`), which only shows when it is set: so it is set to what it is.

@@ -146,9 +146,7 @@ impl Service for Process {
 
     async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
         match mitigation.verb {
-            Verb::Terminate => {
-                terminate::terminate(&self.target.locator.find()?, self.target.kill_after_seconds).await
-            }
+            Verb::Terminate => terminate::terminate(&self.target.locator.find()?, self.target.kill_after_seconds).await,
             verb => Err(self.cannot(verb)),
         }
     }

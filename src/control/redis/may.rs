@@ -40,9 +40,9 @@ pub async fn flush(client: &mut Client) -> Result<(), Failure> {
     };
     client.hurry(WRITES);
     match client.would_take(commands).await {
-        Err(failure) if failure.outcome == Outcome::TimedOut => Err(Failure::refused(
-            "whether it may is not answered now: are writes to Redis paused?",
-        )),
+        Err(failure) if failure.outcome == Outcome::TimedOut => {
+            Err(Failure::refused("whether it may is not answered now: are writes to Redis paused?"))
+        }
         taken => taken?,
     }
 }

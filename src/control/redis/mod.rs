@@ -267,7 +267,14 @@ impl Service for Redis {
 impl Redis {
     #[must_use]
     pub fn new(target: target::Redis) -> Self {
-        Self { client: Client::new(target), base: Base::default(), paused_until: None, buffered: None, used: None, came: Passed::default() }
+        Self {
+            client: Client::new(target),
+            base: Base::default(),
+            paused_until: None,
+            buffered: None,
+            used: None,
+            came: Passed::default(),
+        }
     }
 
     async fn pause(&mut self) -> Result<(), Failure> {

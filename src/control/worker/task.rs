@@ -77,7 +77,6 @@ impl Task {
 
     fn patience(&self) -> Duration {
         match &self.told {
-            _ if self.shared.owes_the_journal() => LOOK_AGAIN,
             Some((Outcome::Unreachable | Outcome::TimedOut, _)) => LOOK_AGAIN,
             Some(_) | None => LOOK_EVERY,
         }
@@ -102,7 +101,6 @@ impl Task {
     }
 
     async fn look(&mut self) -> bool {
-        self.shared.close_again();
         // What was found wrong, a glance would not find again: look as closely as before.
         let closely = !matches!(self.told, Some((Outcome::Applied, _)));
         let Some((_, control)) = &mut self.configured else { return true };
@@ -187,7 +185,7 @@ impl Task {
         let Some((target, mut control)) = self.configured.take() else {
             return Answer::failed(Failure::unsupported(format!("no control {} is configured", self.name)));
         };
-        let answer = match (wish.mitigation.verb.lasting(), self.shared.entry(wish.id)) {
+        let answer = match (wish.mitigation.verb.lasting(), self.shared.records.entry(wish.id)) {
             (Lasting::Once, _) => self.pulse(&target, &mut control, &wish).await,
             (Lasting::InForce, None) => self.impose(&target, &mut control, &wish).await,
             (Lasting::InForce, Some(entry)) if entry.target == target => self.adjust(&mut control, entry, &wish).await,
@@ -216,13 +214,13 @@ impl Task {
             return refused;
         }
         // What is undone while this looks may still have been in force then.
-        let mut others = self.shared.in_force();
+        let mut others = self.shared.records.all();
         let undo = match control.capture(&wish.mitigation).await {
             Ok(undo) if undo.changes.is_empty() => return Answer::already("it is so already"),
             Ok(undo) => undo,
             Err(failure) => return Answer::unsent(failure),
         };
-        others.extend(self.shared.in_force());
+        others.extend(self.shared.records.all());
         if let Some((entry, change)) = clash::holder(&others, target, &undo) {
             return Answer::failed(Failure::refused(format!(
                 "action {} ({}) already holds `{}`; undo that first, or make one control of the two",
@@ -265,10 +263,8 @@ impl Task {
 
     /// The undo is durable before the first byte that changes anything.
     async fn carry_out(&mut self, control: &mut Control, wish: &Wish, mut entry: Entry, held: Held) -> Answer {
-        if let Err(why) = self.shared.write(&entry) {
-            return Answer::failed(Failure::refused(format!(
-                "nothing was sent, because its undo could not be recorded: {why}"
-            )));
+        if let Err(why) = self.shared.records.write(&entry).await {
+            return Answer::failed(why);
         }
         if let Err(unwanted) = self.still_wanted(wish).await {
             return self.unbegun(&entry, held, unwanted);
@@ -279,17 +275,6 @@ impl Task {
         match applied {
             Ok(done) => Answer::done(done),
             Err(failure) => self.clear_up(control, &entry, held, failure).await,
-        }
-    }
-
-    /// What is known now of what the journal has already. Nothing waits for it: where it is lost, the change is in doubt
-    /// again, and a value that is ours is still known to be.
-    fn note(&self, entry: &Entry, recorded: &Undo) {
-        if entry.undo == *recorded {
-            return;
-        }
-        if let Err(why) = self.shared.write(entry) {
-            tracing::debug!(id = entry.id.0, %why, "what is known of a change could not be recorded");
         }
     }
 
@@ -309,6 +294,15 @@ impl Task {
         }
         self.shared.ask(wish.id).await?;
         in_time(wish.valid_until)
+    }
+
+    /// What is known now of what the journal has already. Nothing waits for it: where it is lost, the change is in doubt
+    /// again, and a value that is ours is still known to be.
+    fn note(&self, entry: &Entry, recorded: &Undo) {
+        if entry.undo == *recorded {
+            return;
+        }
+        self.shared.records.note(entry);
     }
 
     /// After an apply that failed: is anything of it there?
@@ -347,15 +341,12 @@ impl Task {
     /// The adjustment failed, so what it adjusted is what is wanted again, and is verified from now on.
     fn fall_back(&self, adjusted: &Entry, before: Entry, why: Failure) -> Answer {
         let entry = Entry { undo: adjusted.undo.falling_back_to(&before.undo), ..before };
-        match self.shared.write(&entry) {
-            Ok(()) => Answer::failed(why),
-            // The journal still wants the adjustment: reading it back settles which it is.
-            Err(unwritten) => Answer::doubtful(Failure::refused(format!("{}; {unwritten}", why.detail))),
-        }
+        self.shared.records.note(&entry);
+        Answer::failed(why)
     }
 
     async fn verify(&mut self, id: ActionId, lease: Lease) -> Answer {
-        let Some(entry) = self.shared.entry(id) else { return Answer::already(NOTHING) };
+        let Some(entry) = self.shared.records.entry(id) else { return Answer::already(NOTHING) };
         let mut control = self.take(&entry.target);
         let answer = match self.checked(&mut control, &entry, lease).await {
             Ok(Standing::Ours { theirs }) => Answer::in_force(theirs),
@@ -397,36 +388,32 @@ impl Task {
         }
     }
 
-    /// How long it may now last is durable before it does.
+    /// How long it may now last is recorded when the disk takes it: what lapses by itself must not lapse because a disk
+    /// does not answer. Should we end before that, the next start thinks it lapsed a little early, and so it does.
     async fn checked(&self, control: &mut Control, entry: &Entry, lease: Lease) -> Result<Standing, Failure> {
         let want = match lease {
-            Lease::Renew { valid_until } if in_time(valid_until).is_ok() => Want::Wanted,
-            Lease::Renew { .. } | Lease::LetLapse => Want::Over,
+            Lease::Renew { .. } => Want::Wanted,
+            Lease::LetLapse => Want::Over,
         };
         let Checked { standing, due, undo } = control.check(&entry.undo, want).await?;
         let is_over = matches!(standing, Standing::Prior | Standing::Foreign(_) | Standing::EpochChanged);
         let mut known = Entry { undo, ..entry.clone() };
-        if due.is_empty() {
+        let is_late = matches!(lease, Lease::Renew { valid_until } if in_time(valid_until).is_err());
+        if due.is_empty() || is_late {
             if !is_over {
                 self.note(&known, &entry.undo);
             }
             return Ok(standing);
         }
         known.undo = known.undo.renewed();
-        if known.undo.lapses_unix_ms.is_some() {
-            let written = self.shared.write(&known);
-            written
-                .map_err(|why| Failure::refused(format!("not renewed, because that could not be recorded: {why}")))?;
-        } else {
-            self.note(&known, &entry.undo);
-        }
+        self.note(&known, &entry.undo);
         control.renew(&known.undo, &due).await?;
         let theirs = if let Standing::Ours { theirs } = standing { theirs } else { None };
         Ok(Standing::Ours { theirs })
     }
 
     async fn undo(&mut self, id: ActionId) -> Answer {
-        let Some(entry) = self.shared.entry(id) else { return Answer::already(NOTHING) };
+        let Some(entry) = self.shared.records.entry(id) else { return Answer::already(NOTHING) };
         let mut control = self.take(&entry.target);
         let answer = match control.undo(&entry.undo).await {
             Ok(done) => self.closed(id, Answer::done(done)),
@@ -456,24 +443,22 @@ impl Task {
             && configured == target
         {
             *place = control;
-        } else if self.shared.in_force().iter().any(|entry| entry.target == *target) {
+        } else if self.shared.records.all().iter().any(|entry| entry.target == *target) {
             self.earlier = Some((target.clone(), control));
         }
     }
 
     fn excluded(&self, target: &Target, control: &Control, wish: &Wish) -> Option<Answer> {
         let here = |entry: &Entry| target.place().is_same(&entry.target);
-        let in_force = self.shared.in_force().into_iter().filter(here).map(|entry| entry.mitigation);
+        let in_force = self.shared.records.all().into_iter().filter(here).map(|entry| entry.mitigation);
         let harmful = { in_force }.find(|in_force| control.excludes(wish.mitigation.verb, in_force.verb))?;
         let detail = format!("{} would do harm while `{harmful}` is in force: undo that first", wish.mitigation);
         Some(Answer::failed(Failure::refused(detail)))
     }
 
     /// What is verified gone is gone, also where the journal does not take it yet.
-    fn closed(&self, id: ActionId, mut answer: Answer) -> Answer {
-        if let Err(failure) = self.shared.close(id) {
-            answer.detail = format!("{} ({})", answer.detail, failure.detail);
-        }
+    fn closed(&self, id: ActionId, answer: Answer) -> Answer {
+        self.shared.records.close(id);
         answer
     }
 }

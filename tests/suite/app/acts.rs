@@ -295,7 +295,8 @@ fn who_is_denied_is_told_what_to_do() {
     let mut desk = desk(app.target());
     let detail = desk.view("api", "refused").detail;
     assert!(detail.contains("denies the guardian `throttle`") && detail.contains("uid"), "{detail}");
-    for (id, verb, amount) in [(1, Verb::Throttle, TO_40), (2, Verb::Drain, Amount::Whole), (3, Verb::Flush, Amount::Whole)]
+    for (id, verb, amount) in
+        [(1, Verb::Throttle, TO_40), (2, Verb::Drain, Amount::Whole), (3, Verb::Flush, Amount::Whole)]
     {
         let report = desk.apply(id, "api", verb, amount);
         assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Refused, 0), "{}", report.detail);
@@ -309,7 +310,8 @@ fn who_is_denied_is_told_what_to_do() {
 /// It would take the lease, and nobody could tell whether it obeys.
 #[test]
 fn an_application_that_tells_its_state_to_nobody_is_not_throttled() {
-    let deaf = App::altered("need(allowed or op in", "need(allowed and op != \"status\" or op in (\"hello\",) and op in");
+    let deaf =
+        App::altered("need(allowed or op in", "need(allowed and op != \"status\" or op in (\"hello\",) and op in");
     let mut desk = desk(deaf.target());
     let detail = desk.view("api", "applied").detail;
     assert!(detail.contains("may release") && detail.contains("cannot throttle and drain: "), "{detail}");
