@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::watch;
@@ -69,6 +70,18 @@ pub enum Daemon {
     JournalFailed {
         why: String,
     },
+    /// Its disk does not answer: nothing new is put in force until it does.
+    JournalSlow {
+        why: String,
+    },
+    JournalAnswers {
+        after: Duration,
+    },
+    /// The guardian is of no use until it is started again.
+    ThreadHangs {
+        why: Arc<str>,
+    },
+    ThreadsLive,
     /// A control answers differently than it did before.
     Control {
         name: Arc<str>,
@@ -247,6 +260,12 @@ impl Events {
         tally::expect(policy);
     }
 
+    /// The number of the newest, also where the log does not have it yet.
+    #[must_use]
+    pub const fn last(&self) -> u64 {
+        self.last
+    }
+
     #[must_use]
     pub const fn log(&self) -> &Arc<Log> {
         &self.log
@@ -311,6 +330,12 @@ impl fmt::Display for Daemon {
             Daemon::SourceFound { what } => write!(f, "sees {what} again"),
             Daemon::JournalDamage { what } => write!(f, "the journal was damaged: {what}"),
             Daemon::JournalFailed { why } => write!(f, "the journal cannot be written: {why}"),
+            Daemon::JournalSlow { why } => write!(f, "the journal is {why}"),
+            Daemon::JournalAnswers { after } => {
+                write!(f, "the disk of the journal answers again, after {:.0} s", after.as_secs_f64())
+            }
+            Daemon::ThreadHangs { why } => write!(f, "{why}; the service manager is to start node-guardian again"),
+            Daemon::ThreadsLive => f.write_str("every thread lives again"),
             Daemon::Control { name, state, detail } => {
                 let state = if *state == Outcome::Applied.name() { "usable" } else { state };
                 let colon = if detail.is_empty() { "" } else { "; " };

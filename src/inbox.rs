@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::control::service::Numbers;
 use crate::drill::DrillView;
+use crate::policy::gives::Gives;
 use crate::policy::mitigation::{ActionId, Report};
 use crate::policy::orders::Hold;
 use crate::status::ControlView;
@@ -31,6 +32,11 @@ pub enum Message {
     Ask {
         id: ActionId,
         reply: oneshot::Sender<bool>,
+    },
+    /// What a service has to give, as asked; all of it unknown where it could not be.
+    Gives {
+        control: Arc<str>,
+        gives: Gives,
     },
     /// The journal cannot be written: what it does not know, and why.
     JournalFailed(String),

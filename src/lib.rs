@@ -7,6 +7,7 @@
 //! - [`control`]: doing it and undoing it, at services' own control sockets.
 //! - [`journal`]: what is in force, written ahead.
 //! - [`agent`]: the loop: wait, sample, step, send, publish.
+//! - [`heartbeat`]: signs of life of the threads, and which of them hangs.
 //! - [`pace`]: how long until the next tick.
 //! - [`inbox`]: how other threads reach the loop.
 //! - [`keeper`]: small files of the state directory, written whole.
@@ -30,6 +31,7 @@ pub mod config;
 pub mod control;
 pub mod drill;
 pub mod events;
+pub mod heartbeat;
 pub mod host;
 pub mod http;
 pub mod inbox;

@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub plan: Arc<Plan>,
     pub facts: Arc<Facts>,
     pub blind_spots: Arc<Vec<BlindSpot>>,
+    /// Which of the guardian's own threads hangs or has ended: it should be started again.
+    pub hanging: Option<Arc<str>>,
     pub controls: Arc<Vec<ControlView>>,
     /// The last one, or the one that is under way.
     pub drill: Arc<Option<DrillView>>,

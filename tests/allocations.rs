@@ -90,6 +90,7 @@ impl Loop {
             plan: Arc::clone(&plan),
             facts: Arc::default(),
             blind_spots: Arc::default(),
+            hanging: None,
             controls: Arc::default(),
             drill: Arc::default(),
             configuration: Arc::default(),

@@ -26,8 +26,8 @@ impl Actor {
         let mitigation = Mitigation { control: "it".into(), verb, amount: Amount::Keep(kept_percent) };
         let (control, runtime) = (&mut self.control, &self.runtime);
         let applied = runtime.block_on(async {
-            let undo = control.capture(&mitigation).await?;
-            control.apply(&undo).await?;
+            let mut undo = control.capture(&mitigation).await?;
+            control.apply(&mut undo).await?;
             Ok(undo)
         });
         let undo = applied.map_err(|failure: Failure| failure.detail)?;

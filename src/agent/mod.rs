@@ -4,7 +4,10 @@
 mod drill;
 mod numbers;
 mod orders;
+mod publish;
+mod relevance;
 mod reload;
+mod supervision;
 mod wait;
 
 use std::sync::Arc;
@@ -14,7 +17,7 @@ use std::time::Duration;
 use crate::clock;
 use crate::config::last_good::LastGood;
 use crate::config::settings::Settings;
-use crate::config::{Complaints, Footing, Loaded};
+use crate::config::{Complaints, Loaded};
 use crate::control::worker::Workers;
 use crate::drill::{Drill, DrillView};
 use crate::events::{Daemon, Event, Events};
@@ -39,6 +42,8 @@ pub use wait::Waker;
 use wait::Woken;
 
 use numbers::Numbers;
+use relevance::{Need, Relevance};
+use supervision::Supervision;
 
 /// A stop waits this long for undos to be answered; what is still owed then stays in the journal for the next start.
 /// Well within systemd's default `TimeoutStopSec=` of 90 s.
@@ -91,6 +96,7 @@ pub struct Agent {
     out: Decisions,
     controls: Arc<Vec<ControlView>>,
     numbers: Numbers,
+    relevance: Relevance,
     drill: Option<Drill>,
     drills: u64,
     drill_view: Arc<Option<DrillView>>,
@@ -107,14 +113,18 @@ pub struct Agent {
     alert_until: Moment,
     told: Option<(Mode, usize)>,
     stop_by: Option<Moment>,
+    supervision: Supervision,
 }
 
 impl Agent {
     #[must_use]
     pub fn new(mut parts: Parts) -> Self {
         let out = std::mem::take(&mut parts.first);
+        let supervision = Supervision::new(parts.workers.heartbeats(), &parts.settings.state_directory);
         let mut numbers = Numbers::default();
         numbers.expect(&Plan::new(parts.settings.policy.clone()), &parts.settings, parts.started);
+        let mut relevance = Relevance::default();
+        relevance.expect(&parts.settings);
         Self {
             pace: Pace::new(&parts.settings.sampling),
             timings: Timings::register(),
@@ -122,6 +132,7 @@ impl Agent {
             out,
             controls: Arc::default(),
             numbers,
+            relevance,
             drill: None,
             drills: 0,
             drill_view: Arc::default(),
@@ -136,6 +147,7 @@ impl Agent {
             alert_until: parts.started,
             told: None,
             stop_by: None,
+            supervision,
             parts,
         }
     }
@@ -183,6 +195,7 @@ impl Agent {
         self.sample.at = now;
         self.sample.set(Metric::GuardianTickSeconds, Some(self.tick_seconds));
         self.ask_numbers(now);
+        self.ask_gives(now);
         let sampled = elapsed(now);
         self.timings.sample.record(sampled.as_secs_f64());
         self.parts.guardian.step(now, Input::Sampled(&self.sample), &mut self.out);
@@ -190,9 +203,12 @@ impl Agent {
         self.go_on_drilling(now);
         self.tick += 1;
         self.ticked_at = now;
+        self.supervise(now);
         self.publish();
         self.parts.events.flush();
-        self.parts.notifier.tick(now);
+        if self.supervision.hanging().is_none() {
+            self.parts.notifier.tick(now);
+        }
         self.tick_seconds = elapsed(now).as_secs_f64();
         if self.tick == 1 {
             self.parts.notifier.ready("guarding");
@@ -211,6 +227,21 @@ impl Agent {
         self.sample.at = now;
         self.numbers.fill(now, &mut self.sample);
         self.parts.guardian.step(now, Input::Sampled(&self.sample), &mut self.out);
+    }
+
+    fn ask_gives(&mut self, now: Moment) {
+        let need = if self.parts.guardian.is_concerned() { Need::Some } else { Need::None };
+        for control in self.relevance.due(now, need) {
+            if !self.parts.workers.ask_gives(control) {
+                tracing::error!("the thread that acts has ended; restart node-guardian");
+            }
+        }
+    }
+
+    fn supervise(&mut self, now: Moment) {
+        for event in self.supervision.look(now).into_iter().flatten() {
+            self.parts.events.emit(clock::unix_ms(), Event::Daemon(event));
+        }
     }
 
     fn ask_numbers(&mut self, now: Moment) {
@@ -279,6 +310,10 @@ impl Agent {
                 }
                 Message::Probed(control) => self.note_control(now, control),
                 Message::Numbers { control, numbers } => self.numbers.note(now, &control, &numbers),
+                Message::Gives { control, gives } => {
+                    self.relevance.note(&control);
+                    self.parts.guardian.step(now, Input::Gives { control: &control, gives }, &mut self.out);
+                }
                 Message::JournalFailed(why) => {
                     self.parts.events.emit(clock::unix_ms(), Event::Daemon(Daemon::JournalFailed { why }));
                 }
@@ -345,94 +380,6 @@ impl Agent {
 
     fn is_done(&self, now: Moment) -> bool {
         self.stop_by.is_some_and(|by| self.parts.guardian.owes_nothing() || now >= by)
-    }
-
-    /// What a stop could not undo in its time is undone by the next start, and somebody should know.
-    fn tell_owed(&self) {
-        if self.parts.guardian.owes_nothing() {
-            tracing::info!("stopped; nothing is left in force");
-        }
-        for action in self.parts.guardian.owed() {
-            let (id, mitigation, detail) = (action.id, &action.mitigation, &*action.detail);
-            tracing::error!(action = %id, %mitigation, detail, "still owed: the next start of node-guardian undoes it");
-        }
-    }
-
-    /// One line for each thing that is in force, on request.
-    fn describe(&self) {
-        self.parts.board.read(|snapshot| {
-            let view = &snapshot.view;
-            tracing::info!(mode = view.mode.name(), in_force = view.actions.len(), tick = snapshot.tick, "status");
-            for action in &view.actions {
-                let (phase, rule) = (action.phase.name(), &*action.rule);
-                tracing::info!(action = %action.id, mitigation = %action.mitigation, phase, rule, "in force");
-            }
-        });
-    }
-
-    fn tell_manager(&mut self, now: Moment) {
-        let in_force = self.parts.guardian.in_force();
-        let mode = self.parts.guardian.mode();
-        if self.told == Some((mode, in_force)) || self.stop_by.is_some() && now > Moment::ORIGIN {
-            return;
-        }
-        self.told = Some((mode, in_force));
-        let fallback = if self.configuration.footing == Footing::Asked { "" } else { "on a fallback configuration; " };
-        self.parts.notifier.status(&format!("{fallback}{mode}; {in_force} in force"));
-    }
-
-    fn publish(&mut self) {
-        self.gather_blind_spots();
-        self.keep_orders();
-        let pace = self.until_next(self.ticked_at);
-        let (guardian, sampler) = (&self.parts.guardian, &self.parts.sampler);
-        let (tick, at, sample) = (self.tick, self.ticked_at, &self.sample);
-        let (controls, blind_spots, drill) = (&self.controls, &self.blind_spots, &self.drill_view);
-        let configuration = &self.configuration;
-        self.parts.board.publish(|snapshot| {
-            snapshot.tick = tick;
-            snapshot.at = at;
-            snapshot.unix_ms = clock::unix_ms();
-            snapshot.pace = pace;
-            snapshot.sample.copy_from(sample);
-            guardian.show(&mut snapshot.view);
-            share(&mut snapshot.facts, &sampler.facts());
-            share(&mut snapshot.controls, controls);
-            share(&mut snapshot.drill, drill);
-            share(&mut snapshot.configuration, configuration);
-            share(&mut snapshot.blind_spots, blind_spots);
-        });
-    }
-
-    fn note_lacking(&mut self, what: String, why: Option<String>) {
-        self.parts.blind_spots.retain(|known| known.what != what);
-        self.parts.blind_spots.extend(why.map(|why| BlindSpot { what, why }));
-        self.seen_blind_spots = None;
-    }
-
-    fn gather_blind_spots(&mut self) {
-        let found = self.parts.sampler.blind_spots();
-        if self.seen_blind_spots.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, found)) {
-            return;
-        }
-        let known = Arc::clone(&self.blind_spots);
-        let all: Vec<BlindSpot> = self.parts.blind_spots.iter().chain(found.iter()).cloned().collect();
-        self.seen_blind_spots = Some(Arc::clone(found));
-        let unix_ms = clock::unix_ms();
-        for spot in all.iter().filter(|spot| !known.contains(spot)) {
-            let lost = Daemon::SourceLost { what: spot.what.clone(), why: spot.why.clone() };
-            self.parts.events.emit(unix_ms, Event::Daemon(lost));
-        }
-        for spot in known.iter().filter(|spot| !all.iter().any(|now| now.what == spot.what)) {
-            self.parts.events.emit(unix_ms, Event::Daemon(Daemon::SourceFound { what: spot.what.clone() }));
-        }
-        self.blind_spots = Arc::new(all);
-    }
-}
-
-fn share<T>(theirs: &mut Arc<T>, ours: &Arc<T>) {
-    if !Arc::ptr_eq(theirs, ours) {
-        *theirs = Arc::clone(ours);
     }
 }
 

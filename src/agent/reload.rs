@@ -60,7 +60,7 @@ impl Agent {
         }
         let names = &settings.controls;
         Arc::make_mut(&mut self.controls).retain(|known| names.iter().any(|control| control.name == known.name));
-        if !self.parts.workers.reconfigure(settings.controls.clone()) {
+        if !self.parts.workers.reconfigure(settings.controls.clone(), self.parts.events.last()) {
             tracing::error!("the thread that acts has ended; restart node-guardian");
         }
         self.parts.events.expect(&settings.policy);
@@ -72,6 +72,7 @@ impl Agent {
         let (http, state_directory) = (self.parts.settings.http.clone(), self.parts.settings.state_directory.clone());
         self.parts.settings = Settings { http, state_directory, ..settings };
         self.numbers.expect(&plan, &self.parts.settings, now);
+        self.relevance.expect(&self.parts.settings);
     }
 
     /// What was guarded by for a tick, at least, is what a later mistake falls back to.

@@ -14,14 +14,14 @@ use crate::agent::{Agent, Parts, Waker};
 use crate::clock;
 use crate::config::settings::Settings;
 use crate::config::{self, Complaints, Footing, Loaded, Source};
-use crate::control::worker::{Record, Workers};
+use crate::control::worker::Workers;
 use crate::events::{Daemon, Event, Events, Log};
 use crate::host::facts::Facts;
 use crate::host::sampler::Sampler;
 use crate::host::trigger::Triggers;
 use crate::http;
 use crate::inbox::{self, Door};
-use crate::journal::{self, Entry, Journal, JournalError};
+use crate::journal::{self, Change, Entry, Journal, JournalError, Record};
 use crate::keeper::Keeper;
 use crate::keeper::orders::{self, Now};
 use crate::logging::{self, LoggingError};
@@ -250,13 +250,11 @@ struct NoJournal {
 }
 
 impl Record for NoJournal {
-    fn write(&mut self, _: &Entry) -> Result<(), JournalError> {
-        Err(JournalError::Absent { why: self.why.clone() })
-    }
-
-    fn close(&mut self, id: ActionId) -> Result<(), JournalError> {
-        self.entries.retain(|entry| entry.id != id);
-        Ok(())
+    fn commit(&mut self, changes: &[Change]) -> Result<(), JournalError> {
+        match changes.iter().any(|change| matches!(change, Change::Write(_))) {
+            true => Err(JournalError::Absent { why: self.why.clone() }),
+            false => Ok(()),
+        }
     }
 
     fn entries(&self) -> &[Entry] {
@@ -276,6 +274,7 @@ fn first_snapshot(started: Moment, plan: Arc<Plan>, configuration: Configuration
         plan,
         facts: Arc::new(Facts::default()),
         blind_spots: Arc::default(),
+        hanging: None,
         controls: Arc::default(),
         drill: Arc::default(),
         configuration: Arc::new(configuration),

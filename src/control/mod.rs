@@ -8,13 +8,18 @@ pub mod failure;
 mod haproxy;
 mod http;
 mod jvm;
+mod landing;
+mod mark;
 mod memcached;
+mod near;
 mod nginx;
+mod passed;
 mod pressure;
 mod process;
 pub mod recipe;
 mod redis;
 mod resident;
+mod rights;
 mod secret;
 pub mod service;
 mod socket;
@@ -26,15 +31,21 @@ mod webhook;
 mod wire;
 pub mod worker;
 
-use std::sync::OnceLock;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
+use crate::policy::gives::Gives;
 use crate::policy::mitigation::{Mitigation, Outcome, Verb};
 use failure::Failure;
-use service::{AfterRefusal, Done, Numbers, Order, Probe, Service};
-use standing::{Live, Standing};
+use landing::{Landing, Patience, Watch};
+use mark::Mark;
+use service::{AfterRefusal, Aim, Done, Numbers, Order, Probe, Service};
+use standing::{Live, Reading, Sorted, Standing};
 use target::Target;
-use undo::{Change, Restore, Undo};
+use undo::{Change, Owner, State, Undo};
 
 /// For one conversation with a service. A stopped HAProxy or a Redis in a script never answers; a loaded one answers
 /// within 5 ms (measured: commands at 200 clients).
@@ -44,9 +55,20 @@ pub const DEADLINE: Duration = Duration::from_millis(1500);
 /// verified, and so renewed, at a third of it.
 pub const LEASE: Duration = Duration::from_secs(30);
 
+/// A service that has not obeyed after so long will not: the request is taken back.
+const OVERDUE: Duration = Duration::from_secs(15);
+
 /// One service that can be told to do something.
 pub struct Control {
     service: Box<dyn Service>,
+    /// Where it is, and what says to other guardians that this one acts on it. None: nobody else can.
+    target: Option<Target>,
+    mark: Option<Arc<Mark>>,
+    /// Since when something that was written has not been seen, by life and key.
+    unseen: HashMap<(String, String), Instant>,
+    /// What was seen as ours and not been put back since, by life and key. Nothing after a restart of the guardian, which
+    /// may have been ended while it put things back.
+    witnessed: HashSet<(String, String)>,
 }
 
 /// What a read-back came to.
@@ -55,18 +77,29 @@ pub struct Checked {
     pub standing: Standing,
     /// Written anew, this stays as it is wanted.
     pub due: Vec<Change>,
+    /// With what is known now: to be recorded where it differs.
+    pub undo: Undo,
+}
+
+/// Whether anybody still wants what is read back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wish {
+    /// Then a prior value that is back was put back by somebody.
+    Wanted,
+    /// Then it is as it should be.
+    Over,
 }
 
 impl From<Box<dyn Service>> for Control {
     fn from(service: Box<dyn Service>) -> Self {
-        Self { service }
+        Self { service, target: None, mark: None, unseen: HashMap::new(), witnessed: HashSet::new() }
     }
 }
 
 impl Control {
     #[must_use]
     pub fn new(target: &Target) -> Self {
-        Self::from(target.place().open())
+        Self { target: Some(target.clone()), ..Self::from(target.place().open()) }
     }
 
     /// As sentences call it: `HAProxy`.
@@ -85,91 +118,134 @@ impl Control {
         self.service.look().await.unwrap_or_else(Probe::failed)
     }
 
-    /// What a mitigation would change and from what. No changes: it is so already.
+    /// Whether another guardian acts on it: then this one only watches. Takes nothing.
+    ///
+    /// # Errors
+    /// `Refused`, and who that is.
+    pub fn is_free(&self) -> Result<(), Failure> {
+        match (&self.target, &self.mark) {
+            (Some(target), None) => mark::look(target),
+            (Some(_) | None, _) => Ok(()),
+        }
+    }
+
+    async fn claim(&mut self) -> Result<(), Failure> {
+        if let Some(target) = &self.target {
+            self.mark = mark::take(target, self.mark.take()).await?;
+        }
+        Ok(())
+    }
+
+    /// What a mitigation would change and from what. No changes: it is so already, or stricter. All that undoing it will
+    /// need was seen to work.
     ///
     /// # Errors
     /// When it cannot be told or must not be done. Nothing was changed.
     pub async fn capture(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
-        self.service.survey(mitigation).await
+        self.claim().await?;
+        self.service.permits(mitigation.verb).await?;
+        let mut undo = self.service.survey(mitigation).await?;
+        undo.changes.retain(|change| !self.loosens(&change.key, &change.prior, change.wanted()));
+        if undo.changes.iter().all(|change| change.prior == change.wanted()) {
+            undo.changes.clear();
+            return Ok(undo);
+        }
+        self.service.may(&undo).await?;
+        if self.service.read(&undo).await?.epoch != undo.epoch {
+            return Err(Failure::epoch_changed(self.service.name()));
+        }
+        Ok(undo)
     }
 
-    /// The same undo with the values for another strength added: the prior values stay the first ones.
+    /// The same undo with the values for another strength added: the prior values stay the first ones, and no value gets
+    /// looser than its prior one.
     ///
     /// # Errors
     /// `EpochChanged` where the target has forgotten, `Overridden` where none of it is ours any more.
     pub async fn capture_again(&mut self, mitigation: &Mitigation, undo: &Undo) -> Result<Undo, Failure> {
-        let live = self.service.read(undo).await?;
-        match self.judge(undo, &live) {
-            Standing::EpochChanged => return Err(Failure::epoch_changed(self.service.name())),
-            Standing::Foreign(found) => return Err(Failure::overridden(format!("left alone: {found}"))),
-            Standing::Ours { .. } | Standing::Prior => {}
-        }
-        let aims = self.service.aim(mitigation, undo).await?;
-        let kept = undo.changes.iter().zip(&live.values).zip(aims);
-        let changes = kept
-            .filter(|((change, value), _)| is_ours_to_change(change, value) && !self.was_cleared(change, value))
-            .map(|((change, _), aim)| change.aimed(aim))
-            .collect();
-        Ok(Undo { changes, ..undo.renewed() })
-    }
-
-    /// Writes what the undo says we want, and reads it back.
-    ///
-    /// # Errors
-    /// When it was not done, or not wholly, or nobody can tell: read the standing.
-    pub async fn apply(&mut self, undo: &Undo) -> Result<Done, Failure> {
-        let resident = self.service.resident(undo).await;
-        self.service.write(&undo.epoch, &wanted(&undo.changes), AfterRefusal::Stop).await?;
-        let live = self.service.read(undo).await?;
+        let (undo, live) = self.read_adopting(undo, Patience::Moving).await?;
         if undo.epoch != live.epoch {
             return Err(Failure::epoch_changed(self.service.name()));
         }
-        if !standing::landed(undo, &live) {
-            let pairs = undo.changes.iter().zip(&live.values).map(|(change, value)| (change, value.as_str()));
-            let still =
-                standing::remains(&pairs.filter(|(change, value)| change.wanted() != *value).collect::<Vec<_>>());
-            return Err(Failure::refused(format!(
-                "{} took the command without doing it: {still}",
-                self.service.name()
-            )));
+        let readings = self.readings(&undo, &live, Wish::Wanted);
+        if let Standing::Foreign(found) = standing::judge(&readings) {
+            return Err(Failure::overridden(format!("left alone: {found}")));
         }
+        let theirs: Vec<bool> = readings.iter().map(Reading::is_theirs).collect();
+        let aims = self.service.aim(mitigation, &undo).await?;
+        let kept = undo.changes.iter().zip(aims).zip(theirs).filter(|(_, theirs)| !theirs);
+        let changes = kept.map(|((change, aim), _)| change.aimed(self.no_looser(change, aim))).collect();
+        Ok(Undo { changes, ..undo.renewed() })
+    }
+
+    /// Writes what the undo says we want, and reads it back until it has arrived. What is known then is noted in it.
+    ///
+    /// # Errors
+    /// When it was not done, or not wholly, or nobody can tell: read the standing. `TimedOut` where the service took the
+    /// command and has not done it yet.
+    pub async fn apply(&mut self, undo: &mut Undo) -> Result<Done, Failure> {
+        let resident = self.service.resident(undo).await;
+        self.service.write(&undo.epoch, &wanted(&undo.changes), AfterRefusal::Stop).await?;
+        let landing = self.land(undo).await?;
+        self.witness(undo);
+        let note = self.arrived(landing)?;
         let mut done = Done { outcome: Outcome::Applied, detail: standing::moved(&undo.changes), freed_bytes: None };
         if let Some(reclaimed) = self.service.reclaimed(undo, resident).await {
             done.outcome = reclaimed.outcome;
             done.detail = format!("{}; {}", done.detail, reclaimed.detail);
             done.freed_bytes = reclaimed.freed_bytes;
         }
-        if let Some(remark) = self.service.remark(undo) {
-            done.detail = format!("{}; {remark}", done.detail);
-        }
+        let notes = note.into_iter().chain(self.service.remark(undo));
+        notes.for_each(|note| done.detail = format!("{}; {note}", done.detail));
         Ok(done)
     }
 
-    /// Whether what we set is still there.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub async fn standing(&mut self, undo: &Undo) -> Result<Standing, Failure> {
-        Ok(standing::judge(undo, &self.service.read(undo).await?))
+    /// What there is to add about what did not wholly arrive.
+    fn arrived(&self, landing: Landing) -> Result<Option<String>, Failure> {
+        let name = self.service.name();
+        match landing {
+            Landing { waiting: Some(still), .. } if self.service.grace().is_zero() => {
+                Err(Failure::refused(format!("{name} took the command without doing it: {still}")))
+            }
+            Landing { waiting: Some(still), is_there: true, .. } => Ok(Some(format!("not done yet: {still}"))),
+            Landing { waiting: Some(still), .. } => Err(Failure::timed_out(format!(
+                "{name} took the command and has not done it yet: {still}; it is read again, and taken back if that stays so"
+            ))),
+            Landing { theirs: Some(found), is_there: false, .. } => {
+                Err(Failure::overridden(format!("left alone, because somebody else set it: {found}")))
+            }
+            Landing { theirs: Some(found), .. } => {
+                Ok(Some(format!("left alone, because somebody else set it: {found}")))
+            }
+            Landing { waiting: None, theirs: None, .. } => Ok(None),
+        }
     }
 
-    /// The same, and what is to be written so that it stays: what lapses by itself, or what an adjustment in doubt did
-    /// not reach.
+    /// Whether what we set is still there, and what is to be written so that it stays: what lapses by itself, or what an
+    /// adjustment in doubt did not reach.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub async fn check(&mut self, undo: &Undo) -> Result<Checked, Failure> {
-        let live = self.service.read(undo).await?;
-        let standing = self.judge(undo, &live);
-        if !matches!(standing, Standing::Ours { .. } | Standing::Prior) {
-            return Ok(Checked { standing, due: Vec::new() });
+    pub async fn check(&mut self, undo: &Undo, wish: Wish) -> Result<Checked, Failure> {
+        let (undo, live) = self.read_adopting(undo, Patience::Moving).await?;
+        if undo.epoch != live.epoch {
+            return Ok(Checked { standing: Standing::EpochChanged, due: Vec::new(), undo });
         }
-        let due = undo.changes.iter().zip(&live.values).filter(|(change, value)| {
-            let renewable = self.service.is_lease(&change.key) && is_ours_to_change(change, value);
-            (renewable && !self.was_cleared(change, value))
-                || (change.wanted() != *value && change.restore(value) == Restore::Write)
-        });
-        Ok(Checked { standing, due: due.map(|(change, _)| change.clone()).collect() })
+        let readings = self.readings(&undo, &live, wish);
+        let standing = standing::judge(&readings);
+        let due = match standing {
+            Standing::Ours { .. } | Standing::Prior if wish == Wish::Wanted => {
+                readings.iter().filter(|reading| self.is_due(reading)).map(|reading| reading.change.clone()).collect()
+            }
+            _ => Vec::new(),
+        };
+        let changes = readings.iter().map(known_now).collect();
+        let undo = Undo { changes, ..undo };
+        self.note_unseen(&undo, matches!(standing, Standing::Pending(_)));
+        let is_seen = |(change, value): &(&Change, &String)| change.is_known(value);
+        let seen = undo.changes.iter().zip(&live.values).filter(is_seen).map(|(change, _)| change.clone()).collect();
+        self.witness(&Undo { changes: seen, ..undo.clone() });
+        Ok(Checked { standing, due, undo })
     }
 
     /// Writes what is due.
@@ -186,37 +262,41 @@ impl Control {
         undo.changes.iter().all(|change| self.service.is_lease(&change.key))
     }
 
-    /// Puts back what is still ours, reads that back, and leaves alone what somebody else has set.
+    /// Whether what was written has been waited for long enough.
+    #[must_use]
+    pub fn is_overdue(&self, undo: &Undo) -> bool {
+        let since = undo.changes.first().and_then(|change| self.unseen.get(&(undo.epoch.clone(), change.key.clone())));
+        since.is_some_and(|since| since.elapsed() >= OVERDUE)
+    }
+
+    /// Puts back what is still ours, reads that back, and leaves alone what somebody else has set. What has not arrived yet
+    /// is waited for, and taken back where it does not.
     ///
     /// # Errors
     /// When it could not be done: it is still owed.
     pub async fn undo(&mut self, undo: &Undo) -> Result<Done, Failure> {
-        let live = self.service.read(undo).await?;
+        let (undo, live) = self.read_adopting(undo, Patience::Arriving).await?;
         if undo.epoch != live.epoch {
-            let Failure { outcome, detail } = Failure::epoch_changed(self.service.name());
-            return Ok(Done { outcome, detail, freed_bytes: None });
+            return Ok(Done::from(Failure::epoch_changed(self.service.name())));
         }
-        let sorted = standing::sort(undo, &live);
-        if !sorted.restore.is_empty()
-            && let Err(failure) = self.restore(&undo.epoch, &sorted.restore).await
-        {
+        let readings = self.readings(&undo, &live, Wish::Over);
+        let sorted = standing::sort(&readings);
+        let unseen: Vec<_> =
+            readings.iter().filter(|it| it.owner == Owner::Pending).map(|reading| reading.change).collect();
+        self.note_unseen(&undo, false);
+        self.witnessed.retain(|(epoch, key)| *epoch != undo.epoch || undo.changes.iter().all(|it| it.key != *key));
+        if let Err(failure) = self.restore(&undo.epoch, &sorted.restore).await {
             return match failure.outcome {
-                Outcome::EpochChanged => {
-                    Ok(Done { outcome: failure.outcome, detail: failure.detail, freed_bytes: None })
-                }
+                Outcome::EpochChanged => Ok(Done::from(failure)),
                 _ => Err(failure),
             };
         }
-        let returned = standing::returned(&sorted.restore);
-        let (outcome, detail) = match (sorted.restore.is_empty(), sorted.foreign.is_empty()) {
-            (false, true) => (Outcome::Applied, returned),
-            (true, true) => (Outcome::Already, "everything was back already".to_owned()),
-            (true, false) => (Outcome::Overridden, format!("left alone: {}", standing::found(&sorted.foreign))),
-            (false, false) => {
-                (Outcome::Overridden, format!("{returned}; left alone: {}", standing::found(&sorted.foreign)))
-            }
-        };
-        Ok(Done { outcome, detail, freed_bytes: None })
+        // What is there is right; this is for what the service may still have in hand. Where it refuses, it has nothing.
+        match self.put(&undo.epoch, &unseen).await {
+            Err(failure) if !matches!(failure.outcome, Outcome::Refused | Outcome::Unsupported) => return Err(failure),
+            Ok(()) | Err(_) => {}
+        }
+        Ok(Done { outcome: outcome(&sorted), detail: told(&sorted), freed_bytes: None })
     }
 
     /// Does what leaves nothing in force.
@@ -224,6 +304,8 @@ impl Control {
     /// # Errors
     /// When it was not done.
     pub async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
+        self.claim().await?;
+        self.service.permits(mitigation.verb).await?;
         self.service.pulse(mitigation).await
     }
 
@@ -232,56 +314,168 @@ impl Control {
         self.service.numbers().await.unwrap_or_default()
     }
 
+    /// What it has to give; all of it unknown where it cannot be asked.
+    pub async fn gives(&mut self) -> Gives {
+        self.service.gives().await.unwrap_or_default()
+    }
+
     /// Two verbs that would harm together.
     #[must_use]
     pub fn excludes(&self, wanted: Verb, in_force: Verb) -> bool {
         self.service.excludes(wanted, in_force)
     }
 
-    /// While it is wanted, a lease that somebody cleared is as much theirs as a value that somebody set.
-    fn judge(&self, undo: &Undo, live: &Live) -> Standing {
-        let pairs = undo.changes.iter().zip(&live.values);
-        let cleared: Vec<_> = pairs.filter(|(change, value)| self.was_cleared(change, value)).collect();
-        let standing = standing::judge(undo, live);
-        match standing {
-            Standing::Prior if !cleared.is_empty() => Standing::Foreign(standing::cleared(&cleared)),
-            Standing::Ours { theirs } if !cleared.is_empty() => {
-                let theirs = theirs.into_iter().chain([standing::cleared(&cleared)]).collect::<Vec<_>>().join(", ");
-                Standing::Ours { theirs: Some(theirs) }
-            }
-            Standing::Prior | Standing::Ours { .. } | Standing::Foreign(_) | Standing::EpochChanged => standing,
+    /// While it is wanted, a prior value that came back, and a lease that somebody cleared, is as much theirs as a value
+    /// that somebody set.
+    fn readings<'a>(&self, undo: &'a Undo, live: &'a Live, wish: Wish) -> Vec<Reading<'a>> {
+        let reading = |(change, value): (&'a Change, &'a String)| {
+            let owner = match (self.owner(change, value), wish) {
+                (Owner::Back, Wish::Wanted) if self.was_put_back(undo, change) => Owner::Theirs,
+                (owner, _) => owner,
+            };
+            let is_gone = wish == Wish::Wanted && *value == change.prior && owner != Owner::Ours;
+            let cleared = is_gone && self.service.was_cleared(&change.key);
+            Reading { change, value, owner, cleared }
+        };
+        undo.changes.iter().zip(&live.values).map(reading).collect()
+    }
+
+    fn was_put_back(&self, undo: &Undo, change: &Change) -> bool {
+        !self.service.returns(&change.key) && self.witnessed.contains(&(undo.epoch.clone(), change.key.clone()))
+    }
+
+    /// Whose prior value comes back from now on was put back by somebody.
+    fn witness(&mut self, undo: &Undo) {
+        let landed = undo.changes.iter().filter(|change| change.state == State::Landed);
+        self.witnessed.extend(landed.map(|change| (undo.epoch.clone(), change.key.clone())));
+    }
+
+    fn is_due(&self, reading: &Reading<'_>) -> bool {
+        let Reading { change, value, owner, .. } = reading;
+        let is_lease = self.service.is_lease(&change.key);
+        !reading.is_theirs()
+            && (is_lease || (*owner == Owner::Ours && *value != change.shown() && *value != change.prior))
+    }
+
+    /// Reads; where the target has begun a new life with values of ours, that is what the undo is about from now on.
+    async fn read_adopting(&mut self, undo: &Undo, patience: Patience) -> Result<(Undo, Live), Failure> {
+        let live = self.read_settled(undo, patience).await?;
+        let outlived = |(change, value): &(&Change, &String)| {
+            let is_ours = self.owner(change, value) == Owner::Ours && change.prior != **value;
+            is_ours && self.service.outlives(&change.key)
+        };
+        if live.epoch == undo.epoch {
+            return Ok((undo.clone(), live));
+        }
+        let pairs: Vec<_> = undo.changes.iter().zip(&live.values).filter(outlived).collect();
+        if pairs.is_empty() {
+            return Ok((undo.clone(), live));
+        }
+        let changes = pairs.iter().map(|(change, value)| change.adopted(value)).collect();
+        let values = pairs.iter().map(|(_, value)| (*value).clone()).collect();
+        let adopted = Undo { epoch: live.epoch.clone(), changes, lapses_unix_ms: None };
+        Ok((adopted, Live { epoch: live.epoch, values }))
+    }
+
+    fn note_unseen(&mut self, undo: &Undo, is_unseen: bool) {
+        let Some(change) = undo.changes.first() else { return };
+        let name = (undo.epoch.clone(), change.key.clone());
+        if is_unseen {
+            self.unseen.entry(name).or_insert_with(Instant::now);
+        } else {
+            self.unseen.remove(&name);
         }
     }
 
-    fn was_cleared(&self, change: &Change, live: &str) -> bool {
-        change.restore(live) == Restore::Done && self.service.was_cleared(&change.key)
+    /// Whether the second value lets more through than the first.
+    fn loosens(&self, key: &str, from: &str, to: &str) -> bool {
+        let strictness = |value| self.service.strictness(key, value);
+        strictness(from).zip(strictness(to)).is_some_and(|(from, to)| to < from)
+    }
+
+    fn no_looser(&self, change: &Change, aim: Aim) -> Aim {
+        if self.loosens(&change.key, &change.prior, &aim) { change.prior.clone() } else { aim }
+    }
+
+    async fn put(&mut self, epoch: &str, changes: &[&Change]) -> Result<(), Failure> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let orders: Vec<_> = changes.iter().map(|change| Order { key: &change.key, value: &change.prior }).collect();
+        self.service.write(epoch, &orders, AfterRefusal::GoOn).await
     }
 
     async fn restore(&mut self, epoch: &str, changes: &[&Change]) -> Result<(), Failure> {
-        let orders: Vec<_> = changes.iter().map(|change| Order { key: &change.key, value: &change.prior }).collect();
-        self.service.write(epoch, &orders, AfterRefusal::GoOn).await?;
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.put(epoch, changes).await?;
         let changes = changes.iter().map(|&change| change.clone()).collect();
         let only = Undo { epoch: epoch.to_owned(), changes, lapses_unix_ms: None };
-        let live = self.service.read(&only).await?;
-        // As good as a restore, but nobody put anything back: the undo may have been what it did not live through.
-        if live.epoch != epoch {
-            return Err(Failure::epoch_changed(self.service.name()));
-        }
-        match standing::judge_restored(&only, &live) {
-            None => Ok(()),
-            Some(still) => {
-                Err(Failure::refused(format!("{} took the undo without doing it: {still}", self.service.name())))
+        let mut watch = Watch::new(self.service.grace());
+        loop {
+            let live = self.service.read(&only).await?;
+            // As good as a restore, but nobody put anything back: the undo may have been what it did not live through.
+            if live.epoch != epoch {
+                return Err(Failure::epoch_changed(self.service.name()));
             }
+            watch.saw(&live.values);
+            let still = standing::not_back(&only, &live);
+            let is_rounded = |(change, value): &(&Change, &str)| {
+                self.service.rounds(&change.key) && near::is_near(&change.prior, value) && !change.is_known(value)
+            };
+            if still.is_empty() || (watch.is_steady() && still.iter().all(is_rounded)) {
+                return Ok(());
+            }
+            if watch.is_over() {
+                let (name, still) = (self.service.name(), standing::remains(&still));
+                return Err(Failure::refused(format!("{name} took the undo without doing it: {still}")));
+            }
+            watch.pause().await;
         }
+    }
+}
+
+impl From<Failure> for Done {
+    fn from(failure: Failure) -> Self {
+        Self { outcome: failure.outcome, detail: failure.detail, freed_bytes: None }
+    }
+}
+
+/// What this reading has told of a change.
+fn known_now(reading: &Reading<'_>) -> Change {
+    let Reading { change, value, owner, .. } = reading;
+    let has_arrived = *owner == Owner::Ours && (*value == change.shown() || !change.is_known(value));
+    if reading.is_theirs() {
+        Change { state: State::Overridden, ..(*change).clone() }
+    } else if has_arrived && change.state != State::Landed {
+        change.landed(value)
+    } else {
+        (*change).clone()
+    }
+}
+
+fn outcome(sorted: &Sorted<'_>) -> Outcome {
+    match (sorted.restore.is_empty(), sorted.foreign.is_empty()) {
+        (false, true) => Outcome::Applied,
+        (true, true) => Outcome::Already,
+        (_, false) => Outcome::Overridden,
+    }
+}
+
+fn told(sorted: &Sorted<'_>) -> String {
+    let returned = standing::returned(&sorted.restore);
+    match (sorted.restore.is_empty(), sorted.foreign.is_empty()) {
+        (false, true) => returned,
+        (true, true) => "everything was back already".to_owned(),
+        (true, false) => standing::left_alone(&sorted.foreign),
+        (false, false) => format!("{returned}; {}", standing::left_alone(&sorted.foreign)),
     }
 }
 
 fn wanted(changes: &[Change]) -> Vec<Order<'_>> {
-    changes.iter().map(|change| Order { key: &change.key, value: change.wanted() }).collect()
-}
-
-fn is_ours_to_change(change: &Change, live: &str) -> bool {
-    change.wanted() == live || change.restore(live) != Restore::Leave
+    let ours = changes.iter().filter(|change| change.state != State::Overridden);
+    ours.map(|change| Order { key: &change.key, value: change.wanted() }).collect()
 }
 
 /// Names this life of the kernel; empty where it cannot be read, and then only a restart of the target shows.

@@ -1,7 +1,7 @@
 //! What a read-back means: is what we set still there? Pure, so that every mix of ours, prior and foreign is tested
 //! without a server.
 
-use super::undo::{Change, Restore, Undo};
+use super::undo::{Change, Owner, Undo};
 
 /// Values of a target at one moment, in the order in which they were asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -18,9 +18,21 @@ pub enum Standing {
     },
     /// Every value is as it was before us.
     Prior,
+    /// Nothing has arrived yet, and may still do: what is not as it is wanted.
+    Pending(String),
     /// None is ours any more and somebody set another: what was found.
     Foreign(String),
     EpochChanged,
+}
+
+/// One value, and whose it is.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Reading<'a> {
+    pub change: &'a Change,
+    pub value: &'a str,
+    pub owner: Owner,
+    /// A lease that was taken away before its time.
+    pub cleared: bool,
 }
 
 /// What of an undo is to be written, and what somebody else has set.
@@ -30,36 +42,65 @@ pub struct Sorted<'a> {
     pub foreign: Vec<(&'a Change, &'a str)>,
 }
 
-#[must_use]
-pub fn judge(undo: &Undo, live: &Live) -> Standing {
-    if undo.epoch != live.epoch {
-        return Standing::EpochChanged;
+impl Reading<'_> {
+    #[must_use]
+    pub fn is_theirs(&self) -> bool {
+        self.cleared || self.owner == Owner::Theirs
     }
-    let theirs = sort(undo, live).foreign;
-    let theirs = (!theirs.is_empty()).then(|| found(&theirs));
-    let mut pairs = undo.changes.iter().zip(&live.values);
+
+    /// Ours, and not as it was before us anyway.
+    fn tells(&self) -> bool {
+        !self.is_theirs() && self.owner == Owner::Ours && self.value != self.change.prior
+    }
+}
+
+/// Of one life of the target.
+#[must_use]
+pub fn judge(readings: &[Reading<'_>]) -> Standing {
+    let theirs = theirs(readings);
+    let as_wanted = |reading: &Reading<'_>| reading.owner == Owner::Ours && reading.value == reading.change.shown();
     // A value that is wanted as it was before us tells nothing beside others that are not.
-    if landed(undo, live) || pairs.any(|(change, value)| change.restore(value) == Restore::Write) {
+    if readings.iter().all(as_wanted) || readings.iter().any(Reading::tells) {
         return Standing::Ours { theirs };
     }
-    theirs.map_or(Standing::Prior, Standing::Foreign)
+    let pending: Vec<_> =
+        readings.iter().filter(|reading| reading.owner == Owner::Pending && !reading.cleared).collect();
+    if pending.is_empty() {
+        return theirs.map_or(Standing::Prior, Standing::Foreign);
+    }
+    let values: Vec<_> = pending.iter().map(|reading| (reading.change, reading.value)).collect();
+    Standing::Pending(remains(&values))
 }
 
-/// Whether every value is the newest that we wrote.
+/// What somebody else has set, in words.
 #[must_use]
-pub fn landed(undo: &Undo, live: &Live) -> bool {
-    undo.epoch == live.epoch && undo.changes.iter().zip(&live.values).all(|(change, value)| change.wanted() == value)
+pub fn theirs(readings: &[Reading<'_>]) -> Option<String> {
+    let set = readings.iter().filter(|reading| reading.is_theirs() && !reading.cleared);
+    let set: Vec<_> = set.map(|reading| (reading.change, reading.value)).collect();
+    let cleared: Vec<_> = readings.iter().filter(|reading| reading.cleared).map(|reading| reading.change).collect();
+    let told: Vec<String> = [(found(&set)), self::cleared(&cleared)].into_iter().filter(|it| !it.is_empty()).collect();
+    (!told.is_empty()).then(|| told.join(", "))
 }
 
-/// `None` when every value is the prior one again, else what is not. Both are of one life of the target.
 #[must_use]
-pub fn judge_restored(undo: &Undo, live: &Live) -> Option<String> {
-    let pairs = undo.changes.iter().zip(&live.values);
-    let still: Vec<_> = pairs
-        .filter(|(change, value)| change.prior != **value)
-        .map(|(change, value)| (change, value.as_str()))
-        .collect();
-    if still.is_empty() { None } else { Some(remains(&still)) }
+pub fn sort<'a>(readings: &[Reading<'a>]) -> Sorted<'a> {
+    let mut sorted = Sorted { restore: Vec::new(), foreign: Vec::new() };
+    for Reading { change, value, owner, .. } in readings.iter().filter(|reading| reading.value != reading.change.prior)
+    {
+        match owner {
+            Owner::Ours => sorted.restore.push(change),
+            Owner::Theirs => sorted.foreign.push((change, value)),
+            Owner::Pending | Owner::Back => {}
+        }
+    }
+    sorted
+}
+
+/// Those that are not as they were before us.
+#[must_use]
+pub fn not_back<'a>(undo: &'a Undo, live: &'a Live) -> Vec<(&'a Change, &'a str)> {
+    let pairs = undo.changes.iter().zip(&live.values).map(|(change, value)| (change, value.as_str()));
+    pairs.filter(|(change, value)| change.prior != *value).collect()
 }
 
 /// `server be/s1 maxconn is 50`
@@ -68,38 +109,32 @@ pub fn remains(values: &[(&Change, &str)]) -> String {
     list(values, |(change, value)| format!("{} is {}", change.key, shown(value)))
 }
 
-#[must_use]
-pub fn sort<'a>(undo: &'a Undo, live: &'a Live) -> Sorted<'a> {
-    let mut sorted = Sorted { restore: Vec::new(), foreign: Vec::new() };
-    for (change, value) in undo.changes.iter().zip(&live.values) {
-        match change.restore(value) {
-            Restore::Write => sorted.restore.push(change),
-            Restore::Leave => sorted.foreign.push((change, value)),
-            Restore::Done => {}
-        }
-    }
-    sorted
-}
-
 /// `server be/s1 maxconn is 70, not the 50 that was set`
-#[must_use]
-pub fn found(foreign: &[(&Change, &str)]) -> String {
+fn found(foreign: &[(&Change, &str)]) -> String {
     list(foreign, |(change, value)| {
-        format!("{} is {}, not the {} that was set", change.key, shown(value), change.wanted())
+        format!("{} is {}, not the {} that was set", change.key, shown(value), change.shown())
     })
 }
 
 /// `lease ng_lease web was cleared by hand`
-#[must_use]
-pub fn cleared(leases: &[(&Change, &String)]) -> String {
-    list(leases, |(change, _)| format!("{} was cleared by hand", change.key))
+fn cleared(leases: &[&Change]) -> String {
+    list(leases, |change| format!("{} was cleared by hand", change.key))
 }
 
-/// `server be/s1 maxconn 100 → 50, server be/s2 maxconn 80 → 40`
+/// `server be/s1 maxconn 100 → 50, limit 200 → 180 (told 176)`
 #[must_use]
 pub fn moved(changes: &[Change]) -> String {
-    let moved: Vec<_> = changes.iter().filter(|change| change.prior != change.wanted()).collect();
-    list(&moved, |change| format!("{} {} → {}", change.key, shown(&change.prior), shown(change.wanted())))
+    let moved: Vec<_> = changes.iter().filter(|change| change.prior != change.shown()).collect();
+    list(&moved, |change| {
+        let told = if change.kept.is_some() { format!(" (told {})", change.wanted()) } else { String::new() };
+        format!("{} {} → {}{told}", change.key, shown(&change.prior), shown(change.shown()))
+    })
+}
+
+/// The same of what somebody else has set: `; left alone: …`.
+#[must_use]
+pub fn left_alone(foreign: &[(&Change, &str)]) -> String {
+    format!("left alone: {}", found(foreign))
 }
 
 /// `server be/s1 maxconn back to 100`
@@ -124,66 +159,84 @@ fn list<T>(items: &[T], say: impl Fn(&T) -> String) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::undo::State;
     use super::*;
 
-    fn undo() -> Undo {
-        let change = |key: &str, prior: &str, ours: &[&str]| Change {
-            key: key.into(),
-            prior: prior.into(),
-            ours: ours.iter().map(|&value| value.to_owned()).collect(),
-        };
-        Undo {
-            epoch: "life 1".into(),
-            changes: vec![change("a", "100", &["50", "20"]), change("b", "10", &["5", "2"])],
-            lapses_unix_ms: None,
-        }
+    fn change(key: &str, prior: &str, ours: &[&str]) -> Change {
+        let ours = ours.iter().map(|&value| value.to_owned()).collect();
+        Change { state: State::Landed, ..Change::new(key, prior, ours) }
     }
 
-    fn live(values: [&str; 2]) -> Live {
-        Live { epoch: "life 1".into(), values: values.iter().map(|&value| value.to_owned()).collect() }
+    fn undo() -> [Change; 2] {
+        [change("a", "100", &["50", "20"]), change("b", "10", &["5", "2"])]
+    }
+
+    fn read<'a>(changes: &'a [Change], values: &'a [&'a str]) -> Vec<Reading<'a>> {
+        let reading = |(change, value): (&'a Change, &&'a str)| Reading {
+            change,
+            value,
+            owner: change.owner(value, true),
+            cleared: false,
+        };
+        changes.iter().zip(values).map(reading).collect()
     }
 
     #[test]
     fn one_value_of_ours_is_enough_to_owe_something() {
-        assert_eq!(judge(&undo(), &live(["20", "2"])), Standing::Ours { theirs: None });
+        let undo = undo();
+        let judged = |values: [&str; 2]| judge(&read(&undo, &values));
+        assert_eq!(judged(["20", "2"]), Standing::Ours { theirs: None });
         let theirs = Some("b is 7, not the 2 that was set".to_owned());
-        assert_eq!(judge(&undo(), &live(["50", "7"])), Standing::Ours { theirs });
-        assert_eq!(judge(&undo(), &live(["100", "10"])), Standing::Prior);
-        let Standing::Foreign(found) = judge(&undo(), &live(["100", "7"])) else { panic!("theirs") };
+        assert_eq!(judged(["50", "7"]), Standing::Ours { theirs });
+        assert_eq!(judged(["100", "10"]), Standing::Prior);
+        let Standing::Foreign(found) = judged(["100", "7"]) else { panic!("theirs") };
         assert_eq!(found, "b is 7, not the 2 that was set");
-        let later = Live { epoch: "life 2".into(), ..live(["20", "2"]) };
-        assert_eq!(judge(&undo(), &later), Standing::EpochChanged);
+    }
+
+    #[test]
+    fn what_has_not_arrived_is_nobodys_end() {
+        let undo = undo().map(|change| Change { state: State::Intended, ..change });
+        let judged = |values: [&str; 2]| judge(&read(&undo, &values));
+        assert_eq!(judged(["100", "10"]), Standing::Pending("a is 100, b is 10".into()));
+        assert_eq!(judged(["100", "7"]), Standing::Pending("a is 100".into()));
+        assert_eq!(judged(["20", "10"]), Standing::Ours { theirs: None });
+    }
+
+    #[test]
+    fn a_lease_that_was_cleared_is_theirs() {
+        let undo = undo();
+        let mut readings = read(&undo, &["100", "2"]);
+        readings[0].cleared = true;
+        assert_eq!(judge(&readings), Standing::Ours { theirs: Some("a was cleared by hand".into()) });
+        readings[1].cleared = true;
+        assert_eq!(judge(&readings), Standing::Foreign("a was cleared by hand, b was cleared by hand".into()));
     }
 
     #[test]
     fn what_is_wanted_as_it_was_keeps_nothing_in_force() {
         let mut undo = undo();
-        undo.changes[1] = undo.changes[1].aimed("10".into());
-        assert_eq!(judge(&undo, &live(["20", "10"])), Standing::Ours { theirs: None });
-        assert_eq!(judge(&undo, &live(["100", "10"])), Standing::Prior);
-        undo.changes[0] = undo.changes[0].aimed("100".into());
-        assert_eq!(judge(&undo, &live(["100", "10"])), Standing::Ours { theirs: None }, "all of it is as wanted");
-        assert_eq!(moved(&undo.changes), "");
-    }
-
-    #[test]
-    fn a_change_has_landed_only_when_all_of_it_has() {
-        assert!(landed(&undo(), &live(["20", "2"])));
-        assert!(!landed(&undo(), &live(["20", "5"])));
+        undo[1] = undo[1].aimed("10".into());
+        assert_eq!(judge(&read(&undo, &["20", "10"])), Standing::Ours { theirs: None });
+        assert_eq!(judge(&read(&undo, &["100", "10"])), Standing::Prior);
+        undo[0] = undo[0].aimed("100".into());
+        assert_eq!(judge(&read(&undo, &["100", "10"])), Standing::Ours { theirs: None }, "all of it is as wanted");
+        assert_eq!(moved(&undo), "");
     }
 
     #[test]
     fn what_somebody_else_set_is_not_restored() {
-        let (undo, live) = (undo(), live(["20", "7"]));
-        let sorted = sort(&undo, &live);
+        let undo = undo();
+        let sorted = sort(&read(&undo, &["20", "7"]));
         assert_eq!(returned(&sorted.restore), "a back to 100");
-        assert_eq!(sorted.foreign.len(), 1);
+        assert_eq!(left_alone(&sorted.foreign), "left alone: b is 7, not the 2 that was set");
+        let overridden = undo.map(|change| Change { state: State::Overridden, ..change });
+        assert_eq!(sort(&read(&overridden, &["100", "2"])).foreign.len(), 1, "theirs, though it is what we set");
     }
 
     #[test]
-    fn long_lists_are_cut() {
-        let change = Change { key: "k".into(), prior: String::new(), ours: vec!["1".into()] };
-        let text = moved(&vec![change; 9]);
+    fn long_lists_are_cut_and_rounding_is_told() {
+        let text = moved(&vec![change("k", "", &["1"]); 9]);
         assert!(text.starts_with("k none → 1, ") && text.ends_with("and 6 more"), "{text}");
+        assert_eq!(moved(&[change("limit", "200", &["176"]).landed("180")]), "limit 200 → 180 (told 176)");
     }
 }

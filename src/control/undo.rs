@@ -1,9 +1,10 @@
-//! Undo as data: what was there before, what we wrote, and in which life of the target. Deciding whether to put a value
-//! back is a pure function of these and of what is there now, so it can be tested without any server.
+//! Undo as data: what was there before, what we wrote, and in which life of the target. Deciding whose a value is that is
+//! there now is a pure function of these, so it can be tested without any server.
 
 use serde::{Deserialize, Serialize};
 
 use super::LEASE;
+use super::near::is_near;
 use crate::clock;
 
 /// Values kept of what we wrote to one knob: only the newest few can still be there, and the first of all.
@@ -27,18 +28,54 @@ pub struct Change {
     pub key: String,
     /// As the target reported it, verbatim.
     pub prior: String,
-    /// Every value that we wrote or were about to write, as the target reports it; the last is the newest.
+    /// Every value that we wrote or were about to write, and every one that the target made of them; the last is the newest
+    /// that we wrote.
     pub ours: Vec<String>,
+    /// What the target made of the newest, where it keeps another: 180 of 176.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<String>,
+    #[serde(default, skip_serializing_if = "State::is_intended")]
+    pub state: State,
 }
 
+/// What is known of a change. A journal of an earlier version tells nothing of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It was or will be written, and nobody has seen it there.
+    #[default]
+    Intended,
+    /// It was seen there, and another value of ours is on its way.
+    Adjusting,
+    /// It was seen there: any other value is somebody else's.
+    Landed,
+    /// Somebody else set another value since, and it is theirs whatever they make of it.
+    Overridden,
+}
+
+/// Whose a value is that is there now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Restore {
-    /// The live value is ours: put the prior one back.
-    Write,
-    /// The prior value is there already.
-    Done,
-    /// Somebody else set something: it is theirs.
-    Leave,
+pub enum Owner {
+    Ours,
+    /// The prior value, because ours has not arrived.
+    Pending,
+    /// The prior value, which has come back.
+    Back,
+    Theirs,
+}
+
+impl State {
+    // As serde wants it.
+    #[expect(clippy::trivially_copy_pass_by_ref)]
+    fn is_intended(&self) -> bool {
+        *self == Self::Intended
+    }
+
+    /// Whether what was written last may still be about to show.
+    #[must_use]
+    pub fn is_in_doubt(self) -> bool {
+        matches!(self, Self::Intended | Self::Adjusting)
+    }
 }
 
 impl Undo {
@@ -66,27 +103,57 @@ pub fn lease_end() -> u64 {
 }
 
 impl Change {
-    /// What to do about this value, given what is there now.
+    /// Before it is written. The last of `ours` is what is to be written.
+    pub fn new(key: impl Into<String>, prior: impl Into<String>, ours: Vec<String>) -> Self {
+        Self { key: key.into(), prior: prior.into(), ours, kept: None, state: State::Intended }
+    }
+
+    /// Whose this value is. `exact`: the target keeps what it is told or nothing.
     #[must_use]
-    pub fn restore(&self, live: &str) -> Restore {
-        if live == self.prior {
-            Restore::Done
-        } else if self.ours.iter().any(|ours| ours == live) {
-            Restore::Write
-        } else {
-            Restore::Leave
+    pub fn owner(&self, live: &str, exact: bool) -> Owner {
+        let near = || self.state.is_in_doubt() && !exact && is_near(self.wanted(), live);
+        match self.state {
+            State::Overridden => Owner::Theirs,
+            _ if live == self.shown() => Owner::Ours,
+            State::Intended if live == self.prior => Owner::Pending,
+            State::Adjusting | State::Landed if live == self.prior => Owner::Back,
+            State::Intended | State::Adjusting | State::Landed if self.is_known(live) || near() => Owner::Ours,
+            State::Intended | State::Adjusting | State::Landed => Owner::Theirs,
         }
+    }
+
+    /// Whether we ever wrote this, or the target made it of what we wrote.
+    #[must_use]
+    pub fn is_known(&self, live: &str) -> bool {
+        self.kept.as_deref() == Some(live) || self.ours.iter().any(|ours| ours == live)
     }
 
     /// The same, wanting another value.
     #[must_use]
     pub fn aimed(&self, aim: String) -> Change {
         let mut ours = self.ours.clone();
+        ours.extend(self.kept.clone());
         ours.retain(|known| *known != aim);
+        let changed = aim != self.wanted();
         ours.push(aim);
         // Kinds whose values can be on their way from one to another put first how that reads.
         ours.drain(1..1 + ours.len().saturating_sub(HISTORY));
-        Change { key: self.key.clone(), prior: self.prior.clone(), ours }
+        let state = if changed && self.state == State::Landed { State::Adjusting } else { self.state };
+        let kept = if changed { None } else { self.kept.clone() };
+        Change { key: self.key.clone(), prior: self.prior.clone(), ours, kept, state }
+    }
+
+    /// The same, seen at the target as this value.
+    #[must_use]
+    pub fn landed(&self, live: &str) -> Change {
+        let kept = (live != self.wanted()).then(|| live.to_owned());
+        Change { kept, state: State::Landed, ..self.clone() }
+    }
+
+    /// The same, found as this value in a new life of the target.
+    #[must_use]
+    pub fn adopted(&self, live: &str) -> Change {
+        if self.is_known(live) { Change { state: State::Landed, ..self.clone() } } else { self.landed(live) }
     }
 
     /// The value that we want to be there.
@@ -94,29 +161,68 @@ impl Change {
     pub fn wanted(&self) -> &str {
         self.ours.last().map_or(&self.prior, String::as_str)
     }
+
+    /// The same, as the target shows it.
+    #[must_use]
+    pub fn shown(&self) -> &str {
+        self.kept.as_deref().unwrap_or_else(|| self.wanted())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn change(ours: &[&str], state: State) -> Change {
+        let ours = ours.iter().map(|&value| value.to_owned()).collect();
+        Change { state, ..Change::new("maxconn", "100", ours) }
+    }
+
     #[test]
-    fn only_what_is_still_ours_is_put_back() {
-        let change = Change { key: "maxconn".into(), prior: "100".into(), ours: vec!["50".into(), "20".into()] };
-        assert_eq!(change.restore("20"), Restore::Write);
-        assert_eq!(change.restore("50"), Restore::Write);
-        assert_eq!(change.restore("100"), Restore::Done);
-        assert_eq!(change.restore("70"), Restore::Leave);
+    fn before_it_was_seen_the_prior_value_is_nobodys_deed() {
+        let intended = change(&["50", "20"], State::Intended);
+        let owner = |live| intended.owner(live, false);
+        assert_eq!((owner("20"), owner("50"), owner("100")), (Owner::Ours, Owner::Ours, Owner::Pending));
+        assert_eq!((owner("21"), owner("70")), (Owner::Ours, Owner::Theirs), "one is rounding, the other is not");
+        assert_eq!(intended.owner("21", true), Owner::Theirs, "an exact service rounds nothing");
+    }
+
+    #[test]
+    fn once_it_was_seen_every_other_value_is_theirs() {
+        let landed = change(&["50", "20"], State::Landed);
+        let owner = |live| landed.owner(live, false);
+        assert_eq!((owner("20"), owner("50")), (Owner::Ours, Owner::Ours));
+        assert_eq!((owner("100"), owner("21"), owner("70")), (Owner::Back, Owner::Theirs, Owner::Theirs));
+        let theirs = change(&["50"], State::Overridden);
+        assert_eq!([theirs.owner("50", false), theirs.owner("100", false)], [Owner::Theirs; 2]);
+    }
+
+    #[test]
+    fn another_value_on_its_way_forgets_nothing() {
+        let rounded = change(&["176"], State::Landed).landed("180");
+        assert_eq!((rounded.wanted(), rounded.shown(), rounded.owner("176", false)), ("176", "180", Owner::Ours));
+        let adjusted = rounded.aimed("150".into());
+        assert_eq!((adjusted.state, adjusted.shown()), (State::Adjusting, "150"));
+        assert_eq!(adjusted.owner("180", false), Owner::Ours);
+        assert_eq!(adjusted.owner("152", false), Owner::Ours);
+        assert_eq!(adjusted.owner("100", false), Owner::Back, "somebody put it back");
+        assert_eq!(rounded.aimed("176".into()).shown(), "180", "nothing new is wanted");
+    }
+
+    #[test]
+    fn what_is_wanted_as_it_was_is_as_it_is_wanted() {
+        assert_eq!(change(&["50", "100"], State::Landed).owner("100", false), Owner::Ours);
+        assert_eq!(change(&["100"], State::Intended).owner("100", false), Owner::Ours);
     }
 
     #[test]
     fn adjusting_keeps_the_first_prior_and_a_bounded_history() {
-        let mut change = Change { key: "k".into(), prior: "100".into(), ours: vec!["50".into()] };
+        let mut change = change(&["50"], State::Intended);
         for aim in 0..20 {
             change = change.aimed(aim.to_string());
         }
         assert_eq!((change.prior.as_str(), change.wanted(), change.ours.len()), ("100", "19", HISTORY));
-        assert_eq!(change.restore("50"), Restore::Write, "the first may say that it is on its way");
+        assert_eq!(change.owner("50", true), Owner::Ours, "the first may say that it is on its way");
         let again = change.aimed("15".into());
         assert_eq!((again.wanted(), again.ours.len()), ("15", HISTORY));
     }
@@ -125,13 +231,18 @@ mod tests {
     fn falling_back_forgets_nothing_that_may_be_there() {
         let undo = |ours: &[&str]| Undo {
             epoch: "1".into(),
-            changes: vec![Change {
-                key: "k".into(),
-                prior: "100".into(),
-                ours: ours.iter().map(|&value| value.to_owned()).collect(),
-            }],
+            changes: vec![change(ours, State::Intended)],
             lapses_unix_ms: None,
         };
         assert_eq!(undo(&["50", "20"]).falling_back_to(&undo(&["50"])), undo(&["20", "50"]));
+    }
+
+    #[test]
+    fn a_journal_of_an_earlier_version_is_in_doubt() {
+        let earlier = r#"{"key":"maxconn","prior":"100","ours":["50"]}"#;
+        assert_eq!(serde_json::from_str::<Change>(earlier).unwrap(), change(&["50"], State::Intended));
+        let landed = change(&["176"], State::Intended).landed("180");
+        let text = serde_json::to_string(&landed).unwrap();
+        assert_eq!(serde_json::from_str::<Change>(&text).unwrap(), landed);
     }
 }

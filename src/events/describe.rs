@@ -7,7 +7,7 @@ use crate::policy::mitigation::{ActionId, Mitigation, Outcome};
 use crate::policy::rule::Severity;
 
 /// All of them, for whoever picks.
-pub const NAMES: [&str; 44] = [
+pub const NAMES: [&str; 48] = [
     "started",
     "stopping",
     "reloaded",
@@ -17,6 +17,10 @@ pub const NAMES: [&str; 44] = [
     "source_found",
     "journal_damage",
     "journal_failed",
+    "journal_slow",
+    "journal_answers",
+    "thread_hangs",
+    "threads_live",
     "control",
     "drill_began",
     "drill_ended",
@@ -97,6 +101,10 @@ impl Daemon {
             Daemon::SourceFound { .. } => "source_found",
             Daemon::JournalDamage { .. } => "journal_damage",
             Daemon::JournalFailed { .. } => "journal_failed",
+            Daemon::JournalSlow { .. } => "journal_slow",
+            Daemon::JournalAnswers { .. } => "journal_answers",
+            Daemon::ThreadHangs { .. } => "thread_hangs",
+            Daemon::ThreadsLive => "threads_live",
             Daemon::Control { .. } => "control",
             Daemon::DrillBegan { .. } => "drill_began",
             Daemon::DrillEnded { .. } => "drill_ended",
@@ -106,17 +114,22 @@ impl Daemon {
 
     fn level(&self) -> Level {
         match self {
+            Daemon::JournalAnswers { .. } | Daemon::ThreadsLive => Level::Info,
             Daemon::Started { .. } | Daemon::Stopping { .. } | Daemon::Reloaded { .. } | Daemon::SourceFound { .. } => {
                 Level::Info
             }
             Daemon::DrillEnded { count } if count.astray > 0 => Level::Warning,
             Daemon::DrillBegan { .. } | Daemon::DrillEnded { .. } => Level::Info,
             Daemon::Control { state, .. } if matches!(*state, "applied" | "already") => Level::Info,
-            Daemon::SourceLost { .. } | Daemon::Control { .. } | Daemon::Degraded { .. } => Level::Warning,
+            Daemon::SourceLost { .. }
+            | Daemon::Control { .. }
+            | Daemon::Degraded { .. }
+            | Daemon::JournalSlow { .. } => Level::Warning,
             Daemon::ReloadRefused { .. }
             | Daemon::Fallback { .. }
             | Daemon::JournalDamage { .. }
-            | Daemon::JournalFailed { .. } => Level::Error,
+            | Daemon::JournalFailed { .. }
+            | Daemon::ThreadHangs { .. } => Level::Error,
         }
     }
 }

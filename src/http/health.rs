@@ -78,6 +78,8 @@ fn overall(snapshot: &Snapshot, pulse: &Pulse) -> (Status, String) {
     };
     if pulse.late() {
         (Status::Fail, format!("the last tick was {:.1} s ago", pulse.age.as_secs_f64()))
+    } else if let Some(why) = &snapshot.hanging {
+        (Status::Fail, why.to_string())
     } else if snapshot.tick == 0 {
         (Status::Fail, "no sample yet".to_owned())
     } else if let Some(excuse) = excuse(snapshot) {

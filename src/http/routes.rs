@@ -37,7 +37,7 @@ const USUAL_EVENTS: usize = 100;
 
 const ROUTES: [(&str, &str, &str); 18] = [
     ("GET", "/", "this list"),
-    ("GET", "/livez", "200 while the loop ticks"),
+    ("GET", "/livez", "200 while the loop ticks and no other thread hangs"),
     ("GET", "/readyz", "200 unless in emergency"),
     ("GET", "/health", "pass, warn or fail, and each reading (application/health+json)"),
     ("GET", "/status", "mode, what is in force and why, headroom, rules"),
@@ -99,14 +99,13 @@ async fn index(headers: HeaderMap) -> Response {
 }
 
 async fn livez(State(site): Shared) -> Answer {
-    alive(&site.pulse())?;
+    alive(&site.snapshot(), &site.pulse())?;
     Ok(answer::body(StatusCode::OK, "text/plain; charset=utf-8", "ok\n"))
 }
 
 async fn readyz(State(site): Shared) -> Answer {
-    let pulse = site.pulse();
-    alive(&pulse)?;
     let snapshot = site.snapshot();
+    alive(&snapshot, &site.pulse())?;
     let detail = if snapshot.tick == 0 {
         "no sample yet"
     } else if let Some(excuse) = summary::excuse(&snapshot) {
@@ -120,13 +119,16 @@ async fn readyz(State(site): Shared) -> Answer {
     Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).member("mode", json!(snapshot.view.mode.name())))
 }
 
-fn alive(pulse: &Pulse) -> Result<(), Problem> {
+fn alive(snapshot: &Snapshot, pulse: &Pulse) -> Result<(), Problem> {
     if pulse.late() {
         let (age, limit) = (pulse.age.as_secs_f64(), pulse.limit.as_secs_f64());
         let detail = format!("the last tick was {age:.1} s ago, more than {limit:.0} s");
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
     }
-    Ok(())
+    match &snapshot.hanging {
+        Some(why) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, why.to_string())),
+        None => Ok(()),
+    }
 }
 
 async fn health(State(site): Shared) -> Response {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::condition::Operand;
 use super::effect::Effect;
 use super::event::{Mode, Skip};
+use super::gives::Gives;
 use super::mitigation::{ActionId, Amount, Mitigation, Outcome};
 use super::moment::Moment;
 use super::orders::Orders;
@@ -152,6 +153,8 @@ pub struct View {
     /// An emergency that something may still help: whoever can should go elsewhere (`/readyz` is 503).
     pub turns_away: bool,
     pub orders: Orders,
+    /// What each control's service has to give, as it told last.
+    pub gives: Vec<(Arc<str>, Gives)>,
     /// In the order of the policy's rules.
     pub rules: Vec<RuleView>,
     /// The steps of all rules, one rule after the other.

@@ -1,8 +1,8 @@
 //! A test that needs a process of its own runs itself again: the child takes another way through the same function.
 
-use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::{env, fs};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -21,7 +21,17 @@ pub fn as_child() -> Option<PathBuf> {
 
 /// This very test, as a child with this directory.
 pub fn again(test: &str, directory: &Path) -> Command {
-    let mut command = Command::new(env::current_exe().unwrap());
+    told(Command::new(env::current_exe().unwrap()), test, directory)
+}
+
+/// The same from a copy in that directory, for a user who cannot reach where this lies.
+pub fn again_from_a_copy(test: &str, directory: &Path) -> Command {
+    let copy = directory.join("again");
+    fs::copy(env::current_exe().unwrap(), &copy).unwrap();
+    told(Command::new(copy), test, directory)
+}
+
+fn told(mut command: Command, test: &str, directory: &Path) -> Command {
     command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(ROLE, directory).env("RUST_BACKTRACE", "0");
     command
 }

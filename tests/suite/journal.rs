@@ -32,7 +32,7 @@ fn entry(id: ActionId, size: usize) -> Entry {
         }),
         undo: Undo {
             epoch: "1".into(),
-            changes: vec![Change { key: "maxconn".into(), prior: "x".repeat(size), ours: vec!["50".into()] }],
+            changes: vec![Change::new("maxconn", "x".repeat(size), vec!["50".into()])],
             lapses_unix_ms: None,
         },
         since_unix_ms: 0,

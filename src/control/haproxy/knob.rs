@@ -81,6 +81,24 @@ impl Knob {
     }
 }
 
+impl Knob {
+    /// How much a value holds back, among those of this knob.
+    #[must_use]
+    pub fn strictness(&self, value: &str) -> Option<f64> {
+        let number = || if value.is_empty() { Some(0.0) } else { value.parse::<f64>().ok() };
+        match self {
+            Knob::ServerLimit { .. } | Knob::GlobalLimit | Knob::FrontendLimit { .. } | Knob::ConnectionRate => {
+                number().map(|limit| if limit == 0.0 { f64::NEG_INFINITY } else { -limit })
+            }
+            Knob::Lease { .. } | Knob::Map { .. } => number(),
+            // In maintenance it gets not even what sticks to it.
+            Knob::ServerState { .. } => {
+                value.parse::<u32>().ok().map(|bits| f64::from(u8::from(bits != 0) + u8::from(bits & !DRAIN != 0)))
+            }
+        }
+    }
+}
+
 impl fmt::Display for Knob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -134,6 +152,22 @@ mod tests {
         let command = |knob: &str, value| Knob::parse(knob).unwrap().command(value, true);
         assert_eq!(command("server be/s1 maxconn", ""), "set maxconn server be/s1 0");
         assert_eq!(command("lease t web", ""), "clear table t key web");
+    }
+
+    #[test]
+    fn what_holds_more_back_is_stricter() {
+        let stricter = |knob: &str, strict: &str, loose: &str| {
+            let strictness = |value| Knob::parse(knob).unwrap().strictness(value).unwrap();
+            assert!(strictness(strict) > strictness(loose), "{knob}: {strict} is stricter than {loose}");
+        };
+        stricter("server be/s1 maxconn", "50", "100");
+        stricter("server be/s1 maxconn", "100", "");
+        stricter("global connection rate", "100", "0");
+        stricter("lease t web", "80", "25");
+        stricter("lease t web", "25", "");
+        stricter("server be/s1 state", "8", "0");
+        stricter("server be/s1 state", "1", "8");
+        assert_eq!(Knob::parse("map /m web").unwrap().strictness("x"), None);
     }
 
     #[test]

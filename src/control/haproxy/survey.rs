@@ -85,13 +85,13 @@ pub fn unless_all_stay(changes: Vec<Change>) -> Vec<Change> {
 }
 
 pub fn taken(knob: &Knob, prior: &str, ours: Option<String>) -> Option<Change> {
-    Some(Change { key: knob.to_string(), prior: prior.to_owned(), ours: vec![ours?] })
+    Some(Change::new(knob.to_string(), prior, vec![ours?]))
 }
 
 /// `None` where nothing would change.
 pub fn change(knob: &Knob, prior: &str, ours: Option<String>) -> Option<Change> {
     let ours = ours.filter(|ours| ours != prior)?;
-    Some(Change { key: knob.to_string(), prior: prior.to_owned(), ours: vec![ours] })
+    Some(Change::new(knob.to_string(), prior, vec![ours]))
 }
 
 #[cfg(test)]

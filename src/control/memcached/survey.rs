@@ -30,7 +30,7 @@ pub fn shrink(memory: Memory, amount: Amount) -> Result<Vec<Change>, Failure> {
             memory.limit
         )));
     }
-    Ok(vec![Change { key: LIMIT.to_owned(), prior: memory.limit.to_string(), ours: vec![wanted.to_string()] }])
+    Ok(vec![Change::new(LIMIT, memory.limit.to_string(), vec![wanted.to_string()])])
 }
 
 /// Whole mebibytes, and never less than memcached takes.
@@ -43,6 +43,15 @@ pub fn wanted_bytes(base: u64, amount: Amount) -> Result<u64, Failure> {
         }
     };
     Ok((wanted / MIB * MIB).max(LEAST_BYTES))
+}
+
+/// The lower the limit, the stricter; 0 is none.
+pub fn strictness(key: &str, value: &str) -> Option<f64> {
+    if key != LIMIT {
+        return None;
+    }
+    let bytes: u64 = value.parse().ok()?;
+    Some(if bytes == 0 { f64::NEG_INFINITY } else { -(bytes as f64) })
 }
 
 /// Whether `cache_memlimit` can set exactly this.

@@ -52,6 +52,17 @@ pub fn parse(key: &str) -> Option<u8> {
     PUBLISHED.into_iter().find(|&level| self::key(level) == key)
 }
 
+/// One that is set sheds.
+#[must_use]
+pub fn strictness(key: &str, value: &str) -> Option<f64> {
+    let level = parse(key)?;
+    match value {
+        ABSENT => Some(f64::NEG_INFINITY),
+        value if value == set(level) => Some(f64::from(level)),
+        _ => None,
+    }
+}
+
 /// How this flag is to be, for all that is to be shed.
 #[must_use]
 pub fn aim(level: u8, wanted: u8) -> String {
@@ -61,7 +72,7 @@ pub fn aim(level: u8, wanted: u8) -> String {
 /// A flag of ours always goes in the end, also one that was left behind by a guardian that lost its journal.
 #[must_use]
 pub fn change(level: u8, wanted: u8) -> Change {
-    let ours = Change { key: key(level), prior: ABSENT.to_owned(), ours: vec![set(level)] };
+    let ours = Change::new(key(level), ABSENT, vec![set(level)]);
     ours.aimed(aim(level, wanted))
 }
 

@@ -43,7 +43,7 @@ pub fn survey(knob: Knob, members: &[Member], aim: impl Fn(&str) -> String) -> R
         let wanted = aim(prior);
         let on_the_way = if wanted == prior { [None; 2] } else { [partly, knob.on_its_way()] };
         let ours = on_the_way.into_iter().flatten().map(str::to_owned).chain([wanted]).collect();
-        Change { key: key(knob, who), prior: prior.to_owned(), ours }
+        Change::new(key(knob, who), prior, ours)
     };
     let mut changes = vec![change(Who::Rest, common, Some(PARTLY))];
     changes
@@ -57,11 +57,11 @@ pub fn name_children(knob: Knob, changes: &mut Vec<Change>, members: &[Member]) 
     let room = (MOST_EXCEPTIONS + 1).saturating_sub(changes.len());
     let children = members.iter().skip(1).filter(|member| member.value == rest.prior).take(room);
     let ours: Vec<String> = rest.ours.iter().filter(|ours| *ours != PARTLY).cloned().collect();
-    changes.extend(children.map(|member| Change {
-        key: key(knob, Who::One((member.id, member.start))),
-        prior: rest.prior.clone(),
-        ours: ours.clone(),
-    }));
+    changes.extend(
+        children.map(|member| {
+            Change::new(key(knob, Who::One((member.id, member.start))), rest.prior.as_str(), ours.clone())
+        }),
+    );
 }
 
 fn commonest(members: &[Member]) -> Option<&str> {

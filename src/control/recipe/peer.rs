@@ -49,12 +49,6 @@ impl Peer {
     }
 }
 
-/// Nobody need be asked: what such an epoch was about is gone with the kernel under it.
-pub fn is_of_another_boot(epoch: &str) -> bool {
-    let (then, today) = (epoch.split(':').next().unwrap_or_default(), boot_id());
-    !then.is_empty() && !today.is_empty() && then != today
-}
-
 /// Field 22 of `/proc/PID/stat`; the name in field 2 may have spaces and brackets.
 fn started(stat: &str) -> Option<&str> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)
@@ -71,7 +65,6 @@ mod tests {
         let own = Peer(i32::try_from(std::process::id()).unwrap());
         assert!(own.resident().unwrap() > 1 << 20);
         assert_eq!(own.epoch().unwrap(), own.epoch().unwrap());
-        assert!(!is_of_another_boot(&own.epoch().unwrap()) && is_of_another_boot("other:7:1"));
         assert!(Peer(i32::MAX).epoch().unwrap_err().detail.contains("add `epoch`"));
     }
 }

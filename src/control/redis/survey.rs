@@ -54,7 +54,7 @@ pub fn shrink(memory: &Memory, amount: Amount) -> Result<Vec<Change>, Failure> {
 }
 
 fn change(key: &str, prior: String, ours: String) -> Change {
-    Change { key: key.to_owned(), prior, ours: vec![ours] }
+    Change::new(key, prior, vec![ours])
 }
 
 /// Before the limit, because buffers count towards it: keys would be evicted for them.
@@ -77,6 +77,16 @@ pub fn wanted_bytes(base: u64, amount: Amount) -> Result<u64, Failure> {
         }
     };
     Ok(wanted.max(LEAST_BYTES))
+}
+
+/// How much a value holds back. Policies have no order, and neither have a size and a share.
+pub fn strictness(key: &str, value: &str) -> Option<f64> {
+    let limit = || value.parse::<f64>().ok().map(|limit| if limit == 0.0 { f64::NEG_INFINITY } else { -limit });
+    match key {
+        MAXMEMORY | CLIENTS => limit(),
+        PAUSE => Some(if value == "on" { 1.0 } else { 0.0 }),
+        _ => None,
+    }
 }
 
 /// A lower limit only helps where every key may be evicted; otherwise it ends in refused writes.
@@ -154,6 +164,14 @@ mod tests {
             let changes = shrink(&memory(0, policy, true), Amount::Keep(50.0)).unwrap();
             assert_eq!((changes[1].prior.as_str(), changes[1].wanted()), (policy, "allkeys-lru"));
         }
+    }
+
+    #[test]
+    fn a_lower_limit_is_stricter() {
+        let strictness = |key, value| strictness(key, value);
+        assert!(strictness(MAXMEMORY, "50") > strictness(MAXMEMORY, "100"));
+        assert!(strictness(MAXMEMORY, "100") > strictness(MAXMEMORY, "0"), "none at all");
+        assert_eq!((strictness(CLIENTS, "5%"), strictness(POLICY, "noeviction")), (None, None));
     }
 
     #[test]

@@ -32,8 +32,7 @@ pub fn kept_percent(amount: Amount, resident: Option<u64>) -> Result<f64, Failur
 }
 
 pub fn shrink(threads: &Param, age: &Param, kept: f64) -> Result<Vec<Change>, Failure> {
-    let change =
-        |key: &str, prior: &str, ours: String| Change { key: key.into(), prior: prior.into(), ours: vec![ours] };
+    let change = |key: &str, prior: &str, ours: String| Change::new(key, prior, vec![ours]);
     let mut changes = Vec::new();
     let fewer = fewer_threads(&threads.value, threads.minimum.as_deref(), kept)?;
     if fewer != threads.value {
@@ -57,6 +56,11 @@ pub fn fewer_threads(value: &str, minimum: Option<&str>, kept: f64) -> Result<St
     let least = minimum.and_then(number).unwrap_or(1);
     let wanted = (now as f64 * kept / 100.0) as u64;
     Ok(wanted.max(least).min(now).to_string())
+}
+
+/// Fewer threads hold less, and the sooner a banned object goes the sooner does its memory.
+pub fn strictness(key: &str, value: &str) -> Option<f64> {
+    if matches!(key, THREADS | AGE) { value.parse::<f64>().ok().map(|number| -number) } else { None }
 }
 
 /// The objects that go so that this share remains: by the second of their `Date`, which Varnish itself adds where the

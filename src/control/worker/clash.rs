@@ -14,8 +14,13 @@ pub fn holder<'a>(entries: &'a [Entry], target: &Target, undo: &Undo) -> Option<
     entries.iter().find_map(held)
 }
 
-/// An entry of an earlier life of the server holds nothing any more.
+/// An entry of an earlier life of the server holds nothing any more, unless its very value is there again: that is for
+/// whoever reads the entry back to settle first.
 fn is_held(entry: &Entry, theirs: &Change, target: &Target, undo: &Undo) -> bool {
     let Some(mine) = undo.changes.iter().find(|mine| mine.key == theirs.key) else { return false };
-    entry.undo.epoch == undo.epoch && target.place().shares(&entry.target, theirs, mine)
+    if entry.undo.epoch == undo.epoch {
+        return target.place().shares(&entry.target, theirs, mine);
+    }
+    let is_left = theirs.prior != mine.prior && theirs.is_known(&mine.prior);
+    is_left && target.place().is_same(&entry.target)
 }

@@ -12,11 +12,14 @@ use super::shared::Shared;
 use super::{Job, NOTHING, clash};
 use crate::clock;
 use crate::control::failure::Failure;
+use crate::control::service::Probe;
 use crate::control::standing::Standing;
 use crate::control::target::Target;
-use crate::control::{Checked, Control};
+use crate::control::undo::Undo;
+use crate::control::{Checked, Control, Wish as Want};
 use crate::inbox::Message;
 use crate::journal::Entry;
+use crate::policy::gives::Gives;
 use crate::policy::mitigation::{
     ActionId, Answered, Class, Command, Lasting, Lease, Mitigation, Outcome, Report, Verb,
 };
@@ -66,6 +69,7 @@ impl Task {
                 Ok(Some(Job::Configure(target))) => self.configure(target.map(|boxed| *boxed)).await,
                 Ok(Some(Job::Probe)) => self.probe().await,
                 Ok(Some(Job::Numbers)) => self.numbers().await,
+                Ok(Some(Job::Gives)) => self.gives().await,
                 Ok(None) => false,
                 Err(_) => self.look().await,
             };
@@ -74,7 +78,6 @@ impl Task {
 
     fn patience(&self) -> Duration {
         match &self.told {
-            _ if self.shared.owes_the_journal() => LOOK_AGAIN,
             Some((Outcome::Unreachable | Outcome::TimedOut, _)) => LOOK_AGAIN,
             Some(_) | None => LOOK_EVERY,
         }
@@ -91,7 +94,10 @@ impl Task {
 
     async fn probe(&mut self) -> bool {
         let Some((_, control)) = &mut self.configured else { return true };
-        let probe = control.probe().await;
+        let probe = match control.is_free() {
+            Ok(()) => control.probe().await,
+            Err(held) => Probe::failed(held),
+        };
         self.tell_state(probe.outcome, probe.detail)
     }
 
@@ -103,15 +109,25 @@ impl Task {
         self.shared.door.tell(Message::Numbers { control: Arc::clone(&self.name), numbers })
     }
 
+    async fn gives(&mut self) -> bool {
+        let gives = match &mut self.configured {
+            Some((_, control)) => control.gives().await,
+            None => Gives::default(),
+        };
+        self.shared.door.tell(Message::Gives { control: Arc::clone(&self.name), gives })
+    }
+
     async fn look(&mut self) -> bool {
-        self.shared.close_again();
         // What was found wrong, a glance would not find again: look as closely as before.
         let closely = !matches!(self.told, Some((Outcome::Applied, _)));
         let Some((_, control)) = &mut self.configured else { return true };
         if closely {
             return self.probe().await;
         }
-        let probe = control.look().await;
+        let probe = match control.is_free() {
+            Ok(()) => control.look().await,
+            Err(held) => Probe::failed(held),
+        };
         let detail = match &self.told {
             Some((outcome, known)) if *outcome == probe.outcome => known.clone(),
             Some(_) | None => probe.detail,
@@ -186,8 +202,8 @@ impl Task {
         let Some((target, mut control)) = self.configured.take() else {
             return Answer::failed(Failure::unsupported(format!("no control {} is configured", self.name)));
         };
-        let answer = match (wish.mitigation.verb.lasting(), self.shared.entry(wish.id)) {
-            (Lasting::Once, _) => self.pulse(&mut control, &wish).await,
+        let answer = match (wish.mitigation.verb.lasting(), self.shared.records.entry(wish.id)) {
+            (Lasting::Once, _) => self.pulse(&target, &mut control, &wish).await,
             (Lasting::InForce, None) => self.impose(&target, &mut control, &wish).await,
             (Lasting::InForce, Some(entry)) if entry.target == target => self.adjust(&mut control, entry, &wish).await,
             // Reconfigured since: what is in force is at the earlier target.
@@ -200,8 +216,8 @@ impl Task {
         answer
     }
 
-    async fn pulse(&self, control: &mut Control, wish: &Wish) -> Answer {
-        if let Some(refused) = self.excluded(control, wish) {
+    async fn pulse(&self, target: &Target, control: &mut Control, wish: &Wish) -> Answer {
+        if let Some(refused) = self.excluded(target, control, wish) {
             return refused;
         }
         if let Err(unwanted) = self.still_wanted(wish).await {
@@ -211,17 +227,17 @@ impl Task {
     }
 
     async fn impose(&mut self, target: &Target, control: &mut Control, wish: &Wish) -> Answer {
-        if let Some(refused) = self.excluded(control, wish) {
+        if let Some(refused) = self.excluded(target, control, wish) {
             return refused;
         }
         // What is undone while this looks may still have been in force then.
-        let mut others = self.shared.in_force();
+        let mut others = self.shared.records.all();
         let undo = match control.capture(&wish.mitigation).await {
             Ok(undo) if undo.changes.is_empty() => return Answer::already("it is so already"),
             Ok(undo) => undo,
             Err(failure) => return Answer::unsent(failure),
         };
-        others.extend(self.shared.in_force());
+        others.extend(self.shared.records.all());
         if let Some((entry, change)) = clash::holder(&others, target, &undo) {
             return Answer::failed(Failure::refused(format!(
                 "action {} ({}) already holds `{}`; undo that first, or make one control of the two",
@@ -263,16 +279,17 @@ impl Task {
     }
 
     /// The undo is durable before the first byte that changes anything.
-    async fn carry_out(&mut self, control: &mut Control, wish: &Wish, entry: Entry, held: Held) -> Answer {
-        if let Err(why) = self.shared.write(&entry) {
-            return Answer::failed(Failure::refused(format!(
-                "nothing was sent, because its undo could not be recorded: {why}"
-            )));
+    async fn carry_out(&mut self, control: &mut Control, wish: &Wish, mut entry: Entry, held: Held) -> Answer {
+        if let Err(why) = self.shared.records.write(&entry).await {
+            return Answer::failed(why);
         }
         if let Err(unwanted) = self.still_wanted(wish).await {
             return self.unbegun(&entry, held, unwanted);
         }
-        match control.apply(&entry.undo).await {
+        let intended = entry.undo.clone();
+        let applied = control.apply(&mut entry.undo).await;
+        self.note(&entry, &intended);
+        match applied {
             Ok(done) => Answer::done(done),
             Err(failure) => self.clear_up(control, &entry, held, failure).await,
         }
@@ -296,25 +313,44 @@ impl Task {
         in_time(wish.valid_until)
     }
 
+    /// What is known now of what the journal has already. Nothing waits for it: where it is lost, the change is in doubt
+    /// again, and a value that is ours is still known to be.
+    fn note(&self, entry: &Entry, recorded: &Undo) {
+        if entry.undo == *recorded {
+            return;
+        }
+        self.shared.records.note(entry);
+    }
+
     /// After an apply that failed: is anything of it there?
     async fn clear_up(&mut self, control: &mut Control, entry: &Entry, held: Held, why: Failure) -> Answer {
         let standing = match why.outcome {
             // Asking a silent target again would only take as long again.
             Outcome::TimedOut => Err(why.clone()),
-            _ => control.standing(&entry.undo).await,
+            _ => control.check(&entry.undo, Want::Over).await.map(|checked| checked.standing),
         };
         match (standing, held) {
+            // The one thing that was asked was refused.
+            (Ok(Standing::Pending(_)), Held::Nothing)
+                if entry.undo.changes.len() == 1 && matches!(why.outcome, Outcome::Refused | Outcome::Unsupported) =>
+            {
+                self.closed(entry.id, Answer::failed(why))
+            }
             (Ok(Standing::Prior), Held::Nothing) => self.closed(entry.id, Answer::failed(why)),
             (Ok(Standing::Prior), Held::Before(_)) => self.closed(entry.id, Answer::ended(why)),
             (Ok(Standing::EpochChanged), _) => self.closed(entry.id, Answer::restarted(control)),
             (Ok(Standing::Foreign(found)), _) => {
                 self.closed(entry.id, Answer::failed(Failure::overridden(format!("left alone: {found}"))))
             }
-            (Ok(Standing::Ours { .. }), Held::Before(before)) => self.fall_back(entry, *before, why),
-            (Ok(Standing::Ours { .. }), Held::Nothing) => match control.undo(&entry.undo).await {
-                Ok(_) => self.closed(entry.id, Answer::failed(why)),
-                Err(failure) => Answer::doubtful(failure),
-            },
+            (Ok(Standing::Ours { .. } | Standing::Pending(_)), Held::Before(before)) => {
+                self.fall_back(entry, *before, why)
+            }
+            (Ok(Standing::Ours { .. } | Standing::Pending(_)), Held::Nothing) => {
+                match control.undo(&entry.undo).await {
+                    Ok(_) => self.closed(entry.id, Answer::failed(why)),
+                    Err(failure) => Answer::doubtful(failure),
+                }
+            }
             (Err(failure), _) => Answer::doubtful(failure),
         }
     }
@@ -322,22 +358,16 @@ impl Task {
     /// The adjustment failed, so what it adjusted is what is wanted again, and is verified from now on.
     fn fall_back(&self, adjusted: &Entry, before: Entry, why: Failure) -> Answer {
         let entry = Entry { undo: adjusted.undo.falling_back_to(&before.undo), ..before };
-        match self.shared.write(&entry) {
-            Ok(()) => Answer::failed(why),
-            // The journal still wants the adjustment: reading it back settles which it is.
-            Err(unwritten) => Answer::doubtful(Failure::refused(format!("{}; {unwritten}", why.detail))),
-        }
+        self.shared.records.note(&entry);
+        Answer::failed(why)
     }
 
     async fn verify(&mut self, id: ActionId, lease: Lease) -> Answer {
-        let Some(entry) = self.shared.entry(id) else { return Answer::already(NOTHING) };
+        let Some(entry) = self.shared.records.entry(id) else { return Answer::already(NOTHING) };
         let mut control = self.take(&entry.target);
-        let standing = match lease {
-            Lease::Renew { valid_until } if in_time(valid_until).is_ok() => self.renewed(&mut control, &entry).await,
-            Lease::Renew { .. } | Lease::LetLapse => control.standing(&entry.undo).await,
-        };
-        let answer = match standing {
+        let answer = match self.checked(&mut control, &entry, lease).await {
             Ok(Standing::Ours { theirs }) => Answer::in_force(theirs),
+            Ok(Standing::Pending(still)) => self.not_seen_yet(&mut control, &entry, lease, &still).await,
             // As after a restart: nobody took it away, so it may be given again.
             Ok(Standing::Prior) if control.lapses(&entry.undo) => self.closed(id, Answer::lapsed()),
             Ok(Standing::Prior) => self.closed(id, Answer::already("the prior values are back; nothing is in force")),
@@ -349,6 +379,24 @@ impl Task {
         answer
     }
 
+    /// It was told and has not obeyed. Nothing is over before that is settled: it may still do.
+    async fn not_seen_yet(&self, control: &mut Control, entry: &Entry, lease: Lease, still: &str) -> Answer {
+        let service = control.service();
+        match lease {
+            Lease::LetLapse => Answer::applied(&format!("{service} was told and may still obey: {still}")),
+            Lease::Renew { .. } if control.is_overdue(&entry.undo) => match control.undo(&entry.undo).await {
+                Ok(_) => {
+                    let why = format!("{service} took the command and never did it, so it was taken back: {still}");
+                    self.closed(entry.id, Answer::already(&why))
+                }
+                Err(failure) => self.ended(entry.id, failure),
+            },
+            Lease::Renew { .. } => {
+                Answer::failed(Failure::timed_out(format!("{service} was told and has not obeyed yet: {still}")))
+            }
+        }
+    }
+
     /// A failure that says that the target has forgotten everything ends the matter.
     fn ended(&self, id: ActionId, failure: Failure) -> Answer {
         match failure.outcome {
@@ -357,25 +405,32 @@ impl Task {
         }
     }
 
-    /// How long it may now last is durable before it does.
-    async fn renewed(&self, control: &mut Control, entry: &Entry) -> Result<Standing, Failure> {
-        let Checked { standing, due } = control.check(&entry.undo).await?;
-        if due.is_empty() {
+    /// How long it may now last is recorded when the disk takes it: what lapses by itself must not lapse because a disk
+    /// does not answer. Should we end before that, the next start thinks it lapsed a little early, and so it does.
+    async fn checked(&self, control: &mut Control, entry: &Entry, lease: Lease) -> Result<Standing, Failure> {
+        let want = match lease {
+            Lease::Renew { .. } => Want::Wanted,
+            Lease::LetLapse => Want::Over,
+        };
+        let Checked { standing, due, undo } = control.check(&entry.undo, want).await?;
+        let is_over = matches!(standing, Standing::Prior | Standing::Foreign(_) | Standing::EpochChanged);
+        let mut known = Entry { undo, ..entry.clone() };
+        let is_late = matches!(lease, Lease::Renew { valid_until } if in_time(valid_until).is_err());
+        if due.is_empty() || is_late {
+            if !is_over {
+                self.note(&known, &entry.undo);
+            }
             return Ok(standing);
         }
-        let entry = Entry { undo: entry.undo.renewed(), ..entry.clone() };
-        if entry.undo.lapses_unix_ms.is_some() {
-            let written = self.shared.write(&entry);
-            written
-                .map_err(|why| Failure::refused(format!("not renewed, because that could not be recorded: {why}")))?;
-        }
-        control.renew(&entry.undo, &due).await?;
+        known.undo = known.undo.renewed();
+        self.note(&known, &entry.undo);
+        control.renew(&known.undo, &due).await?;
         let theirs = if let Standing::Ours { theirs } = standing { theirs } else { None };
         Ok(Standing::Ours { theirs })
     }
 
     async fn undo(&mut self, id: ActionId) -> Answer {
-        let Some(entry) = self.shared.entry(id) else { return Answer::already(NOTHING) };
+        let Some(entry) = self.shared.records.entry(id) else { return Answer::already(NOTHING) };
         let mut control = self.take(&entry.target);
         let answer = match control.undo(&entry.undo).await {
             Ok(done) => self.closed(id, Answer::done(done)),
@@ -405,24 +460,22 @@ impl Task {
             && configured == target
         {
             *place = control;
-        } else if self.shared.in_force().iter().any(|entry| entry.target == *target) {
+        } else if self.shared.records.all().iter().any(|entry| entry.target == *target) {
             self.earlier = Some((target.clone(), control));
         }
     }
 
-    fn excluded(&self, control: &Control, wish: &Wish) -> Option<Answer> {
-        let harmful = self.shared.in_force().into_iter().map(|entry| entry.mitigation).find(|in_force| {
-            in_force.control == wish.mitigation.control && control.excludes(wish.mitigation.verb, in_force.verb)
-        })?;
+    fn excluded(&self, target: &Target, control: &Control, wish: &Wish) -> Option<Answer> {
+        let here = |entry: &Entry| target.place().is_same(&entry.target);
+        let in_force = self.shared.records.all().into_iter().filter(here).map(|entry| entry.mitigation);
+        let harmful = { in_force }.find(|in_force| control.excludes(wish.mitigation.verb, in_force.verb))?;
         let detail = format!("{} would do harm while `{harmful}` is in force: undo that first", wish.mitigation);
         Some(Answer::failed(Failure::refused(detail)))
     }
 
     /// What is verified gone is gone, also where the journal does not take it yet.
-    fn closed(&self, id: ActionId, mut answer: Answer) -> Answer {
-        if let Err(failure) = self.shared.close(id) {
-            answer.detail = format!("{} ({})", answer.detail, failure.detail);
-        }
+    fn closed(&self, id: ActionId, answer: Answer) -> Answer {
+        self.shared.records.close(id);
         answer
     }
 }

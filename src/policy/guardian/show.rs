@@ -45,6 +45,8 @@ impl Guardian {
         }
         view.turns_away = self.turns_away();
         view.orders.clone_from(&self.orders);
+        view.gives.clear();
+        view.gives.extend(self.gives.iter().map(|(control, gives)| (Arc::clone(control), *gives)));
         view.steps.clear();
         view.steps.extend(self.steps.iter().map(|memory| memory.view));
         view.slots.clear();

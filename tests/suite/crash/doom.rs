@@ -4,12 +4,14 @@
 use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use node_guardian::control::failure::Failure;
 use node_guardian::control::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
 use node_guardian::control::standing::Live;
 use node_guardian::control::undo::Undo;
+use node_guardian::policy::gives::Gives;
 use node_guardian::policy::mitigation::{Mitigation, Verb};
 
 /// Strikes at the n-th instant, counted from 0.
@@ -39,6 +41,8 @@ impl Fate {
 pub struct Doomed {
     pub service: Box<dyn Service>,
     pub fate: Arc<Fate>,
+    /// Services under test are quicker than those of the world: so their grace may be.
+    pub haste: u32,
 }
 
 #[async_trait(?Send)]
@@ -53,6 +57,10 @@ impl Service for Doomed {
 
     async fn look(&mut self) -> Result<Probe, Failure> {
         self.service.look().await
+    }
+
+    async fn permits(&mut self, verb: Verb) -> Result<(), Failure> {
+        self.service.permits(verb).await
     }
 
     async fn survey(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
@@ -91,8 +99,40 @@ impl Service for Doomed {
         self.service.pulse(mitigation).await
     }
 
+    async fn gives(&mut self) -> Result<Gives, Failure> {
+        self.service.gives().await
+    }
+
     fn is_lease(&self, key: &str) -> bool {
         self.service.is_lease(key)
+    }
+
+    fn was_cleared(&self, key: &str) -> bool {
+        self.service.was_cleared(key)
+    }
+
+    fn returns(&self, key: &str) -> bool {
+        self.service.returns(key)
+    }
+
+    fn outlives(&self, key: &str) -> bool {
+        self.service.outlives(key)
+    }
+
+    fn rounds(&self, key: &str) -> bool {
+        self.service.rounds(key)
+    }
+
+    fn grace(&self) -> Duration {
+        self.service.grace() / self.haste
+    }
+
+    fn strictness(&self, key: &str, value: &str) -> Option<f64> {
+        self.service.strictness(key, value)
+    }
+
+    async fn may(&mut self, undo: &Undo) -> Result<(), Failure> {
+        self.service.may(undo).await
     }
 
     fn excludes(&self, wanted: Verb, in_force: Verb) -> bool {

@@ -7,6 +7,7 @@
 
 mod caches;
 mod doom;
+mod fickle;
 mod subjects;
 
 use std::path::Path;
@@ -24,7 +25,9 @@ use doom::{Doomed, Fate};
 use subjects::{Case, Subject};
 
 /// Of all kinds, verbs and instants together.
-const LEAST_CASES: usize = 500;
+const LEAST_CASES: usize = 2500;
+/// Of the grace of a service that obeys late: 0.5 s are left of it.
+const HASTE: u32 = 5;
 const ACTION: u64 = 1;
 
 /// What happens between the kill and the next start.
@@ -36,9 +39,20 @@ enum Meanwhile {
     Restart,
     /// The guardian that clears up is killed too.
     AnotherCrash,
+    /// A restart that keeps what was set, because somebody saved it.
+    SavedRestart,
+    /// The service is at another place, and comes back to the old one later.
+    Move,
 }
 
-const ALL: [Meanwhile; 4] = [Meanwhile::Nothing, Meanwhile::Interference, Meanwhile::Restart, Meanwhile::AnotherCrash];
+const ALL: [Meanwhile; 6] = [
+    Meanwhile::Nothing,
+    Meanwhile::Interference,
+    Meanwhile::Restart,
+    Meanwhile::AnotherCrash,
+    Meanwhile::SavedRestart,
+    Meanwhile::Move,
+];
 
 /// What the service should show afterwards.
 struct Faces {
@@ -53,7 +67,7 @@ fn whenever_the_guardian_dies_nothing_is_left_behind_and_no_operators_value_is_l
     let all = subjects::all();
     // They mostly wait for their services.
     std::thread::scope(|scope| {
-        for _ in 0..4 {
+        for _ in 0..8 {
             scope.spawn(|| {
                 while let Some(case) = all.get(next.fetch_add(1, Ordering::SeqCst)) {
                     let began = std::time::Instant::now();
@@ -80,7 +94,8 @@ fn sweep(case: &Case) -> usize {
     assert_eq!(subject.face(), untouched, "{}: and can be taken back by the test", case.name);
     let faces = Faces { untouched, interfered };
     let mut cases = 0;
-    for meanwhile in ALL {
+    let known: Vec<_> = ALL.into_iter().filter(|meanwhile| subject.knows(*meanwhile)).collect();
+    for meanwhile in known {
         let mut at = 0;
         while strike(case, &mut *subject, at, meanwhile, &faces) {
             cases += 1;
@@ -110,6 +125,14 @@ fn strike(case: &Case, subject: &mut dyn Subject, at: usize, meanwhile: Meanwhil
             subject.restart();
             &faces.untouched
         }
+        Meanwhile::SavedRestart => {
+            subject.restart_with_what_was_saved();
+            &faces.untouched
+        }
+        Meanwhile::Move => {
+            stands_elsewhere(case, &what, folder.path(), subject);
+            &faces.untouched
+        }
     };
     let target = subject.target();
     if meanwhile == Meanwhile::AnotherCrash {
@@ -120,6 +143,28 @@ fn strike(case: &Case, subject: &mut dyn Subject, at: usize, meanwhile: Meanwhil
     assert_eq!(owed(folder.path()), [], "{what}: the journal");
     subject.tidy();
     true
+}
+
+/// What is owed at the old place is kept, and keeps nobody from acting at the new one.
+fn stands_elsewhere(case: &Case, what: &str, folder: &Path, subject: &mut dyn Subject) {
+    let owed_there = owed(folder);
+    let untouched = subject.moves();
+    let mut desk = doomed(folder, &subject.target(), &Fate::at(usize::MAX));
+    for ActionId(id) in &owed_there {
+        desk.order_revert(*id);
+        let report = desk.report_unless(*id, Answered::Undo, &|| false).unwrap();
+        assert_eq!(report.outcome, Outcome::Unreachable, "{what}: {report:?}");
+    }
+    desk.order(ACTION + 1, "it", case.verb, case.strong);
+    let report = desk.report_unless(ACTION + 1, Answered::Apply, &|| false).unwrap();
+    assert_eq!(report.outcome, Outcome::Applied, "{what}: {report:?}");
+    desk.order_revert(ACTION + 1);
+    let report = desk.report_unless(ACTION + 1, Answered::Undo, &|| false).unwrap();
+    assert_eq!(report.outcome, Outcome::Applied, "{what}: {report:?}");
+    assert_eq!(subject.face(), untouched, "{what}: at the new place");
+    drop(desk);
+    assert_eq!(owed(folder), owed_there, "{what}: kept");
+    subject.moves_back();
 }
 
 /// An action's whole life; false where fate struck.
@@ -179,7 +224,7 @@ fn open(folder: &Path) -> Journal {
 fn doomed(folder: &Path, target: &Target, fate: &Arc<Fate>) -> Desk {
     let fate = Arc::clone(fate);
     let open = move |target: &Target| {
-        let service = Doomed { service: target.place().open(), fate: Arc::clone(&fate) };
+        let service = Doomed { service: target.place().open(), fate: Arc::clone(&fate), haste: HASTE };
         Control::from(Box::new(service) as Box<_>)
     };
     Desk::on_disk_with(folder, &[("it", target.clone())], Box::new(open))

@@ -10,7 +10,7 @@ use super::super::support::haproxy::Haproxy;
 use super::super::support::nginx::Nginx;
 use super::super::support::processes::Plain;
 use super::super::support::redis::Redis;
-use super::caches;
+use super::{Meanwhile, caches, fickle};
 
 /// A real service under test.
 pub trait Subject {
@@ -22,6 +22,16 @@ pub trait Subject {
     /// Takes that back, for the next case.
     fn tidy(&self);
     fn restart(&mut self);
+    /// Whether this can happen to it.
+    fn knows(&self, meanwhile: Meanwhile) -> bool {
+        !matches!(meanwhile, Meanwhile::SavedRestart | Meanwhile::Move)
+    }
+    fn restart_with_what_was_saved(&mut self) {}
+    /// To another place, where it looks like this.
+    fn moves(&mut self) -> String {
+        self.face()
+    }
+    fn moves_back(&mut self) {}
 }
 
 pub struct Case {
@@ -41,7 +51,14 @@ const QUARTER: Amount = Amount::Keep(25.0);
 
 pub fn all() -> Vec<Case> {
     let case = |name, start, verb, strong, weak| Case { name, start, verb, strong, weak, restart_every: 1 };
+    let fickle = |name, start| case(name, start, Verb::Throttle, QUARTER, Some(HALF));
     vec![
+        fickle("late", fickle::late as fn() -> Box<dyn Subject>),
+        fickle("late and rounding", fickle::late_and_rounding),
+        fickle("step by step", fickle::gradual),
+        fickle("late and step by step", fickle::late_and_gradual),
+        fickle("rounding", fickle::rounding),
+        fickle("exact", fickle::exact),
         Case { restart_every: 9, ..case("varnish shrink", caches::pages, Verb::Shrink, QUARTER, Some(HALF)) },
         case("memcached shrink", caches::items, Verb::Shrink, Amount::Bytes(64 * MIB), Some(Amount::Bytes(128 * MIB))),
         case("app throttle", application, Verb::Throttle, QUARTER, Some(HALF)),

@@ -182,6 +182,7 @@ pub fn node() -> Snapshot {
         plan: Arc::new(Plan::new(policy(throttle))),
         facts: Arc::new(Facts { host: "web-3".into(), ..Facts::default() }),
         blind_spots: Arc::default(),
+        hanging: None,
         controls: Arc::default(),
         drill: Arc::default(),
         configuration: Arc::default(),

@@ -135,6 +135,19 @@ impl Haproxy {
         server
     }
 
+    /// It takes over from a file who was drained, as Debian's own configuration may be told to.
+    pub fn with_state_file() -> Self {
+        let kept = "global\n    server-state-file FOLDER/state";
+        let text = CONFIGURATION.replacen("global", kept, 1);
+        Self::start_with(&text.replacen("defaults", "defaults\n    load-server-state-from-file global", 1))
+    }
+
+    /// As a unit does it whose reload saves the state first.
+    pub fn restart_with_its_state(&mut self) {
+        std::fs::write(self.path("state"), self.ask("show servers state")).unwrap();
+        self.restart();
+    }
+
     pub fn restart(&mut self) {
         self.process.kill();
         self.process = launch(&self.folder, &[]);

@@ -6,6 +6,8 @@ pub mod apache;
 pub mod app;
 pub mod desk;
 pub mod envoy;
+pub mod fickle;
+pub mod hang;
 pub mod haproxy;
 pub mod memcached;
 pub mod nginx;

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use node_guardian::control::target::{self, Address};
@@ -13,11 +13,16 @@ use super::{Process, eventually};
 
 const USERS: &str = "user default off
 user guardian on >s3cret resetkeys resetchannels -@all +ping +info +memory|purge +config|get +config|set +client|pause \
-                     +client|unpause +scan +unlink ~cache:*
-user flusher on >s3cret resetkeys resetchannels -@all +ping +info +memory|purge +config|get +flushall
+                     +client|unpause +multi +discard +scan +unlink ~cache:*
+user pauser on >s3cret resetkeys resetchannels -@all +ping +info +client|pause +client|unpause +multi +discard
+user stuck on >s3cret resetkeys resetchannels -@all +ping +info +memory|purge +config|get +client|pause +multi +discard
+user blind on >s3cret resetkeys resetchannels -@all +ping +info +config|get +config|set +client|pause +client|unpause
+user flusher on >s3cret resetkeys resetchannels -@all +ping +info +memory|purge +config|get +multi +discard +flushall
 user reader on >s3cret -@all +ping +info +config|get
 user admin on >root ~* &* +@all
 ";
+
+const CONFIGURATION: &str = "redis.conf";
 
 pub struct Redis {
     process: Process,
@@ -44,9 +49,24 @@ impl Redis {
         server
     }
 
-    fn start_with(options: &[&str]) -> Self {
-        let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
+    /// With a command that nobody has any more.
+    pub fn without(command: &str) -> Self {
+        Self::start_with(&["--rename-command", command, ""])
+    }
+
+    /// With a file in which CONFIG REWRITE saves what was set.
+    pub fn with_configuration() -> Self {
         let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(CONFIGURATION), "").unwrap();
+        Self::start_in(folder, &[])
+    }
+
+    fn start_with(options: &[&str]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), options)
+    }
+
+    fn start_in(folder: TempDir, options: &[&str]) -> Self {
+        let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
         std::fs::write(folder.path().join("users.acl"), USERS).unwrap();
         std::fs::write(folder.path().join("password"), "s3cret\n").unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -227,5 +247,7 @@ fn launch(folder: &TempDir, port: u16, options: &[String]) -> Process {
         folder,
     ];
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
-    Process::start("redis-server", "redis-server", &[&arguments, &*options].concat())
+    let configuration = path(CONFIGURATION);
+    let file: &[&str] = if Path::new(&configuration).exists() { &[&configuration] } else { &[] };
+    Process::start("redis-server", "redis-server", &[file, &arguments, &*options].concat())
 }

@@ -1,0 +1,112 @@
+//! Two guardians never change one target: who comes second watches it and says who has it. And nobody without rights can
+//! keep a target from being guarded.
+
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
+
+use nix::unistd::geteuid;
+
+use super::super::support::eventually;
+use super::super::support::haproxy::Haproxy;
+use super::super::support::node::{Node, short_of_memory};
+use crate::again::{again_from_a_copy, as_child};
+
+const NOBODY: u32 = 65534;
+
+fn node(edge: &Haproxy) -> Node {
+    let socket = edge.section("edge", "admin.sock");
+    Node::new(&(socket + &short_of_memory(r#"{ throttle = "edge", to = "50%" }"#)))
+}
+
+/// What all guardians call this HAProxy.
+fn mark(edge: &Haproxy) -> String {
+    let socket = std::fs::metadata(edge.path("admin.sock")).unwrap();
+    format!("node-guardian/{}:{}", socket.dev(), socket.ino())
+}
+
+#[test]
+fn the_second_guardian_of_a_target_only_watches_it() {
+    let edge = Haproxy::start();
+    let before = edge.face();
+    let (one, other) = (node(&edge), node(&edge));
+    let (mut first, mut second) = (one.start(), other.start());
+    one.set_available(5);
+    first.until_in_force(&["throttle edge to 50%"]);
+    other.set_available(5);
+    let told = second.until_told("acted", "already controls this target");
+    let pid = first.pid().to_string();
+    assert!(told.text().contains(&format!("pid {pid} (uid ")), "{}", told.text());
+    assert_eq!((second.in_force().len(), edge.limit("be/s1").as_str()), (0, "4"));
+    one.set_available(60);
+    first.until_calm();
+    assert_eq!(edge.face(), before);
+
+    let third = node(&edge);
+    let mut watches = third.start();
+    let why = watches.until_control("edge", "refused");
+    assert!(why.contains(&format!("pid {pid} ")) && why.contains("only watches"), "{why}");
+    first.kill();
+    let last = node(&edge);
+    last.set_available(5);
+    let mut heir = last.start();
+    heir.until_in_force(&["throttle edge to 50%"]);
+    last.set_available(60);
+    heir.until_calm();
+    assert_eq!(edge.face(), before);
+}
+
+#[test]
+fn guardians_of_different_targets_do_not_know_each_other() {
+    let (mine, theirs) = (Haproxy::start(), Haproxy::start());
+    let (one, other) = (node(&mine), node(&theirs));
+    let (mut first, mut second) = (one.start(), other.start());
+    one.set_available(5);
+    other.set_available(5);
+    first.until_in_force(&["throttle edge to 50%"]);
+    second.until_in_force(&["throttle edge to 50%"]);
+}
+
+#[test]
+fn nobody_without_rights_can_take_the_mark() {
+    if let Some(folder) = as_child() {
+        let name = std::fs::read_to_string(folder.join("name")).unwrap();
+        return squat(&name);
+    }
+    if !geteuid().is_root() {
+        // Whoever we are, our own mark counts for us.
+        return;
+    }
+    let edge = Haproxy::start();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(folder.path().join("name"), mark(&edge)).unwrap();
+    let mut squatter = again_from_a_copy("daemon::marks::nobody_without_rights_can_take_the_mark", folder.path())
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let last = SocketAddr::from_abstract_name(format!("{}/15", mark(&edge))).unwrap();
+    eventually("the names are taken", || UnixListener::bind_addr(&last).is_err().then_some(()));
+    let node = node(&edge);
+    let mut daemon = node.start();
+    assert!(daemon.until_control("edge", "applied").contains("may throttle"));
+    node.set_available(5);
+    daemon.until_in_force(&["throttle edge to 50%"]);
+    let second = self::node(&edge);
+    let mut watches = second.start();
+    assert!(watches.until_control("edge", "refused").contains("already controls"), "behind the squatter it is seen");
+    drop(squatter.stdin.take());
+    squatter.wait().unwrap();
+}
+
+/// Half of all slots, until nobody needs it.
+fn squat(name: &str) {
+    let slot = |at: u32| SocketAddr::from_abstract_name(format!("{name}/{at}")).unwrap();
+    let taken: Vec<_> = (0..16).map(|at| UnixListener::bind_addr(&slot(at)).unwrap()).collect();
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+    assert_eq!(taken.len(), 16);
+}
