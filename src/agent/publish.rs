@@ -51,7 +51,8 @@ impl Agent {
         let pace = self.until_next(self.ticked_at);
         let (guardian, sampler) = (&self.parts.guardian, &self.parts.sampler);
         let (tick, at, sample) = (self.tick, self.ticked_at, &self.sample);
-        let (controls, drill, configuration) = (&self.controls, &self.drill_view, &self.configuration);
+        let (controls, drill) = (&self.controls, &self.drill_view);
+        let configuration = &self.configuration;
         let (blind_spots, hanging) = (self.shown_blind_spots(), self.supervision.hanging().cloned());
         self.parts.board.publish(|snapshot| {
             snapshot.tick = tick;
