@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::event::UndoReason;
-use super::mitigation::{ActionId, Amount, Knob, Lasting, Mitigation};
+use super::mitigation::{ActionId, Amount, Class, Knob, Lasting, Mitigation};
 use super::moment::Moment;
 use super::view::Phase;
 
@@ -22,6 +22,8 @@ pub struct Action {
     pub rule: Arc<str>,
     /// Where to note the outcome: the flat number of the step that asked for it.
     pub step: Option<usize>,
+    /// What the command last given does: kept here, because a reload may drop its step while it is under way.
+    pub class: Class,
     /// What is under way is the same step at another strength.
     pub goes_on: bool,
     pub phase: Phase,
@@ -53,6 +55,7 @@ impl Action {
         Self {
             id,
             knob,
+            class: mitigation.verb.class(),
             mitigation,
             before: None,
             rule,

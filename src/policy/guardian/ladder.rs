@@ -118,10 +118,8 @@ impl Guardian {
 
     /// Something that loses is being done: one at a time, over all rules.
     pub(super) fn loses_already(&self) -> bool {
-        self.in_force.all().iter().any(|action| {
-            let class = action.step.map(|flat| self.step_of(flat).class);
-            action.waiting && action.phase == Phase::Applying && class.is_some_and(|class| class >= Class::Lossy)
-        })
+        let loses = |action: &Action| action.waiting && action.phase == Phase::Applying && action.class >= Class::Lossy;
+        self.in_force.all().iter().any(loses)
     }
 
     pub(super) fn step_of(&self, flat: usize) -> &Step {
@@ -307,6 +305,7 @@ impl Guardian {
         out.commands.push(Command::Apply { id, mitigation: wish, rule: name, class, valid_until });
         let mut action = Action::new(id, knob, mitigation, rule, now);
         action.step = Some(flat);
+        action.class = class;
         self.in_force.add(action);
     }
 

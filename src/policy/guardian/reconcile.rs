@@ -6,8 +6,9 @@ use std::sync::Arc;
 use super::super::demand::{Demand, WayBack};
 use super::super::event::{Event, UndoReason};
 use super::super::in_force::Action;
-use super::super::mitigation::{Amount, Command, Knob, Lease, Mitigation};
+use super::super::mitigation::{Amount, Class, Command, Knob, Lease, Mitigation};
 use super::super::moment::Moment;
+use super::super::rule::Step;
 use super::super::view::{Phase, State};
 use super::drill::DRILL;
 use super::recovery::halved;
@@ -53,13 +54,23 @@ impl Guardian {
     }
 
     pub(super) fn is_blocked(&self, now: Moment, knob: &Knob, amount: Amount) -> bool {
-        self.retries.blocked(now, knob, amount).is_some()
+        self.orders.is_undone(knob) || self.retries.blocked(now, knob, amount).is_some()
     }
 
-    /// Forgets what is known of knobs that no rule wants: what is somebody else's is theirs until then.
+    /// Forgets what is known of knobs that no rule wants: what is somebody else's is theirs until then. A rule that fires
+    /// may want all of its ladder, also after a pause, or while it gives something back as a test.
     pub(super) fn forget_idle_knobs(&mut self) {
-        let demands = &self.demands;
-        self.retries.keep(|knob| demands.is_claimed(knob));
+        let (demands, plan, lives) = (&self.demands, &self.plan, &self.lives);
+        let firing = plan.rules().iter().zip(lives).filter(|(_, life)| life.state == State::Firing);
+        let steps: Vec<&Step> = firing.flat_map(|(rule, _)| &rule.steps).collect();
+        let may_be_wanted = |knob: &Knob| steps.iter().any(|step| plan.knob(&step.mitigation) == *knob);
+        self.retries.keep(|knob| demands.is_claimed(knob) || may_be_wanted(knob));
+    }
+
+    /// What loses something waits until nothing else does.
+    fn must_wait_to_lose(&self, demand: usize) -> bool {
+        let step = self.demands.get(demand).step;
+        step.is_some_and(|flat| self.step_of(flat).class >= Class::Lossy) && self.loses_already()
     }
 
     /// A control that could not be used can be again: what is wanted of it need not wait any longer.
@@ -93,7 +104,7 @@ impl Guardian {
                 None if is_due => self.verify(at, lease, out),
                 None => {}
             },
-            (Phase::Owed, _) if is_due => match adjusts.filter(|_| !self.orders.is_paused()) {
+            (Phase::Owed, _) if is_due => match adjusts.filter(|demand| self.may_go_on(*demand)) {
                 Some(demand) => self.adjust(now, at, demand, out),
                 None => self.begin_undo(now, at, out),
             },
@@ -110,8 +121,19 @@ impl Guardian {
         // What a drill has done already is done once more, so that it is the rule's from then on.
         let differs = to.amount != action.mitigation.amount || *action.rule == *DRILL && rule.is_some();
         let is_paused = self.orders.is_paused() && !action.mitigation.amount.is_stronger_than(to.amount);
-        let may = is_theirs && differs && !is_paused && !self.is_blocked(now, &action.knob, to.amount);
+        let tightens = to.amount.is_stronger_than(action.mitigation.amount);
+        let may = is_theirs
+            && differs
+            && !(tightens && (rule.is_none() || self.must_wait_to_lose(demand)))
+            && !is_paused
+            && !self.is_blocked(now, &action.knob, to.amount);
         (may && self.may_ease(now, action, to)).then_some(demand)
+    }
+
+    /// Whether what is owed may be wanted again instead.
+    fn may_go_on(&self, demand: usize) -> bool {
+        let knob = &self.demands.get(demand).knob;
+        !self.orders.is_paused() && !self.orders.is_undone(knob) && !self.must_wait_to_lose(demand)
     }
 
     fn verify(&mut self, at: usize, lease: Lease, out: &mut Decisions) {
@@ -147,8 +169,14 @@ impl Guardian {
         action.waiting = true;
         action.enter(Phase::Applying, now);
         let (id, rule) = (action.id, Arc::clone(&action.rule));
-        let class = self.class_of(at);
+        let class = self.note_class(at);
         out.commands.push(Command::Apply { id, mitigation, rule, class, valid_until: now + LASTING_WITHIN });
+    }
+
+    fn note_class(&mut self, at: usize) -> Class {
+        let class = self.class_of(at);
+        self.in_force.all_mut()[at].class = class;
+        class
     }
 
     /// Tightening is never held up; easing takes one step per undo interval.
@@ -167,6 +195,7 @@ impl Guardian {
             || self.wanted(now, knob) != Some(at)
             || self.in_force.at(knob).is_some()
             || self.is_blocked(now, knob, mitigation.amount)
+            || self.must_wait_to_lose(at)
         {
             return;
         }
@@ -176,7 +205,7 @@ impl Guardian {
         let mut action = Action::new(id, knob, mitigation.clone(), Arc::clone(&rule), now);
         action.step = step;
         self.in_force.add(action);
-        let class = self.class_of(self.in_force.all().len() - 1);
+        let class = self.note_class(self.in_force.all().len() - 1);
         out.commands.push(Command::Apply { id, mitigation, rule, class, valid_until: now + LASTING_WITHIN });
     }
 

@@ -42,7 +42,7 @@ impl Guardian {
             }
             lives[new] = self.lives[old].clone();
             lives[new].judged = None;
-            stands[new] = self.stands[old].clone();
+            stands[new] = self.stands[old].moved(&moved.steps, &plan);
             let first = first_to_take(&older, &plan, old, new, &steps);
             if first < lives[new].taken || !is_same_ladder(&older.rules()[old], &plan.rules()[new]) {
                 lives[new].climb_to(first);

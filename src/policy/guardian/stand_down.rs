@@ -5,9 +5,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::event::{Event, Mode, UndoReason};
+use super::super::condition::Operand;
+use super::super::event::{Event, Mode, Skip, UndoReason};
 use super::super::mitigation::{Amount, Class, Knob, Lasting, Verb};
 use super::super::moment::Moment;
+use super::super::plan::Plan;
 use super::super::rule::Severity;
 use super::super::unit::Unit;
 use super::super::view::{State, Verdict};
@@ -44,16 +46,26 @@ pub struct Stand {
 enum Phase {
     #[default]
     Climbing,
-    /// What costs users goes back: from this value of the metric on, and not before `next`.
+    /// What costs users goes back: from this reading of the metric on, and not before `next`.
     Testing {
-        value: f64,
+        from: Option<Mark>,
         next: Moment,
         given_back: Vec<GivenBack>,
     },
     Down {
-        value: Option<f64>,
+        from: Option<Mark>,
         until: Moment,
     },
+}
+
+/// What a metric read. A condition has several, and another one may hold later: only the same one is compared.
+#[derive(Clone, Debug)]
+struct Mark {
+    operand: Arc<Operand>,
+    threshold: f64,
+    /// +1 where high is bad, -1 where low is.
+    sign: f64,
+    value: f64,
 }
 
 /// As it was before the test.
@@ -80,6 +92,16 @@ impl Stand {
         self.exhausted = Some(now);
     }
 
+    /// As it goes on under another plan, in which these flat steps have become those.
+    #[must_use]
+    pub fn moved(&self, steps: &[Option<usize>], plan: &Plan) -> Self {
+        let mut stand = self.clone();
+        if let Phase::Testing { given_back, .. } = &mut stand.phase {
+            given_back.retain_mut(|given| steps[given.flat].is_some_and(|flat| given.moves_to(flat, plan)));
+        }
+        stand
+    }
+
     /// No step is taken: the test is under way, or it has shown that none helps.
     #[must_use]
     pub const fn gives_back(&self) -> bool {
@@ -98,6 +120,15 @@ impl Stand {
             Phase::Down { until, .. } => Some(until),
             Phase::Climbing | Phase::Testing { .. } => None,
         }
+    }
+}
+
+impl GivenBack {
+    /// False where it is not the same there.
+    fn moves_to(&mut self, flat: usize, plan: &Plan) -> bool {
+        let (rule, step) = plan.owner_of(flat);
+        self.flat = flat;
+        plan.knob(&plan.rules()[rule].steps[step].mitigation) == self.knob
     }
 }
 
@@ -121,10 +152,8 @@ impl Guardian {
         }
         match std::mem::take(&mut self.stands[index].phase) {
             Phase::Climbing => self.while_climbing(now, index, out),
-            Phase::Testing { value, next, given_back } => {
-                self.while_testing(now, index, (value, next, given_back), out)
-            }
-            Phase::Down { value, until } => self.while_down(now, index, (value, until), out),
+            Phase::Testing { from, next, given_back } => self.while_testing(now, index, (from, next, given_back), out),
+            Phase::Down { from, until } => self.while_down(now, index, (from, until), out),
         }
     }
 
@@ -144,8 +173,8 @@ impl Guardian {
             let rule = Arc::clone(&self.plan.rules()[index].name);
             out.events.push(Event::StandingDown { rule, after: now.since(since) });
         }
-        let value = self.metric_of(index).unwrap_or(f64::NAN);
-        self.stands[index].phase = Phase::Testing { value, next: now, given_back: Vec::new() };
+        let from = self.metric_of(index);
+        self.stands[index].phase = Phase::Testing { from, next: now, given_back: Vec::new() };
         self.watch_stand(now, index, out);
     }
 
@@ -160,26 +189,32 @@ impl Guardian {
         !awaits_or_helps && self.seconds_to_exhaustion(index).is_none_or(|left| left >= TOO_SOON)
     }
 
-    fn while_testing(&mut self, now: Moment, index: usize, test: (f64, Moment, Vec<GivenBack>), out: &mut Decisions) {
-        let (value, next, mut given_back) = test;
-        if let Some(because) = self.got_worse(index, value, WORSE) {
+    fn while_testing(
+        &mut self,
+        now: Moment,
+        index: usize,
+        test: (Option<Mark>, Moment, Vec<GivenBack>),
+        out: &mut Decisions,
+    ) {
+        let (from, next, mut given_back) = test;
+        if let Some(because) = self.got_worse(index, from.as_ref(), WORSE) {
             return self.take_again(now, index, given_back, because, out);
         }
         if now < next {
-            self.stands[index].phase = Phase::Testing { value, next, given_back };
+            self.stands[index].phase = Phase::Testing { from, next, given_back };
             return;
         }
         if self.give_back_rung(index, &mut given_back) {
             let next = now + self.plan.policy.emergency.undo_interval;
-            self.stands[index].phase = Phase::Testing { value, next, given_back };
+            self.stands[index].phase = Phase::Testing { from, next, given_back };
             return;
         }
-        let value = self.metric_of(index);
+        let from = self.metric_of(index);
         let stand = &mut self.stands[index];
         let retry_in = FIRST_PAUSE.saturating_mul(1 << stand.tries.min(8)).min(LONGEST_PAUSE);
         stand.tries += 1;
         stand.down_since = stand.down_since.or(Some(now));
-        stand.phase = Phase::Down { value, until: now + retry_in };
+        stand.phase = Phase::Down { from, until: now + retry_in };
         out.events.push(Event::StoodDown { rule: Arc::clone(&self.plan.rules()[index].name), retry_in });
     }
 
@@ -244,10 +279,15 @@ impl Guardian {
     ) {
         let plan = Arc::clone(&self.plan);
         let rule = &plan.rules()[index];
-        for given in given_back {
+        let is_done = !rule.dry_run && !plan.policy.dry_run;
+        for given in given_back.into_iter().filter(|_| is_done) {
             let (_, step) = plan.owner_of(given.flat);
             let mut mitigation = rule.steps[step].mitigation.clone();
             mitigation.amount = given.amount;
+            if let Some(why) = self.may_not_return(now, &given) {
+                self.steps[given.flat].view.skipped = Some(why);
+                continue;
+            }
             self.steps[given.flat].run.needed = true;
             match self.demands.of_step(given.flat) {
                 Some(at) => self.demands.get_mut(at).mitigation.amount = given.amount,
@@ -263,18 +303,23 @@ impl Guardian {
         self.stands[index] = Stand { exhausted: Some(now), ..Stand::since(now) };
     }
 
-    fn while_down(&mut self, now: Moment, index: usize, (value, until): (Option<f64>, Moment), out: &mut Decisions) {
+    /// What an operator, the level or a dry run forbids by now. What only cannot be done at present is wanted all the same.
+    fn may_not_return(&self, now: Moment, given: &GivenBack) -> Option<Skip> {
+        let why = self.reason_to_skip(now, given.flat, &given.knob, given.amount)?;
+        (why != Skip::Unavailable).then_some(why)
+    }
+
+    fn while_down(&mut self, now: Moment, index: usize, (from, until): (Option<Mark>, Moment), out: &mut Decisions) {
         if self.costing(index).next().is_some() {
             // A target that could not be reached before can be now: that is worth its own test.
             self.stands[index].exhausted = Some(now);
             return;
         }
-        let worse = value.and_then(|value| self.got_worse(index, value, MUCH_WORSE));
-        let because = match worse {
+        let because = match self.got_worse(index, from.as_ref(), MUCH_WORSE) {
             Some(because) => because,
             None if now >= until => "its pause is over".to_owned(),
             None => {
-                self.stands[index].phase = Phase::Down { value, until };
+                self.stands[index].phase = Phase::Down { from, until };
                 return;
             }
         };
@@ -299,22 +344,23 @@ impl Guardian {
     }
 
     /// Why the metric is worse now than it was, by more than it moves anyway; or the resource runs out.
-    fn got_worse(&self, index: usize, value: f64, share: f64) -> Option<String> {
-        let (slot, threshold, sign) = self.subject(index)?;
-        let operand = &self.plan.operands()[slot];
+    fn got_worse(&self, index: usize, from: Option<&Mark>, share: f64) -> Option<String> {
+        let Mark { operand, threshold, sign, value } = from?;
+        let slot = self.plan.operands().iter().position(|known| known == operand)?;
         let actual = self.slots.readings()[slot].known()?;
-        let end = if sign > 0.0 && operand.unit() == Unit::Percent { 100.0 } else { 0.0 };
+        let end = if *sign > 0.0 && operand.unit() == Unit::Percent { 100.0 } else { 0.0 };
         let span = (end - threshold).abs();
         let margin = (share * span).max(SPREADS * self.slots.spread(slot));
         let worse = sign * (actual - value) > margin;
         let runs_out = self.seconds_to_exhaustion(index).is_some_and(|left| left < TOO_SOON);
-        let words = || format!("{operand} {} → {}", operand.show(value), operand.show(actual));
+        let words = || format!("{operand} {} → {}", operand.show(*value), operand.show(actual));
         (worse || runs_out).then(words)
     }
 
-    fn metric_of(&self, index: usize) -> Option<f64> {
-        let (slot, ..) = self.subject(index)?;
-        self.slots.readings()[slot].known()
+    fn metric_of(&self, index: usize) -> Option<Mark> {
+        let (slot, threshold, sign) = self.subject(index)?;
+        let value = self.slots.readings()[slot].known()?;
+        Some(Mark { operand: Arc::clone(&self.plan.operands()[slot]), threshold, sign, value })
     }
 }
 
