@@ -25,6 +25,8 @@ pub struct Laws {
     paused_until: Option<Moment>,
     /// As last given and answered, of what is in force.
     known: Vec<(ActionId, Mitigation)>,
+    /// The same where an answer was lost: as the policy has to believe.
+    believed: Vec<(ActionId, Mitigation)>,
     view: View,
 }
 
@@ -70,7 +72,7 @@ impl Laws {
         if let Some(before) = before {
             gives_back_by_halves(before, mitigation)?;
         }
-        let there = world.entries.iter().find(|entry| entry.id == id).map(|entry| &entry.mitigation);
+        let there = self.believed.iter().find(|(known, _)| *known == id).map(|(_, mitigation)| mitigation);
         let eases = before.or(there).is_some_and(|before| !mitigation.amount.is_stronger_than(before.amount));
         if **rule == *DRILL || eases {
             return Ok(());
@@ -82,7 +84,12 @@ impl Laws {
         if self.paused_until.is_some_and(|until| now < until) {
             return Err(Broken("pause", format!("{command} in a pause")));
         }
-        let knob = plan.knob(mitigation);
+        // What is in force stays with its target, wherever its control leads now.
+        let there = view.actions.iter().find(|action| action.id == id);
+        let knob = there.map_or_else(
+            || plan.knob(mitigation),
+            |action| Knob { target: action.target.clone(), verb: mitigation.verb },
+        );
         if self.undone.iter().any(|(undone, _, since)| *undone == knob && now.since(*since) < QUIET_FOR) {
             return Err(Broken("what an operator undid", format!("{command}, which an operator has undone")));
         }
@@ -106,6 +113,8 @@ impl Laws {
 
     pub fn answered(&mut self, guardian: &Guardian, world: &World, report: &Report) {
         let Some(mitigation) = guardian.mitigation_of(report.id).cloned() else { return };
+        self.believed.retain(|(id, _)| *id != report.id);
+        self.believed.push((report.id, mitigation.clone()));
         match (report.answered, report.outcome) {
             (Answered::Apply, Outcome::Applied) => {
                 self.known.retain(|(id, _)| *id != report.id);
@@ -199,6 +208,7 @@ impl Laws {
     pub fn began_again(&mut self, world: &World) {
         self.theirs.clear();
         self.known = world.entries.iter().map(|entry| (entry.id, entry.mitigation.clone())).collect();
+        self.believed.clone_from(&self.known);
     }
 
     pub fn is_quiet(&self, view: &View) -> bool {

@@ -124,7 +124,7 @@ impl Guardian {
         let tightens = to.amount.is_stronger_than(action.mitigation.amount);
         let may = is_theirs
             && differs
-            && !(tightens && self.must_wait_to_lose(demand))
+            && !(tightens && (rule.is_none() || self.must_wait_to_lose(demand)))
             && !is_paused
             && !self.is_blocked(now, &action.knob, to.amount);
         (may && self.may_ease(now, action, to)).then_some(demand)
