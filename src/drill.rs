@@ -78,7 +78,52 @@ pub struct DrillView {
     pub running: bool,
     /// Every action was done, or had nothing to change, and everything is as it was.
     pub ok: bool,
+    #[serde(flatten)]
+    pub count: Count,
     pub trials: Vec<TrialView>,
+}
+
+/// How many actions came to what.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Count {
+    /// Somebody was asked to do it.
+    pub tried: usize,
+    /// It was done, and everything is as it was.
+    pub restored: usize,
+    /// There was nothing to change, a rule had it, or the drill ended before.
+    pub left_out: usize,
+    /// It could not be done; nothing of it is there.
+    pub failed: usize,
+    /// What was there before is not there now.
+    pub astray: usize,
+}
+
+impl Count {
+    fn add(&mut self, stage: Stage) {
+        let (is_tried, one) = match stage {
+            Stage::Waiting | Stage::Applying | Stage::Undoing => return,
+            Stage::Restored => (1, &mut self.restored),
+            Stage::Failed => (1, &mut self.failed),
+            Stage::Restarted | Stage::Owed | Stage::LeftAlone => (1, &mut self.astray),
+            Stage::Nothing | Stage::Taken | Stage::NotTried => (0, &mut self.left_out),
+        };
+        *one += 1;
+        self.tried += is_tried;
+    }
+}
+
+/// `7 tried, 6 restored, 2 left out; 1 did not come back`
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} tried, {} restored, {} left out", self.tried, self.restored, self.left_out)?;
+        for (count, what) in [(self.failed, "could not be done"), (self.astray, "did not come back")] {
+            if count > 0 {
+                write!(f, "; {count} {what}")?;
+            }
+        }
+        Ok(())
+    }
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -203,7 +248,9 @@ impl Drill {
     pub fn view(&self) -> DrillView {
         let trials: Vec<TrialView> = self.trials.iter().map(Trial::view).collect();
         let ok = trials.iter().all(|trial| trial.stage.is_well());
-        DrillView { number: self.number, running: self.number > 0 && !self.is_over(), ok, trials }
+        let mut count = Count::default();
+        trials.iter().for_each(|trial| count.add(trial.stage));
+        DrillView { number: self.number, running: self.number > 0 && !self.is_over(), ok, count, trials }
     }
 }
 
@@ -309,6 +356,7 @@ mod tests {
             rule: rule.into(),
             id: ActionId(id),
             mitigation: drill().trials[0].mitigation.clone(),
+            before: None,
             outcome,
             detail: "".into(),
             took: Duration::ZERO,
@@ -399,6 +447,17 @@ mod tests {
         assert!(!drill.view().running);
         drill.begin(7);
         assert_eq!((drill.view().number, drill.view().running), (7, true));
+    }
+
+    #[test]
+    fn what_came_of_it_is_counted() {
+        let mut count = Count::default();
+        for stage in [Stage::Restored, Stage::Nothing, Stage::Failed, Stage::Taken, Stage::NotTried] {
+            count.add(stage);
+        }
+        assert_eq!(count.to_string(), "2 tried, 1 restored, 3 left out; 1 could not be done");
+        count.add(Stage::Restarted);
+        assert_eq!(count.to_string(), "3 tried, 1 restored, 3 left out; 1 could not be done; 1 did not come back");
     }
 
     #[test]

@@ -7,11 +7,14 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::clock;
+use crate::config::Footing;
+use crate::drill::Count;
 use crate::policy;
 use crate::policy::mitigation::Outcome;
 
@@ -46,6 +49,11 @@ pub enum Daemon {
     ReloadRefused {
         why: String,
     },
+    /// The configuration cannot be used: what is guarded by in its place, and what is wrong with it.
+    Fallback {
+        footing: Footing,
+        why: String,
+    },
     /// A file of the kernel, or a privilege, that is not there.
     SourceLost {
         what: String,
@@ -62,6 +70,18 @@ pub enum Daemon {
     JournalFailed {
         why: String,
     },
+    /// Its disk does not answer: nothing new is put in force until it does.
+    JournalSlow {
+        why: String,
+    },
+    JournalAnswers {
+        after: Duration,
+    },
+    /// The guardian is of no use until it is started again.
+    ThreadHangs {
+        why: Arc<str>,
+    },
+    ThreadsLive,
     /// A control answers differently than it did before.
     Control {
         name: Arc<str>,
@@ -71,11 +91,8 @@ pub enum Daemon {
     DrillBegan {
         what: String,
     },
-    /// How many of its trials came back as they were.
     DrillEnded {
-        ok: bool,
-        back: usize,
-        of: usize,
+        count: Count,
     },
     /// Something that works less well than it could.
     Degraded {
@@ -243,6 +260,12 @@ impl Events {
         tally::expect(policy);
     }
 
+    /// The number of the newest, also where the log does not have it yet.
+    #[must_use]
+    pub const fn last(&self) -> u64 {
+        self.last
+    }
+
     #[must_use]
     pub const fn log(&self) -> &Arc<Log> {
         &self.log
@@ -296,19 +319,30 @@ impl fmt::Display for Daemon {
             }
             Daemon::Reloaded { sources } => write!(f, "configuration reloaded from {sources}"),
             Daemon::ReloadRefused { why } => write!(f, "configuration refused, the old one stays: {why}"),
+            Daemon::Fallback { footing, why } => {
+                let on = match footing {
+                    Footing::BuiltIn => "what is built in, which only tells",
+                    Footing::LastGood | Footing::Asked => "the last good one, less harshly",
+                };
+                write!(f, "the configuration cannot be used; guarding by {on}, until a reload mends it: {why}")
+            }
             Daemon::SourceLost { what, why } => write!(f, "cannot see {what}: {why}"),
             Daemon::SourceFound { what } => write!(f, "sees {what} again"),
             Daemon::JournalDamage { what } => write!(f, "the journal was damaged: {what}"),
             Daemon::JournalFailed { why } => write!(f, "the journal cannot be written: {why}"),
+            Daemon::JournalSlow { why } => write!(f, "the journal is {why}"),
+            Daemon::JournalAnswers { after } => {
+                write!(f, "the disk of the journal answers again, after {:.0} s", after.as_secs_f64())
+            }
+            Daemon::ThreadHangs { why } => write!(f, "{why}; the service manager is to start node-guardian again"),
+            Daemon::ThreadsLive => f.write_str("every thread lives again"),
             Daemon::Control { name, state, detail } => {
                 let state = if *state == Outcome::Applied.name() { "usable" } else { state };
                 let colon = if detail.is_empty() { "" } else { "; " };
                 write!(f, "control {name}: {state}{colon}{detail}")
             }
             Daemon::DrillBegan { what } => write!(f, "drilling {what}"),
-            Daemon::DrillEnded { back, of, .. } => {
-                write!(f, "the drill is over: {back} of {of} came back as they were")
-            }
+            Daemon::DrillEnded { count } => write!(f, "the drill is over: {count}"),
             Daemon::Degraded { what, why } => write!(f, "{what}: {why}"),
         }
     }

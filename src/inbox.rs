@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
@@ -11,7 +12,9 @@ use tokio::sync::oneshot;
 
 use crate::control::service::Numbers;
 use crate::drill::DrillView;
+use crate::policy::gives::Gives;
 use crate::policy::mitigation::{ActionId, Report};
+use crate::policy::orders::Hold;
 use crate::status::ControlView;
 
 #[derive(Debug)]
@@ -30,16 +33,42 @@ pub enum Message {
         id: ActionId,
         reply: oneshot::Sender<bool>,
     },
+    /// What a service has to give, as asked; all of it unknown where it could not be.
+    Gives {
+        control: Arc<str>,
+        gives: Gives,
+    },
     /// The journal cannot be written: what it does not know, and why.
     JournalFailed(String),
-    /// An operator wants these undone now; all of them where none is named.
-    Undo(Vec<ActionId>),
+    /// Something of the guardian's own that cannot be had, a port or a file, and why; no reason: it can be had again.
+    Lacking {
+        what: String,
+        why: Option<String>,
+    },
+    /// An operator's word, and whose it is: `uid 0 (root)`, `token`.
+    Order {
+        order: Order,
+        by: Arc<str>,
+    },
     /// An operator wants to see that everything can be undone.
     Drill(Drilling),
     Reload,
     Stop,
     /// Print the status to the log.
     Describe,
+}
+
+/// What an operator asks for. Where no action is named, all are meant.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Order {
+    /// Take these back now, and let no rule do them again for a while.
+    Undo(Vec<ActionId>),
+    /// Give up what is owed: it stays as it is.
+    Forget(Vec<ActionId>),
+    /// No new actions for so long.
+    Pause { lasts: Duration, hold: Hold },
+    /// End a pause, and give back what was undone.
+    Resume(Vec<ActionId>),
 }
 
 /// Which controls to drill, or only to say what that would be; and who waits for the answer.
@@ -170,7 +199,7 @@ mod tests {
     fn what_is_urgent_comes_first_and_once() {
         let (door, inbox) = open().unwrap();
         assert!(!rings(&inbox));
-        assert!(door.tell(Message::Undo(Vec::new())));
+        assert!(door.tell(Message::Order { order: Order::Undo(Vec::new()), by: "token".into() }));
         door.raise(Urgent::Describe);
         door.raise(Urgent::Stop);
         door.raise(Urgent::Stop);
@@ -179,7 +208,7 @@ mod tests {
         assert!(!rings(&inbox));
         assert!(matches!(inbox.take(), Some(Message::Stop)));
         assert!(matches!(inbox.take(), Some(Message::Describe)));
-        assert!(matches!(inbox.take(), Some(Message::Undo(_))));
+        assert!(matches!(inbox.take(), Some(Message::Order { .. })));
         assert!(inbox.take().is_none());
     }
 

@@ -7,8 +7,10 @@
 //! - [`control`]: doing it and undoing it, at services' own control sockets.
 //! - [`journal`]: what is in force, written ahead.
 //! - [`agent`]: the loop: wait, sample, step, send, publish.
+//! - [`heartbeat`]: signs of life of the threads, and which of them hangs.
 //! - [`pace`]: how long until the next tick.
 //! - [`inbox`]: how other threads reach the loop.
+//! - [`keeper`]: small files of the state directory, written whole.
 //! - [`drill`]: trying every reversible action for a moment.
 //! - [`replay`]: scenarios through the real policy, offline.
 //! - [`status`]: the snapshot that everyone else reads.
@@ -29,10 +31,12 @@ pub mod config;
 pub mod control;
 pub mod drill;
 pub mod events;
+pub mod heartbeat;
 pub mod host;
 pub mod http;
 pub mod inbox;
 pub mod journal;
+pub mod keeper;
 pub mod logging;
 pub mod notify;
 pub mod pace;

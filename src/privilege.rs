@@ -84,7 +84,7 @@ fn may_lock_everything(proc_root: &Path) -> bool {
 pub fn may_schedule_others() -> bool {
     let is_first = fs::read_to_string("/proc/self/uid_map")
         .is_ok_and(|map| map.split_ascii_whitespace().eq(["0", "0", "4294967295"]));
-    is_first && fs::read_to_string("/proc/self/status").is_ok_and(|status| has_capability(&status, SYS_NICE))
+    is_first && fs::read_to_string("/proc/thread-self/status").is_ok_and(|status| has_capability(&status, SYS_NICE))
 }
 
 fn has_capability(status: &str, bit: u32) -> bool {

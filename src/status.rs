@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::config::Footing;
 use crate::drill::DrillView;
 use crate::policy::moment::Moment;
 use crate::policy::plan::Plan;
@@ -28,9 +29,20 @@ pub struct Snapshot {
     pub plan: Arc<Plan>,
     pub facts: Arc<Facts>,
     pub blind_spots: Arc<Vec<BlindSpot>>,
+    /// Which of the guardian's own threads hangs or has ended: it should be started again.
+    pub hanging: Option<Arc<str>>,
     pub controls: Arc<Vec<ControlView>>,
     /// The last one, or the one that is under way.
     pub drill: Arc<Option<DrillView>>,
+    pub configuration: Arc<Configuration>,
+}
+
+/// Which configuration is guarded by, and what is wrong with the one that should be.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Configuration {
+    pub footing: Footing,
+    /// Why the newest was not taken; `None` where it was.
+    pub refused: Option<String>,
 }
 
 /// Something that this kernel, container or privilege does not let us see or do.

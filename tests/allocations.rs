@@ -90,8 +90,10 @@ impl Loop {
             plan: Arc::clone(&plan),
             facts: Arc::default(),
             blind_spots: Arc::default(),
+            hanging: None,
             controls: Arc::default(),
             drill: Arc::default(),
+            configuration: Arc::default(),
         });
         Self {
             sampler: Sampler::open(&settings.sampling),

@@ -37,8 +37,14 @@ _node__guardian() {
             node__guardian,metrics)
                 cmd="node__guardian__subcmd__metrics"
                 ;;
+            node__guardian,pause)
+                cmd="node__guardian__subcmd__pause"
+                ;;
             node__guardian,replay)
                 cmd="node__guardian__subcmd__replay"
+                ;;
+            node__guardian,resume)
+                cmd="node__guardian__subcmd__resume"
                 ;;
             node__guardian,run)
                 cmd="node__guardian__subcmd__run"
@@ -70,8 +76,14 @@ _node__guardian() {
             node__guardian__subcmd__help,metrics)
                 cmd="node__guardian__subcmd__help__subcmd__metrics"
                 ;;
+            node__guardian__subcmd__help,pause)
+                cmd="node__guardian__subcmd__help__subcmd__pause"
+                ;;
             node__guardian__subcmd__help,replay)
                 cmd="node__guardian__subcmd__help__subcmd__replay"
+                ;;
+            node__guardian__subcmd__help,resume)
+                cmd="node__guardian__subcmd__help__subcmd__resume"
                 ;;
             node__guardian__subcmd__help,run)
                 cmd="node__guardian__subcmd__help__subcmd__run"
@@ -89,7 +101,7 @@ _node__guardian() {
 
     case "${cmd}" in
         node__guardian)
-            opts="-h -V --help --version run check status explain metrics replay drill undo completions man help"
+            opts="-h -V --help --version run check status explain metrics replay drill undo pause resume completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -187,7 +199,7 @@ _node__guardian() {
             return 0
             ;;
         node__subcmd__guardian__subcmd__help)
-            opts="run check status explain metrics replay drill undo completions man help"
+            opts="run check status explain metrics replay drill undo pause resume completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -298,7 +310,35 @@ _node__guardian() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        node__subcmd__guardian__subcmd__help__subcmd__pause)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         node__subcmd__guardian__subcmd__help__subcmd__replay)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        node__subcmd__guardian__subcmd__help__subcmd__resume)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -382,6 +422,36 @@ _node__guardian() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        node__subcmd__guardian__subcmd__pause)
+            opts="-h --for --hold --socket --url --token-file --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --for)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         node__subcmd__guardian__subcmd__replay)
             opts="-h --config --expect --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -394,6 +464,32 @@ _node__guardian() {
                     return 0
                     ;;
                 --expect)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        node__subcmd__guardian__subcmd__resume)
+            opts="-h --socket --url --token-file --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --url)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -453,7 +549,7 @@ _node__guardian() {
             return 0
             ;;
         node__subcmd__guardian__subcmd__undo)
-            opts="-h --socket --url --token-file --wait --json --help"
+            opts="-h --forget --socket --url --token-file --wait --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

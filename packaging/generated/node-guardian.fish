@@ -33,7 +33,9 @@ complete -c node-guardian -n "__fish_node_guardian_needs_command" -f -a "explain
 complete -c node-guardian -n "__fish_node_guardian_needs_command" -f -a "metrics" -d 'List every metric that a condition may use'
 complete -c node-guardian -n "__fish_node_guardian_needs_command" -f -a "replay" -d 'Run recorded or hand-written samples through the rules, offline'
 complete -c node-guardian -n "__fish_node_guardian_needs_command" -f -a "drill" -d 'Do and undo everything that can be undone, and see that it all comes back'
-complete -c node-guardian -n "__fish_node_guardian_needs_command" -f -a "undo" -d 'Undo now what is in force'
+complete -c node-guardian -n "__fish_node_guardian_needs_command" -f -a "undo" -d 'Undo now what is in force; no rule does it again until it was quiet for 10 minutes, or `resume`'
+complete -c node-guardian -n "__fish_node_guardian_needs_command" -f -a "pause" -d 'Do nothing new for a while; what is in force is undone'
+complete -c node-guardian -n "__fish_node_guardian_needs_command" -f -a "resume" -d 'End a pause, and give what was undone back to the rules'
 complete -c node-guardian -n "__fish_node_guardian_needs_command" -f -a "completions" -d 'Print a script that lets a shell complete these commands'
 complete -c node-guardian -n "__fish_node_guardian_needs_command" -f -a "man" -d 'Print the manual page, for `man -l -`'
 complete -c node-guardian -n "__fish_node_guardian_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -76,18 +78,33 @@ complete -c node-guardian -n "__fish_node_guardian_using_subcommand undo" -l soc
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand undo" -l url -d 'Asked where there is no socket [default: http://127.0.0.1:9977]' -r
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand undo" -l token-file -d 'Sent as bearer token with --url' -r -F
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand undo" -l wait -d 'How long to wait for what comes of it' -r
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand undo" -l forget -d 'Give up what is owed and cannot be undone, because its target is gone: it stays as it is, and the trail says who gave it up'
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand undo" -l json -d 'For programs: JSON and nothing else'
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand undo" -s h -l help -d 'Print help'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand pause" -l for -d 'It ends by itself after this time, at most 7d' -r
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand pause" -l socket -d 'The daemon\'s admin socket [default: /run/node-guardian/admin.sock]' -r -F
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand pause" -l url -d 'Asked where there is no socket [default: http://127.0.0.1:9977]' -r
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand pause" -l token-file -d 'Sent as bearer token with --url' -r -F
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand pause" -l hold -d 'Leave in force what is in force'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand pause" -l json -d 'For programs: JSON and nothing else'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand pause" -s h -l help -d 'Print help'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand resume" -l socket -d 'The daemon\'s admin socket [default: /run/node-guardian/admin.sock]' -r -F
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand resume" -l url -d 'Asked where there is no socket [default: http://127.0.0.1:9977]' -r
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand resume" -l token-file -d 'Sent as bearer token with --url' -r -F
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand resume" -l json -d 'For programs: JSON and nothing else'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand resume" -s h -l help -d 'Print help'
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand man" -s h -l help -d 'Print help'
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo completions man help" -f -a "run" -d 'Guard this node, in the foreground'
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo completions man help" -f -a "check" -d 'Compile the whole configuration and print every complaint'
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo completions man help" -f -a "status" -d 'How the node is, what was done and why, and how much room is left'
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo completions man help" -f -a "explain" -d 'Why each rule does what it does'
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo completions man help" -f -a "metrics" -d 'List every metric that a condition may use'
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo completions man help" -f -a "replay" -d 'Run recorded or hand-written samples through the rules, offline'
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo completions man help" -f -a "drill" -d 'Do and undo everything that can be undone, and see that it all comes back'
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo completions man help" -f -a "undo" -d 'Undo now what is in force'
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo completions man help" -f -a "completions" -d 'Print a script that lets a shell complete these commands'
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo completions man help" -f -a "man" -d 'Print the manual page, for `man -l -`'
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo pause resume completions man help" -f -a "run" -d 'Guard this node, in the foreground'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo pause resume completions man help" -f -a "check" -d 'Compile the whole configuration and print every complaint'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo pause resume completions man help" -f -a "status" -d 'How the node is, what was done and why, and how much room is left'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo pause resume completions man help" -f -a "explain" -d 'Why each rule does what it does'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo pause resume completions man help" -f -a "metrics" -d 'List every metric that a condition may use'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo pause resume completions man help" -f -a "replay" -d 'Run recorded or hand-written samples through the rules, offline'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo pause resume completions man help" -f -a "drill" -d 'Do and undo everything that can be undone, and see that it all comes back'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo pause resume completions man help" -f -a "undo" -d 'Undo now what is in force; no rule does it again until it was quiet for 10 minutes, or `resume`'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo pause resume completions man help" -f -a "pause" -d 'Do nothing new for a while; what is in force is undone'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo pause resume completions man help" -f -a "resume" -d 'End a pause, and give what was undone back to the rules'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo pause resume completions man help" -f -a "completions" -d 'Print a script that lets a shell complete these commands'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo pause resume completions man help" -f -a "man" -d 'Print the manual page, for `man -l -`'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand help; and not __fish_seen_subcommand_from run check status explain metrics replay drill undo pause resume completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

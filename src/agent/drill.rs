@@ -90,8 +90,7 @@ impl Agent {
         }
         let view = drill.view();
         if drill.is_over() {
-            let back = view.trials.iter().filter(|trial| trial.stage.is_well()).count();
-            self.tell(Daemon::DrillEnded { ok: view.ok, back, of: view.trials.len() });
+            self.tell(Daemon::DrillEnded { count: view.count });
         } else {
             self.drill = Some(drill);
         }

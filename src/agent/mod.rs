@@ -3,6 +3,11 @@
 
 mod drill;
 mod numbers;
+mod orders;
+mod publish;
+mod relevance;
+mod reload;
+mod supervision;
 mod wait;
 
 use std::sync::Arc;
@@ -10,13 +15,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::clock;
+use crate::config::last_good::LastGood;
 use crate::config::settings::Settings;
+use crate::config::{Complaints, Loaded};
 use crate::control::worker::Workers;
 use crate::drill::{Drill, DrillView};
 use crate::events::{Daemon, Event, Events};
 use crate::host::sampler::{Sampler, Scope};
 use crate::host::trigger::Stall;
 use crate::inbox::{Inbox, Message};
+use crate::keeper::Keeper;
 use crate::notify::Notifier;
 use crate::pace::{Pace, Watch};
 use crate::policy;
@@ -25,14 +33,17 @@ use crate::policy::guardian::{Decisions, Guardian, Input};
 use crate::policy::metric::Metric;
 use crate::policy::mitigation::Outcome;
 use crate::policy::moment::Moment;
+use crate::policy::orders::Orders;
 use crate::policy::plan::Plan;
 use crate::policy::sample::Sample;
-use crate::status::{BlindSpot, Board, ControlView};
+use crate::status::{BlindSpot, Board, Configuration, ControlView};
 use crate::telemetry::Timings;
 pub use wait::Waker;
 use wait::Woken;
 
 use numbers::Numbers;
+use relevance::{Need, Relevance};
+use supervision::Supervision;
 
 /// A stop waits this long for undos to be answered; what is still owed then stays in the journal for the next start.
 /// Well within systemd's default `TimeoutStopSec=` of 90 s.
@@ -54,8 +65,13 @@ const ALERT_AFTER_STALL: Duration = Duration::from_secs(3);
 /// Everything the loop is made of, put together by `cli::run`.
 pub struct Parts {
     pub settings: Settings,
+    /// What is guarded by, and what is wrong with the configuration that should be.
+    pub configuration: Configuration,
+    /// To be kept once it has shown that it can be guarded by.
+    pub last_good: Option<LastGood>,
+    pub keeper: Keeper,
     /// Compiles the configuration anew, or says in full why not.
-    pub reload: Box<dyn Fn() -> Result<Settings, String>>,
+    pub reload: Box<dyn Fn() -> Result<Loaded, Complaints>>,
     pub guardian: Guardian,
     pub first: Decisions,
     pub sampler: Sampler,
@@ -80,9 +96,13 @@ pub struct Agent {
     out: Decisions,
     controls: Arc<Vec<ControlView>>,
     numbers: Numbers,
+    relevance: Relevance,
     drill: Option<Drill>,
     drills: u64,
     drill_view: Arc<Option<DrillView>>,
+    configuration: Arc<Configuration>,
+    /// As they were kept last.
+    orders: Orders,
     blind_spots: Arc<Vec<BlindSpot>>,
     /// The sampler's own list, to see when it changes.
     seen_blind_spots: Option<Arc<Vec<BlindSpot>>>,
@@ -93,14 +113,18 @@ pub struct Agent {
     alert_until: Moment,
     told: Option<(Mode, usize)>,
     stop_by: Option<Moment>,
+    supervision: Supervision,
 }
 
 impl Agent {
     #[must_use]
     pub fn new(mut parts: Parts) -> Self {
         let out = std::mem::take(&mut parts.first);
+        let supervision = Supervision::new(parts.workers.heartbeats(), &parts.settings.state_directory);
         let mut numbers = Numbers::default();
         numbers.expect(&Plan::new(parts.settings.policy.clone()), &parts.settings, parts.started);
+        let mut relevance = Relevance::default();
+        relevance.expect(&parts.settings);
         Self {
             pace: Pace::new(&parts.settings.sampling),
             timings: Timings::register(),
@@ -108,9 +132,12 @@ impl Agent {
             out,
             controls: Arc::default(),
             numbers,
+            relevance,
             drill: None,
             drills: 0,
             drill_view: Arc::default(),
+            configuration: Arc::new(parts.configuration.clone()),
+            orders: parts.guardian.orders().clone(),
             blind_spots: Arc::default(),
             seen_blind_spots: None,
             tick: 0,
@@ -120,6 +147,7 @@ impl Agent {
             alert_until: parts.started,
             told: None,
             stop_by: None,
+            supervision,
             parts,
         }
     }
@@ -153,6 +181,7 @@ impl Agent {
             if self.is_done(now) {
                 self.tell_owed();
                 self.parts.events.flush();
+                self.parts.keeper.say_goodbye();
                 self.parts.workers.say_goodbye();
                 return Ok(());
             }
@@ -166,6 +195,7 @@ impl Agent {
         self.sample.at = now;
         self.sample.set(Metric::GuardianTickSeconds, Some(self.tick_seconds));
         self.ask_numbers(now);
+        self.ask_gives(now);
         let sampled = elapsed(now);
         self.timings.sample.record(sampled.as_secs_f64());
         self.parts.guardian.step(now, Input::Sampled(&self.sample), &mut self.out);
@@ -173,12 +203,16 @@ impl Agent {
         self.go_on_drilling(now);
         self.tick += 1;
         self.ticked_at = now;
+        self.supervise(now);
         self.publish();
         self.parts.events.flush();
-        self.parts.notifier.tick(now);
+        if self.supervision.hanging().is_none() {
+            self.parts.notifier.tick(now);
+        }
         self.tick_seconds = elapsed(now).as_secs_f64();
         if self.tick == 1 {
             self.parts.notifier.ready("guarding");
+            self.keep_configuration();
         }
     }
 
@@ -193,6 +227,21 @@ impl Agent {
         self.sample.at = now;
         self.numbers.fill(now, &mut self.sample);
         self.parts.guardian.step(now, Input::Sampled(&self.sample), &mut self.out);
+    }
+
+    fn ask_gives(&mut self, now: Moment) {
+        let need = if self.parts.guardian.is_concerned() { Need::Some } else { Need::None };
+        for control in self.relevance.due(now, need) {
+            if !self.parts.workers.ask_gives(control) {
+                tracing::error!("the thread that acts has ended; restart node-guardian");
+            }
+        }
+    }
+
+    fn supervise(&mut self, now: Moment) {
+        for event in self.supervision.look(now).into_iter().flatten() {
+            self.parts.events.emit(clock::unix_ms(), Event::Daemon(event));
+        }
     }
 
     fn ask_numbers(&mut self, now: Moment) {
@@ -261,17 +310,19 @@ impl Agent {
                 }
                 Message::Probed(control) => self.note_control(now, control),
                 Message::Numbers { control, numbers } => self.numbers.note(now, &control, &numbers),
+                Message::Gives { control, gives } => {
+                    self.relevance.note(&control);
+                    self.parts.guardian.step(now, Input::Gives { control: &control, gives }, &mut self.out);
+                }
                 Message::JournalFailed(why) => {
                     self.parts.events.emit(clock::unix_ms(), Event::Daemon(Daemon::JournalFailed { why }));
                 }
+                Message::Lacking { what, why } => self.note_lacking(what, why),
+                Message::Order { order, by } => self.obey(now, order, by),
                 Message::Ask { id, reply } => {
                     self.look_again(now);
                     // Whoever asked may have given up: then it is not done.
                     reply.send(self.parts.guardian.still_wants(id)).ok();
-                }
-                Message::Undo(ids) => {
-                    let by = "an operator".into();
-                    self.parts.guardian.step(now, Input::Undo { ids: &ids, by }, &mut self.out);
                 }
                 Message::Drill(wanted) => self.drill(now, wanted),
                 Message::Reload => self.reload(now),
@@ -316,59 +367,6 @@ impl Agent {
         }
     }
 
-    fn reload(&mut self, now: Moment) {
-        if self.stop_by.is_some() {
-            return;
-        }
-        self.parts.notifier.reloading();
-        let unix_ms = clock::unix_ms();
-        let told = match (self.parts.reload)() {
-            Err(why) => Daemon::ReloadRefused { why },
-            Ok(settings) => {
-                let sources = settings.sources.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
-                self.take(now, settings);
-                Daemon::Reloaded { sources: sources.join(", ") }
-            }
-        };
-        self.parts.events.emit(unix_ms, Event::Daemon(told));
-        self.parts.notifier.ready("guarding");
-        self.told = None;
-        self.tell_manager(now);
-    }
-
-    fn take(&mut self, now: Moment, settings: Settings) {
-        if settings.http != self.parts.settings.http || settings.state_directory != self.parts.settings.state_directory
-        {
-            let what = "[http] and state_directory".to_owned();
-            let why = "they are taken at start; restart node-guardian to change them".to_owned();
-            self.parts.events.emit(clock::unix_ms(), Event::Daemon(Daemon::Degraded { what, why }));
-        }
-        if settings.sampling != self.parts.settings.sampling {
-            self.parts.sampler = Sampler::open(&settings.sampling);
-            tracing::info!("memory, CPU, pressure and tasks are judged {}", self.parts.sampler.place());
-            self.pace = Pace::new(&settings.sampling);
-            self.seen_blind_spots = None;
-        }
-        if let Some(drill) = &mut self.drill {
-            // It was planned with other controls, and perhaps with leave to change something.
-            drill.give_up();
-        }
-        let names = &settings.controls;
-        Arc::make_mut(&mut self.controls).retain(|known| names.iter().any(|control| control.name == known.name));
-        if !self.parts.workers.reconfigure(settings.controls.clone()) {
-            tracing::error!("the thread that acts has ended; restart node-guardian");
-        }
-        self.parts.events.expect(&settings.policy);
-        let plan = Arc::new(Plan::new(settings.policy.clone()));
-        self.parts.guardian.reload(now, Arc::clone(&plan));
-        // The views of rules and their plan must change together, and this must not be missed.
-        self.parts.board.replace_plan(Arc::clone(&plan));
-        // What was taken at start goes on to be what a later reload is compared with.
-        let (http, state_directory) = (self.parts.settings.http.clone(), self.parts.settings.state_directory.clone());
-        self.parts.settings = Settings { http, state_directory, ..settings };
-        self.numbers.expect(&plan, &self.parts.settings, now);
-    }
-
     fn stop(&mut self, now: Moment) {
         if self.stop_by.is_some() {
             return;
@@ -382,84 +380,6 @@ impl Agent {
 
     fn is_done(&self, now: Moment) -> bool {
         self.stop_by.is_some_and(|by| self.parts.guardian.owes_nothing() || now >= by)
-    }
-
-    /// What a stop could not undo in its time is undone by the next start, and somebody should know.
-    fn tell_owed(&self) {
-        if self.parts.guardian.owes_nothing() {
-            tracing::info!("stopped; nothing is left in force");
-        }
-        for action in self.parts.guardian.owed() {
-            let (id, mitigation, detail) = (action.id, &action.mitigation, &*action.detail);
-            tracing::error!(action = %id, %mitigation, detail, "still owed: the next start of node-guardian undoes it");
-        }
-    }
-
-    /// One line for each thing that is in force, on request.
-    fn describe(&self) {
-        self.parts.board.read(|snapshot| {
-            let view = &snapshot.view;
-            tracing::info!(mode = view.mode.name(), in_force = view.actions.len(), tick = snapshot.tick, "status");
-            for action in &view.actions {
-                let (phase, rule) = (action.phase.name(), &*action.rule);
-                tracing::info!(action = %action.id, mitigation = %action.mitigation, phase, rule, "in force");
-            }
-        });
-    }
-
-    fn tell_manager(&mut self, now: Moment) {
-        let in_force = self.parts.guardian.in_force();
-        let mode = self.parts.guardian.mode();
-        if self.told == Some((mode, in_force)) || self.stop_by.is_some() && now > Moment::ORIGIN {
-            return;
-        }
-        self.told = Some((mode, in_force));
-        self.parts.notifier.status(&format!("{mode}; {in_force} in force"));
-    }
-
-    fn publish(&mut self) {
-        self.gather_blind_spots();
-        let pace = self.until_next(self.ticked_at);
-        let (guardian, sampler) = (&self.parts.guardian, &self.parts.sampler);
-        let (tick, at, sample) = (self.tick, self.ticked_at, &self.sample);
-        let (controls, blind_spots, drill) = (&self.controls, &self.blind_spots, &self.drill_view);
-        self.parts.board.publish(|snapshot| {
-            snapshot.tick = tick;
-            snapshot.at = at;
-            snapshot.unix_ms = clock::unix_ms();
-            snapshot.pace = pace;
-            snapshot.sample.copy_from(sample);
-            guardian.show(&mut snapshot.view);
-            share(&mut snapshot.facts, &sampler.facts());
-            share(&mut snapshot.controls, controls);
-            share(&mut snapshot.drill, drill);
-            share(&mut snapshot.blind_spots, blind_spots);
-        });
-    }
-
-    fn gather_blind_spots(&mut self) {
-        let found = self.parts.sampler.blind_spots();
-        if self.seen_blind_spots.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, found)) {
-            return;
-        }
-        let known = Arc::clone(&self.blind_spots);
-        let all: Vec<BlindSpot> = self.parts.blind_spots.iter().chain(found.iter()).cloned().collect();
-        self.seen_blind_spots = Some(Arc::clone(found));
-        let unix_ms = clock::unix_ms();
-        for spot in all.iter().filter(|spot| !known.contains(spot)) {
-            let lost = Daemon::SourceLost { what: spot.what.clone(), why: spot.why.clone() };
-            self.parts.events.emit(unix_ms, Event::Daemon(lost));
-        }
-        for spot in known.iter().filter(|spot| !all.iter().any(|now| now.what == spot.what)) {
-            self.parts.events.emit(unix_ms, Event::Daemon(Daemon::SourceFound { what: spot.what.clone() }));
-        }
-        self.blind_spots = Arc::new(all);
-    }
-}
-
-fn share<T>(theirs: &mut Arc<T>, ours: &Arc<T>) {
-    if !Arc::ptr_eq(theirs, ours) {
-        *theirs = Arc::clone(ours);
     }
 }
 

@@ -46,9 +46,7 @@ fn drill(args: &DrillArgs) -> Result<u8, Failure> {
             tell_news(&view, &mut told);
         }
     }
-    if args.json {
-        print(&format!("{}\n", json!(view)));
-    }
+    print(&if args.json { format!("{}\n", json!(view)) } else { format!("{}\n", view.count) });
     Ok(verdict(&view))
 }
 

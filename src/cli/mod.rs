@@ -20,6 +20,7 @@ mod explain;
 mod metrics;
 mod pages;
 mod paint;
+mod pause;
 
 pub mod replay;
 pub mod run;
@@ -30,6 +31,8 @@ mod undo;
 pub mod code {
     /// Emergency or recovering; something still owed; `--expect` differs.
     pub const NOT_WELL: u8 = 1;
+    /// Normal, but something is in force, owed, paused, refused or broken.
+    pub const ATTENTION: u8 = 3;
     /// `EX_UNAVAILABLE`: nobody answers.
     pub const UNREACHABLE: u8 = 69;
     /// `EX_SOFTWARE`
@@ -62,8 +65,13 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Do and undo everything that can be undone, and see that it all comes back
     Drill(DrillArgs),
-    /// Undo now what is in force
+    /// Undo now what is in force; no rule does it again until it was quiet for 10
+    /// minutes, or `resume`
     Undo(UndoArgs),
+    /// Do nothing new for a while; what is in force is undone
+    Pause(PauseArgs),
+    /// End a pause, and give what was undone back to the rules
+    Resume(ResumeArgs),
     /// Print a script that lets a shell complete these commands
     Completions(CompletionsArgs),
     /// Print the manual page, for `man -l -`
@@ -170,11 +178,42 @@ pub struct UndoArgs {
     /// Numbers from `status`; default: all that is in force
     #[arg(value_name = "ACTION")]
     pub actions: Vec<u64>,
+    /// Give up what is owed and cannot be undone, because its target is gone:
+    /// it stays as it is, and the trail says who gave it up
+    #[arg(long)]
+    pub forget: bool,
     #[command(flatten)]
     pub reach: Reach,
     /// How long to wait for what comes of it
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = read_duration)]
     pub wait: Duration,
+    /// For programs: JSON and nothing else
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PauseArgs {
+    /// It ends by itself after this time, at most 7d
+    #[arg(long = "for", value_name = "TIME", default_value = "30m", value_parser = read_duration)]
+    pub lasts: Duration,
+    /// Leave in force what is in force
+    #[arg(long)]
+    pub hold: bool,
+    #[command(flatten)]
+    pub reach: Reach,
+    /// For programs: JSON and nothing else
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ResumeArgs {
+    /// Numbers from `status` of what was undone; default: all of it, and the pause
+    #[arg(value_name = "ACTION")]
+    pub actions: Vec<u64>,
+    #[command(flatten)]
+    pub reach: Reach,
     /// For programs: JSON and nothing else
     #[arg(long)]
     pub json: bool,
@@ -209,6 +248,8 @@ impl Cli {
             Command::Explain(args) => explain::run(args),
             Command::Metrics(args) => metrics::run(args),
             Command::Undo(args) => undo::run(args),
+            Command::Pause(args) => pause::pause(args),
+            Command::Resume(args) => pause::resume(args),
             Command::Drill(args) => drill::run(args),
             Command::Run(args) => run::run(&args.options()),
             Command::Replay(args) => replay::run(&args.config, &args.trace, args.expect.as_deref()),

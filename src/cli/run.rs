@@ -13,26 +13,29 @@ use super::code;
 use crate::agent::{Agent, Parts, Waker};
 use crate::clock;
 use crate::config::settings::Settings;
-use crate::config::{self, Complaints, Source};
-use crate::control::worker::{Record, Workers};
+use crate::config::{self, Complaints, Footing, Loaded, Source};
+use crate::control::worker::Workers;
 use crate::events::{Daemon, Event, Events, Log};
 use crate::host::facts::Facts;
 use crate::host::sampler::Sampler;
 use crate::host::trigger::Triggers;
 use crate::http;
 use crate::inbox::{self, Door};
-use crate::journal::{self, Entry, Journal, JournalError};
-use crate::logging;
+use crate::journal::{self, Change, Entry, Journal, JournalError, Record};
+use crate::keeper::Keeper;
+use crate::keeper::orders::{self, Now};
+use crate::logging::{self, LoggingError};
 use crate::notify::Notifier;
 use crate::policy::guardian::{Decisions, Guardian, Inherited};
 use crate::policy::mitigation::ActionId;
 use crate::policy::moment::Moment;
+use crate::policy::orders::Orders;
 use crate::policy::plan::Plan;
 use crate::policy::sample::Sample;
 use crate::policy::view::View;
 use crate::privilege;
 use crate::signals;
-use crate::status::{BlindSpot, Board, Snapshot};
+use crate::status::{BlindSpot, Board, Configuration, Snapshot};
 use crate::telemetry::Telemetry;
 
 /// What the command line may change.
@@ -43,22 +46,29 @@ pub struct Options {
     pub level: Option<String>,
 }
 
-/// Runs until it is told to stop; the exit code.
+/// Runs until it is told to stop; the exit code. A configuration that cannot be used is no reason not to guard, nor to leave
+/// what is in force; only whoever tries one out, and sees at once what is wrong with it, is left to mend it.
 #[must_use]
 pub fn run(options: &Options) -> u8 {
     let source = source(options);
-    let config::Checked { settings, complaints } = config::check(&source);
-    let Some(settings) = settings else {
-        eprintln!("{complaints}");
+    let loaded = config::settle(&source);
+    let tried_out = options.config.is_some() && std::io::stderr().is_terminal();
+    if loaded.footing != Footing::Asked && tried_out && owes_nothing(&loaded.settings.state_directory) {
+        eprintln!("{}", loaded.complaints);
         return code::BAD_CONFIGURATION;
-    };
-    match guard(settings, &complaints, source) {
+    }
+    match guard(loaded, source) {
         Ok(()) => 0,
         Err(why) => {
             eprintln!("node-guardian: {why}");
             code::INTERNAL
         }
     }
+}
+
+/// As far as anybody can tell: what another guardian holds is its own business.
+fn owes_nothing(state_directory: &Path) -> bool {
+    Journal::peek(state_directory).map_or(true, |entries| entries.is_empty())
 }
 
 /// The files, the environment and the command line. Without root, what is root's by default goes where we may write.
@@ -89,9 +99,9 @@ fn user_directories(variable: impl Fn(&str) -> Option<PathBuf>) -> [(&'static st
     ]
 }
 
-fn guard(settings: Settings, warnings: &Complaints, source: Source) -> Result<(), String> {
-    let filter = env::var("NODE_GUARDIAN_LOG").ok();
-    logging::install(filter.as_deref()).map_err(|error| error.to_string())?;
+fn guard(loaded: Loaded, source: Source) -> Result<(), String> {
+    let Loaded { settings, complaints, footing, last_good } = loaded;
+    let unusual_log = start_logging()?;
     let proc_root = settings.sampling.proc_root.clone();
     let mut blind_spots: Vec<BlindSpot> =
         [privilege::protect_from_oom_killer(privilege::writable_proc(&proc_root)), privilege::lock_memory(&proc_root)]
@@ -103,33 +113,47 @@ fn guard(settings: Settings, warnings: &Complaints, source: Source) -> Result<()
     let impatience = signals::install(&door).map_err(|error| format!("cannot handle signals: {error}"))?;
     let mut events = Events::new(Arc::new(Log::default()));
     let started = clock::now().map_err(|errno| format!("cannot read the clock: {errno}"))?;
-    tell_start(&mut events, &settings, warnings);
+    tell_start(&mut events, &settings, &complaints, footing);
+    if let Some(why) = unusual_log {
+        let what = "NODE_GUARDIAN_LOG".to_owned();
+        events.emit(clock::unix_ms(), Event::Daemon(Daemon::Degraded { what, why }));
+    }
 
     let plan = Arc::new(Plan::new(settings.policy.clone()));
     events.expect(&settings.policy);
     let opened = open_journal(&settings, &mut events, &mut blind_spots)?;
     let mut first = Decisions::default();
-    let guardian = Guardian::new(started, Arc::clone(&plan), opened.inherited, opened.next_id, &mut first);
+    let mut guardian = Guardian::new(started, Arc::clone(&plan), opened.inherited, opened.next_id, &mut first);
+    guardian.restore_orders(read_orders(&settings.state_directory, started, &mut events));
     let workers = start_workers(opened.journal, &settings, &door)?;
+    let keeper = Keeper::start(&settings.state_directory, door.clone());
+    let keeper = keeper.map_err(|error| format!("cannot start the thread that keeps small files: {error}"))?;
 
     let sampler = Sampler::open(&settings.sampling);
     tracing::info!("memory, CPU, pressure and tasks are judged {}", sampler.place());
     let triggers = Triggers::arm(privilege::writable_proc(&proc_root));
     blind_spots.extend(triggers.blind_spots().iter().cloned());
-    let board = Arc::new(Board::new(first_snapshot(started, plan)));
+    let refused = (footing != Footing::Asked).then(|| complaints.brief());
+    let configuration = Configuration { footing, refused };
+    let board = Arc::new(Board::new(first_snapshot(started, plan, configuration.clone())));
     let log = Arc::clone(events.log());
     if !workers.tell(Arc::clone(&log)) {
         return Err("the thread that acts has ended".to_owned());
     }
+    // Opens its listeners by itself: nothing here waits for a port.
     let site = http::serve(&settings.http, Arc::clone(&board), log, telemetry, door)?;
-    tell_where(&settings, &site);
-
+    if std::io::stderr().is_terminal() {
+        tracing::info!("Ctrl-C undoes everything that is in force, and ends");
+    }
     let waker = Waker::new(&inbox, triggers).map_err(|errno| format!("cannot wait for events: {errno}"))?;
     // Last, so that no other thread has it.
     blind_spots.extend(privilege::schedule_in_real_time(privilege::Urgency::Loop));
     let agent = Agent::new(Parts {
         settings,
-        reload: Box::new(move || config::load(&source).map_err(|complaints| complaints.to_string())),
+        configuration,
+        last_good,
+        keeper,
+        reload: Box::new(move || config::load_again(&source)),
         guardian,
         first,
         sampler,
@@ -199,6 +223,17 @@ fn open_journal(settings: &Settings, events: &mut Events, blind_spots: &mut Vec<
     }
 }
 
+/// What an operator ordered before a restart. Where that cannot be read, somebody should order it again.
+fn read_orders(directory: &Path, now: Moment, events: &mut Events) -> Orders {
+    let now = Now { moment: now, unix_ms: clock::unix_ms() };
+    orders::read(directory, now).unwrap_or_else(|error| {
+        let what = directory.join(orders::NAME).display().to_string();
+        let why = format!("it cannot be read, so a pause or an undo that was ordered before is forgotten: {error}");
+        events.emit(now.unix_ms, Event::Daemon(Daemon::Degraded { what, why }));
+        Orders::default()
+    })
+}
+
 fn start_workers(journal: Result<Journal, NoJournal>, settings: &Settings, door: &Door) -> Result<Workers, String> {
     let controls = settings.controls.clone();
     let started = match journal {
@@ -215,13 +250,11 @@ struct NoJournal {
 }
 
 impl Record for NoJournal {
-    fn write(&mut self, _: &Entry) -> Result<(), JournalError> {
-        Err(JournalError::Absent { why: self.why.clone() })
-    }
-
-    fn close(&mut self, id: ActionId) -> Result<(), JournalError> {
-        self.entries.retain(|entry| entry.id != id);
-        Ok(())
+    fn commit(&mut self, changes: &[Change]) -> Result<(), JournalError> {
+        match changes.iter().any(|change| matches!(change, Change::Write(_))) {
+            true => Err(JournalError::Absent { why: self.why.clone() }),
+            false => Ok(()),
+        }
     }
 
     fn entries(&self) -> &[Entry] {
@@ -229,7 +262,7 @@ impl Record for NoJournal {
     }
 }
 
-fn first_snapshot(started: Moment, plan: Arc<Plan>) -> Snapshot {
+fn first_snapshot(started: Moment, plan: Arc<Plan>, configuration: Configuration) -> Snapshot {
     Snapshot {
         tick: 0,
         at: started,
@@ -241,32 +274,37 @@ fn first_snapshot(started: Moment, plan: Arc<Plan>) -> Snapshot {
         plan,
         facts: Arc::new(Facts::default()),
         blind_spots: Arc::default(),
+        hanging: None,
         controls: Arc::default(),
         drill: Arc::default(),
+        configuration: Arc::new(configuration),
     }
 }
 
-fn tell_start(events: &mut Events, settings: &Settings, warnings: &Complaints) {
+/// A misspelt filter must not keep the node unguarded: then everything usual is logged, and why.
+fn start_logging() -> Result<Option<String>, String> {
+    let filter = env::var("NODE_GUARDIAN_LOG").ok();
+    match logging::install(filter.as_deref()) {
+        Ok(()) => Ok(None),
+        Err(misspelt @ LoggingError::Filter { .. }) => {
+            logging::install(None).map_err(|error| error.to_string())?;
+            Ok(Some(misspelt.to_string()))
+        }
+        Err(error @ LoggingError::Installed) => Err(error.to_string()),
+    }
+}
+
+fn tell_start(events: &mut Events, settings: &Settings, complaints: &Complaints, footing: Footing) {
     let names: Vec<String> = settings.sources.iter().map(|path| path.display().to_string()).collect();
     let sources = if names.is_empty() { "built-in defaults".to_owned() } else { names.join(", ") };
     events.emit(clock::unix_ms(), Event::Daemon(Daemon::Started { version: env!("CARGO_PKG_VERSION"), sources }));
-    for warning in warnings.located() {
+    if footing != Footing::Asked {
+        let why = complaints.to_string();
+        return events.emit(clock::unix_ms(), Event::Daemon(Daemon::Fallback { footing, why }));
+    }
+    for warning in complaints.located() {
         let what = warning.line.map_or_else(|| warning.file.clone(), |line| format!("{}:{line}", warning.file));
         let why = warning.help.map_or_else(|| warning.message.clone(), |help| format!("{}; {help}", warning.message));
         events.emit(clock::unix_ms(), Event::Daemon(Daemon::Degraded { what, why }));
-    }
-}
-
-/// Whoever starts it is told where to look.
-fn tell_where(settings: &Settings, site: &http::Handle) {
-    let socket = &settings.http.socket;
-    let usual = Path::new("/run/node-guardian/admin.sock") == socket;
-    let flag = if usual { String::new() } else { format!(" --socket {}", socket.display()) };
-    let pages = site.address().map_or_else(String::new, |address| {
-        format!("curl http://{address}/status (also /health, /events and /metrics for Prometheus), or run ")
-    });
-    tracing::info!("to see how the node is: {pages}node-guardian status{flag}");
-    if std::io::stderr().is_terminal() {
-        tracing::info!("Ctrl-C undoes everything that is in force, and ends");
     }
 }

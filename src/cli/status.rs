@@ -47,12 +47,13 @@ enum Reader {
 
 fn show(client: &Client, args: &StatusArgs) -> Result<(u8, Reader), Failure> {
     let (code, mut text) = if args.json {
-        let status: serde_json::Value = client.get("/status")?;
-        (exit_code(status["mode"].as_str().unwrap_or_default()), format!("{status}\n"))
+        let json: serde_json::Value = client.get("/status")?;
+        let known: Status = serde_json::from_value(json.clone()).unwrap_or_default();
+        (exit_code(&known), format!("{json}\n"))
     } else {
         let status: Status = client.get("/status")?;
         let age = clock::unix_ms().saturating_sub(status.sampled_unix_ms);
-        (exit_code(&status.mode), render(&status, Duration::from_millis(age), Paint::of_stdout()))
+        (exit_code(&status), render(&status, Duration::from_millis(age), Paint::of_stdout()))
     };
     if args.watch && !args.json && std::io::stdout().is_terminal() {
         text.insert_str(0, HOME);
@@ -60,8 +61,12 @@ fn show(client: &Client, args: &StatusArgs) -> Result<(u8, Reader), Failure> {
     Ok((code, if print(&text) { Reader::Listens } else { Reader::Gone }))
 }
 
-fn exit_code(mode: &str) -> u8 {
-    if mode == "normal" { 0 } else { code::NOT_WELL }
+fn exit_code(status: &Status) -> u8 {
+    match (status.mode.as_str(), status.attention.is_empty()) {
+        ("normal", true) => 0,
+        ("normal", false) => code::ATTENTION,
+        _ => code::NOT_WELL,
+    }
 }
 
 fn render(status: &Status, age: Duration, paint: Paint) -> String {
@@ -108,7 +113,13 @@ impl Page {
         };
         let mode = self.paint.paint(tone, &status.mode.to_uppercase());
         let host = if status.host.is_empty() { String::new() } else { format!("{}: ", status.host) };
-        self.line(format_args!("{host}{mode} for {}", duration(status.mode_seconds)));
+        let held = counted(&status.in_force);
+        self.line(format_args!("{host}{mode} for {}{held}", duration(status.mode_seconds)));
+        for notice in &status.notices {
+            let notice = wrapped(notice, WIDTH - 2).join("\n  ");
+            let notice = self.paint.paint(Tone::Bad, &notice);
+            self.line(format_args!("! {notice}"));
+        }
         if !status.because.is_empty() {
             self.folded(2, &format!("because of {}", status.because.join(", ")));
         }
@@ -145,11 +156,16 @@ impl Page {
                 other => format!(" ({})", other.replace('_', " ")),
             };
             let tone = if matches!(action.phase.as_str(), "owed" | "in_doubt") { Tone::Bad } else { Tone::Uneasy };
-            let what = self.paint.paint(tone, &format!("{}{phase}", action.text));
+            let loosened =
+                action.loosened.as_ref().map(|from_to| format!(", loosening: {from_to}")).unwrap_or_default();
+            let what = self.paint.paint(tone, &format!("{}{loosened}{phase}", action.text));
             self.line(format_args!("  #{} {what} for {}", action.id, duration(action.seconds)));
             let retry = action.next_try_seconds.map(|left| format!("; next try in {}", duration(left)));
-            let why = [format!("rule {}", action.rule), action.detail.clone(), action.effect_text.clone()];
-            let why: Vec<String> = why.into_iter().filter(|part| !part.is_empty()).collect();
+            let mut why = vec![format!("rule {}", action.rule)];
+            let trouble = Some(&action.detail).filter(|_| action.phase != "in_force" || action.changed.is_empty());
+            why.extend([Some(&action.changed), trouble].into_iter().flatten().filter(|part| !part.is_empty()).cloned());
+            why.dedup();
+            why.extend(Some(&action.effect_text).filter(|text| !text.is_empty()).cloned());
             self.folded(6, &format!("{}{}", why.join(": "), retry.unwrap_or_default()));
         }
     }
@@ -234,6 +250,17 @@ impl Page {
             self.folded(6, &spot.why);
         }
     }
+}
+
+/// `, 2 in force, 1 owed`
+fn counted(actions: &[Action]) -> String {
+    let (owed, held): (Vec<&Action>, Vec<&Action>) =
+        actions.iter().partition(|action| matches!(action.phase.as_str(), "owed" | "in_doubt"));
+    let count = |actions: &[&Action], what: &str| match actions.len() {
+        0 => String::new(),
+        count => format!(", {count} {what}"),
+    };
+    count(&held, "in force") + &count(&owed, "owed")
 }
 
 /// `69.0% below 90.0% disk-high`, `beyond 95.0% avg 10s cpu-emergency`.
@@ -343,7 +370,7 @@ mod tests {
     fn the_page_fits_a_terminal_and_says_the_worst_first() {
         let page = render(&troubled(), Duration::from_millis(20), Paint::Plain);
         assert!(page.lines().all(|line| line.chars().count() <= WIDTH), "{page}");
-        assert!(page.starts_with("web-3: EMERGENCY for 42s\n  because of memory-critical\n"), "{page}");
+        assert!(page.starts_with("web-3: EMERGENCY for 42s, 1 owed\n  because of memory-critical\n"), "{page}");
         for line in [
             "judged by the container (memory 512.0MiB, 1.5 CPUs), in a container (Podman):",
             "  #7 throttle edge to 50% (owed) for 31s",
@@ -358,6 +385,20 @@ mod tests {
             assert!(page.lines().any(|known| known == line), "no {line:?} in\n{page}");
         }
         assert!(!page.contains('\x1b'));
+    }
+
+    #[test]
+    fn what_an_operator_should_know_comes_first_and_by_the_exit_code() {
+        let mut status = Status { mode: "normal".into(), ..Status::default() };
+        assert_eq!(exit_code(&status), 0);
+        status.attention = vec!["paused".into()];
+        status.notices = vec!["paused by uid 0 (root) for another 12 minutes: nothing new is done ".repeat(2)];
+        let page = render(&status, Duration::ZERO, Paint::Plain);
+        assert!(page.lines().nth(1).unwrap().starts_with("! paused by uid 0 (root) for another"), "{page}");
+        assert!(page.lines().nth(2).unwrap().starts_with("  ") && page.lines().all(|l| l.chars().count() <= WIDTH));
+        assert_eq!(exit_code(&status), 3);
+        status.mode = "emergency".into();
+        assert_eq!(exit_code(&status), 1);
     }
 
     #[test]

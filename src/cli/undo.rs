@@ -22,9 +22,10 @@ pub fn run(args: &UndoArgs) -> u8 {
 
 fn undo(args: &UndoArgs) -> Result<u8, Failure> {
     let client = Client::new(&args.reach)?;
-    let asked: Undone = client.post("/undo", json!({ "actions": args.actions }).to_string())?;
+    let asked: Undone = client.post("/undo", json!({ "actions": args.actions, "forget": args.forget }).to_string())?;
     if asked.undoing.is_empty() {
-        print(if args.json { "{\"undone\":[],\"owed\":[]}\n" } else { "nothing is in force\n" });
+        let nothing = if args.forget { "nothing is owed\n" } else { "nothing is in force\n" };
+        print(if args.json { "{\"undone\":[],\"owed\":[],\"events\":[]}\n" } else { nothing });
         return Ok(0);
     }
     let ids: BTreeSet<u64> = asked.undoing.iter().map(|action| action.id).collect();

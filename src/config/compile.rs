@@ -14,7 +14,7 @@ use super::settings::{Control, Http, Sampling, Scope, Settings};
 use super::source::{BUILT_IN_RULES, Gathered, Source, gather};
 use super::{lint, rules, value};
 use crate::policy::mitigation::Level;
-use crate::policy::rule::{Emergency, Policy};
+use crate::policy::rule::{Emergency, Policy, Rule};
 use crate::policy::spacing::Spacing;
 
 pub const TOP: &[&str] =
@@ -71,7 +71,7 @@ pub fn compile(source: &Source) -> Compiled {
         spacing: Spacing::every(sampling.interval),
         dry_run: root.get("dry_run", &mut findings, value::boolean).unwrap_or(false),
         emergency: emergency(root, &mut findings),
-        rules: rules::read(root, &declared, level, &mut findings),
+        rules: patient(rules::read(root, &declared, level, &mut findings), &declared),
         targets: declared.iter().filter_map(identity).collect(),
     };
     lint::rules(&policy.rules, root, &mut findings);
@@ -93,8 +93,14 @@ pub fn compile(source: &Source) -> Compiled {
     Compiled { settings, complaints }
 }
 
-fn level(key: &str, node: &Node) -> Read<Level> {
+pub(super) fn level(key: &str, node: &Node) -> Read<Level> {
     value::choice(key, node, &Level::ALL, Level::name)
+}
+
+/// Where state goes unless a file says otherwise.
+#[must_use]
+pub(super) fn state_directory_of(source: &Source) -> PathBuf {
+    Directories::of(source).state
 }
 
 /// Where state and sockets go unless a file says otherwise; systemd may have made the directories for us.
@@ -192,6 +198,17 @@ fn http(root: Section<'_>, directories: &Directories, findings: &mut Findings<'_
 
 fn is_runtime(socket: &Path, runtime: &Path) -> bool {
     socket.starts_with("/run") || socket.starts_with("/var/run") || socket.starts_with(runtime)
+}
+
+/// Each step waits as long as its control may take.
+fn patient(mut rules: Vec<Rule>, declared: &[controls::Declared]) -> Vec<Rule> {
+    for step in rules.iter_mut().flat_map(|rule| &mut rule.steps) {
+        let control = declared.iter().find(|control| control.name == step.mitigation.control);
+        if let Some(target) = control.and_then(|control| control.target.as_ref()) {
+            step.patience = target.place().patience(step.mitigation.verb);
+        }
+    }
+    rules
 }
 
 fn identity(declared: &controls::Declared) -> Option<(Arc<str>, Arc<str>)> {

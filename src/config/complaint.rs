@@ -81,6 +81,23 @@ impl Complaints {
         self.list.iter().take(MOST_SHOWN).map(|complaint| self.locate(complaint)).collect()
     }
 
+    /// The first mistake in one line, and how many there are beside it.
+    #[must_use]
+    pub fn brief(&self) -> String {
+        let errors = self.errors();
+        let Some(first) = self.list.iter().find(|complaint| complaint.gravity == Gravity::Error) else {
+            return String::new();
+        };
+        let Located { file, line, column, message, help, .. } = self.locate(first);
+        let place = match (line, column) {
+            (Some(line), Some(column)) => format!("{file}:{line}:{column}"),
+            (Some(_) | None, _) => file,
+        };
+        let help = help.map_or_else(String::new, |help| format!("; {help}"));
+        let more = if errors > 1 { format!(" (and {} more)", errors - 1) } else { String::new() };
+        format!("{place}: {message}{help}{more}")
+    }
+
     fn locate(&self, complaint: &Complaint) -> Located {
         let origin = self.origins.get(complaint.place.origin);
         let lined = origin.filter(|origin| origin.kind != Kind::Override && complaint.about != About::File);

@@ -5,7 +5,9 @@ mod compile;
 mod complaint;
 mod controls;
 mod document;
+mod fallback;
 mod ladders;
+pub mod last_good;
 mod lint;
 mod origin;
 mod rules;
@@ -20,6 +22,7 @@ mod vocabulary;
 pub use check::{Checked, CheckedJson, check};
 pub use compile::{Compiled, compile};
 pub use complaint::{Complaints, Gravity, Located};
+pub use fallback::{Footing, Loaded, load_again, settle};
 pub use source::{BUILT_IN, Source, USUAL_FILE, environment};
 pub use vocabulary::{MetricLine, metrics, metrics_table};
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::complaint::{About, Complaint, Gravity};
 use super::document::{self, Entry, Node, Table, Value};
+use super::last_good::Text;
 use super::origin::{Kind, Origin, Place};
 use crate::policy::nearest::nearest;
 
@@ -50,12 +51,14 @@ pub struct Source {
     pub level: Option<String>,
     /// `--dry-run`; false leaves the files' word.
     pub dry_run: bool,
+    /// In place of all files: what was read of them earlier.
+    pub texts: Option<Vec<Text>>,
 }
 
 impl Default for Source {
     fn default() -> Self {
         let usual = PathBuf::from(USUAL_FILE);
-        Self { file: None, usual, environment: BTreeMap::new(), level: None, dry_run: false }
+        Self { file: None, usual, environment: BTreeMap::new(), level: None, dry_run: false, texts: None }
     }
 }
 
@@ -90,12 +93,10 @@ pub fn gather(source: &Source) -> Gathered {
     let mut gathered = Gathered::default();
     let built_in = Origin { kind: Kind::BuiltIn, name: "built-in rules".into(), text: BUILT_IN.into() };
     gathered.add_text(built_in);
-    let main = source.file.as_ref().unwrap_or(&source.usual);
-    // A file that cannot be looked at is complained about, not passed over.
-    if source.file.is_some() || main.try_exists().unwrap_or(true) {
-        gathered.add_file(main);
+    match &source.texts {
+        Some(texts) => gathered.add_kept(texts),
+        None => gathered.add_files(source),
     }
-    gathered.add_drop_ins(&main.with_file_name("conf.d"));
     gathered.add_environment(&source.environment);
     if let Some(level) = &source.level {
         gathered.add_override("command line", "--level ", level, &["level"], Value::Text(level.clone()));
@@ -110,6 +111,22 @@ pub fn gather(source: &Source) -> Gathered {
 }
 
 impl Gathered {
+    fn add_files(&mut self, source: &Source) {
+        let main = source.file.as_ref().unwrap_or(&source.usual);
+        // A file that cannot be looked at is complained about, not passed over.
+        if source.file.is_some() || main.try_exists().unwrap_or(true) {
+            self.add_file(main);
+        }
+        self.add_drop_ins(&main.with_file_name("conf.d"));
+    }
+
+    fn add_kept(&mut self, texts: &[Text]) {
+        for Text { name, text } in texts {
+            self.files.push(PathBuf::from(name));
+            self.add_text(Origin { kind: Kind::File, name: name.clone(), text: text.clone() });
+        }
+    }
+
     /// `builtin_rules = false`.
     fn is_without_built_ins(&self) -> bool {
         self.tree.get(BUILT_IN_RULES).is_some_and(|entry| matches!(entry.node.value, Value::Boolean(false)))

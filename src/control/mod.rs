@@ -13,11 +13,13 @@ mod mark;
 mod memcached;
 mod near;
 mod nginx;
+mod passed;
 mod pressure;
 mod process;
 pub mod recipe;
 mod redis;
 mod resident;
+mod rights;
 mod secret;
 pub mod service;
 mod socket;
@@ -35,6 +37,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::policy::gives::Gives;
 use crate::policy::mitigation::{Mitigation, Outcome, Verb};
 use failure::Failure;
 use landing::{Landing, Patience, Watch};
@@ -140,6 +143,7 @@ impl Control {
     /// When it cannot be told or must not be done. Nothing was changed.
     pub async fn capture(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
         self.claim().await?;
+        self.service.permits(mitigation.verb).await?;
         let mut undo = self.service.survey(mitigation).await?;
         undo.changes.retain(|change| !self.loosens(&change.key, &change.prior, change.wanted()));
         if undo.changes.iter().all(|change| change.prior == change.wanted()) {
@@ -301,12 +305,18 @@ impl Control {
     /// When it was not done.
     pub async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
         self.claim().await?;
+        self.service.permits(mitigation.verb).await?;
         self.service.pulse(mitigation).await
     }
 
     /// Numbers that the service reports of itself; none where it cannot be asked.
     pub async fn numbers(&mut self) -> Numbers {
         self.service.numbers().await.unwrap_or_default()
+    }
+
+    /// What it has to give; all of it unknown where it cannot be asked.
+    pub async fn gives(&mut self) -> Gives {
+        self.service.gives().await.unwrap_or_default()
     }
 
     /// Two verbs that would harm together.

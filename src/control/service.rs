@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use super::failure::Failure;
 use super::standing::Live;
 use super::undo::Undo;
+use crate::policy::gives::Gives;
 use crate::policy::mitigation::{Mitigation, Outcome, Verb};
 
 /// Longer than a service that polls its settings once a second takes to obey.
@@ -64,6 +65,13 @@ pub trait Service {
         self.probe().await
     }
 
+    /// Whether all that doing this verb, reading it back and undoing it need is allowed, as the target itself says. Changes
+    /// nothing. Asked by the probe, and before each survey and pulse: what is not allowed is not begun.
+    async fn permits(&mut self, verb: Verb) -> Result<(), Failure> {
+        let _every = verb;
+        Ok(())
+    }
+
     /// What a lasting verb would change: prior values, as read now, and those that we will write. No changes: it is so
     /// already. Changes nothing.
     async fn survey(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
@@ -90,6 +98,11 @@ pub trait Service {
     /// Numbers that the service reports of itself, by name, for rules.
     async fn numbers(&mut self) -> Result<Numbers, Failure> {
         Ok(Numbers::new())
+    }
+
+    /// What it has to give, by its own numbers, in one exchange; what it does not tell is unknown.
+    async fn gives(&mut self) -> Result<Gives, Failure> {
+        Ok(Gives::default())
     }
 
     /// Whether this value goes by itself unless it is written again.

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,7 @@ use super::undo::Change;
 pub use super::varnish::target::Varnish;
 pub use super::webhook::target::{USUAL as USUAL_EVENTS, Webhook};
 use crate::policy::mitigation::{Amount, Verb};
+use crate::policy::rule::PATIENCE;
 
 /// Of each kind, `[control.KIND.NAME]`. A new kind is one folder beside `haproxy/`, one reader in `config/controls/`, and
 /// its lines here and there.
@@ -90,6 +92,13 @@ pub trait Place {
             Verb::Freeze | Verb::Drain => Some(Amount::Whole),
             Verb::Notify | Verb::Release | Verb::Flush | Verb::Prune | Verb::Terminate => None,
         }
+    }
+
+    /// How long doing this may take at most, until it is answered: a ladder that counted from the command alone would take
+    /// the next step while this one is still being done.
+    fn patience(&self, verb: Verb) -> Duration {
+        let _every = verb;
+        PATIENCE
     }
 
     /// Whether this verb would be refused as the control is declared.

@@ -7,15 +7,20 @@ use crate::policy::mitigation::{ActionId, Mitigation, Outcome};
 use crate::policy::rule::Severity;
 
 /// All of them, for whoever picks.
-pub const NAMES: [&str; 43] = [
+pub const NAMES: [&str; 48] = [
     "started",
     "stopping",
     "reloaded",
     "reload_refused",
+    "fallback",
     "source_lost",
     "source_found",
     "journal_damage",
     "journal_failed",
+    "journal_slow",
+    "journal_answers",
+    "thread_hangs",
+    "threads_live",
     "control",
     "drill_began",
     "drill_ended",
@@ -91,10 +96,15 @@ impl Daemon {
             Daemon::Stopping { .. } => "stopping",
             Daemon::Reloaded { .. } => "reloaded",
             Daemon::ReloadRefused { .. } => "reload_refused",
+            Daemon::Fallback { .. } => "fallback",
             Daemon::SourceLost { .. } => "source_lost",
             Daemon::SourceFound { .. } => "source_found",
             Daemon::JournalDamage { .. } => "journal_damage",
             Daemon::JournalFailed { .. } => "journal_failed",
+            Daemon::JournalSlow { .. } => "journal_slow",
+            Daemon::JournalAnswers { .. } => "journal_answers",
+            Daemon::ThreadHangs { .. } => "thread_hangs",
+            Daemon::ThreadsLive => "threads_live",
             Daemon::Control { .. } => "control",
             Daemon::DrillBegan { .. } => "drill_began",
             Daemon::DrillEnded { .. } => "drill_ended",
@@ -104,14 +114,22 @@ impl Daemon {
 
     fn level(&self) -> Level {
         match self {
+            Daemon::JournalAnswers { .. } | Daemon::ThreadsLive => Level::Info,
             Daemon::Started { .. } | Daemon::Stopping { .. } | Daemon::Reloaded { .. } | Daemon::SourceFound { .. } => {
                 Level::Info
             }
-            Daemon::DrillBegan { .. } | Daemon::DrillEnded { ok: true, .. } => Level::Info,
-            Daemon::DrillEnded { ok: false, .. } => Level::Warning,
+            Daemon::DrillEnded { count } if count.astray > 0 => Level::Warning,
+            Daemon::DrillBegan { .. } | Daemon::DrillEnded { .. } => Level::Info,
             Daemon::Control { state, .. } if matches!(*state, "applied" | "already") => Level::Info,
-            Daemon::SourceLost { .. } | Daemon::Control { .. } | Daemon::Degraded { .. } => Level::Warning,
-            Daemon::ReloadRefused { .. } | Daemon::JournalDamage { .. } | Daemon::JournalFailed { .. } => Level::Error,
+            Daemon::SourceLost { .. }
+            | Daemon::Control { .. }
+            | Daemon::Degraded { .. }
+            | Daemon::JournalSlow { .. } => Level::Warning,
+            Daemon::ReloadRefused { .. }
+            | Daemon::Fallback { .. }
+            | Daemon::JournalDamage { .. }
+            | Daemon::JournalFailed { .. }
+            | Daemon::ThreadHangs { .. } => Level::Error,
         }
     }
 }

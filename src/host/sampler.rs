@@ -116,8 +116,9 @@ impl Sampler {
             }
             self.sample_slow(sample);
             self.limits.sample_tasks(now, &mut self.reader, sample);
+            self.unread.look(sample);
         }
-        self.gather_blind_spots(sample);
+        self.gather_blind_spots();
     }
 
     /// What cannot be seen now. The `Arc` is another one only when the list is.
@@ -173,10 +174,10 @@ impl Sampler {
         self.facts.refresh(&shared.facts);
     }
 
-    fn gather_blind_spots(&mut self, sample: &Sample) {
+    fn gather_blind_spots(&mut self) {
         let slow = self.slow_blind.refresh(&self.slow.shared().blind);
         let read = self.reader.blind.take_changed();
-        if self.unread.look(sample) || read || slow {
+        if self.unread.take_changed() || read || slow {
             let mut all: Vec<BlindSpot> =
                 self.reader.blind.spots().iter().chain(self.slow_blind.value.iter()).cloned().collect();
             let unread: Vec<BlindSpot> = self.unread.beyond(&all).cloned().collect();

@@ -10,22 +10,27 @@ use crate::status::BlindSpot;
 pub struct Unread {
     /// Of what cannot be read, so that a calm tick sees that it is the same as before.
     mark: u64,
+    changed: bool,
     spots: Vec<BlindSpot>,
 }
 
 impl Unread {
-    /// Whether something else cannot be read than at the last call.
-    pub fn look(&mut self, sample: &Sample) -> bool {
+    pub fn look(&mut self, sample: &Sample) {
         let mark = mark(sample);
         if mark == self.mark {
-            return false;
+            return;
         }
         self.mark = mark;
+        self.changed = true;
         self.spots.clear();
         for (metric, row) in unread(sample) {
             self.note(sample, metric, row);
         }
-        true
+    }
+
+    /// Whether something else cannot be read than at the last call.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
     }
 
     /// All but what is told already, of the instance or of all ports at once.
@@ -78,18 +83,22 @@ mod tests {
             sample.set_instance(*metric, 0, Some(1.0));
             sample.set_instance(*metric, 1, Some(1.0));
         }
-        assert!(!unread.look(&sample));
+        let changes = |unread: &mut Unread, sample: &Sample| {
+            unread.look(sample);
+            unread.take_changed()
+        };
+        assert!(!changes(&mut unread, &sample));
         sample.set_instance(Metric::DiskUsedPercent, 1, None);
         sample.set_instance(Metric::DiskAwait, 1, None);
-        assert!(!unread.look(&sample), "it is waited for");
+        assert!(!changes(&mut unread, &sample), "it is waited for");
         sample.at = Moment::at(Duration::from_secs(10));
-        assert!(unread.look(&sample) && !unread.look(&sample));
+        assert!(changes(&mut unread, &sample) && !changes(&mut unread, &sample));
         let why = "await, used_percent cannot be read: the others are judged without it";
         let spot = BlindSpot { what: "disk[\"/mnt\"]".into(), why: why.into() };
         assert_eq!(unread.beyond(&[]).collect::<Vec<_>>(), [&spot]);
         assert_eq!(unread.beyond(std::slice::from_ref(&spot)).count(), 0, "it is told already");
         sample.set_instance(Metric::DiskUsedPercent, 1, Some(3.0));
         sample.set_instance(Metric::DiskAwait, 1, Some(3.0));
-        assert!(unread.look(&sample) && unread.beyond(&[]).count() == 0);
+        assert!(changes(&mut unread, &sample) && unread.beyond(&[]).count() == 0);
     }
 }

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,8 +21,9 @@ use tokio::time::{sleep, timeout};
 use tower_service::Service;
 
 use super::credential::Peer;
-use super::gate::{Gate, Via};
+use super::gate::{Actor, Gate, Via};
 use super::listen::Admin;
+use super::opening::Ways;
 use super::problem::Problem;
 use super::routes;
 use super::seats::{Room, Seated, Seats};
@@ -49,38 +49,21 @@ const MOST_HEADERS: usize = 64;
 /// When the kernel gives no descriptor, so that a full table is not a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-pub struct Listeners {
-    tcp: Option<TcpListener>,
-    admin: UnixListener,
-    /// Keeps the socket's file for as long as it is served.
-    file: Admin,
-}
-
-impl Listeners {
-    /// To be called inside the runtime that will serve them.
-    ///
-    /// # Errors
-    /// When the kernel will not watch them.
-    pub fn new(tcp: Option<std::net::TcpListener>, admin: Admin) -> io::Result<Self> {
-        let listener = UnixListener::from_std(admin.listener.try_clone()?)?;
-        Ok(Self { tcp: tcp.map(TcpListener::from_std).transpose()?, admin: listener, file: admin })
-    }
-}
-
-pub async fn serve(listeners: Listeners, site: Arc<Site>, gate: Arc<Gate>, stopped: oneshot::Receiver<()>) {
+/// Until it is stopped. The first look at both ways in is over when `opened` hears where TCP listens.
+pub async fn serve(ways: Ways, site: Arc<Site>, stopped: oneshot::Receiver<()>) {
+    let gate = Arc::new(Gate::new(&ways.settings, ways.group));
     let entry = |seats| Entry {
         seats: Seats::new(seats),
         router: routes::router(&site),
         site: Arc::clone(&site),
         gate: Arc::clone(&gate),
     };
-    let Listeners { tcp, admin, file } = listeners;
+    let (admin, tcp) = ways.open();
     tokio::select! {
         () = entry(ADMIN_SEATS).admin(admin) => {}
         () = entry(TCP_SEATS).tcp(tcp) => {}
         _ = stopped => {}
     }
-    drop(file);
 }
 
 struct Entry {
@@ -91,8 +74,8 @@ struct Entry {
 }
 
 impl Entry {
-    async fn tcp(self, listener: Option<TcpListener>) {
-        let Some(listener) = listener else { return std::future::pending().await };
+    async fn tcp(self, way: impl Future<Output = TcpListener>) {
+        let listener = way.await;
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
@@ -104,7 +87,9 @@ impl Entry {
         }
     }
 
-    async fn admin(self, listener: UnixListener) {
+    async fn admin(self, way: impl Future<Output = (UnixListener, Admin)>) {
+        // The file is there for as long as it is served.
+        let (listener, _file) = way.await;
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
@@ -166,11 +151,19 @@ impl Guest {
         self.seated.pulse.works();
         let response = match self.gate.admit(&self.via, &request) {
             Err(problem) => problem.at(request.uri().path()).into_response(),
-            Ok(()) => route(self.router.clone(), request.map(Body::new)).await,
+            Ok(()) => route(self.router.clone(), self.signed(request.map(Body::new))).await,
         };
         self.site.tallies.answered(&self.via, response.status());
         self.seated.pulse.waits();
         Ok(response)
+    }
+
+    /// With who asks, where that may change something.
+    fn signed(&self, mut request: Request<Body>) -> Request<Body> {
+        if *request.method() == Method::POST {
+            request.extensions_mut().insert(Actor::of(&self.via));
+        }
+        request
     }
 }
 

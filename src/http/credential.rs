@@ -1,5 +1,7 @@
 //! Who is at the other end of the admin socket, by the kernel's word at the time of connecting.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::os::fd::AsRawFd;
 
 use nix::unistd::{Gid, Uid};
@@ -10,6 +12,9 @@ const SO_PEERGROUPS: libc::c_int = 59;
 
 /// More supplementary groups than this are not looked at.
 const MOST_GROUPS: usize = 256;
+
+/// Ten thousand accounts.
+const LONGEST_PASSWD: u64 = 1 << 20;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Peer {
@@ -27,12 +32,33 @@ impl Peer {
         Self { uid: Some(Uid::from_raw(credentials.uid())), groups }
     }
 
+    /// `uid 1000 (oncall)`
+    #[must_use]
+    pub fn name(&self) -> String {
+        let Some(uid) = self.uid else { return "somebody".to_owned() };
+        let mut passwd = String::new();
+        let read = File::open("/etc/passwd").and_then(|file| file.take(LONGEST_PASSWD).read_to_string(&mut passwd));
+        match read.ok().and_then(|_| name_of(uid, &passwd)) {
+            Some(name) => format!("uid {uid} ({name})"),
+            None => format!("uid {uid}"),
+        }
+    }
+
     /// Root, whoever runs this daemon, and the members of the group.
     #[must_use]
     pub fn may_change(&self, group: Option<Gid>) -> bool {
         let Some(uid) = self.uid else { return false };
         uid.is_root() || uid == Uid::effective() || group.is_some_and(|group| self.groups.contains(&group))
     }
+}
+
+/// Of `/etc/passwd`: a directory service may take its time, and a number says as much.
+fn name_of(uid: Uid, passwd: &str) -> Option<&str> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (name, number) = (fields.next()?, fields.nth(1)?);
+        (number.parse() == Ok(uid.as_raw())).then_some(name)
+    })
 }
 
 /// The peer's own groups rather than those of its name in the user database, since systemd and containers give groups
@@ -60,6 +86,13 @@ fn supplementary_groups(stream: &UnixStream) -> Vec<Gid> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_peer_is_named_where_the_node_knows_it() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\noncall:x:1000:1000::/home/oncall:/bin/sh\n";
+        assert_eq!(name_of(Uid::from_raw(1000), passwd), Some("oncall"));
+        assert_eq!(name_of(Uid::from_raw(100), passwd), None);
+    }
 
     #[test]
     fn strangers_change_nothing() {

@@ -11,6 +11,7 @@ use std::hint::black_box;
 use std::io::Read;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hyper::header::{AUTHORIZATION, HOST, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Method, Request, StatusCode};
@@ -29,6 +30,21 @@ const LONGEST_TOKEN: u64 = 4096;
 pub enum Via {
     Admin(Peer),
     Tcp,
+}
+
+/// Who asks for a change, for the trail.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Actor(pub Arc<str>);
+
+impl Actor {
+    /// Over TCP a change needs the token, and whoever has it is nobody else.
+    #[must_use]
+    pub fn of(via: &Via) -> Self {
+        match via {
+            Via::Admin(peer) => Self(peer.name().into()),
+            Via::Tcp => Self("token".into()),
+        }
+    }
 }
 
 #[derive(Debug)]

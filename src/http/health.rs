@@ -6,14 +6,15 @@ use std::collections::BTreeMap;
 use hyper::StatusCode;
 use serde::Serialize;
 
+use super::attention::{Weight, points};
 use super::headroom::headroom;
 use super::shape::Headroom;
 use super::site::Pulse;
-use super::summary::rfc3339;
+use super::summary::{excuse, rfc3339};
 use crate::policy::event::Mode;
 use crate::policy::metric::Metric;
 use crate::policy::rule::Severity;
-use crate::policy::view::{Phase, State};
+use crate::policy::view::State;
 use crate::status::Snapshot;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
@@ -59,7 +60,7 @@ pub fn render(snapshot: &Snapshot, pulse: &Pulse) -> (StatusCode, String) {
         version: "1",
         release_id: env!("CARGO_PKG_VERSION"),
         service_id: &snapshot.facts.host,
-        description: format!("node-guardian: mode {}", snapshot.view.mode),
+        description: description(snapshot),
         output,
         checks,
     };
@@ -75,22 +76,41 @@ fn overall(snapshot: &Snapshot, pulse: &Pulse) -> (Status, String) {
         let names: Vec<&str> = firing.iter().filter(|(_, s)| *s == severity).map(|(name, _)| *name).collect();
         names.join(", ")
     };
-    let owed = snapshot.view.actions.iter().any(|action| matches!(action.phase, Phase::Owed | Phase::InDoubt));
     if pulse.late() {
         (Status::Fail, format!("the last tick was {:.1} s ago", pulse.age.as_secs_f64()))
+    } else if let Some(why) = &snapshot.hanging {
+        (Status::Fail, why.to_string())
     } else if snapshot.tick == 0 {
         (Status::Fail, "no sample yet".to_owned())
+    } else if let Some(excuse) = excuse(snapshot) {
+        (Status::Warn, format!("emergency: {} ({excuse})", names(Severity::Emergency)))
     } else if snapshot.view.mode == Mode::Emergency {
         (Status::Fail, format!("emergency: {}", names(Severity::Emergency)))
     } else if snapshot.view.mode == Mode::Recovering {
         (Status::Warn, "recovering from an emergency".to_owned())
-    } else if owed {
-        (Status::Warn, "something could not be undone yet; see /actions".to_owned())
+    } else if let Some(warnings) = warnings(snapshot) {
+        (Status::Warn, warnings)
     } else if firing.iter().any(|(_, severity)| *severity >= Severity::Warning) {
         (Status::Warn, format!("firing: {}", names(Severity::Warning)))
     } else {
         (Status::Pass, String::new())
     }
+}
+
+/// `node-guardian: mode normal, 2 in force, 1 owed`
+fn description(snapshot: &Snapshot) -> String {
+    let mut told = format!("node-guardian: mode {}", snapshot.view.mode);
+    for point in points(snapshot) {
+        told.push_str(", ");
+        told.push_str(&point.text);
+    }
+    told
+}
+
+fn warnings(snapshot: &Snapshot) -> Option<String> {
+    let points = points(snapshot).into_iter().filter(|point| point.weight == Weight::Warns);
+    let told = points.map(|point| point.text).collect::<Vec<_>>().join("; ");
+    (!told.is_empty()).then(|| format!("{told}; see /status"))
 }
 
 fn firing(snapshot: &Snapshot) -> Vec<(&str, Severity)> {

@@ -1,15 +1,15 @@
 //! What Prometheus scrapes that is not recorded: the readings and the policy's state, written from the snapshot at the
 //! moment of the scrape. Names are in base units: percentages are ratios of 1, rates are per second.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::summary::hints;
 use crate::policy::effect::Effect;
 use crate::policy::event::Mode;
 use crate::policy::metric::{Family as Instances, Metric};
-use crate::policy::mitigation::Lasting;
+use crate::policy::mitigation::{Lasting, Mitigation};
 use crate::policy::unit::Unit;
-use crate::policy::view::State;
+use crate::policy::view::{Phase, State};
 use crate::status::Snapshot;
 use crate::telemetry::text::{Exposition, Family, Kind, Labels};
 
@@ -69,6 +69,13 @@ fn write_process(snapshot: &Snapshot, out: &mut Exposition) {
         ("node_guardian_uptime_seconds", "How long node-guardian runs.", uptime),
         ("node_guardian_last_sample_time_seconds", "When the readings were taken, since 1970.", sampled),
         ("node_guardian_pace_seconds", "Pace of sampling at present.", snapshot.pace.as_secs_f64()),
+        (
+            "node_guardian_config_last_load_ok",
+            "1 where the configuration was taken when it was last read, at start or by a reload.",
+            flag(snapshot.configuration.refused.is_none()),
+        ),
+        ("node_guardian_paused", "1 while an operator pauses it.", flag(snapshot.view.orders.is_paused())),
+        ("node_guardian_owed", "What should be undone and could not be yet.", owed(snapshot)),
         ("node_guardian_dry_run", "1 where decisions are told and not done.", flag(snapshot.plan.policy.dry_run)),
     ] {
         gauge(out, name, help);
@@ -78,6 +85,11 @@ fn write_process(snapshot: &Snapshot, out: &mut Exposition) {
     out.family(&Family { name, kind: Kind::Counter, help: "Samples taken and evaluated." });
     #[expect(clippy::cast_precision_loss, reason = "exact for millions of years")]
     out.sample(name, Labels::None, snapshot.tick as f64);
+}
+
+fn owed(snapshot: &Snapshot) -> f64 {
+    let owed = snapshot.view.actions.iter().filter(|action| matches!(action.phase, Phase::Owed | Phase::InDoubt));
+    owed.map(|_| 1.0).sum()
 }
 
 fn write_mode(snapshot: &Snapshot, out: &mut Exposition) {
@@ -115,21 +127,49 @@ fn write_effects(snapshot: &Snapshot, out: &mut Exposition) {
     }
 }
 
-/// Every knob that a rule may turn, so that 0 is told and not guessed.
+/// More would make a page of metrics of its own; what is in force comes first.
+const MOST_TARGETS: usize = 20;
+
+/// Every knob that a rule may turn, so that 0 is told and not guessed. By its control's name, its target and the verb.
 fn write_in_force(snapshot: &Snapshot, out: &mut Exposition) {
-    let mut knobs: BTreeMap<(&str, &str), f64> = BTreeMap::new();
-    let mitigations = snapshot.plan.policy.rules.iter().flat_map(|rule| &rule.steps).map(|step| &step.mitigation);
-    for mitigation in mitigations.filter(|mitigation| mitigation.verb.lasting() == Lasting::InForce) {
-        knobs.entry((&mitigation.control, mitigation.verb.name())).or_default();
+    type Key<'k> = (&'k str, &'k str, &'k str);
+    let mut held: BTreeMap<Key<'_>, f64> = BTreeMap::new();
+    for action in snapshot.view.actions.iter().filter(|action| is_lasting(&action.mitigation)) {
+        let key = (&*action.mitigation.control, &*action.target, action.mitigation.verb.name());
+        held.insert(key, strength(&action.mitigation));
     }
-    for action in &snapshot.view.actions {
-        *knobs.entry((&action.mitigation.control, action.mitigation.verb.name())).or_default() = 1.0;
-    }
+    let plan = &snapshot.plan;
+    let steps = plan.policy.rules.iter().flat_map(|rule| &rule.steps);
+    let mitigations = steps.map(|step| &step.mitigation).filter(|mitigation| is_lasting(mitigation));
+    let knobs: Vec<_> = mitigations.map(|mitigation| (plan.knob(mitigation), mitigation)).collect();
+    let idle: BTreeMap<Key<'_>, f64> = knobs
+        .iter()
+        .map(|(knob, mitigation)| ((&*mitigation.control, &*knob.target, mitigation.verb.name()), 0.0))
+        .filter(|(key, _)| !held.contains_key(key))
+        .collect();
     let name = "node_guardian_in_force";
-    gauge(out, name, "1 where a mitigation is in force, or may be until its undoing is verified.");
-    for ((control, verb), held) in knobs {
-        out.sample(name, Labels::Pairs(&[("control", control), ("verb", verb)]), held);
+    gauge(
+        out,
+        name,
+        "How strongly a mitigation is in force, or may be until its undoing is verified: the share that it takes, 1 is all.",
+    );
+    let mut targets: BTreeSet<&str> = BTreeSet::new();
+    for ((control, target, verb), strength) in held.into_iter().chain(idle) {
+        if targets.len() < MOST_TARGETS || targets.contains(target) {
+            targets.insert(target);
+            let labels = [("control", control), ("target", target), ("verb", verb)];
+            out.sample(name, Labels::Pairs(&labels), strength);
+        }
     }
+}
+
+fn is_lasting(mitigation: &Mitigation) -> bool {
+    mitigation.verb.lasting() == Lasting::InForce
+}
+
+/// What is no share is whole.
+fn strength(mitigation: &Mitigation) -> f64 {
+    mitigation.amount.kept_percent().map_or(1.0, |kept| 1.0 - kept / 100.0)
 }
 
 fn write_outlook(snapshot: &Snapshot, out: &mut Exposition) {

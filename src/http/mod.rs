@@ -7,8 +7,9 @@
 //! Deliberately absent: TLS and compression. A page of metrics is 25 kB on loopback; whoever needs either has a proxy.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -19,6 +20,7 @@ use crate::status::Board;
 use crate::telemetry::Telemetry;
 
 mod answer;
+mod attention;
 mod connection;
 mod credential;
 mod drill;
@@ -28,6 +30,8 @@ mod health;
 mod listen;
 mod metrics;
 mod node;
+mod opening;
+mod orders;
 mod problem;
 mod routes;
 mod seats;
@@ -41,32 +45,40 @@ pub use metrics::exported_name;
 /// Hyper's parser needs 30 kB in a debug build; only touched pages count.
 const STACK_BYTES: usize = 512 * 1024;
 
+/// A client that reads slowly is not waited for.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// A running server. Dropping it without [`Handle::stop`] ends it too, without waiting.
 #[derive(Debug)]
 pub struct Handle {
-    address: Option<SocketAddr>,
+    opened: mpsc::Receiver<Option<SocketAddr>>,
     stop: oneshot::Sender<()>,
     thread: JoinHandle<()>,
 }
 
 impl Handle {
-    /// Where TCP listens: the port that the kernel chose where the settings said 0.
+    /// Where TCP listens: the port that the kernel chose where the settings said 0. Waits for the first try; to be asked
+    /// once.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
-        self.address
+        self.opened.recv().ok().flatten()
     }
 
-    /// Closes the listeners, removes the socket and waits for the thread.
+    /// Closes the listeners, removes the socket and waits for the thread, but not for long.
     pub fn stop(self) {
         drop(self.stop);
-        self.thread.join().ok();
+        let until = Instant::now() + FAREWELL;
+        while !self.thread.is_finished() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
-/// Binds both listeners, then serves them until the handle is stopped.
+/// Opens both listeners and serves them until the handle is stopped. Returns at once: whatever is in the way of a listener
+/// is told to the loop.
 ///
 /// # Errors
-/// A sentence that says what could not be bound and what to try.
+/// When the system gives no thread or descriptor.
 pub fn serve(
     settings: &settings::Http,
     board: Arc<Board>,
@@ -80,21 +92,19 @@ pub fn serve(
         .thread_stack_size(STACK_BYTES)
         .build()
         .map_err(|error| format!("cannot start the HTTP runtime: {error}"))?;
-    let group = listen::admin_group();
-    let admin = listen::admin(&settings.socket, group)?;
-    let tcp = settings.listen.map(listen::tcp).transpose()?;
-    let address = tcp.as_ref().map(std::net::TcpListener::local_addr).transpose().map_err(|e| e.to_string())?;
-    let listeners = {
-        let _inside = runtime.enter();
-        connection::Listeners::new(tcp, admin).map_err(|error| format!("cannot wait for connections: {error}"))?
-    };
-    let gate = gate::Gate::new(settings, group);
-    let site = site::Site::new(board, log, telemetry, door);
+    let settings = settings.clone();
+    let (told, opened) = mpsc::channel();
     let (stop, stopped) = oneshot::channel();
+    let serve = move || {
+        let site = Arc::new(site::Site::new(board, log, telemetry, door.clone()));
+        // The group is looked up here, since a directory service may take its time.
+        let ways = opening::Ways::new(&settings, door, told);
+        runtime.block_on(connection::serve(ways, site, stopped));
+    };
     let thread = std::thread::Builder::new()
         .name("http".into())
         .stack_size(STACK_BYTES)
-        .spawn(move || runtime.block_on(connection::serve(listeners, Arc::new(site), Arc::new(gate), stopped)))
+        .spawn(serve)
         .map_err(|error| format!("cannot start the HTTP thread: {error}"))?;
-    Ok(Handle { address, stop, thread })
+    Ok(Handle { opened, stop, thread })
 }

@@ -20,11 +20,10 @@ use super::problem::Problem;
 use super::shape;
 use super::site::{Pulse, Site};
 use super::stream::EventStream;
-use super::{metrics, node, summary};
+use super::{metrics, node, orders, summary};
 use crate::inbox::Message;
 use crate::policy::event::Mode;
 use crate::policy::explain::explain;
-use crate::policy::mitigation::ActionId;
 use crate::status::Snapshot;
 use crate::telemetry::text::{Exposition, Format};
 
@@ -36,9 +35,9 @@ const BODY_BYTES: usize = 64 * 1024;
 const RECENT_ACTIONS: usize = 100;
 const USUAL_EVENTS: usize = 100;
 
-const ROUTES: [(&str, &str, &str); 16] = [
+const ROUTES: [(&str, &str, &str); 18] = [
     ("GET", "/", "this list"),
-    ("GET", "/livez", "200 while the loop ticks"),
+    ("GET", "/livez", "200 while the loop ticks and no other thread hangs"),
     ("GET", "/readyz", "200 unless in emergency"),
     ("GET", "/health", "pass, warn or fail, and each reading (application/health+json)"),
     ("GET", "/status", "mode, what is in force and why, headroom, rules"),
@@ -51,7 +50,13 @@ const ROUTES: [(&str, &str, &str); 16] = [
     ("GET", "/metrics", "Prometheus text or OpenMetrics"),
     ("GET", "/drill", "how the last drill went"),
     ("POST", "/drill", "do and undo everything that can be undone: {\"controls\": [\"edge\"], \"plan\": true}, or all"),
-    ("POST", "/undo", "undo what is in force now: {\"actions\": [1, 2]}, or all"),
+    (
+        "POST",
+        "/undo",
+        "undo what is in force now, and keep it undone: {\"actions\": [1, 2], \"forget\": false}, or all",
+    ),
+    ("POST", "/pause", "do nothing new for a while: {\"for\": \"30m\", \"hold\": false}"),
+    ("POST", "/resume", "end a pause and give undone knobs back: {\"actions\": [1, 2]}, or all"),
     ("POST", "/reload", "read the configuration again"),
 ];
 
@@ -73,7 +78,9 @@ pub fn router(site: &Arc<Site>) -> Router {
         .route("/processes", get(node::processes))
         .route("/metrics", get(scrape))
         .route("/drill", get(drill::last).post(drill::begin))
-        .route("/undo", post(undo))
+        .route("/undo", post(orders::undo))
+        .route("/pause", post(orders::pause))
+        .route("/resume", post(orders::resume))
         .route("/reload", post(reload))
         .fallback(nowhere)
         .method_not_allowed_fallback(wrong_method)
@@ -92,19 +99,18 @@ async fn index(headers: HeaderMap) -> Response {
 }
 
 async fn livez(State(site): Shared) -> Answer {
-    alive(&site.pulse())?;
+    alive(&site.snapshot(), &site.pulse())?;
     Ok(answer::body(StatusCode::OK, "text/plain; charset=utf-8", "ok\n"))
 }
 
 async fn readyz(State(site): Shared) -> Answer {
-    let pulse = site.pulse();
-    alive(&pulse)?;
     let snapshot = site.snapshot();
+    alive(&snapshot, &site.pulse())?;
     let detail = if snapshot.tick == 0 {
         "no sample yet"
-    } else if snapshot.view.mode == Mode::Emergency && snapshot.plan.policy.dry_run {
-        // Whoever only tries it out must not lose the node's traffic by it.
-        return Ok(answer::body(StatusCode::OK, "text/plain; charset=utf-8", "ok (dry run; else in emergency)\n"));
+    } else if let Some(excuse) = summary::excuse(&snapshot) {
+        let text = format!("ok ({excuse}; else in emergency)\n");
+        return Ok(answer::body(StatusCode::OK, "text/plain; charset=utf-8", text));
     } else if snapshot.view.mode == Mode::Emergency {
         "the node is in emergency; see /status"
     } else {
@@ -113,13 +119,16 @@ async fn readyz(State(site): Shared) -> Answer {
     Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).member("mode", json!(snapshot.view.mode.name())))
 }
 
-fn alive(pulse: &Pulse) -> Result<(), Problem> {
+fn alive(snapshot: &Snapshot, pulse: &Pulse) -> Result<(), Problem> {
     if pulse.late() {
         let (age, limit) = (pulse.age.as_secs_f64(), pulse.limit.as_secs_f64());
         let detail = format!("the last tick was {age:.1} s ago, more than {limit:.0} s");
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
     }
-    Ok(())
+    match &snapshot.hanging {
+        Some(why) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, why.to_string())),
+        None => Ok(()),
+    }
 }
 
 async fn health(State(site): Shared) -> Response {
@@ -217,41 +226,6 @@ async fn scrape(State(site): Shared, headers: HeaderMap) -> Response {
     answer::body(StatusCode::OK, format.content_type(), out.finish())
 }
 
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct UndoRequest {
-    actions: Vec<u64>,
-}
-
-async fn undo(State(site): Shared, body: Body) -> Answer {
-    let request = read_release(body).await?;
-    let snapshot = site.snapshot();
-    let in_force = summary::actions(&snapshot);
-    let unknown: Vec<u64> =
-        request.actions.iter().copied().filter(|id| !in_force.iter().any(|action| action.id == *id)).collect();
-    if !unknown.is_empty() {
-        let known: Vec<u64> = in_force.iter().map(|action| action.id).collect();
-        let detail = format!("not in force: {}; see /actions", listed(&unknown));
-        return Err(Problem::new(StatusCode::NOT_FOUND, detail).member("in_force", json!(known)));
-    }
-    let undoing: Vec<_> =
-        in_force.into_iter().filter(|one| request.actions.is_empty() || request.actions.contains(&one.id)).collect();
-    let since = site.log.last();
-    tell(&site, Message::Undo(request.actions.into_iter().map(ActionId).collect()))?;
-    accepted(&json!(shape::Undone { undoing, since }))
-}
-
-async fn read_release(body: Body) -> Result<UndoRequest, Problem> {
-    let bytes = read(body).await?;
-    if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Ok(UndoRequest::default());
-    }
-    serde_json::from_slice(&bytes).map_err(|error| {
-        let detail = format!("expected {{\"actions\": [1, 2]}} or nothing: {error}");
-        Problem::new(StatusCode::BAD_REQUEST, detail)
-    })
-}
-
 async fn reload(State(site): Shared) -> Answer {
     let since = site.log.last();
     tell(&site, Message::Reload)?;
@@ -311,8 +285,4 @@ fn near<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> Vec<&'a str> 
 
 fn did_you_mean(near: &[&str]) -> String {
     if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(" or ")) }
-}
-
-fn listed(ids: &[u64]) -> String {
-    ids.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
 }

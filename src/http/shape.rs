@@ -19,6 +19,15 @@ pub struct Status {
     pub hold_seconds: Option<f64>,
     pub level: String,
     pub dry_run: bool,
+    pub configuration: Configuration,
+    /// What should be read before anything else, a sentence each: the configuration, what an operator ordered.
+    pub notices: Vec<String>,
+    /// What there is to know beside the mode, in a few words each: `2 in force`, `1 owed`, `paused …`. Empty on a node that
+    /// needs nothing.
+    pub attention: Vec<String>,
+    pub paused: Option<Pause>,
+    /// What an operator undid, until its rules were quiet for 10 minutes or it is given back.
+    pub undone: Vec<UndoneKnob>,
     /// 0 before the first sample.
     pub tick: u64,
     pub sampled_unix_ms: u64,
@@ -38,6 +47,39 @@ pub struct Status {
     pub facts: serde_json::Value,
 }
 
+/// What is guarded by.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Configuration {
+    /// `as_configured`, or in its place `last_good` or `built_in`.
+    pub by: String,
+    /// Why the newest was not taken.
+    pub refused: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pause {
+    pub since_seconds: f64,
+    pub left_seconds: f64,
+    /// What was in force stays.
+    pub hold: bool,
+    /// `uid 0 (root)`, `token`
+    pub by: String,
+}
+
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UndoneKnob {
+    /// The action that was undone, by which `resume` names it.
+    pub id: u64,
+    pub text: String,
+    pub seconds: f64,
+    /// How long its rules have been quiet; at 600 it is theirs again.
+    pub quiet_seconds: Option<f64>,
+    pub by: String,
+}
+
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Action {
@@ -51,7 +93,13 @@ pub struct Action {
     pub rule: String,
     /// `applying`, `in_force`, `undoing`, `owed`, `in_doubt`.
     pub phase: String,
+    /// Since it was first applied.
     pub seconds: f64,
+    /// What it changed, for as long as it is in force: `server be/s1 maxconn 100 → 50`.
+    pub changed: String,
+    /// `50% → 75%` where it was last made weaker.
+    pub loosened: Option<String>,
+    /// What was last heard of it.
     pub detail: String,
     /// Share of its rule's gap that the step closed, when it was last judged; 1 is all of it, 0 nothing. `null` where
     /// it was not judged, or where its effect cannot be told from noise.
@@ -166,6 +214,28 @@ pub struct Record {
 pub struct Undone {
     pub undoing: Vec<Action>,
     /// The trail's last number before it was asked for.
+    pub since: u64,
+}
+
+/// The answer to `POST /pause`.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pausing {
+    pub seconds: f64,
+    pub hold: bool,
+    pub by: String,
+    /// What is being undone, or stays.
+    pub in_force: Vec<Action>,
+    pub since: u64,
+}
+
+/// The answer to `POST /resume`.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Resuming {
+    /// A pause is ended.
+    pub paused: bool,
+    pub given_back: Vec<UndoneKnob>,
     pub since: u64,
 }
 

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::headroom::headroom;
-use super::shape;
+use super::{attention, shape};
 use crate::policy::effect::Effect;
 use crate::policy::event::Mode;
 use crate::policy::explain::explain;
 use crate::policy::moment::Moment;
+use crate::policy::orders::Hold;
 use crate::policy::rule::{Resource, Scale, Severity};
 use crate::policy::view::{ActionView, RuleView, State};
 use crate::status::Snapshot;
@@ -25,6 +26,19 @@ pub fn status(snapshot: &Snapshot) -> shape::Status {
         hold_seconds: view.hold_until.map(|until| until.since(snapshot.at).as_secs_f64()),
         level: plan.policy.level.name().to_owned(),
         dry_run: plan.policy.dry_run,
+        configuration: shape::Configuration {
+            by: snapshot.configuration.footing.name().to_owned(),
+            refused: snapshot.configuration.refused.clone(),
+        },
+        notices: attention::notices(snapshot),
+        attention: attention::points(snapshot).into_iter().map(|point| point.text).collect(),
+        paused: snapshot.view.orders.pause.as_ref().map(|pause| shape::Pause {
+            since_seconds: since(pause.since),
+            left_seconds: pause.until.since(snapshot.at).as_secs_f64(),
+            hold: pause.hold == Hold::Keep,
+            by: pause.by.to_string(),
+        }),
+        undone: undone(snapshot),
         tick: snapshot.tick,
         sampled_unix_ms: snapshot.unix_ms,
         uptime_seconds: since(snapshot.started),
@@ -44,6 +58,34 @@ pub fn actions(snapshot: &Snapshot) -> Vec<shape::Action> {
     snapshot.view.actions.iter().map(|action| self::action(action, snapshot.at)).collect()
 }
 
+/// The knobs that an operator undid, oldest first.
+pub fn undone(snapshot: &Snapshot) -> Vec<shape::UndoneKnob> {
+    let undone = snapshot.view.orders.undone.iter();
+    undone
+        .map(|undone| shape::UndoneKnob {
+            id: undone.id.0,
+            text: undone.mitigation.to_string(),
+            seconds: snapshot.at.since(undone.since).as_secs_f64(),
+            quiet_seconds: undone.quiet_since.map(|since| snapshot.at.since(since).as_secs_f64()),
+            by: undone.by.to_string(),
+        })
+        .collect()
+}
+
+/// Why an emergency takes no traffic away from this node: whoever only tries the guardian out, or has paused it, must not
+/// lose it by that; nor where it helps nobody.
+pub fn excuse(snapshot: &Snapshot) -> Option<&'static str> {
+    if snapshot.view.mode != Mode::Emergency || snapshot.view.turns_away {
+        None
+    } else if snapshot.plan.policy.dry_run {
+        Some("dry run")
+    } else if snapshot.view.orders.is_paused() {
+        Some("paused")
+    } else {
+        Some("stood down: nothing helps")
+    }
+}
+
 fn action(action: &ActionView, now: Moment) -> shape::Action {
     shape::Action {
         id: action.id.0,
@@ -53,7 +95,9 @@ fn action(action: &ActionView, now: Moment) -> shape::Action {
         kept_percent: action.mitigation.amount.kept_percent(),
         rule: action.rule.to_string(),
         phase: action.phase.name().to_owned(),
-        seconds: now.since(action.since).as_secs_f64(),
+        seconds: now.since(action.began).as_secs_f64(),
+        changed: action.changed.to_string(),
+        loosened: action.loosened_from.and_then(|from| action.mitigation.loosened(from)),
         detail: action.detail.to_string(),
         effect: action.effect.and_then(Effect::share),
         effect_text: action.effect.map_or_else(String::new, |effect| effect.to_string()),

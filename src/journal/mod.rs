@@ -3,6 +3,8 @@
 //!
 //! Two files of fixed size take turns. Records are appended to one until it is full; then what is still in force is
 //! written to the other, which is sealed when all of it is durable. Space is taken once, when the directory is made.
+//!
+//! A disk may keep a call for as long as it likes, so the journal lives on a thread of its own (`writer`).
 
 mod error;
 mod lock;
@@ -12,6 +14,7 @@ mod slot;
 mod state;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
@@ -25,12 +28,14 @@ use self::lock::{Lock, Sharing};
 use self::record::Frame;
 use self::recover::{Tail, recover};
 use self::slot::{BODY, SLOT_BYTES, Slot};
-use self::state::{Change, State};
+use self::state::State;
 use crate::control::target::Target;
 use crate::control::undo::Undo;
 use crate::policy::mitigation::{ActionId, Mitigation};
 
 pub use self::error::JournalError;
+pub use self::state::Change;
+pub use self::writer::{Handle, Record, Writer};
 
 const FILES: [&str; 2] = ["journal.a", "journal.b"];
 
@@ -110,8 +115,7 @@ impl Journal {
     /// # Errors
     /// When it could not be made durable: then the change must not be made.
     pub fn write(&mut self, entry: &Entry) -> Result<(), JournalError> {
-        let payload = readable(entry)?;
-        self.record(&payload, self.state.with(entry), entry.id)
+        self.commit(&[Change::Write(Box::new(entry.clone()))])
     }
 
     /// The mitigation is verified gone. Durable when it returns.
@@ -119,12 +123,27 @@ impl Journal {
     /// # Errors
     /// When it could not be made durable: the entry stays.
     pub fn close(&mut self, id: ActionId) -> Result<(), JournalError> {
-        let after = self.state.without(id);
-        if after == self.state {
+        self.commit(&[Change::Close(id)])
+    }
+
+    /// Records all of these, in this order, with one sync. Durable when it returns.
+    ///
+    /// # Errors
+    /// When they could not be made durable: none of them counts.
+    pub fn commit(&mut self, changes: &[Change]) -> Result<(), JournalError> {
+        let mut after = self.state.clone();
+        let mut payloads = Vec::new();
+        let mut last = ActionId(0);
+        for change in changes {
+            if after.take(change) {
+                payloads.push(readable(change)?);
+                last = change.id();
+            }
+        }
+        if payloads.is_empty() {
             return Ok(());
         }
-        let payload = serde_json::to_vec(&Change::Close(id)).map_err(|error| unwritable(id, &error))?;
-        self.record(&payload, after, id)
+        self.record(&payloads, after, last)
     }
 
     /// Oldest first.
@@ -139,10 +158,11 @@ impl Journal {
         self.state.next_id
     }
 
-    fn record(&mut self, payload: &[u8], after: State, id: ActionId) -> Result<(), JournalError> {
+    fn record(&mut self, payloads: &[Vec<u8>], after: State, id: ActionId) -> Result<(), JournalError> {
+        let size: usize = payloads.iter().map(|payload| Frame::size(payload.len())).sum();
         match self.tail.take() {
-            Some(tail) if tail.end + Frame::size(payload.len()) <= SLOT_BYTES => {
-                match self.append(tail, payload, after.next_id) {
+            Some(tail) if tail.end + size <= SLOT_BYTES => {
+                match self.append(tail, payloads, after.next_id) {
                     Ok(next) => self.tail = Some(next),
                     // One bad spot must not cost the record: the other file may be sound.
                     Err(failure) => self.rewrite(&after, id).map_err(|_| failure)?,
@@ -162,12 +182,14 @@ impl Journal {
         Ok(())
     }
 
-    fn append(&self, tail: Tail, payload: &[u8], next_id: ActionId) -> Result<Tail, JournalError> {
-        let mut bytes = Vec::new();
-        let frame = Frame { generation: self.generation, sequence: tail.next_sequence, next_id, payload };
-        frame.append_to(&mut bytes);
+    fn append(&self, tail: Tail, payloads: &[Vec<u8>], next_id: ActionId) -> Result<Tail, JournalError> {
+        let (mut bytes, mut sequence) = (Vec::new(), tail.next_sequence);
+        for payload in payloads {
+            Frame { generation: self.generation, sequence, next_id, payload }.append_to(&mut bytes);
+            sequence += 1;
+        }
         self.slots[tail.slot].append(tail.end, &bytes)?;
-        Ok(Tail { slot: tail.slot, end: tail.end + bytes.len(), next_sequence: tail.next_sequence + 1 })
+        Ok(Tail { slot: tail.slot, end: tail.end + bytes.len(), next_sequence: sequence })
     }
 
     /// Writes all of this state to the spare slot and goes on there.
@@ -224,9 +246,9 @@ fn body(state: &State, generation: u32) -> Result<(Vec<u8>, u32), serde_json::Er
 }
 
 /// An undo that cannot be read again is none: a NaN, say, is written as `null`.
-fn readable(entry: &Entry) -> Result<Vec<u8>, JournalError> {
-    let payload = serde_json::to_vec(&Change::Write(entry)).map_err(|error| unwritable(entry.id, &error))?;
-    state::check(&payload).map_err(|error| unwritable(entry.id, &error))?;
+fn readable(change: &Change) -> Result<Vec<u8>, JournalError> {
+    let payload = serde_json::to_vec(change).map_err(|error| unwritable(change.id(), &error))?;
+    state::check(&payload).map_err(|error| unwritable(change.id(), &error))?;
     Ok(payload)
 }
 

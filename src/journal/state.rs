@@ -6,18 +6,31 @@ use super::Entry;
 use super::record::Frame;
 use crate::policy::mitigation::ActionId;
 
-#[derive(Serialize)]
+/// What one record says.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Change<'a> {
-    Write(&'a Entry),
+pub enum Change {
+    /// This is, or may be, in force; in place of what was said of the same action before.
+    Write(Box<Entry>),
+    /// It is verified gone.
     Close(ActionId),
 }
 
-#[derive(Deserialize)]
+impl Change {
+    #[must_use]
+    pub const fn id(&self) -> ActionId {
+        match self {
+            Change::Write(entry) => entry.id,
+            Change::Close(id) => *id,
+        }
+    }
+}
+
+/// `Change::Write` of what is not ours to give away.
+#[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Record {
-    Write(Box<Entry>),
-    Close(ActionId),
+enum Kept<'a> {
+    Write(&'a Entry),
 }
 
 /// As much of an entry as any version has.
@@ -34,7 +47,7 @@ struct Identified {
 /// # Errors
 /// When this payload would not be understood.
 pub fn check(payload: &[u8]) -> Result<(), serde_json::Error> {
-    serde_json::from_slice::<Record>(payload).map(drop)
+    serde_json::from_slice::<Change>(payload).map(drop)
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -53,18 +66,13 @@ impl Default for State {
 }
 
 impl State {
-    #[must_use]
-    pub fn with(&self, entry: &Entry) -> State {
-        let mut state = self.clone();
-        state.write(entry.clone());
-        state
-    }
-
-    #[must_use]
-    pub fn without(&self, id: ActionId) -> State {
-        let mut state = self.clone();
-        state.close(id);
-        state
+    /// False where that says nothing new.
+    pub fn take(&mut self, change: &Change) -> bool {
+        match change {
+            Change::Write(entry) => self.write((**entry).clone()),
+            Change::Close(id) => return self.close(*id),
+        }
+        true
     }
 
     fn write(&mut self, entry: Entry) {
@@ -76,9 +84,11 @@ impl State {
         }
     }
 
-    fn close(&mut self, id: ActionId) {
+    fn close(&mut self, id: ActionId) -> bool {
+        let known = self.entries.len() + self.foreign.len();
         self.entries.retain(|entry| entry.id != id);
         self.foreign.retain(|(foreign, _)| *foreign != id);
+        self.entries.len() + self.foreign.len() < known
     }
 
     fn raise(&mut self, used: ActionId) {
@@ -89,10 +99,9 @@ impl State {
     pub fn replay(&mut self, frame: &Frame) -> bool {
         self.next_id = self.next_id.max(frame.next_id);
         match serde_json::from_slice(frame.payload) {
-            Ok(Record::Write(entry)) => self.write(*entry),
-            Ok(Record::Close(id)) => self.close(id),
+            Ok(change) => self.take(&change),
             Err(_) => return self.keep(frame.payload),
-        }
+        };
         true
     }
 
@@ -110,6 +119,6 @@ impl State {
     /// When an entry has no representation.
     pub fn payloads(&self) -> Result<Vec<Vec<u8>>, serde_json::Error> {
         let foreign = self.foreign.iter().map(|(_, payload)| Ok(payload.clone()));
-        foreign.chain(self.entries.iter().map(|entry| serde_json::to_vec(&Change::Write(entry)))).collect()
+        foreign.chain(self.entries.iter().map(|entry| serde_json::to_vec(&Kept::Write(entry)))).collect()
     }
 }

@@ -175,7 +175,7 @@ fn what_another_version_wrote_is_kept_for_it() {
     let mut journal = open(directory.path());
     let payload = br#"{"write":{"id":41,"shape":"of the future"}}"#;
     let tail = journal.tail.unwrap();
-    journal.tail = Some(journal.append(tail, payload, ActionId(1)).unwrap());
+    journal.tail = Some(journal.append(tail, &[payload.to_vec()], ActionId(1)).unwrap());
     drop(journal);
     for _ in 0..2 {
         let mut opened = Journal::open(directory.path()).unwrap();
@@ -356,12 +356,12 @@ proptest! {
                 Step::Write(id) => {
                     // What does not fit is refused by both.
                     if journal.write(&entry(id, &prior)).is_ok() {
-                        model = model.with(&entry(id, &prior));
+                        model.take(&Change::Write(Box::new(entry(id, &prior))));
                     }
                 }
                 Step::Close(id) => {
                     journal.close(ActionId(id)).unwrap();
-                    model = model.without(ActionId(id));
+                    model.take(&Change::Close(ActionId(id)));
                 }
                 Step::Reopen => {
                     drop(journal);

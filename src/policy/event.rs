@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::effect::Effect;
-use super::mitigation::{ActionId, Level, Mitigation, Outcome};
+use super::mitigation::{ActionId, Amount, Level, Mitigation, Outcome};
 use super::orders::Hold;
 use super::rule::Severity;
 
@@ -100,6 +100,8 @@ pub enum Event {
         rule: Arc<str>,
         id: ActionId,
         mitigation: Mitigation,
+        /// How strong it was before, where it was in force already.
+        before: Option<Amount>,
         outcome: Outcome,
         detail: Arc<str>,
         took: Duration,

@@ -3,11 +3,13 @@
 use serde::Serialize;
 
 use super::effect::Effect;
+use super::event::Skip;
+use super::gives::Matters;
 use super::mitigation::{Level, Outcome};
 use super::moment::Moment;
 use super::plan::Plan;
 use super::program::Program;
-use super::rule::Rule;
+use super::rule::{Rule, Step};
 use super::slots::Reading;
 use super::unit::Unit;
 use super::view::{Phase, RuleView, State, StepView, Verdict, View};
@@ -157,6 +159,7 @@ fn steps(plan: &Plan, view: &View, index: usize) -> Vec<StepExplanation> {
             .find(|action| meant.is(&action.mitigation) && matches!(action.phase, Phase::InForce | Phase::Applying));
         let (state, detail) = match (action, memory.skipped, memory.outcome) {
             (Some(action), _, _) if step < life.taken => (action.phase.name(), action.detail.to_string()),
+            (_, Some(Skip::CannotHelp), _) => ("skipped", cannot_help(view, meant)),
             (_, Some(skip), _) => ("skipped", skip.to_string()),
             (_, None, Some(outcome)) if step < life.taken => done(outcome),
             _ if step == life.taken && life.state == State::Firing => ("next", breaker(memory)),
@@ -182,6 +185,15 @@ fn steps(plan: &Plan, view: &View, index: usize) -> Vec<StepExplanation> {
         }
     });
     explained.collect()
+}
+
+/// Why a step that nobody wrote by name is not taken, from the service's own numbers.
+fn cannot_help(view: &View, step: &Step) -> String {
+    let gives = view.gives.iter().find(|(control, _)| *control == step.mitigation.control).map(|(_, gives)| gives);
+    match gives.zip(step.resource).map(|(gives, resource)| gives.matters(resource)) {
+        Some(Matters::No(why)) => format!("cannot help here, because {why}"),
+        Some(Matters::Yes | Matters::Unknown) | None => Skip::CannotHelp.to_string(),
+    }
 }
 
 fn done(outcome: Outcome) -> (&'static str, String) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::event::UndoReason;
-use super::mitigation::{ActionId, Class, Knob, Lasting, Mitigation};
+use super::mitigation::{ActionId, Amount, Class, Knob, Lasting, Mitigation};
 use super::moment::Moment;
 use super::view::Phase;
 
@@ -42,6 +42,8 @@ pub struct Action {
     pub detail: Arc<str>,
     /// What it changed, from what to what, for as long as it is in force.
     pub changed: Arc<str>,
+    /// How strong it was before it was last made weaker; `None` where it was made stronger since.
+    pub loosened_from: Option<Amount>,
     /// What of it somebody else has set meanwhile, as last told.
     pub theirs: Option<Arc<str>>,
 }
@@ -69,6 +71,7 @@ impl Action {
             why: UndoReason::Recovered,
             detail: Arc::from(""),
             changed: Arc::from(""),
+            loosened_from: None,
             theirs: None,
         }
     }

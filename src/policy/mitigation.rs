@@ -234,6 +234,16 @@ impl fmt::Display for Mitigation {
     }
 }
 
+impl Mitigation {
+    /// `50% → 75%`, where this leaves more than what was before it; a shed as what it takes, `50% → 25%`.
+    #[must_use]
+    pub fn loosened(&self, from: Amount) -> Option<String> {
+        let (Amount::Keep(before), Amount::Keep(kept)) = (from, self.amount) else { return None };
+        let shown = |kept: f64| if self.verb == Verb::Shed { trimmed(100.0 - kept) } else { trimmed(kept) };
+        (before < kept).then(|| format!("{}% → {}%", shown(before), shown(kept)))
+    }
+}
+
 fn trimmed(percent: f64) -> f64 {
     (percent * 10.0).round() / 10.0
 }

@@ -7,6 +7,7 @@ pub mod demand;
 pub mod effect;
 pub mod event;
 pub mod explain;
+pub mod gives;
 pub mod guardian;
 pub mod in_force;
 pub mod life;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::condition::Operand;
 use super::effect::Effect;
 use super::event::{Mode, Skip};
-use super::mitigation::{ActionId, Mitigation, Outcome};
+use super::gives::Gives;
+use super::mitigation::{ActionId, Amount, Mitigation, Outcome};
 use super::moment::Moment;
 use super::orders::Orders;
 use super::rule::Resource;
@@ -127,6 +128,8 @@ pub struct ActionView {
     pub detail: Arc<str>,
     /// What it changed: `server be/s1 maxconn 100 → 50`. Kept for as long as it is in force.
     pub changed: Arc<str>,
+    /// How strong it was before it was last made weaker; `None` where it was made stronger since.
+    pub loosened_from: Option<Amount>,
     /// What the step did to its rule's metric, when it was last judged.
     pub effect: Option<Effect>,
     pub next_try: Option<Moment>,
@@ -150,6 +153,8 @@ pub struct View {
     /// An emergency that something may still help: whoever can should go elsewhere (`/readyz` is 503).
     pub turns_away: bool,
     pub orders: Orders,
+    /// What each control's service has to give, as it told last.
+    pub gives: Vec<(Arc<str>, Gives)>,
     /// In the order of the policy's rules.
     pub rules: Vec<RuleView>,
     /// The steps of all rules, one rule after the other.

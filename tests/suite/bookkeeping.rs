@@ -7,8 +7,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use async_trait::async_trait;
+use node_guardian::control::Control;
+use node_guardian::control::failure::Failure;
+use node_guardian::control::service::{AfterRefusal, Order, Probe, Service};
+use node_guardian::control::standing::Live;
 use node_guardian::control::target::{self, Address, Target};
-use node_guardian::policy::mitigation::{Amount, Outcome, Verb};
+use node_guardian::control::undo::Undo;
+use node_guardian::policy::mitigation::{Amount, Mitigation, Outcome, Verb};
 
 use super::support::desk::Desk;
 use super::support::eventually;
@@ -79,11 +85,38 @@ fn a_value_that_redis_does_not_tell_is_not_taken_for_somebody_elses() {
     assert_eq!((desk.undo(1).outcome, server.setting("maxmemory").as_str()), (Outcome::Applied, "0"));
 }
 
+/// Whatever is wanted of it but a probe is a bug.
+struct Broken;
+
+#[async_trait(?Send)]
+impl Service for Broken {
+    fn name(&self) -> &'static str {
+        "Broken"
+    }
+
+    async fn probe(&mut self) -> Result<Probe, Failure> {
+        Ok(Probe::usable(""))
+    }
+
+    async fn read(&mut self, _: &Undo) -> Result<Live, Failure> {
+        panic!("as this test wants it")
+    }
+
+    async fn survey(&mut self, _: &Mitigation) -> Result<Undo, Failure> {
+        panic!("as this test wants it")
+    }
+
+    async fn write(&mut self, _: &str, _: &[Order<'_>], _: AfterRefusal) -> Result<(), Failure> {
+        panic!("as this test wants it")
+    }
+}
+
 #[test]
 fn a_panic_in_one_control_ends_the_thread_that_acts_for_all_to_see() {
     let server = Haproxy::start();
-    let desk = Desk::new(&[("edge", Target::Haproxy(server.target()))]);
-    desk.ledger.panics.store(true, Ordering::SeqCst);
+    let folder = tempfile::tempdir().unwrap();
+    let open = Box::new(|_: &Target| Control::from(Box::new(Broken) as Box<dyn Service>));
+    let desk = Desk::on_disk_with(folder.path(), &[("edge", Target::Haproxy(server.target()))], open);
     desk.order(1, "edge", Verb::Throttle, HALF);
     eventually("the end of the thread", || (!desk.acts()).then_some(()));
     assert!(!desk.ended_well());
@@ -110,7 +143,10 @@ fn an_end_that_cannot_be_recorded_is_told_and_recorded_later() {
     desk.ledger.stuck.store(true, Ordering::SeqCst);
     let report = desk.undo(1);
     assert_eq!((report.outcome, server.face()), (Outcome::Applied, before));
-    assert!(report.detail.contains("its end could not be recorded"), "{}", report.detail);
+    eventually("it is told", || {
+        desk.next_view("edge");
+        (!desk.failures.is_empty()).then_some(())
+    });
     assert!(desk.failures[0].starts_with("the end of action 1 could not be recorded"), "{:?}", desk.failures);
     assert_eq!((desk.journaled().len(), desk.undo(1).outcome), (1, Outcome::Already), "it is gone all the same");
     assert_eq!(desk.apply(2, "edge", Verb::Throttle, HALF).outcome, Outcome::Applied, "and holds nothing");

@@ -1,6 +1,7 @@
 //! The binary as a user runs it, against a server with a made-up node behind it.
 
 use std::process::{Command, Output};
+use std::sync::Arc;
 use std::time::Duration;
 
 use node_guardian::events::Event;
@@ -8,6 +9,7 @@ use node_guardian::inbox::Message;
 use node_guardian::policy::event::{Event as Decision, Mode};
 use node_guardian::policy::mitigation::Outcome;
 use node_guardian::policy::view::Phase;
+use node_guardian::status::Configuration;
 
 use crate::http::house::House;
 
@@ -26,7 +28,7 @@ fn status_tells_by_its_exit_code_too() {
     let socket = house.socket.to_str().unwrap();
     let (code, page, complaint) = said(&guardian(&["status", "--socket", socket]));
     assert_eq!((code, complaint.as_str()), (1, ""), "{page}");
-    assert!(page.starts_with("web-3: EMERGENCY for 42s\n"), "{page}");
+    assert!(page.starts_with("web-3: EMERGENCY for 42s, 1 in force\n"), "{page}");
     assert!(page.contains("#7 throttle edge to 50% for 42s") && !page.contains('\x1b'), "{page}");
     let url = format!("http://127.0.0.1:{}", house.tcp.port());
     let (code, json, complaint) = said(&guardian(&["status", "--json", "--socket", "/nowhere", "--url", &url]));
@@ -34,7 +36,14 @@ fn status_tells_by_its_exit_code_too() {
     let status: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(status["in_force"][0]["rule"], "memory-critical");
     house.publish(|snapshot| snapshot.view.mode = Mode::Normal);
-    assert_eq!(said(&guardian(&["status", "--url", &url])).0, 0);
+    assert_eq!(said(&guardian(&["status", "--url", &url])).0, 3, "something is in force");
+    house.publish(|snapshot| snapshot.view.actions.clear());
+    assert_eq!(said(&guardian(&["status", "--json", "--url", &url])).0, 0);
+    house.publish(|snapshot| {
+        snapshot.configuration = Arc::new(Configuration { refused: Some("x".into()), ..Configuration::default() })
+    });
+    let (code, page, _) = said(&guardian(&["status", "--url", &url]));
+    assert!(code == 3 && page.lines().nth(1).unwrap().contains("configuration is refused"), "{page}");
     house.publish(|snapshot| snapshot.view.mode = Mode::Recovering);
     assert_eq!(said(&guardian(&["status", "--socket", socket])).0, 1);
 }
@@ -77,7 +86,7 @@ fn metrics_needs_no_daemon() {
 /// Plays the loop: takes the wish from the inbox, and answers as a control would.
 fn loop_answers(house: &mut House, answer: impl FnOnce(&mut House)) {
     loop {
-        if let Some(Message::Undo(_)) = house.inbox.take() {
+        if let Some(Message::Order { .. }) = house.inbox.take() {
             return answer(house);
         }
         std::thread::sleep(Duration::from_millis(5));

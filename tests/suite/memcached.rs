@@ -262,15 +262,24 @@ fn tcp_works_like_the_socket_and_what_cannot_be_seen_is_not_claimed() {
 
 #[test]
 fn each_option_that_stands_in_the_way_is_named() {
-    let detail = |options: &[&str]| {
+    for (options, told) in [
+        (&["-M"][..], "`-M`"),
+        (&["-o", "no_slab_reassign"], "no_slab_reassign"),
+        (&["-L", "-m", "64"], "without `-L`"),
+    ] {
         let server = Memcached::start_with(GIVES_BACK, options);
         let mut desk = rebuildable(&server);
-        desk.view("cache", "refused").detail
-    };
-    assert!(detail(&["-M"]).contains("`-M`"));
-    assert!(detail(&["-o", "no_slab_reassign"]).contains("no_slab_reassign"));
+        let detail = desk.view("cache", "applied").detail;
+        assert!(detail.contains("may flush; cannot shrink: ") && detail.contains(told), "{detail}");
+        let report = desk.apply(1, "cache", Verb::Shrink, HALF);
+        assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Refused, 0), "{}", report.detail);
+        let mut desk = self::desk(&server);
+        desk.view("cache", "refused");
+    }
     let server = Memcached::start_with(GIVES_BACK, &["-F"]);
     let mut desk = rebuildable(&server);
+    let detail = desk.view("cache", "applied").detail;
+    assert!(detail.contains("may shrink; cannot flush: ") && detail.contains("`-F`"), "{detail}");
     let report = desk.apply(1, "cache", Verb::Flush, Amount::Whole);
     assert!(report.outcome == Outcome::Refused && report.detail.contains("`-F`"), "{}", report.detail);
     let report = desk.apply(2, "cache", Verb::Throttle, HALF);

@@ -83,7 +83,7 @@ fn an_operators_flags_are_left_alone() {
     for flag in ["shed-10", "shed-25"] {
         fs::remove_file(server.flags().join(flag)).unwrap();
     }
-    assert_eq!(desk.verify(2).outcome, Outcome::Already, "somebody took them away, and they stay away");
+    assert_eq!(desk.verify(2).outcome, Outcome::Overridden, "somebody took them away, and they stay away");
     assert_eq!((server.set(), desk.journaled().len()), (vec!["shed-100".to_owned(), "shed-50".to_owned()], 0));
 }
 
@@ -176,7 +176,7 @@ fn a_stopped_nginx_is_told_and_can_be_shed_and_undone_all_the_same() {
     let mut desk = desk(server.target());
     let view = desk.view("front", "applied");
     assert!(
-        view.detail.contains("nginx answers, with") && view.detail.contains("may trim its caches"),
+        view.detail.contains("nginx answers, with") && view.detail.contains("and prune its caches"),
         "{}",
         view.detail
     );
@@ -222,6 +222,27 @@ fn what_cannot_be_used_is_told_with_what_to_do() {
     assert!(desk.journaled().is_empty());
     server.end();
     assert!(desk.view("none", "unreachable").detail.contains("web.sock"));
+}
+
+/// Flags would be made there, and none ever taken away.
+#[test]
+fn a_directory_that_keeps_all_that_is_put_there_gets_no_flag() {
+    let server = Nginx::start();
+    let attribute = |how: &str| {
+        let changed = Command::new("chattr").arg(how).arg(server.path("run/nginx")).status();
+        assert!(changed.unwrap().success(), "chattr (package e2fsprogs) needs root, and a file system that knows it");
+    };
+    fs::create_dir(server.path("run/nginx")).unwrap();
+    attribute("+a");
+    let mut desk = desk(target::Nginx { caches: Vec::new(), ..server.target() });
+    let detail = desk.view("front", "refused").detail;
+    let report = desk.apply(1, "front", Verb::Shed, HALF);
+    let left = fs::read_dir(server.path("run/nginx")).unwrap().count();
+    attribute("-a");
+    assert!(detail.contains("chattr -a"), "{detail}");
+    assert_eq!((report.outcome, desk.journaled().len(), left), (Outcome::Refused, 0, 0), "{}", report.detail);
+    assert_eq!(desk.apply(2, "front", Verb::Shed, HALF).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(2).outcome, Outcome::Applied);
 }
 
 #[test]
@@ -368,5 +389,5 @@ fn the_capability_that_trims_a_cache_counts_before_the_emergency_too() {
     let told = check(&[]);
     assert!(told.contains("the guardian may not trim"), "{told}");
     let told = check(&["--inh-caps", "+dac_override", "--ambient-caps", "+dac_override"]);
-    assert!(told.contains("may trim its caches"), "{told}");
+    assert!(told.contains("may prune its caches"), "{told}");
 }

@@ -4,11 +4,12 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use node_guardian::config::{self, Source};
 use node_guardian::control::target::{self, Target};
-use node_guardian::policy::mitigation::{Amount, Outcome, Verb};
+use node_guardian::policy::mitigation::{Amount, Answered, Outcome, Verb};
 
 use super::support::desk::Desk;
-use super::support::processes::{Gunicorn, Plain, by_pid_file, of};
+use super::support::processes::{Capability, Gunicorn, Plain, by_pid_file, of, without};
 use super::support::{Process, eventually};
 
 const HALF: Amount = Amount::Keep(50.0);
@@ -306,6 +307,37 @@ fn nothing_is_frozen_or_ended_that_nobody_can_do_without() {
 }
 
 #[test]
+fn what_could_not_be_put_back_as_it_was_is_not_begun() {
+    let server = Plain::start("sleep", &["600"]);
+    let target = server.sacrificial();
+    without(Capability::SysNice, || {
+        let mut desk = Desk::new(&[("batch", target)]);
+        let detail = desk.view("batch", "applied").detail;
+        assert!(detail.contains("may freeze and terminate; cannot throttle: "), "{detail}");
+        let report = desk.apply(1, "batch", Verb::Throttle, HALF);
+        assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Refused, 0), "{}", report.detail);
+        assert!(report.detail.contains("CAP_SYS_NICE"), "{}", report.detail);
+    });
+    assert_eq!(server.nice(), "0");
+}
+
+/// Its parent would be stopped, and the child would go on alone.
+#[test]
+fn a_family_is_frozen_only_where_all_of_it_can_be_continued() {
+    let server = Plain::with_a_child_of_another_user();
+    let target = server.sacrificial();
+    without(Capability::Kill, || {
+        let mut desk = Desk::new(&[("batch", target)]);
+        let detail = desk.view("batch", "applied").detail;
+        assert!(detail.contains("may throttle and terminate; cannot freeze: "), "{detail}");
+        let report = desk.apply(1, "batch", Verb::Freeze, Amount::Whole);
+        assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Refused, 0), "{}", report.detail);
+        assert!(report.detail.contains("CAP_KILL"), "{}", report.detail);
+    });
+    assert_eq!(server.states(), "SS", "nobody was stopped");
+}
+
+#[test]
 fn a_pid_file_that_outlived_its_process_names_nobody() {
     let server = Plain::start("sleep", &["600"]);
     let another = Process::start("tail", "coreutils", &["-f", "/dev/null"]);
@@ -344,6 +376,22 @@ fn ending_is_asked_for_and_insisted_on_only_where_that_is_declared() {
     let report = desk.apply(2, "batch", Verb::Terminate, Amount::Whole);
     assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
     assert!(report.detail.starts_with("ended by SIGKILL") && began.elapsed() > Duration::from_secs(1));
+}
+
+#[test]
+fn ending_is_answered_when_it_is_over_and_keeps_nobody_else_waiting() {
+    let stubborn = Plain::start("bash", &["-c", "trap '' TERM; while :; do read -t 1 < <(:); sleep 0.2; done"]);
+    let other = Plain::start("sleep", &["600"]);
+    let target = target::Process { sacrificial: true, kill_after_seconds: Some(2), ..stubborn.target() };
+    let mut desk = Desk::new(&[("stubborn", Target::Process(target.clone())), ("other", other.sacrificial())]);
+    desk.order(1, "stubborn", Verb::Terminate, Amount::Whole);
+    let frozen = desk.apply(2, "other", Verb::Freeze, Amount::Whole);
+    assert_eq!(frozen.outcome, Outcome::Applied, "{}", frozen.detail);
+    let report = desk.report(1, Answered::Apply);
+    assert!(report.took > frozen.took, "{:?} and {:?}", report.took, frozen.took);
+    assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
+    assert!(report.took < Target::Process(target).place().patience(Verb::Terminate), "{:?}", report.took);
+    assert_eq!(desk.undo(2).outcome, Outcome::Applied);
 }
 
 /// As the kernel ends the largest when memory is short.
@@ -395,4 +443,29 @@ fn two_controls_never_hold_one_process() {
     let report = desk.apply(2, "two", Verb::Throttle, HALF);
     assert_eq!((report.outcome, server.nice().as_str()), (Outcome::Refused, "3"), "{}", report.detail);
     assert_eq!((desk.undo(1).outcome, server.nice().as_str()), (Outcome::Applied, "0"));
+}
+
+/// Or the ladder would go on while a step is still being done.
+#[test]
+fn a_step_is_waited_for_as_long_as_its_control_may_take() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.toml");
+    let text = "
+level = 'maximum'
+[control.process.batch]
+pid_file = '/run/batch.pid'
+command = 'batch'
+sacrificial = true
+kill_after = '45s'
+[control.haproxy.edge]
+socket = '/run/haproxy/admin.sock'
+[rule.mine]
+when = 'memory.available < 5%'
+steps = [{ throttle = 'edge', to = '50%' }, { terminate = 'batch' }]
+";
+    std::fs::write(&file, text).unwrap();
+    let settings = config::load(&Source::file(file)).unwrap_or_else(|why| panic!("{why}"));
+    let mine = settings.policy.rules.iter().find(|rule| &*rule.name == "mine").unwrap();
+    let patience: Vec<_> = mine.steps.iter().map(|step| step.patience.as_secs()).collect();
+    assert!(patience[0] < 15 && (50..60).contains(&patience[1]), "{patience:?}");
 }

@@ -146,7 +146,12 @@ fn a_postgresql_that_hangs_keeps_what_is_owed_and_every_refusal_says_why() {
     server.psql("REVOKE EXECUTE ON FUNCTION guardian.limit_app FROM \"node-guardian\"");
     let report = desk.apply(2, "database", Verb::Throttle, HALF);
     assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Refused, 0));
-    assert!(report.detail.contains("permission denied for function limit_app"), "{}", report.detail);
+    assert!(report.detail.contains("does not allow it, as `may` says: connection limit of app"), "{}", report.detail);
+    let detail = desk.next_view("database").detail;
+    assert!(detail.contains("may shrink and flush; cannot throttle: "), "{detail}");
+    server.psql("REVOKE ALTER SYSTEM ON PARAMETER idle_session_timeout FROM \"node-guardian\"");
+    let report = desk.apply(3, "database", Verb::Shrink, HALF);
+    assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Refused, 0), "{}", report.detail);
     server.psql("ALTER ROLE \"node-guardian\" NOLOGIN");
     server.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'node-guardian'");
     assert!(desk.view("database", "refused").detail.contains("is not permitted to log in"));

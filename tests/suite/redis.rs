@@ -328,7 +328,7 @@ fn each_missing_permission_is_named() {
         ("nobody", with(|target, _| (target.username, target.password_file) = (None, None))),
         ("reader", with(|target, _| target.username = Some("reader".into()))),
     ]);
-    assert!(desk.view("right", "applied").detail.contains("may be changed"));
+    assert!(desk.view("right", "applied").detail.contains("may release, throttle and shrink"));
     assert!(desk.view("wrong", "refused").detail.contains("rejects the password of user guardian"));
     assert!(desk.view("missing", "refused").detail.contains("cannot read the password file"));
     assert!(desk.view("nobody", "refused").detail.contains("set `password_file`"));
@@ -337,6 +337,63 @@ fn each_missing_permission_is_named() {
     let report = desk.apply(1, "reader", Verb::Throttle, Amount::Whole);
     assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Refused, 0), "{}", report.detail);
     assert_eq!(server.setting("maxmemory"), "0", "a probe changes nothing");
+}
+
+#[test]
+fn what_could_not_be_undone_is_not_begun() {
+    let server = Redis::start();
+    let user =
+        |name: &str| Target::Redis(target::Redis { username: Some(name.into()), cache_only: true, ..server.target() });
+    let mut desk = Desk::new(&["pauser", "stuck", "blind", "flusher"].map(|name| (name, user(name))));
+    let pauser = desk.view("pauser", "applied").detail;
+    assert!(pauser.contains("may throttle;") && pauser.contains("cannot shrink: "), "{pauser}");
+    let stuck = desk.view("stuck", "applied").detail;
+    assert!(stuck.contains("may release;") && stuck.contains("cannot throttle: "), "{stuck}");
+    assert!(stuck.contains("ACL SETUSER stuck +client|unpause"), "{stuck}");
+    assert!(stuck.contains("ACL SETUSER stuck +config|set") && stuck.contains("+flushall"), "{stuck}");
+    let blind = desk.view("blind", "applied").detail;
+    assert!(blind.contains("+multi +discard"), "it cannot be seen whether the pause could be ended: {blind}");
+
+    for (id, name, verb) in [
+        (1, "stuck", Verb::Throttle),
+        (2, "stuck", Verb::Shrink),
+        (3, "pauser", Verb::Shrink),
+        (4, "blind", Verb::Throttle),
+        (5, "stuck", Verb::Flush),
+    ] {
+        let amount = if verb == Verb::Shrink { HALF } else { Amount::Whole };
+        let report = desk.apply(id, name, verb, amount);
+        assert_eq!(report.outcome, Outcome::Refused, "{verb} {name}: {}", report.detail);
+        assert!(desk.journaled().is_empty(), "{verb} {name}: {}", report.detail);
+    }
+    let seen = server.ask(&["SET", "a", "1"]);
+    assert_eq!(seen, "+OK", "nothing is paused");
+
+    assert_eq!(desk.apply(6, "pauser", Verb::Throttle, Amount::Whole).outcome, Outcome::Applied);
+    assert_eq!(desk.verify(6).outcome, Outcome::Applied, "a pause is read back and ended without CONFIG");
+    assert_eq!((desk.undo(6).outcome, desk.journaled().len()), (Outcome::Applied, 0));
+}
+
+#[test]
+fn a_redis_whose_config_was_renamed_away_is_paused_and_resumed_and_nothing_else() {
+    let server = Redis::without("CONFIG");
+    let mut desk = rebuildable(&server);
+    let told = desk.view("cache", "applied").detail;
+    assert!(told.contains("may release and throttle; cannot shrink: "), "{told}");
+    let report = desk.apply(1, "cache", Verb::Shrink, HALF);
+    assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Unsupported, 0), "{}", report.detail);
+    assert_eq!(desk.apply(2, "cache", Verb::Throttle, Amount::Whole).outcome, Outcome::Applied);
+    assert_eq!((desk.undo(2).outcome, desk.journaled().len()), (Outcome::Applied, 0));
+}
+
+#[test]
+fn a_redis_whose_pause_could_not_be_ended_is_not_paused() {
+    let server = Redis::without("CLIENT");
+    let mut desk = desk(&server);
+    let told = desk.view("cache", "applied").detail;
+    assert!(told.contains("may release and shrink; cannot throttle: "), "{told}");
+    let report = desk.apply(1, "cache", Verb::Throttle, Amount::Whole);
+    assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Unsupported, 0), "{}", report.detail);
 }
 
 #[test]

@@ -181,6 +181,18 @@ fn what_is_missing_is_named() {
     assert_eq!(server.face(), normal());
 }
 
+#[test]
+fn a_parameter_that_is_protected_is_found_before_another_is_set() {
+    let server = Varnish::protecting("ban_lurker_age");
+    let before = server.face();
+    let mut desk = desk(&server);
+    let detail = desk.view("pages", "applied").detail;
+    assert!(detail.contains("may flush; cannot shrink: ") && detail.contains("`-r ban_lurker_age`"), "{detail}");
+    let report = desk.apply(1, "pages", Verb::Shrink, HALF);
+    assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Refused, 0), "{}", report.detail);
+    assert_eq!(server.face(), before);
+}
+
 /// Something that listens where Varnish should be, and says this at once and again to each line.
 fn impostor(says: &'static [u8]) -> Address {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

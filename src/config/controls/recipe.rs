@@ -10,8 +10,8 @@ use crate::control::recipe::text::{PASSWORD, VALUE, is_plain};
 use crate::control::recipe::{Act, BYTES, KEPT, Knob, Meaning, Recipe, Request, SHARE, SHED, Step, Take};
 use crate::policy::mitigation::{Lasting, Verb};
 
-const LASTING: &[&str] = &["name", "read", "set", "unset", "to", "least", "unlimited_is"];
-const ONCE: &[&str] = &["name", "do", "memory"];
+const LASTING: &[&str] = &["name", "read", "may", "set", "unset", "to", "least", "unlimited_is"];
+const ONCE: &[&str] = &["name", "may", "do", "memory"];
 const MEANING: &[&str] = &["has", "value"];
 const LONGEST_TEXT: usize = 16 * 1024;
 
@@ -137,6 +137,7 @@ fn knob(title: &str, verb: Verb, section: Section<'_>, dialect: &Dialect, findin
         verb,
         name,
         read: read?,
+        may: question(title, section, dialect, findings),
         set,
         unset,
         to: to?,
@@ -161,9 +162,20 @@ fn act(title: &str, verb: Verb, section: Section<'_>, dialect: &Dialect, finding
     Some(Act {
         verb,
         name: section.get("name", findings, label).unwrap_or_else(|| verb.name().to_owned()),
+        may: question(title, section, dialect, findings),
         steps,
         memory: section.get("memory", findings, value::boolean).unwrap_or(false),
     })
+}
+
+/// What asks the service whether it allows this.
+fn question(title: &str, section: Section<'_>, dialect: &Dialect, findings: &mut Findings<'_>) -> Option<Step> {
+    let step = one(title, "may", section, dialect, findings)?;
+    if !dialect.tells_errors && step.expect.is_none() {
+        let help = "add expect = \"yes\": how its answer begins where it is allowed";
+        findings.error(section.place("may"), "whether this is allowed is not looked at", help);
+    }
+    Some(step)
 }
 
 pub fn several(

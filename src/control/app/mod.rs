@@ -19,10 +19,13 @@ use tokio::time::Instant;
 
 use super::LEASE;
 use super::failure::Failure;
+use super::resident;
+use super::rights::Rights;
 use super::service::{AfterRefusal, Aim, Done, Numbers, Order, Probe, Service};
 use super::standing::Live;
 use super::undo::{Change, Undo};
 use crate::clock;
+use crate::policy::gives::Gives;
 use crate::policy::in_force::VERIFY_EVERY;
 use crate::policy::mitigation::{Amount, Mitigation, Outcome, Verb};
 use crate::policy::unit::Unit;
@@ -31,6 +34,9 @@ use wire::Hello;
 
 /// No new work at all.
 const DRAINED: u64 = 100;
+const NOBODYS_TIER: &str = "node-guardian.probe";
+/// What is done by a lease, and how `caps` call it.
+const LEASES: [(Verb, &str); 2] = [(Verb::Throttle, "throttle"), (Verb::Drain, "drain")];
 
 pub struct App {
     link: Link,
@@ -50,23 +56,27 @@ impl Service for App {
 
     async fn probe(&mut self) -> Result<Probe, Failure> {
         let hello = self.link.begin().await?;
-        let mut may = Vec::new();
-        if is_able(&hello, "throttle") {
-            self.lasts_long_enough(&hello)?;
-            // To end what is not there changes nothing, and is denied to whom a throttle is.
-            self.link.ask("throttle", &[("lease", new_lease().into()), ("level", 0.into())]).await?;
-            may.push("throttle".to_owned());
-            may.extend(is_able(&hello, "drain").then(|| "drain".to_owned()));
+        let mut rights = Rights::default();
+        for (verb, cap) in LEASES.into_iter().filter(|(_, cap)| is_able(&hello, cap)) {
+            rights.note(verb, self.may_lease(&hello, cap).await)?;
         }
-        for (verb, class) in [("release", reclaim::REVERSIBLE), ("flush", reclaim::LOSSY)] {
+        for (verb, class) in [(Verb::Release, reclaim::REVERSIBLE), (Verb::Flush, reclaim::LOSSY)] {
             let tiers = reclaim::tiers(&hello, class, &self.link.target().tiers);
-            may.extend(tiers.first().map(|_| format!("{verb} {}", reclaim::list(&tiers))));
-        }
-        if may.is_empty() {
-            return Err(Failure::unsupported(format!("{} answers, and can do nothing (`caps`)", hello.app)));
+            if !tiers.is_empty() {
+                let words = format!("{verb} {}", reclaim::list(&tiers));
+                rights.note_as(verb, self.may_flush().await.map(|()| words))?;
+            }
         }
         let unknown = reclaim::unknown(&hello, &self.link.target().tiers);
-        Ok(Probe::usable(format!("{} answers: may {}{unknown}", hello.app, may.join(", "))))
+        Ok(Probe::usable(format!("{} answers: {}{unknown}", hello.app, rights.told()?)))
+    }
+
+    async fn permits(&mut self, verb: Verb) -> Result<(), Failure> {
+        let hello = self.link.begin().await?;
+        match LEASES.into_iter().find(|(leased, _)| *leased == verb) {
+            Some((_, cap)) => self.may_lease(&hello, cap).await,
+            None => self.may_flush().await,
+        }
     }
 
     /// Cheaper than a probe, and nothing in the application's log.
@@ -78,11 +88,6 @@ impl Service for App {
     async fn survey(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
         let level = level(mitigation).ok_or_else(|| self.cannot(mitigation.verb))?;
         let hello = self.link.begin().await?;
-        let needed = if level == DRAINED { "drain" } else { "throttle" };
-        if !is_able(&hello, needed) {
-            return Err(Failure::unsupported(format!("{} cannot {needed}: its `caps` do not say so", hello.app)));
-        }
-        self.lasts_long_enough(&hello)?;
         let change = Change::new(key(&new_lease()), "0", vec![level.to_string()]);
         Ok(Undo { epoch: hello.instance, changes: vec![change], lapses_unix_ms: None })
     }
@@ -137,6 +142,25 @@ impl Service for App {
         Ok(wire::numbers(&self.link.ask("status", &[]).await?))
     }
 
+    /// What else it has to give, its own numbers name as they like.
+    async fn gives(&mut self) -> Result<Gives, Failure> {
+        self.link.begin().await?;
+        Ok(Gives { bytes: self.link.pid().and_then(resident::bytes), ..Gives::default() })
+    }
+
+    /// It answers with what it obeys.
+    fn grace(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn rounds(&self, _key: &str) -> bool {
+        false
+    }
+
+    fn strictness(&self, _key: &str, value: &str) -> Option<f64> {
+        value.parse().ok()
+    }
+
     fn is_lease(&self, _key: &str) -> bool {
         true
     }
@@ -180,6 +204,26 @@ impl App {
             )));
         }
         Ok(())
+    }
+
+    /// A lease is taken, read back and ended.
+    async fn may_lease(&mut self, hello: &Hello, cap: &str) -> Result<(), Failure> {
+        if !is_able(hello, cap) {
+            return Err(Failure::unsupported(format!("{} cannot {cap}: its `caps` do not say so", hello.app)));
+        }
+        self.lasts_long_enough(hello)?;
+        wire::status(&self.link.ask("status", &[]).await?, &self.link.place())?;
+        // To end what is not there changes nothing, and is denied to whom a throttle is.
+        self.link.ask("throttle", &[("lease", new_lease().into()), ("level", 0.into())]).await.map(drop)
+    }
+
+    /// To empty what nobody has changes nothing, and is denied to whom a flush is.
+    async fn may_flush(&mut self) -> Result<(), Failure> {
+        let fields = [("tiers", [NOBODYS_TIER].as_slice().into()), ("key", new_lease().into())];
+        match self.link.ask("flush", &fields).await {
+            Err(failure) if !wire::is_about_the_request(&failure) => Err(failure),
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// Else it would lapse between two renewals.

@@ -1,6 +1,7 @@
 //! Where an application listens that speaks ng-control/1, and what of it may be touched.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +9,7 @@ use crate::control::service::Service;
 use crate::control::target::{Address, Identity, Overlap, Place, Target};
 use crate::control::undo::Change;
 use crate::policy::mitigation::{Amount, Verb};
+use crate::policy::rule::PATIENCE;
 
 /// An application over its control socket, or over HTTP on this node.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -40,6 +42,10 @@ impl Place for App {
 
     fn part(&self) -> String {
         self.tiers.join(", ")
+    }
+
+    fn patience(&self, verb: Verb) -> Duration {
+        if matches!(verb, Verb::Flush | Verb::Release) { super::reclaim::LONGEST } else { PATIENCE }
     }
 
     fn is_same(&self, other: &Target) -> bool {

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::control::failure::Failure;
 use crate::control::service::Numbers;
+use crate::policy::mitigation::Outcome;
 
 /// The longest line, its end included.
 pub const LINE_BYTES: usize = 64 << 10;
@@ -115,6 +116,11 @@ fn refusal(error: &Value, op: &str, place: &str) -> Failure {
     }
 }
 
+/// Whether it was heard, allowed, and only found wrong: the code of that is in the sentence.
+pub fn is_about_the_request(failure: &Failure) -> bool {
+    failure.outcome == Outcome::Refused && failure.detail.contains(": bad_request (")
+}
+
 /// What is not told is nobody's, neither ours nor another's.
 pub fn untold(place: &str, what: &str) -> Failure {
     Failure::unsupported(format!(
@@ -130,7 +136,6 @@ fn clip(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::mitigation::Outcome;
 
     #[test]
     fn a_reply_answers_what_was_asked() {
@@ -143,6 +148,11 @@ mod tests {
         }
         let refused = |code: &str| read(&format!(r#"{{"id":7,"ok":false,"error":{{"code":"{code}"}}}}"#)).unwrap_err();
         assert_eq!(["denied", "busy", "strange"].map(refused), [Outcome::Refused; 3]);
+        let about = |code: &str| {
+            let reply = format!(r#"{{"id":7,"ok":false,"error":{{"code":"{code}","message":"m"}}}}"#);
+            is_about_the_request(&super::reply(reply.as_bytes(), 7, "flush", "/run/a.sock").unwrap_err())
+        };
+        assert!(about("bad_request") && !about("denied") && !about("unknown_op"));
         assert_eq!(["unknown_op", "unsupported_version"].map(refused), [Outcome::Unsupported; 2]);
     }
 

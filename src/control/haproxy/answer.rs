@@ -73,6 +73,19 @@ pub fn frontends(answer: &str) -> Option<Vec<(String, String)>> {
     Some(rows.into_iter().filter(|row| row[1] == "FRONTEND").map(frontend).collect())
 }
 
+/// Of these frontends, or of all: sessions now, and requests or connections since the start. The CLI's own are none of them.
+#[must_use]
+pub fn traffic(answer: &str, frontends: &[String]) -> Option<(u64, u64)> {
+    let rows = table(answer.lines(), ',', ["pxname", "svname", "scur", "stot", "req_tot"])?;
+    let number = |cell: &str| if cell.is_empty() { Some(0) } else { cell.parse::<u64>().ok() };
+    let is_meant = |row: &&[&str; 5]| {
+        row[1] == "FRONTEND" && (frontends.is_empty() || frontends.iter().any(|name| name == row[0]))
+    };
+    rows.iter().filter(is_meant).try_fold((0, 0), |(sessions, came), row| {
+        Some((sessions + number(row[2])?, came + number(row[3])?.max(number(row[4])?)))
+    })
+}
+
 #[must_use]
 pub fn backends(answer: &str) -> Option<Vec<String>> {
     let rows = rows(answer, ["pxname", "svname"])?;
@@ -184,6 +197,14 @@ mod tests {
         assert_eq!(servers("# pxname,svname,qcur,qmax,scur,smax,slim,stot\nbe,s1,0\n"), None);
         assert_eq!(lease("Permission denied", "gpc0"), Lease::Untold);
         assert_eq!(lease("# table: t, type: string\n0x1: key=web use=0 exp=1 conn_cnt=3", "gpc0"), Lease::Untold);
+    }
+
+    #[test]
+    fn traffic_is_of_the_frontends_that_are_meant() {
+        let stat = "# pxname,svname,scur,stot,req_tot\nweb,FRONTEND,2,10,70\ntcp,FRONTEND,1,5,\nbe,BACKEND,9,9,9\n";
+        assert_eq!(traffic(stat, &[]), Some((3, 75)));
+        assert_eq!(traffic(stat, &["tcp".to_owned()]), Some((1, 5)));
+        assert_eq!(traffic("# pxname,svname,scur,stot,req_tot\nweb,FRONTEND,x,10,70\n", &[]), None);
     }
 
     #[test]

@@ -24,9 +24,12 @@ use tokio::time::Instant;
 
 use super::boot_id;
 use super::failure::Failure;
+use super::passed::Passed;
+use super::rights::Rights;
 use super::service::{AfterRefusal, Aim, Order, Probe, Service};
 use super::standing::Live;
 use super::undo::{Change, Undo};
+use crate::policy::gives::Gives;
 use crate::policy::in_force::VERIFY_EVERY;
 use crate::policy::mitigation::{Amount, Mitigation, Outcome, Verb};
 use answer::Info;
@@ -44,6 +47,7 @@ const SHORTEST_LEASE: Duration = VERIFY_EVERY.saturating_mul(2);
 pub struct Haproxy {
     target: target::Haproxy,
     watched: Watched,
+    came: Passed,
 }
 
 #[async_trait(?Send)]
@@ -56,26 +60,33 @@ impl Service for Haproxy {
         let mut session = Session::open(&self.target.socket).await?;
         let info = greet(&mut session).await?;
         let level = session.ask("show cli level").await?;
-        let may_shed = self.may_shed(&mut session).await;
         self.every_frontend_exists(&readings::frontends(&mut session).await?)?;
         self.every_backend_exists(&readings::backends(&mut session).await?)?;
+        let mut rights = Rights::default();
+        rights.note(Verb::Throttle, self.may_throttle(&mut session, &info).await)?;
+        rights.note(Verb::Drain, may_manage(&mut session).await)?;
+        rights.note_as(Verb::Shed, self.may_shed(&mut session).await)?;
         let seen = format!("HAProxy {}, {level} level", info.version);
-        let may = match (level.as_str(), may_shed) {
-            ("admin", Ok(by)) => format!("may throttle, drain and shed{by}"),
-            ("admin", Err(why)) => format!("may throttle and drain; cannot shed: {}", why.detail),
-            (_, Ok(by)) => format!("may shed only{by}; to throttle it needs `level admin` on the stats socket"),
-            (_, Err(why)) => {
-                let why = if self.target.map.is_some() { format!(", and {}", why.detail) } else { String::new() };
-                return Err(Failure::refused(format!(
-                    "{seen} on {}: may change nothing; give that `stats socket` line `level admin`{why}",
-                    self.target.socket.display()
-                )));
+        match rights.told() {
+            Ok(may) => Ok(Probe::usable(format!("{seen}: {may}"))),
+            Err(Failure { outcome, detail }) => {
+                let at = self.target.socket.display();
+                Err(Failure { outcome, detail: format!("{seen} on {at}: {detail}") })
             }
-        };
-        if level == "admin" && self.target.frontend_maxconn {
-            self.frontend_limits(&mut session, &info).await?;
         }
-        Ok(Probe::usable(format!("{seen}: {may}")))
+    }
+
+    async fn permits(&mut self, verb: Verb) -> Result<(), Failure> {
+        let mut session = Session::open(&self.target.socket).await?;
+        match verb {
+            Verb::Throttle => {
+                let info = greet(&mut session).await?;
+                self.may_throttle(&mut session, &info).await
+            }
+            Verb::Drain => may_manage(&mut session).await,
+            Verb::Shed => self.may_shed(&mut session).await.map(drop),
+            verb => Err(self.cannot(verb)),
+        }
     }
 
     async fn survey(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
@@ -160,6 +171,16 @@ impl Service for Haproxy {
         first
     }
 
+    async fn gives(&mut self) -> Result<Gives, Failure> {
+        let mut session = Session::open(&self.target.socket).await?;
+        let answer = session.question("show stat -1 1 -1").await?;
+        let Some((sessions, came)) = answer::traffic(&answer, &self.target.frontends) else {
+            return Err(readings::not_haproxy());
+        };
+        let per_second = self.came.per_second(came as f64, Instant::now().into_std());
+        Ok(Gives { sessions: Some(sessions), per_second, ..Gives::default() })
+    }
+
     /// A command is done when it is answered.
     fn grace(&self) -> Duration {
         Duration::ZERO
@@ -201,7 +222,7 @@ impl Service for Haproxy {
 impl Haproxy {
     #[must_use]
     pub fn new(target: target::Haproxy) -> Self {
-        Self { target, watched: Watched::default() }
+        Self { target, watched: Watched::default(), came: Passed::default() }
     }
 
     fn chooses(&self, proxy: &str) -> bool {
@@ -235,16 +256,25 @@ impl Haproxy {
         self.every_backend_exists(known)
     }
 
+    async fn may_throttle(&self, session: &mut Session, info: &Info) -> Result<(), Failure> {
+        may_manage(session).await?;
+        if self.target.frontend_maxconn {
+            self.frontend_limits(session, info).await?;
+        }
+        Ok(())
+    }
+
     /// In words, by what.
-    async fn may_shed(&self, session: &mut Session) -> Result<&'static str, Failure> {
+    async fn may_shed(&self, session: &mut Session) -> Result<String, Failure> {
         match shed::way(session, &self.target).await? {
             Way::Table(table) => {
-                readings::share(session, &Way::Table(table).knob("probe")?).await?;
-                Ok("")
+                readings::share(session, &Way::Table(table.clone()).knob("probe")?).await?;
+                shed::may_set_table(session, &table).await?;
+                Ok("shed".to_owned())
             }
             Way::Map(file) => {
                 shed::may_set_map(session, &file).await?;
-                Ok(" by its map")
+                Ok("shed by its map".to_owned())
             }
         }
     }
@@ -314,6 +344,16 @@ impl Haproxy {
         self.every_frontend_exists(&known)?;
         known.retain(|(name, _)| self.target.frontends.contains(name));
         Ok(known)
+    }
+}
+
+/// Limits and states of servers are set, and set back, at this level alone.
+async fn may_manage(session: &mut Session) -> Result<(), Failure> {
+    match session.ask("show cli level").await?.as_str() {
+        "admin" => Ok(()),
+        level => Err(Failure::refused(format!(
+            "this socket has level {level}, and that takes more: give its `stats socket` line `level admin`"
+        ))),
     }
 }
 

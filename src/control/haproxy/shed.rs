@@ -58,11 +58,24 @@ async fn map(session: &mut Session, file: &str) -> Result<Way, Failure> {
     }
 }
 
+/// By taking away what is not there, as the undo would: to set takes the same level.
+pub async fn may_set_table(session: &mut Session, table: &str) -> Result<(), Failure> {
+    session.order(&format!("clear table {table} key {NOBODYS_KEY}")).await
+}
+
 /// Some versions let a user's socket change a map. To be refused as unknown, a key must be one that nobody has.
 pub async fn may_set_map(session: &mut Session, file: &str) -> Result<(), Failure> {
-    let command = format!("set map {file} {NOBODYS_KEY} 0");
-    let answer = session.question(&command).await?;
-    if answer.starts_with("entry not found") { Ok(()) } else { Err(readings::untold("whether its map may be set")) }
+    let tries = [
+        (format!("set map {file} {NOBODYS_KEY} 0"), "entry not found"),
+        // What it did not hold before is deleted again.
+        (format!("del map {file} {NOBODYS_KEY}"), "Key not found"),
+    ];
+    for (command, unknown) in tries {
+        if !session.question(&command).await?.starts_with(unknown) {
+            return Err(readings::untold("whether its map may be set"));
+        }
+    }
+    Ok(())
 }
 
 const NOBODYS_KEY: &str = "node-guardian.probe";

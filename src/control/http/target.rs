@@ -1,5 +1,7 @@
 //! Where a service's HTTP interface is, and what to ask of it.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::control::recipe::{Performer, Recipe};
@@ -39,6 +41,10 @@ impl Place for Http {
 
     fn part(&self) -> String {
         self.recipe.part()
+    }
+
+    fn patience(&self, verb: Verb) -> Duration {
+        self.recipe.patience(verb)
     }
 
     fn is_same(&self, other: &Target) -> bool {

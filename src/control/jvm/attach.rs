@@ -9,6 +9,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{AccessFlags, faccessat};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, timeout};
@@ -51,11 +53,20 @@ pub fn may_attach(process: &Pinned) -> Result<(), Failure> {
             status.uid
         )));
     }
-    fs::metadata(folder(process)).map(drop).map_err(|error| match error.kind() {
+    fs::metadata(folder(process)).map_err(|error| match error.kind() {
         io::ErrorKind::PermissionDenied => Failure::refused(format!(
             "may not look into /tmp as process {pid} sees it: give the guardian's unit CAP_SYS_PTRACE"
         )),
         _ => Failure::unreachable(format!("cannot look into /tmp as process {pid} sees it: {error}")),
+    })?;
+    if socket(process, &status).exists() {
+        return Ok(());
+    }
+    faccessat(AT_FDCWD, &folder(process), AccessFlags::W_OK | AccessFlags::X_OK, AtFlags::AT_EACCESS).map_err(|errno| {
+        Failure::refused(format!(
+            "may not write to /tmp as process {pid} sees it, by which a JVM is asked to listen: {}",
+            errno.desc()
+        ))
     })
 }
 

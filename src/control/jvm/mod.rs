@@ -17,6 +17,7 @@ use super::process::table;
 use super::service::{AfterRefusal, Done, Order, Probe, Service};
 use super::standing::Live;
 use super::undo::Undo;
+use crate::policy::gives::Gives;
 use crate::policy::mitigation::{Mitigation, Outcome, Verb};
 use crate::policy::unit::Unit;
 
@@ -24,6 +25,8 @@ use crate::policy::unit::Unit;
 const COLLECTION: Duration = Duration::from_secs(20);
 /// The kernel shows what was given back as soon as the collector has.
 const SHOWS: Duration = Duration::from_millis(500);
+/// It opens its socket, tells its flags, collects.
+pub const LONGEST: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
 /// Less than this is what a resident set moves by anyway.
 const NOISE_BYTES: i64 = 1 << 20;
@@ -43,6 +46,17 @@ impl Service for Jvm {
         let process = self.target.locator.find()?;
         attach::may_attach(&process)?;
         Ok(Probe::usable(format!("process {} is a JVM and may be asked for a collection", process.pid)))
+    }
+
+    async fn permits(&mut self, verb: Verb) -> Result<(), Failure> {
+        match verb {
+            Verb::Release => attach::may_attach(&self.target.locator.find()?),
+            verb => Err(self.cannot(verb)),
+        }
+    }
+
+    async fn gives(&mut self) -> Result<Gives, Failure> {
+        Ok(Gives { bytes: table::resident(self.target.locator.find()?.pid), ..Gives::default() })
     }
 
     async fn read(&mut self, _undo: &Undo) -> Result<Live, Failure> {
@@ -69,7 +83,6 @@ impl Jvm {
 }
 
 async fn release(process: &Pinned) -> Result<Done, Failure> {
-    attach::may_attach(process)?;
     attach::open(process).await?;
     let flags = attach::ask(process, "VM.flags", DEADLINE).await?;
     gives_back(&flags)?;

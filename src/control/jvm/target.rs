@@ -1,11 +1,14 @@
 //! Where a JVM is.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::control::process::locate::Locator;
 use crate::control::service::Service;
 use crate::control::target::{Identity, Overlap, Place, Target};
 use crate::policy::mitigation::Verb;
+use crate::policy::rule::PATIENCE;
 
 /// A Java virtual machine, by its attach socket.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -28,6 +31,10 @@ impl Place for Jvm {
 
     fn identity(&self) -> Identity {
         Identity::from(&self.locator)
+    }
+
+    fn patience(&self, verb: Verb) -> Duration {
+        if verb == Verb::Release { super::LONGEST } else { PATIENCE }
     }
 
     fn is_same(&self, other: &Target) -> bool {

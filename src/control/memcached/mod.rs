@@ -6,14 +6,19 @@ mod pages;
 mod survey;
 pub mod target;
 
+use std::time::{Duration, Instant};
+
 use async_trait::async_trait;
 
 use super::base::Base;
 use super::failure::Failure;
+use super::passed::Passed;
 use super::resident;
+use super::rights::Rights;
 use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
 use super::standing::Live;
 use super::undo::Undo;
+use crate::policy::gives::Gives;
 use crate::policy::mitigation::{Mitigation, Outcome, Verb};
 use crate::policy::unit::Unit;
 use client::{Client, Server, Stats};
@@ -24,6 +29,7 @@ pub struct Memcached {
     cache_only: bool,
     /// Pages in use when the limit was first lowered in this life of the server: its epoch, and bytes.
     base: Base,
+    came: Passed,
 }
 
 #[async_trait(?Send)]
@@ -34,13 +40,19 @@ impl Service for Memcached {
 
     async fn probe(&mut self) -> Result<Probe, Failure> {
         let server = self.client.begin().await?;
-        may_shrink(&self.client.stats("stats settings").await?)?;
+        let settings = self.client.stats("stats settings").await?;
+        let mut rights = Rights::default();
+        rights.note(Verb::Shrink, self.may_shrink(&server, &settings).await)?;
+        if self.cache_only {
+            rights.note(Verb::Flush, may_flush(&settings))?;
+        }
+        let may = rights.told()?;
         let limit = Unit::Bytes.show(server.limit as f64);
         let memory = match server.process.and_then(resident::bytes) {
             Some(bytes) => format!("resident {}", Unit::Bytes.show(bytes as f64)),
             None => "what it gives back cannot be measured: its process cannot be seen from here".to_owned(),
         };
-        Ok(Probe::usable(format!("memcached {} answers and may be shrunk: limit {limit}, {memory}", server.version)))
+        Ok(Probe::usable(format!("memcached {} answers: {may}; limit {limit}, {memory}", server.version)))
     }
 
     async fn look(&mut self) -> Result<Probe, Failure> {
@@ -48,12 +60,21 @@ impl Service for Memcached {
         Ok(Probe::usable("memcached answers"))
     }
 
+    async fn permits(&mut self, verb: Verb) -> Result<(), Failure> {
+        let server = self.client.begin().await?;
+        let settings = self.client.stats("stats settings").await?;
+        match verb {
+            Verb::Shrink => self.may_shrink(&server, &settings).await,
+            Verb::Flush => may_flush(&settings),
+            verb => Err(self.cannot(verb)),
+        }
+    }
+
     async fn survey(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
         if mitigation.verb != Verb::Shrink {
             return Err(self.cannot(mitigation.verb));
         }
         let server = self.client.begin().await?;
-        may_shrink(&self.client.stats("stats settings").await?)?;
         let memory = self.memory(&server).await?;
         Ok(Undo { epoch: server.epoch, changes: survey::shrink(memory, mitigation.amount)?, lapses_unix_ms: None })
     }
@@ -103,6 +124,30 @@ impl Service for Memcached {
         }
     }
 
+    async fn gives(&mut self) -> Result<Gives, Failure> {
+        self.client.begin().await?;
+        let stats = self.client.stats("stats").await?;
+        let number = |name: &str| stats.get(name)?.parse::<u64>().ok();
+        let came = ["cmd_get", "cmd_set", "cmd_touch", "cmd_meta"].iter().filter_map(|name| number(name)).sum::<u64>();
+        // Its listeners are among its connections.
+        let per_second = self.came.per_second(came as f64, Instant::now());
+        Ok(Gives { per_second, bytes: number("bytes"), ..Gives::default() })
+    }
+
+    /// A command is done when it is answered.
+    fn grace(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// Only whole mebibytes are ever written.
+    fn rounds(&self, _key: &str) -> bool {
+        false
+    }
+
+    fn strictness(&self, key: &str, value: &str) -> Option<f64> {
+        survey::strictness(key, value)
+    }
+
     async fn resident(&mut self, _undo: &Undo) -> Option<u64> {
         resident::bytes(self.client.begin().await.ok()?.process?)
     }
@@ -125,7 +170,21 @@ impl Service for Memcached {
 impl Memcached {
     #[must_use]
     pub fn new(target: target::Memcached) -> Self {
-        Self { client: Client::new(target.address), cache_only: target.cache_only, base: Base::default() }
+        Self {
+            client: Client::new(target.address),
+            cache_only: target.cache_only,
+            base: Base::default(),
+            came: Passed::default(),
+        }
+    }
+
+    /// Its limit may be fixed (`-L`, `-e`), which only shows when it is set: so it is set to what it is.
+    async fn may_shrink(&mut self, server: &Server, settings: &Stats) -> Result<(), Failure> {
+        gives_back(settings)?;
+        if survey::is_settable(server.limit) {
+            self.client.order(&survey::command(server.limit)).await?;
+        }
+        Ok(())
     }
 
     async fn memory(&mut self, server: &Server) -> Result<Memory, Failure> {
@@ -136,7 +195,7 @@ impl Memcached {
 }
 
 /// Where it may not evict, a lower limit refuses writes; where pages stay in their class, none comes back.
-fn may_shrink(settings: &Stats) -> Result<(), Failure> {
+fn gives_back(settings: &Stats) -> Result<(), Failure> {
     let is = |name: &str, value: &str| settings.get(name).is_some_and(|set| set == value);
     if is("evictions", "off") {
         return Err(Failure::refused(
@@ -147,6 +206,13 @@ fn may_shrink(settings: &Stats) -> Result<(), Failure> {
         return Err(Failure::refused(
             "memcached was started with `-o no_slab_reassign`, so that no page comes back: remove that",
         ));
+    }
+    Ok(())
+}
+
+fn may_flush(settings: &Stats) -> Result<(), Failure> {
+    if settings.get("flush_enabled").is_some_and(|set| set == "no") {
+        return Err(client::complaint("flush_all", "CLIENT_ERROR flush_all not allowed"));
     }
     Ok(())
 }

@@ -14,6 +14,8 @@ use crate::policy::mitigation::Outcome;
 
 /// 300 pages move in 0.3 s (measured on memcached 1.6.18, two cores): this is for about 8 GiB.
 const BUDGET: Duration = Duration::from_secs(10);
+/// That, and what is asked before and after: a conversation each.
+pub const LONGEST: Duration = Duration::from_secs(20);
 /// It moves one page after the other, in its own thread.
 const BUSY_PAUSE: Duration = Duration::from_millis(1);
 /// A page that is not free by now has items that somebody holds.

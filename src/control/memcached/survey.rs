@@ -45,6 +45,15 @@ pub fn wanted_bytes(base: u64, amount: Amount) -> Result<u64, Failure> {
     Ok((wanted / MIB * MIB).max(LEAST_BYTES))
 }
 
+/// The lower the limit, the stricter; 0 is none.
+pub fn strictness(key: &str, value: &str) -> Option<f64> {
+    if key != LIMIT {
+        return None;
+    }
+    let bytes: u64 = value.parse().ok()?;
+    Some(if bytes == 0 { f64::NEG_INFINITY } else { -(bytes as f64) })
+}
+
 /// Whether `cache_memlimit` can set exactly this.
 pub const fn is_settable(limit: u64) -> bool {
     limit >= LEAST_BYTES && limit.is_multiple_of(MIB)

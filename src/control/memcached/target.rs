@@ -1,11 +1,14 @@
 //! Where a memcached is and what of it may be lost.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::control::service::Service;
 use crate::control::target::{Address, Identity, Overlap, Place, Target};
 use crate::control::undo::Change;
 use crate::policy::mitigation::Verb;
+use crate::policy::rule::PATIENCE;
 
 /// memcached over its unix socket or TCP.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -30,6 +33,10 @@ impl Place for Memcached {
 
     fn identity(&self) -> Identity {
         Identity::from(&self.address)
+    }
+
+    fn patience(&self, verb: Verb) -> Duration {
+        if matches!(verb, Verb::Flush | Verb::Shrink) { super::pages::LONGEST } else { PATIENCE }
     }
 
     fn is_same(&self, other: &Target) -> bool {

@@ -3,7 +3,7 @@
 //! The directory lies in memory and each call is short, so they are made where they are needed.
 
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
@@ -25,6 +25,8 @@ const THEIRS: &str = "somebody else's";
 const DRAFT: &str = ".node-guardian";
 /// nginx's workers run as another user, who must get through and need read nothing.
 const OPEN_TO_ALL: u32 = 0o755;
+/// `FS_APPEND_FL` of linux/fs.h.
+const APPEND_ONLY: libc::c_long = 0x20;
 const USABLE: AccessFlags = AccessFlags::W_OK.union(AccessFlags::X_OK);
 
 pub struct Flags {
@@ -117,6 +119,21 @@ impl Flags {
         linked.map_err(failed)
     }
 
+    /// A directory that only takes files would keep each flag for ever.
+    fn may_be_removed(&self, path: &Path) -> Result<(), Failure> {
+        let mut attributes: libc::c_long = 0;
+        // SAFETY: this request writes one int, into the room of a long.
+        let told = unsafe { libc::ioctl(self.directory.as_raw_fd(), libc::FS_IOC_GETFLAGS as _, &raw mut attributes) };
+        // Most file systems have no such attributes.
+        if told == 0 && attributes & APPEND_ONLY != 0 {
+            return Err(Failure::refused(format!(
+                "a flag in {} could not be removed again: take the append-only attribute away, `chattr -a {0}`",
+                path.display()
+            )));
+        }
+        Ok(())
+    }
+
     fn remove(&self, name: &str) -> Result<(), Failure> {
         let removed = unlinkat(self.directory.as_fd(), name, UnlinkatFlags::NoRemoveDir);
         removed.or_else(missing_is_fine).map_err(|errno| told(errno, name))
@@ -128,6 +145,7 @@ pub fn probe(path: &Path) -> Result<Option<String>, Failure> {
     let there = match Flags::open(path) {
         Ok(flags) => {
             faccessat(&flags.directory, ".", USABLE, AtFlags::AT_EACCESS).map_err(|errno| unusable(path, errno))?;
+            flags.may_be_removed(path)?;
             path
         }
         Err(failure) if failure.outcome == Outcome::EpochChanged => {

@@ -52,6 +52,17 @@ pub fn parse(key: &str) -> Option<u8> {
     PUBLISHED.into_iter().find(|&level| self::key(level) == key)
 }
 
+/// One that is set sheds.
+#[must_use]
+pub fn strictness(key: &str, value: &str) -> Option<f64> {
+    let level = parse(key)?;
+    match value {
+        ABSENT => Some(f64::NEG_INFINITY),
+        value if value == set(level) => Some(f64::from(level)),
+        _ => None,
+    }
+}
+
 /// How this flag is to be, for all that is to be shed.
 #[must_use]
 pub fn aim(level: u8, wanted: u8) -> String {

@@ -15,14 +15,18 @@ pub mod target;
 mod walk;
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
 use super::DEADLINE;
 use super::failure::Failure;
+use super::passed::Passed;
+use super::rights::Rights;
 use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
 use super::standing::Live;
 use super::undo::Undo;
+use crate::policy::gives::Gives;
 use crate::policy::mitigation::{Mitigation, Verb};
 use flags::Flags;
 use level::{ABSENT, PUBLISHED};
@@ -35,6 +39,9 @@ const CONFIGURATION: &str = "/etc/nginx";
 pub struct Nginx {
     target: target::Nginx,
     pruner: Pruner,
+    /// Requests of others, and how many were ours.
+    came: Passed,
+    asked: u64,
 }
 
 #[async_trait(?Send)]
@@ -45,19 +52,30 @@ impl Service for Nginx {
 
     async fn probe(&mut self) -> Result<Probe, Failure> {
         let mut told = vec![self.answers().await?];
-        if let Some(path) = &self.target.flags {
-            told.push(format!("may set flags in {}", path.display()));
-            let doubts = flags::probe(path)?;
-            let path = path.clone();
+        let mut rights = Rights::default();
+        if let Some(path) = self.target.flags.clone() {
+            let allowed = flags::probe(&path);
+            let doubts = allowed.as_ref().ok().cloned().flatten();
+            rights.note_as(Verb::Shed, allowed.map(|_| format!("shed by flags in {}", path.display())))?;
             // It reads many files, and only to be of help.
             let hint = self.pruner.apart(DEADLINE, move || Ok(hint(&path))).await;
             told.extend(doubts.or(hint.unwrap_or_default()));
         }
         if !self.target.caches.is_empty() {
-            self.pruner.probe(self.target.caches.clone()).await?;
-            told.push("may trim its caches".to_owned());
+            let allowed = self.pruner.probe(self.target.caches.clone()).await;
+            rights.note_as(Verb::Prune, allowed.map(|()| "prune its caches".to_owned()))?;
         }
+        told.insert(1, rights.told()?);
         Ok(Probe::usable(told.join("; ")))
+    }
+
+    async fn permits(&mut self, verb: Verb) -> Result<(), Failure> {
+        match verb {
+            Verb::Shed => flags::probe(self.path()?).map(drop),
+            Verb::Prune if self.target.caches.is_empty() => Err(nothing_to_prune()),
+            Verb::Prune => self.pruner.probe(self.target.caches.clone()).await,
+            verb => Err(self.cannot(verb)),
+        }
     }
 
     /// Flags and caches stay as they were.
@@ -126,14 +144,34 @@ impl Service for Nginx {
         first
     }
 
+    async fn gives(&mut self) -> Result<Gives, Failure> {
+        let Some(page) = &self.target.stub_status else { return Ok(Gives::default()) };
+        let counts = status::ask(page).await?;
+        self.asked += 1;
+        let others = counts.requests.saturating_sub(self.asked);
+        let per_second = self.came.per_second(others as f64, Instant::now());
+        Ok(Gives { per_second, sessions: Some(counts.active.saturating_sub(1)), ..Gives::default() })
+    }
+
+    /// A file is there or not.
+    fn grace(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn rounds(&self, _key: &str) -> bool {
+        false
+    }
+
+    fn strictness(&self, key: &str, value: &str) -> Option<f64> {
+        level::strictness(key, value)
+    }
+
     async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
         if mitigation.verb != Verb::Prune {
             return Err(self.cannot(mitigation.verb));
         }
         if self.target.caches.is_empty() {
-            return Err(Failure::refused(
-                "prune needs to know what may go: set `caches = [\"/var/cache/nginx/app\"]` on this control",
-            ));
+            return Err(nothing_to_prune());
         }
         self.pruner.prune(self.target.caches.clone(), mitigation.amount).await
     }
@@ -147,12 +185,12 @@ impl Service for Nginx {
 impl Nginx {
     #[must_use]
     pub fn new(target: target::Nginx) -> Self {
-        Self { target, pruner: Pruner::default() }
+        Self { target, pruner: Pruner::default(), came: Passed::default(), asked: 0 }
     }
 
     async fn answers(&self) -> Result<String, Failure> {
         let Some(page) = &self.target.stub_status else { return Ok("nginx is not asked".to_owned()) };
-        let active = status::ask(page).await?;
+        let active = status::ask(page).await?.active;
         Ok(format!("nginx answers, with {active} connections"))
     }
 
@@ -164,6 +202,10 @@ impl Nginx {
             )
         })
     }
+}
+
+fn nothing_to_prune() -> Failure {
+    Failure::refused("prune needs to know what may go: set `caches = [\"/var/cache/nginx/app\"]` on this control")
 }
 
 fn flag(key: &str) -> Result<u8, Failure> {

@@ -17,8 +17,15 @@ const ANSWER_BYTES: usize = 4096;
 trait Stream: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
 
-/// How many connections it has, by its own count.
-pub async fn ask(page: &Page) -> Result<u64, Failure> {
+/// What it counts itself; the one that asks among them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Counts {
+    pub active: u64,
+    /// Since it was started.
+    pub requests: u64,
+}
+
+pub async fn ask(page: &Page) -> Result<Counts, Failure> {
     let shown = show(page);
     let answer = match timeout(DEADLINE, fetch(page, &shown)).await {
         Ok(answer) => answer?,
@@ -29,7 +36,7 @@ pub async fn ask(page: &Page) -> Result<u64, Failure> {
             )));
         }
     };
-    active(&answer).ok_or_else(|| {
+    counts(&answer).ok_or_else(|| {
         let first: String = answer.lines().next().unwrap_or_default().chars().take(80).collect();
         Failure::unsupported(format!("{shown} answers `{first}`: write `stub_status;` in that location of nginx.conf"))
     })
@@ -63,12 +70,16 @@ fn show(page: &Page) -> String {
     }
 }
 
-fn active(answer: &str) -> Option<u64> {
+fn counts(answer: &str) -> Option<Counts> {
     let (head, body) = answer.split_once("\r\n\r\n")?;
     if head.split(' ').nth(1)? != "200" {
         return None;
     }
-    body.lines().next()?.strip_prefix("Active connections:")?.trim().parse().ok()
+    let mut lines = body.lines();
+    let active = lines.next()?.strip_prefix("Active connections:")?.trim().parse().ok()?;
+    // `server accepts handled requests`, then these three.
+    let requests = lines.nth(1)?.split_ascii_whitespace().nth(2)?.parse().ok()?;
+    Some(Counts { active, requests })
 }
 
 #[cfg(test)]
@@ -79,16 +90,17 @@ mod tests {
     #[test]
     fn only_a_stub_status_tells_its_connections() {
         let body =
-            "Active connections: 3 \nserver accepts handled requests\n 1 1 1 \nReading: 0 Writing: 1 Waiting: 0 \n";
-        assert_eq!(active(&format!("HTTP/1.1 200 OK\r\nServer: nginx\r\n\r\n{body}")), Some(3));
-        assert_eq!(active(&format!("HTTP/1.1 403 Forbidden\r\n\r\n{body}")), None);
-        assert_eq!(active("HTTP/1.1 200 OK\r\n\r\n<html>"), None);
+            "Active connections: 3 \nserver accepts handled requests\n 5 5 7 \nReading: 0 Writing: 1 Waiting: 0 \n";
+        let told = Counts { active: 3, requests: 7 };
+        assert_eq!(counts(&format!("HTTP/1.1 200 OK\r\nServer: nginx\r\n\r\n{body}")), Some(told));
+        assert_eq!(counts(&format!("HTTP/1.1 403 Forbidden\r\n\r\n{body}")), None);
+        assert_eq!(counts("HTTP/1.1 200 OK\r\n\r\n<html>"), None);
     }
 
     proptest! {
         #[test]
         fn any_answer_is_survived(answer in "(?s).{0,300}") {
-            prop_assert!(active(&answer).is_none_or(|count| answer.contains(&count.to_string()) || answer.contains('0')));
+            prop_assert!(counts(&answer).is_none_or(|told| answer.contains(&told.active.to_string()) || answer.contains('0')));
         }
     }
 }

@@ -1,12 +1,14 @@
 //! Where an nginx is and what of it may be touched.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::control::service::Service;
 use crate::control::target::{Address, Identity, Overlap, Place, Target, is_same_file};
 use crate::policy::mitigation::Verb;
+use crate::policy::rule::PATIENCE;
 
 /// nginx through flag files and the files of its caches.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -44,6 +46,10 @@ impl Place for Nginx {
 
     fn identity(&self) -> Identity {
         Identity::File(self.flags.as_ref().or(self.caches.first()).cloned().unwrap_or_default())
+    }
+
+    fn patience(&self, verb: Verb) -> Duration {
+        if verb == Verb::Prune { super::prune::LONGEST } else { PATIENCE }
     }
 
     fn is_same(&self, other: &Target) -> bool {

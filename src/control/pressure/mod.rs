@@ -17,6 +17,7 @@ use super::process::table::{self, has};
 use super::service::{AfterRefusal, Done, Order, Probe, Service};
 use super::standing::Live;
 use super::undo::Undo;
+use crate::policy::gives::Gives;
 use crate::policy::mitigation::{Mitigation, Outcome, Verb};
 use crate::policy::unit::Unit;
 
@@ -43,17 +44,22 @@ impl Service for Pressure {
     }
 
     async fn probe(&mut self) -> Result<Probe, Failure> {
-        let mut heard = Vec::new();
-        if let Some(path) = &self.target.fifo {
-            fifo::open(path)?;
-            heard.push(format!("somebody listens at {}", path.display()));
+        Ok(Probe::usable(self.heard()?.join(", ")))
+    }
+
+    async fn permits(&mut self, verb: Verb) -> Result<(), Failure> {
+        match verb {
+            Verb::Release => self.heard().map(drop),
+            verb => Err(self.cannot(verb)),
         }
-        if self.target.signal {
-            let process = self.target.locator.find()?;
-            takes_signal(&process)?;
-            heard.push(format!("process {} takes the signal", process.pid));
+    }
+
+    async fn gives(&mut self) -> Result<Gives, Failure> {
+        if self.target.locator.is_missing() {
+            return Ok(Gives::default());
         }
-        Ok(Probe::usable(heard.join(", ")))
+        let lives = table::lives(&self.target.locator.members()?);
+        Ok(Gives { bytes: Some(table::held(&lives)), ..Gives::default() })
     }
 
     async fn read(&mut self, _undo: &Undo) -> Result<Live, Failure> {
@@ -78,13 +84,30 @@ impl Pressure {
         Self { target }
     }
 
+    /// In words, who would hear it: all of those that are to be told, and measured.
+    fn heard(&self) -> Result<Vec<String>, Failure> {
+        let mut heard = Vec::new();
+        if let Some(path) = &self.target.fifo {
+            fifo::open(path)?;
+            heard.push(format!("somebody listens at {}", path.display()));
+        }
+        if self.target.signal {
+            let process = self.target.locator.find()?;
+            takes_signal(&process)?;
+            heard.push(format!("process {} takes the signal", process.pid));
+        }
+        if !self.target.locator.is_missing() {
+            self.target.locator.members()?;
+        }
+        Ok(heard)
+    }
+
     async fn release(&self) -> Result<Done, Failure> {
         let lives =
             if self.target.locator.is_missing() { Vec::new() } else { table::lives(&self.target.locator.members()?) };
         let before = table::held(&lives);
         if self.target.signal {
             let process = self.target.locator.find()?;
-            takes_signal(&process)?;
             process.queue(SIGNAL, GIVE_BACK).map_err(|errno| match errno {
                 Errno::EAGAIN => Failure::refused(format!("process {} has too many signals waiting", process.pid)),
                 errno => process.unsent(errno),

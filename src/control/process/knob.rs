@@ -41,6 +41,17 @@ impl Knob {
         }
     }
 
+    /// How far it stands back: behind everybody else is strictest.
+    pub fn strictness(self, value: &str) -> Option<f64> {
+        match self {
+            Knob::Nice => value.parse::<i32>().ok().map(f64::from),
+            Knob::Io => io_strictness(value),
+            Knob::State if value == RUNNING => Some(0.0),
+            Knob::State if value == STOPPED => Some(1.0),
+            Knob::State => None,
+        }
+    }
+
     /// How a member shows that has not obeyed yet.
     pub const fn on_its_way(self) -> Option<&'static str> {
         match self {
@@ -163,6 +174,19 @@ fn io_class(thread: i32) -> Option<String> {
     })
 }
 
+/// Classes in their order, and within one the levels from 0 to 7; none of its own is best-effort in the middle.
+fn io_strictness(value: &str) -> Option<f64> {
+    const LEVELS: f64 = 8.0;
+    let level = |text: &str| text.parse::<u8>().ok().map(f64::from);
+    match value.split_once(' ') {
+        Some(("realtime", text)) => level(text),
+        Some(("best-effort", text)) => Some(LEVELS + level(text)?),
+        None if value == "none" => Some(LEVELS + 4.0),
+        None if value == IDLE => Some(2.0 * LEVELS),
+        Some(_) | None => None,
+    }
+}
+
 fn set_io_class(thread: i32, value: &str) -> nix::Result<()> {
     let level = |level: &str| level.parse::<i32>().map_err(|_| Errno::EINVAL);
     let wanted = match value.split_once(' ') {
@@ -187,5 +211,14 @@ mod tests {
             assert_eq!(nicer(0, kept), nice, "{kept} %");
         }
         assert_eq!((nicer(-5, 50.0), nicer(15, 1.0)), (-2, 19));
+    }
+
+    #[test]
+    fn who_waits_for_everybody_else_is_strictest() {
+        let classes = ["realtime 0", "realtime 7", "best-effort 0", "none", "best-effort 7", IDLE];
+        let order: Vec<f64> = classes.iter().map(|class| Knob::Io.strictness(class).unwrap()).collect();
+        assert!(order.is_sorted_by(|one, next| one < next), "{order:?}");
+        assert!(Knob::Nice.strictness("-5") < Knob::Nice.strictness("3"));
+        assert_eq!(Knob::State.strictness(STOPPING), None, "neither yet");
     }
 }

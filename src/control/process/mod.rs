@@ -19,9 +19,13 @@ use nix::errno::Errno;
 use tokio::time::{Instant, sleep};
 
 use super::failure::Failure;
+use super::passed::Passed;
+use super::rights::Rights;
 use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
 use super::standing::Live;
+use super::target::Place;
 use super::undo::{Change, Undo};
+use crate::policy::gives::Gives;
 use crate::policy::mitigation::{Amount, Mitigation, Verb};
 use crate::privilege;
 use group::Who;
@@ -43,6 +47,8 @@ pub struct Process {
     written: HashMap<String, String>,
     /// Read back whole since they were written: who has another value later got it from somebody else.
     landed: HashSet<String>,
+    /// CPU time of all of it.
+    used: Passed,
 }
 
 #[async_trait(?Send)]
@@ -54,20 +60,19 @@ impl Service for Process {
     async fn probe(&mut self) -> Result<Probe, Failure> {
         let process = self.target.locator.find()?;
         let stat = process.stat().ok_or_else(|| Failure::epoch_changed(self.name()))?;
-        process.may_signal()?;
-        let detail = format!("process {} ({}) is there and may be signalled", process.pid, stat.command);
-        if self.target.workers.is_none() {
-            return match may_renice(&process, stat.nice) {
-                Ok(()) => Ok(Probe::usable(detail)),
-                // It can be frozen and ended all the same.
-                Err(failure) if self.target.sacrificial => {
-                    Ok(Probe::usable(format!("{detail}; but a throttle would be refused: {}", failure.detail)))
-                }
-                Err(failure) => Err(failure),
-            };
+        let mut rights = Rights::default();
+        for verb in self.target.verbs().iter().copied().filter(|verb| !self.target.is_undeclared(*verb)) {
+            rights.note(verb, self.allows(&process, verb))?;
         }
-        workers::takes_signals(&process)?;
-        Ok(Probe::usable(format!("{detail}: {} workers", workers::count(&process)?)))
+        let detail = format!("process {} ({}) is there: {}", process.pid, stat.command, rights.told()?);
+        if self.target.workers.is_none() {
+            return Ok(Probe::usable(detail));
+        }
+        Ok(Probe::usable(format!("{detail}; {} workers", workers::count(&process)?)))
+    }
+
+    async fn permits(&mut self, verb: Verb) -> Result<(), Failure> {
+        self.allows(&self.target.locator.find()?, verb)
     }
 
     async fn survey(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
@@ -141,12 +146,21 @@ impl Service for Process {
 
     async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
         match mitigation.verb {
-            Verb::Terminate => {
-                self.declared(Verb::Terminate)?;
-                terminate::terminate(&self.target.locator.find()?, self.target.kill_after_seconds).await
-            }
+            Verb::Terminate => terminate::terminate(&self.target.locator.find()?, self.target.kill_after_seconds).await,
             verb => Err(self.cannot(verb)),
         }
+    }
+
+    async fn gives(&mut self) -> Result<Gives, Failure> {
+        let lives = table::lives(&pinned::tree(&self.target.locator.find()?)?);
+        let used = table::cpu_seconds(&lives);
+        // A child that has ended takes its time with it: then nothing is known until the next reading.
+        let share = used.and_then(|seconds| self.used.per_second(seconds, Instant::now().into_std()));
+        Ok(Gives {
+            bytes: Some(table::held(&lives)),
+            cpu_percent: share.map(|share| share * 100.0),
+            ..Gives::default()
+        })
     }
 
     /// The kernel has done it when it answers; what takes longer has been waited for.
@@ -156,6 +170,13 @@ impl Service for Process {
 
     fn rounds(&self, _key: &str) -> bool {
         false
+    }
+
+    fn strictness(&self, key: &str, value: &str) -> Option<f64> {
+        if key == workers::KEY {
+            return workers::strictness(value);
+        }
+        group::parse(key)?.0.strictness(value)
     }
 
     /// Of a thread that has ended.
@@ -173,7 +194,7 @@ impl Process {
     #[must_use]
     pub fn new(target: target::Process) -> Self {
         let whole = Undo { epoch: String::new(), changes: Vec::new(), lapses_unix_ms: None };
-        Self { target, whole, written: HashMap::new(), landed: HashSet::new() }
+        Self { target, whole, written: HashMap::new(), landed: HashSet::new(), used: Passed::default() }
     }
 
     /// What is put back is read back alone.
@@ -196,10 +217,40 @@ impl Process {
         Err(Failure::refused(detail))
     }
 
-    fn slower(&self, process: &Pinned, amount: Amount) -> Result<Vec<Change>, Failure> {
-        let kept = kept(amount)?;
+    /// What it takes to stop all of it, make it slower or end it; and to let it go on, be as fast as before.
+    fn allows(&self, process: &Pinned, verb: Verb) -> Result<(), Failure> {
+        match verb {
+            Verb::Throttle if self.target.workers.is_some() => workers::takes_signals(process),
+            Verb::Throttle => self.may_slow_down(process),
+            Verb::Freeze => {
+                self.declared(verb)?;
+                may_signal_all(process)
+            }
+            Verb::Terminate => {
+                self.declared(verb)?;
+                process.may_signal()
+            }
+            verb => Err(self.cannot(verb)),
+        }
+    }
+
+    fn may_slow_down(&self, process: &Pinned) -> Result<(), Failure> {
         let leader = process.stat().ok_or_else(|| Failure::epoch_changed(self.name()))?;
         may_renice(process, leader.nice)?;
+        if !self.target.idle_io {
+            return Ok(());
+        }
+        // What it has already.
+        let members = Knob::Io.list(process)?;
+        let Some(member) = members.first() else { return Ok(()) };
+        match Knob::Io.set(member, &member.value) {
+            Ok(()) => Ok(()),
+            Err(errno) => Err(not_set(Knob::Io, member, errno)),
+        }
+    }
+
+    fn slower(&self, process: &Pinned, amount: Amount) -> Result<Vec<Change>, Failure> {
+        let kept = kept(amount)?;
         let mut changes = group::survey(Knob::Nice, &Knob::Nice.list(process)?, |nice| nicer(nice, kept))?;
         if self.target.idle_io {
             // Real time is somebody's explicit wish, and takes more rights to give back.
@@ -210,8 +261,6 @@ impl Process {
     }
 
     fn frozen(&self, process: &Pinned) -> Result<Vec<Change>, Failure> {
-        self.declared(Verb::Freeze)?;
-        process.may_signal()?;
         let mut members = Knob::State.list(process)?;
         // By somebody else.
         members.iter_mut().filter(|it| it.value == STOPPING).for_each(|it| it.value = STOPPED.to_owned());
@@ -353,6 +402,19 @@ fn kept(amount: Amount) -> Result<f64, Failure> {
 
 fn nicer(nice: &str, kept: f64) -> String {
     nice.parse().map_or_else(|_| nice.to_owned(), |nice| knob::nicer(nice, kept).to_string())
+}
+
+/// Who could not be continued must not be stopped, whoever its parent is.
+fn may_signal_all(process: &Pinned) -> Result<(), Failure> {
+    for pid in pinned::tree(process)? {
+        if let Some(member) = Pinned::open(pid)?
+            && let Err(errno) = member.signal(0)
+            && errno != Errno::ESRCH
+        {
+            return Err(member.unsent(errno));
+        }
+    }
+    Ok(())
 }
 
 /// Up is allowed to many, back down to few: who may not go back must not begin.

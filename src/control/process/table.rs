@@ -20,6 +20,8 @@ pub struct Stat {
     pub parent: i32,
     pub is_kernel: bool,
     pub nice: i32,
+    /// In user mode and in the kernel's, in clock ticks.
+    pub cpu_ticks: u64,
     /// Clock ticks since the node started: with the pid and the boot, this names one life of it.
     pub start: u64,
 }
@@ -96,6 +98,13 @@ pub fn held(lives: &[Life]) -> u64 {
     lives.iter().filter(is_there).filter_map(|life| resident(life.0)).sum()
 }
 
+/// Seconds of CPU time that these lives have used together.
+pub fn cpu_seconds(lives: &[Life]) -> Option<f64> {
+    let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten()?;
+    let used = |life: &Life| Some(stat(life.0).filter(|stat| stat.start == life.1)?.cpu_ticks);
+    Some(lives.iter().filter_map(used).sum::<u64>() as f64 / per_second as f64)
+}
+
 /// Those that it has started and that are not over.
 ///
 /// # Errors
@@ -154,6 +163,7 @@ fn parse_stat(bytes: &[u8]) -> Option<Stat> {
         parent: fields.get(1)?.parse().ok()?,
         is_kernel: number(6)? & KERNEL_THREAD != 0,
         nice: fields.get(16)?.parse().ok()?,
+        cpu_ticks: number(11)?.checked_add(number(12)?)?,
         start: number(19)?,
     })
 }
@@ -183,6 +193,7 @@ mod tests {
         let stat = parse_stat(line).unwrap();
         assert_eq!((stat.command.as_str(), stat.state, stat.parent), ("a) R 1 (b", b'S', 5));
         assert_eq!((stat.nice, stat.start, stat.is_kernel), (-3, 123_456, false));
+        assert_eq!(stat.cpu_ticks, 5 + 6);
         let kernel = parse_stat(b"2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 1 0 4 0 0").unwrap();
         assert!(kernel.is_kernel);
         for cut in ["", "77", "77 (a", "77 (a) S 5 77", ") 77 ("] {

@@ -1,5 +1,7 @@
 //! Where a process is and what may be done to it.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::locate::Locator;
@@ -7,6 +9,7 @@ use crate::control::service::Service;
 use crate::control::target::{Identity, Overlap, Place, Target};
 use crate::control::undo::Change;
 use crate::policy::mitigation::Verb;
+use crate::policy::rule::PATIENCE;
 
 /// A process and what descends from it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -54,6 +57,16 @@ impl Place for Process {
 
     fn identity(&self) -> Identity {
         Identity::from(&self.locator)
+    }
+
+    fn patience(&self, verb: Verb) -> Duration {
+        if verb == Verb::Terminate {
+            super::terminate::patience(self.kill_after_seconds)
+        } else if verb == Verb::Throttle && self.workers.is_some() {
+            super::workers::PATIENCE
+        } else {
+            PATIENCE
+        }
     }
 
     fn is_same(&self, other: &Target) -> bool {

@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::pinned::{Pinned, tree};
 use super::table;
+use crate::control::DEADLINE;
 use crate::control::failure::Failure;
 use crate::control::service::Done;
 use crate::policy::mitigation::Outcome;
@@ -17,6 +18,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The kernel has much to free after a SIGKILL.
 const KILLED: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
+
+/// Until it has ended, or will not.
+pub fn patience(kill_after_seconds: Option<u64>) -> Duration {
+    kill_after_seconds.map_or(PATIENCE, Duration::from_secs) + KILLED + DEADLINE
+}
 
 pub async fn terminate(process: &Pinned, kill_after_seconds: Option<u64>) -> Result<Done, Failure> {
     let lives = table::lives(&tree(process)?);

@@ -29,6 +29,8 @@ const STEADY: Duration = Duration::from_millis(300);
 /// them.
 const LASTS: Duration = Duration::from_secs(6);
 const POLL: Duration = Duration::from_millis(20);
+/// For ten workers, each at a long request: what is not told by then is told by the next look.
+pub const PATIENCE: Duration = Duration::from_secs(10 * STEP.as_secs());
 
 /// Masters remembered: more than a node has.
 const MOST_MASTERS: usize = 64;
@@ -77,6 +79,11 @@ pub fn wanted(prior: usize, amount: Amount) -> Result<usize, Failure> {
         Amount::Whole => Ok(1),
         Amount::Bytes(_) => Err(Failure::unsupported("workers are throttled to a share: write `to = \"50%\"`")),
     }
+}
+
+/// The fewer, the stricter; on their way they are neither.
+pub fn strictness(value: &str) -> Option<f64> {
+    value.parse::<u32>().ok().map(|workers| -f64::from(workers))
 }
 
 pub async fn read(master: &Pinned, change: &Change) -> Result<String, Failure> {

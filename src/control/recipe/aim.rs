@@ -53,6 +53,20 @@ pub fn value(knob: &Knob, prior: &str, amount: Amount) -> Result<Option<String>,
     Ok((wanted != prior && !is_stronger(knob, prior, &wanted)).then_some(wanted))
 }
 
+/// Of a knob that is set by a share; a value that nobody knows the unit of has no order.
+pub fn strictness(knob: &Knob, value: &str) -> Option<f64> {
+    let (name, ..) = place(&knob.to)?;
+    let number = number(knob, value);
+    match (name, number) {
+        (SHED, Some(shed)) => Some(shed),
+        (KEPT, Some(kept)) => Some(-kept),
+        (_, Some(limit)) if limit > 0.0 => Some(-limit),
+        // No limit reads as nothing, 0 or less.
+        (_, Some(_)) => Some(f64::NEG_INFINITY),
+        (_, None) => (!value.contains(|c: char| c.is_ascii_digit())).then_some(f64::NEG_INFINITY),
+    }
+}
+
 fn is_stronger(knob: &Knob, prior: &str, wanted: &str) -> bool {
     let (Some(prior), Some(wanted)) = (number(knob, prior), number(knob, wanted)) else { return false };
     match place(&knob.to) {
@@ -106,12 +120,23 @@ mod tests {
             verb: Verb::Throttle,
             name: "limit".into(),
             read,
+            may: None,
             set: Vec::new(),
             unset: Vec::new(),
             to: to.into(),
             least: 1,
             unlimited_is: None,
         }
+    }
+
+    #[test]
+    fn a_lower_limit_and_a_greater_share_to_refuse_are_stricter() {
+        let of = |to: &str, value: &str| strictness(&knob(to), value);
+        assert!(of(SHARE, "50") > of(SHARE, "100") && of(SHARE, "100") > of(SHARE, "-1"));
+        assert_eq!((of(SHARE, ""), of(SHARE, "0"), of(SHARE, "30s")), (of(SHARE, "-1"), of(SHARE, "-1"), None));
+        assert!(of("{shed}pct", "80pct") > of("{shed}pct", "25pct") && of("{shed}pct", "25pct") > of("{shed}pct", ""));
+        assert!(of(KEPT, "20") > of(KEPT, "75"));
+        assert_eq!(of("1", "0"), None, "this is not a matter of how much");
     }
 
     fn told(knob: &Knob, prior: &str, amount: Amount) -> Option<String> {

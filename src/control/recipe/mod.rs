@@ -8,6 +8,7 @@ pub mod stream;
 pub mod text;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -16,11 +17,13 @@ pub use aim::{BYTES, KEPT, SHARE, SHED};
 pub use peer::Peer;
 pub use performer::Performer;
 
+use super::DEADLINE;
 use super::failure::Failure;
 use super::secret;
 use super::target::Overlap;
 use super::undo::Change;
 use crate::policy::mitigation::Verb;
+use crate::policy::rule::PATIENCE;
 use text::Words;
 
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -41,6 +44,9 @@ pub struct Knob {
     /// As the journal and sentences call it: `connection limit of app`.
     pub name: String,
     pub read: Step,
+    /// Whether it may be set and set back, where the service can be asked that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub may: Option<Step>,
     pub set: Vec<Step>,
     /// In place of `set` where nothing was set before. Empty: `set` with an empty value.
     pub unset: Vec<Step>,
@@ -57,6 +63,9 @@ pub struct Knob {
 pub struct Act {
     pub verb: Verb,
     pub name: String,
+    /// Whether it may be done, where the service can be asked that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub may: Option<Step>,
     pub steps: Vec<Step>,
     /// It is about memory of the process at the other end, and is judged by what that loses.
     pub memory: bool,
@@ -131,6 +140,21 @@ pub trait Line {
 impl Recipe {
     pub fn knobs_of(&self, verb: Verb) -> impl Iterator<Item = &Knob> {
         self.knobs.iter().filter(move |knob| knob.verb == verb)
+    }
+
+    /// Each request of it may take a conversation's whole time, and each value is read before and after it is set.
+    pub fn patience(&self, verb: Verb) -> Duration {
+        let of_knobs = self.knobs_of(verb).map(|knob| knob.set.len().max(knob.unset.len()) + 4);
+        let of_acts = self.acts.iter().filter(|act| act.verb == verb).map(|act| act.steps.len() + 3);
+        let requests = u32::try_from(of_knobs.chain(of_acts).sum::<usize>()).unwrap_or(u32::MAX);
+        DEADLINE.saturating_mul(requests).max(PATIENCE)
+    }
+
+    /// What asks whether a verb is allowed, and about what.
+    pub fn questions(&self, verb: Verb) -> impl Iterator<Item = (&Step, &str)> {
+        let of_knobs = self.knobs_of(verb).map(|knob| (&knob.may, knob.name.as_str()));
+        let of_acts = self.acts.iter().filter(move |act| act.verb == verb).map(|act| (&act.may, act.name.as_str()));
+        of_knobs.chain(of_acts).filter_map(|(may, name)| Some((may.as_ref()?, name)))
     }
 
     pub fn knob(&self, name: &str) -> Option<&Knob> {

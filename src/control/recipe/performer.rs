@@ -9,10 +9,11 @@ use tokio::time::{Instant, sleep};
 use super::text::{EPOCH, PASSWORD, VALUE, begins, is_plain, taken};
 use super::{Act, Knob, Line, Meaning, Peer, Recipe, Request, Step, Take, aim, password};
 use crate::control::failure::Failure;
+use crate::control::rights::Rights;
 use crate::control::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
 use crate::control::standing::Live;
 use crate::control::undo::{Change, Undo};
-use crate::policy::mitigation::{Mitigation, Outcome};
+use crate::policy::mitigation::{Mitigation, Outcome, Verb};
 use crate::policy::unit::Unit;
 
 const MEMORY_SETTLE: Duration = Duration::from_secs(1);
@@ -48,19 +49,28 @@ impl Service for Performer {
 
     async fn probe(&mut self) -> Result<Probe, Failure> {
         let talk = self.begin().await?;
-        let mut told = vec![format!("{} answers", self.line.place())];
-        for at in 0..self.recipe.knobs.len() {
-            let value = self.value(at, &talk).await?;
-            let value = if value.is_empty() { "not set" } else { &value };
-            told.push(format!("{} is {value}", self.recipe.knobs[at].name));
+        let (mut rights, mut values) = (Rights::default(), Vec::new());
+        for verb in self.recipe.verbs.clone() {
+            let found = self.readable(verb, &talk).await;
+            rights.note(verb, found.map(|found| values.extend(found)))?;
         }
-        Ok(Probe::usable(told.join("; ")))
+        let told = [format!("{} answers", self.line.place()), rights.told()?].into_iter().chain(values);
+        Ok(Probe::usable(told.collect::<Vec<_>>().join("; ")))
+    }
+
+    /// The survey reads what is to be put back.
+    async fn permits(&mut self, verb: Verb) -> Result<(), Failure> {
+        if !self.recipe.verbs.contains(&verb) {
+            return Err(self.cannot(verb));
+        }
+        if self.recipe.questions(verb).next().is_none() {
+            return Ok(());
+        }
+        let talk = self.begin().await?;
+        self.allowed(verb, &talk).await
     }
 
     async fn survey(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
-        if !self.recipe.verbs.contains(&mitigation.verb) {
-            return Err(self.cannot(mitigation.verb));
-        }
         let talk = self.begin().await?;
         let mut changes = Vec::new();
         for at in 0..self.recipe.knobs.len() {
@@ -108,15 +118,16 @@ impl Service for Performer {
         first
     }
 
+    fn strictness(&self, key: &str, value: &str) -> Option<f64> {
+        aim::strictness(self.recipe.knob(key)?, value)
+    }
+
     /// Some write down what they are told: PostgreSQL after `ALTER SYSTEM`.
     fn outlives(&self, _key: &str) -> bool {
         true
     }
 
     async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
-        if self.recipe.acts.iter().all(|act| act.verb != mitigation.verb) {
-            return Err(self.cannot(mitigation.verb));
-        }
         let mut all = Done { outcome: Outcome::NoEffect, detail: String::new(), freed_bytes: None };
         for at in 0..self.recipe.acts.len() {
             if self.recipe.acts[at].verb != mitigation.verb {
@@ -171,6 +182,30 @@ impl Performer {
     fn knob(&self, name: &str) -> Result<usize, Failure> {
         let at = self.recipe.knobs.iter().position(|knob| knob.name == name);
         at.ok_or_else(|| Failure::unsupported(format!("`{name}` is nothing that this control can set")))
+    }
+
+    /// As the service itself answers to the operator's question.
+    async fn allowed(&mut self, verb: Verb, talk: &Talk) -> Result<(), Failure> {
+        let questions: Vec<_> = self.recipe.questions(verb).map(|(may, name)| (may.clone(), name.to_owned())).collect();
+        for (may, name) in questions {
+            self.said(&may, &name, talk, "").await.map_err(|failure| Failure {
+                detail: format!("the service does not allow it, as `may` says: {}", failure.detail),
+                ..failure
+            })?;
+        }
+        Ok(())
+    }
+
+    /// What can be read back, in words, where that is allowed.
+    async fn readable(&mut self, verb: Verb, talk: &Talk) -> Result<Vec<String>, Failure> {
+        self.allowed(verb, talk).await?;
+        let mut told = Vec::new();
+        for at in (0..self.recipe.knobs.len()).filter(|at| self.recipe.knobs[*at].verb == verb).collect::<Vec<_>>() {
+            let value = self.value(at, talk).await?;
+            let value = if value.is_empty() { "not set" } else { &value };
+            told.push(format!("{} is {value}", self.recipe.knobs[at].name));
+        }
+        Ok(told)
     }
 
     async fn value(&mut self, at: usize, talk: &Talk) -> Result<String, Failure> {

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -22,6 +23,8 @@ pub struct Client {
     /// Who listens on its socket.
     peer: Option<u32>,
     process: Option<u32>,
+    /// Commands of ours, over all connections.
+    asked: u64,
 }
 
 enum Stream {
@@ -37,7 +40,7 @@ enum Broken {
 
 impl Client {
     pub fn new(target: Redis) -> Self {
-        Self { target, stream: None, deadline: Instant::now(), peer: None, process: None }
+        Self { target, stream: None, deadline: Instant::now(), peer: None, process: None, asked: 0 }
     }
 
     pub const fn target(&self) -> &Redis {
@@ -61,6 +64,10 @@ impl Client {
         self.connect().await?;
         let reply = self.ask(&[b"INFO", b"server"]).await?;
         self.greeted(&reply)
+    }
+
+    pub const fn asked(&self) -> u64 {
+        self.asked
     }
 
     /// The server's process, where both the kernel and it name the same: no other of that number in a container.
@@ -101,6 +108,34 @@ impl Client {
         Ok(field_of(reply.text().unwrap_or_default(), field).and_then(|value| value.parse().ok()))
     }
 
+    /// Whether each of these would be taken: they are queued and thrown away, so none of them is ever carried out.
+    ///
+    /// # Errors
+    /// Why the first of those that would not be is not; or that this user may not even ask so.
+    pub async fn would_take(&mut self, commands: &[&[&[u8]]]) -> Result<Result<(), Failure>, Failure> {
+        if let Reply::Error(error) = self.hear(&[b"MULTI"]).await? {
+            let user = self.target.username.as_deref().unwrap_or("default");
+            let said: String = error.chars().take(120).collect();
+            return Err(Failure::refused(format!(
+                "what Redis user {user} may do cannot be seen without doing it ({said}): run `ACL SETUSER {user} +multi \
+                 +discard`"
+            )));
+        }
+        let mut first = Ok(());
+        for words in commands {
+            if let Reply::Error(error) = self.hear(words).await? {
+                first = first.and(Err(self.complaint(words, &error)));
+            }
+        }
+        self.ask(&[b"DISCARD"]).await?;
+        Ok(first)
+    }
+
+    /// Gives the rest of this conversation no longer than this.
+    pub fn hurry(&mut self, within: Duration) {
+        self.deadline = self.deadline.min(Instant::now() + within);
+    }
+
     /// What an error means to a command.
     pub fn complaint(&self, words: &[&[u8]], error: &str) -> Failure {
         complaint(&self.target, &name(words), error)
@@ -131,6 +166,7 @@ impl Client {
 
     async fn exchange(&mut self, words: &[&[u8]]) -> Result<Reply, Broken> {
         let Some(stream) = self.stream.take() else { return Err(Broken::Closed) };
+        self.asked += 1;
         let talk = async {
             match stream {
                 Stream::Unix(mut stream) => talk(&mut stream, words).await.map(|reply| (reply, Stream::Unix(stream))),

@@ -2,6 +2,7 @@
 //! is set here must not outlive a restart of the server.
 
 mod client;
+mod may;
 mod reclaim;
 mod resp;
 mod survey;
@@ -16,10 +17,14 @@ use tokio::time::Instant;
 use super::LEASE;
 use super::base::Base;
 use super::failure::Failure;
+use super::passed::Passed;
+use super::rights::Rights;
 use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
 use super::standing::Live;
+use super::target::Place;
 use super::undo::{Change, Undo, lease_end};
 use crate::clock;
+use crate::policy::gives::Gives;
 use crate::policy::mitigation::{Amount, Mitigation, Outcome, Verb};
 use client::Client;
 use resp::Reply;
@@ -36,6 +41,7 @@ pub struct Redis {
     buffered: Option<u64>,
     /// Memory in use just before its limit came down.
     used: Option<u64>,
+    came: Passed,
 }
 
 /// What is so little above its limit has nothing to give back that would show.
@@ -51,13 +57,31 @@ impl Service for Redis {
 
     async fn probe(&mut self) -> Result<Probe, Failure> {
         self.client.begin().await?;
-        let settings = self.settings().await?;
-        self.may_set().await?;
+        let mut rights = Rights::default();
+        for verb in self.offered() {
+            let permitted = self.permits(verb).await;
+            rights.note(verb, permitted)?;
+        }
+        let may = rights.told()?;
+        // Not every user may read them, and not every verb needs them.
+        let settings = self.settings().await.unwrap_or_default();
         let number = |key: &str| settings.get(key).map_or("unknown", String::as_str).to_owned();
-        let detail = format!("Redis answers and may be changed: maxmemory {}, {}", number(MAXMEMORY), number(POLICY));
+        let detail = format!("Redis answers: {may}; maxmemory {}, {}", number(MAXMEMORY), number(POLICY));
         let is_old = self.client.target().client_buffers.is_some() && !settings.contains_key(CLIENTS);
         let left_out = "; client_buffers is left out, because only Redis 7 and later limits what clients hold";
         Ok(Probe::usable(detail + if is_old { left_out } else { "" }))
+    }
+
+    async fn permits(&mut self, verb: Verb) -> Result<(), Failure> {
+        self.client.begin().await?;
+        match verb {
+            Verb::Release => may::release(&mut self.client).await,
+            Verb::Throttle => may::pause(&mut self.client).await,
+            Verb::Shrink => may::set(&mut self.client).await,
+            Verb::Flush if self.is_paused() => Ok(()),
+            Verb::Flush => may::flush(&mut self.client).await,
+            verb => Err(self.cannot(verb)),
+        }
     }
 
     /// Cheaper than a probe, and leaves no trace in the server's error statistics.
@@ -107,9 +131,11 @@ impl Service for Redis {
 
     async fn read(&mut self, undo: &Undo) -> Result<Live, Failure> {
         let epoch = self.client.begin().await?;
-        let settings = self.settings().await?;
+        // A pause needs none of them, and whoever may pause may perhaps not read them.
+        let needs_settings = undo.changes.iter().any(|change| change.key != PAUSE);
+        let settings = if needs_settings { self.settings().await? } else { Settings::default() };
         let paused = match self.paused_until {
-            Some(until) => Instant::now() < until,
+            Some(_) => self.is_paused(),
             None => undo.lapses_unix_ms.is_some_and(|lapses| clock::unix_ms() < lapses),
         };
         let live = |change: &Change| match change.key.as_str() {
@@ -217,6 +243,17 @@ impl Service for Redis {
         matches!(key, MAXMEMORY | POLICY | CLIENTS)
     }
 
+    async fn gives(&mut self) -> Result<Gives, Failure> {
+        self.client.begin().await?;
+        let reply = self.client.ask(&[b"INFO"]).await?;
+        let number = |field: &str| client::field_of(reply.text()?, field)?.parse::<u64>().ok();
+        let commands = number("total_commands_processed").map(|all| all.saturating_sub(self.client.asked()));
+        let per_second = commands.and_then(|all| self.came.per_second(all as f64, Instant::now().into_std()));
+        // One of them is ours.
+        let sessions = number("connected_clients").map(|clients| clients.saturating_sub(1));
+        Ok(Gives { per_second, sessions, bytes: number("used_memory"), cpu_percent: None })
+    }
+
     fn is_lease(&self, key: &str) -> bool {
         key == PAUSE
     }
@@ -230,7 +267,14 @@ impl Service for Redis {
 impl Redis {
     #[must_use]
     pub fn new(target: target::Redis) -> Self {
-        Self { client: Client::new(target), base: Base::default(), paused_until: None, buffered: None, used: None }
+        Self {
+            client: Client::new(target),
+            base: Base::default(),
+            paused_until: None,
+            buffered: None,
+            used: None,
+            came: Passed::default(),
+        }
     }
 
     async fn pause(&mut self) -> Result<(), Failure> {
@@ -274,20 +318,14 @@ impl Redis {
         Ok(held.map(|held| Buffers { limit: limit.clone(), held, wanted }))
     }
 
-    /// Whether the user may set anything: asks for what Redis cannot accept, so that nothing changes either way.
-    async fn may_set(&mut self) -> Result<(), Failure> {
-        const CANNOT_BE: &[u8] = b"probe";
-        let attempts: [&[&[u8]]; 2] =
-            [&[b"CONFIG", b"SET", MAXMEMORY.as_bytes(), CANNOT_BE], &[b"CLIENT", b"PAUSE", CANNOT_BE, b"WRITE"]];
-        for attempt in attempts {
-            match self.client.hear(attempt).await? {
-                Reply::Error(error) if error.starts_with("NOPERM") => {
-                    return Err(self.client.complaint(attempt, &error));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+    /// What was not declared needs no right.
+    fn offered(&self) -> Vec<Verb> {
+        let target = self.client.target();
+        target.verbs().iter().copied().filter(|verb| !target.is_undeclared(*verb)).collect()
+    }
+
+    fn is_paused(&self) -> bool {
+        self.paused_until.is_some_and(|until| Instant::now() < until)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where a Redis is and what of it may be touched.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +9,7 @@ use crate::control::service::Service;
 use crate::control::target::{Address, Identity, Overlap, Place, Target};
 use crate::control::undo::Change;
 use crate::policy::mitigation::Verb;
+use crate::policy::rule::PATIENCE;
 
 /// Redis over its unix socket or TCP.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -39,6 +41,10 @@ impl Place for Redis {
 
     fn identity(&self) -> Identity {
         Identity::from(&self.address)
+    }
+
+    fn patience(&self, verb: Verb) -> Duration {
+        if matches!(verb, Verb::Flush | Verb::Shrink) { super::reclaim::LONGEST } else { PATIENCE }
     }
 
     fn is_same(&self, other: &Target) -> bool {

@@ -1,5 +1,7 @@
 //! Where a service with a socket is, how it speaks, and what to say to it.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::control::recipe::{Performer, Recipe, Step};
@@ -61,6 +63,10 @@ impl Place for Socket {
 
     fn part(&self) -> String {
         self.recipe.part()
+    }
+
+    fn patience(&self, verb: Verb) -> Duration {
+        self.recipe.patience(verb)
     }
 
     fn is_same(&self, other: &Target) -> bool {

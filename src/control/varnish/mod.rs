@@ -8,12 +8,16 @@ mod session;
 mod survey;
 pub mod target;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use super::failure::Failure;
+use super::rights::Rights;
 use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
 use super::standing::Live;
 use super::undo::{Change, Undo};
+use crate::policy::gives::Gives;
 use crate::policy::mitigation::{Amount, Mitigation, Outcome, Verb};
 use crate::policy::unit::Unit;
 use params::is_same_life;
@@ -46,6 +50,11 @@ impl Service for Varnish {
     async fn probe(&mut self) -> Result<Probe, Failure> {
         let mut session = Session::open(&self.target).await?;
         let child = reclaim::running(&mut session).await?;
+        let mut rights = Rights::default();
+        rights.note(Verb::Shrink, may_shrink(&mut session).await)?;
+        // Whoever is let in may ban.
+        rights.note(Verb::Flush, Ok(()))?;
+        let may = rights.told()?;
         let threads = params::show(&mut session, THREADS).await?.value;
         let age = params::show(&mut session, AGE).await?.value;
         let memory = match child.resident() {
@@ -53,12 +62,22 @@ impl Service for Varnish {
             None => "what it gives back cannot be measured: its child cannot be seen from here".to_owned(),
         };
         let version = &session.version;
-        Ok(Probe::usable(format!("Varnish {version} obeys: {THREADS} {threads}, {AGE} {age} s, {memory}")))
+        Ok(Probe::usable(format!("Varnish {version} obeys: {may}; {THREADS} {threads}, {AGE} {age} s, {memory}")))
     }
 
     async fn look(&mut self) -> Result<Probe, Failure> {
         Session::open(&self.target).await?;
         Ok(Probe::usable("Varnish answers"))
+    }
+
+    async fn permits(&mut self, verb: Verb) -> Result<(), Failure> {
+        let mut session = Session::open(&self.target).await?;
+        reclaim::running(&mut session).await?;
+        match verb {
+            Verb::Shrink => may_shrink(&mut session).await,
+            Verb::Flush => Ok(()),
+            verb => Err(self.cannot(verb)),
+        }
     }
 
     async fn survey(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
@@ -133,6 +152,27 @@ impl Service for Varnish {
         }
     }
 
+    /// Its counters are not told on its command line.
+    async fn gives(&mut self) -> Result<Gives, Failure> {
+        let mut session = Session::open(&self.target).await?;
+        let child = params::processes(&mut session).await?.child;
+        Ok(Gives { bytes: child.and_then(params::Child::resident), ..Gives::default() })
+    }
+
+    /// A command is done when it is answered.
+    fn grace(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// Values are written as Varnish shows them.
+    fn rounds(&self, _key: &str) -> bool {
+        false
+    }
+
+    fn strictness(&self, key: &str, value: &str) -> Option<f64> {
+        survey::strictness(key, value)
+    }
+
     async fn resident(&mut self, _undo: &Undo) -> Option<u64> {
         let mut session = Session::open(&self.target).await.ok()?;
         params::processes(&mut session).await.ok()?.child?.resident()
@@ -168,6 +208,13 @@ impl Varnish {
         self.shrunk = Some(Shrunk { epoch: undo.epoch.clone(), base, kept });
         Ok(Some(done))
     }
+}
+
+async fn may_shrink(session: &mut Session) -> Result<(), Failure> {
+    for name in [THREADS, AGE] {
+        params::may_set(session, name).await?;
+    }
+    Ok(())
 }
 
 fn known(key: &str) -> Result<&str, Failure> {

@@ -1,7 +1,7 @@
 //! What Varnish's manager tells: a parameter, its processes, and which life of it that is. Parameters outlive a restart of
 //! the child, not of the manager.
 
-use super::session::{OK, Session, complaint};
+use super::session::{AUTHENTICATE, OK, PARAMETER, Session, complaint};
 use crate::control::boot_id;
 use crate::control::failure::Failure;
 use crate::control::resident;
@@ -30,6 +30,7 @@ pub struct Child {
 
 /// What stands for a start that cannot be seen.
 const UNSEEN: &str = "?";
+const CANNOT_BE: &str = "probe";
 
 impl Param {
     pub fn seconds(&self) -> Option<f64> {
@@ -54,6 +55,19 @@ pub async fn set(session: &mut Session, name: &str, value: &str) -> Result<(), F
         return Err(Failure::unsupported(format!("`{value}` cannot be a value of Varnish's {name}")));
     }
     session.order(&format!("param.set {name} {value}")).await.map(|_| ())
+}
+
+/// Whether it may be set, and so set back: asked with a value that Varnish cannot accept.
+pub async fn may_set(session: &mut Session, name: &str) -> Result<(), Failure> {
+    let command = format!("param.set {name} {CANNOT_BE}");
+    let reply = session.ask(&command).await?;
+    match reply.status {
+        OK | PARAMETER => Ok(()),
+        AUTHENTICATE => Err(Failure::refused(format!(
+            "varnishd was started with `-r {name}`, which protects that parameter: take it out of the list"
+        ))),
+        _ => Err(complaint(&command, &reply)),
+    }
 }
 
 pub async fn processes(session: &mut Session) -> Result<Processes, Failure> {

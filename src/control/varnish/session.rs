@@ -22,7 +22,10 @@ const SECRET_BYTES: u64 = 64 << 10;
 pub const OK: u16 = 200;
 /// What a command of the child's is while there is no child.
 pub const UNKNOWN: u16 = 101;
-const AUTHENTICATE: u16 = 107;
+/// Something is wrong with what the command is about.
+pub const PARAMETER: u16 = 106;
+/// Who asks is not known, or what is asked for is protected.
+pub const AUTHENTICATE: u16 = 107;
 
 pub struct Session {
     wire: Wire,

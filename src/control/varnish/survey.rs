@@ -58,6 +58,11 @@ pub fn fewer_threads(value: &str, minimum: Option<&str>, kept: f64) -> Result<St
     Ok(wanted.max(least).min(now).to_string())
 }
 
+/// Fewer threads hold less, and the sooner a banned object goes the sooner does its memory.
+pub fn strictness(key: &str, value: &str) -> Option<f64> {
+    if matches!(key, THREADS | AGE) { value.parse::<f64>().ok().map(|number| -number) } else { None }
+}
+
 /// The objects that go so that this share remains: by the second of their `Date`, which Varnish itself adds where the
 /// backend does not. One that goes at a weak shrink goes at each stronger one, too.
 pub fn ban(kept: f64) -> Option<String> {

@@ -69,8 +69,10 @@ impl Post {
         self.hire(controls, 0, running);
     }
 
-    /// A receiver that changed gets what was queued for it; with one that is gone, its queue goes.
-    pub fn configure(&mut self, controls: &[settings::Control], running: &mut JoinSet<()>) {
+    /// A receiver that changed gets what was queued for it; with one that is gone, its queue goes. One that is new is told
+    /// what comes after this event: the last one when it was configured, which may be a while before this thread hears of
+    /// that.
+    pub fn configure(&mut self, controls: &[settings::Control], last_event: u64, running: &mut JoinSet<()>) {
         self.couriers.retain(|name, (_, courier)| {
             let stays = controls.iter().any(|control| control.name == *name && webhook(control).is_some());
             if !stays {
@@ -78,8 +80,7 @@ impl Post {
             }
             stays
         });
-        let since = self.log.as_ref().map_or(0, |log| log.last());
-        self.hire(controls, since, running);
+        self.hire(controls, last_event, running);
     }
 
     fn hire(&mut self, controls: &[settings::Control], since: u64, running: &mut JoinSet<()>) {

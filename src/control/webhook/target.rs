@@ -10,12 +10,15 @@ use crate::control::target::{Address, Identity, Overlap, Place, Target};
 use crate::policy::mitigation::Verb;
 
 /// What somebody who is not looking should hear of, unless `events` says otherwise.
-pub const USUAL: [&str; 16] = [
+pub const USUAL: [&str; 19] = [
     "started",
     "stopping",
     "reload_refused",
+    "fallback",
     "journal_damage",
     "journal_failed",
+    "journal_slow",
+    "thread_hangs",
     "mode",
     "rule_fired",
     "rule_relapsed",

@@ -4,6 +4,7 @@
 
 mod answer;
 mod clash;
+mod records;
 mod shared;
 mod task;
 
@@ -26,10 +27,13 @@ use super::webhook::post;
 use super::{Control, Probe};
 use crate::config::settings;
 use crate::events::Log;
+use crate::heartbeat::{Alive, Heartbeat};
 use crate::inbox::{Door, Message};
-use crate::journal::{Entry, Journal, JournalError};
-use crate::policy::mitigation::{ActionId, Answered, Command, Outcome, Report};
+use crate::journal::{Record, Writer};
+use crate::policy::mitigation::{Answered, Command, Outcome, Report};
 use crate::privilege;
+pub use records::RECORDED_WITHIN;
+use records::Records;
 use shared::Shared;
 use task::Task;
 
@@ -39,49 +43,41 @@ const STACK_BYTES: usize = 512 << 10;
 /// A little longer than the last try of the webhooks.
 const FAREWELL: Duration = Duration::from_millis(1500);
 
+/// For the journal to take what is queued for it. What it does not take is found in force by the next start, which looks
+/// and finds it gone.
+const LAST_RECORDS: Duration = Duration::from_secs(1);
+
+/// The thread shows this often that it goes on.
+const BEAT_EVERY: Duration = Duration::from_secs(2);
+
 /// What there is to say about an action that the journal does not know (any more).
 const NOTHING: &str = "nothing of it is in force";
-
-/// What the workers need of the journal.
-pub trait Record {
-    /// # Errors
-    /// When it could not be made durable: then the change must not be made.
-    fn write(&mut self, entry: &Entry) -> Result<(), JournalError>;
-    /// # Errors
-    /// When it could not be made durable: the entry stays.
-    fn close(&mut self, id: ActionId) -> Result<(), JournalError>;
-    fn entries(&self) -> &[Entry];
-}
-
-impl Record for Journal {
-    fn write(&mut self, entry: &Entry) -> Result<(), JournalError> {
-        Journal::write(self, entry)
-    }
-
-    fn close(&mut self, id: ActionId) -> Result<(), JournalError> {
-        Journal::close(self, id)
-    }
-
-    fn entries(&self) -> &[Entry] {
-        Journal::entries(self)
-    }
-}
 
 /// Makes a control of a target.
 pub type Opener = Box<dyn Fn(&Target) -> Control + Send>;
 
-/// The thread that acts. Dropping it without `stop` leaves it to end with the process.
+/// The thread that acts, and the one that remembers. Dropping it without `stop` leaves them to end with the process.
 pub struct Workers {
     orders: UnboundedSender<Order>,
     thread: JoinHandle<()>,
+    writer: Writer,
+    heartbeat: Arc<Heartbeat>,
+}
+
+/// Of the two threads.
+pub struct Heartbeats {
+    pub controls: Arc<Heartbeat>,
+    pub journal: Arc<Heartbeat>,
 }
 
 enum Order {
     Run(Command),
     Tell(Arc<Log>),
-    Reconfigure(Vec<settings::Control>),
+    /// With the number of the last event that a webhook which is new by it is not told of.
+    Reconfigure(Vec<settings::Control>, u64),
     ProbeAll,
     Numbers(Arc<str>),
+    Gives(Arc<str>),
     Stop,
 }
 
@@ -109,21 +105,36 @@ impl Workers {
         open: Opener,
     ) -> io::Result<Self> {
         let (orders, queue) = unbounded_channel();
+        let entries = record.entries().to_vec();
+        let complaints = door.clone();
+        let writer = Writer::start(
+            record,
+            Box::new(move |why| {
+                // A loop that has ended needs no news.
+                let _heard = complaints.tell(Message::JournalFailed(why));
+            }),
+        )?;
+        let (journal, heartbeat) = (writer.handle(), Heartbeat::new());
+        let alive = Arc::clone(&heartbeat);
+        heartbeat.beat();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread =
             std::thread::Builder::new().name("controls".to_owned()).stack_size(STACK_BYTES).spawn(move || {
                 // Else it waits for its turn behind what it should relieve. Where refused, the loop tells it.
                 let _refused = privilege::schedule_in_real_time(privilege::Urgency::Acting);
+                let alive = Alive(alive);
                 let crew = Crew {
-                    shared: Rc::new(Shared::new(record, door, open)),
+                    shared: Rc::new(Shared::new(Records::new(entries, journal), door, open)),
                     tasks: HashMap::new(),
                     running: JoinSet::new(),
                 };
-                LocalSet::new().block_on(&runtime, crew.lead(controls, queue));
+                let local = LocalSet::new();
+                local.spawn_local(beat(Arc::clone(&alive.0)));
+                local.block_on(&runtime, crew.lead(controls, queue));
                 // A name that is being looked up would be waited for.
                 runtime.shutdown_background();
             })?;
-        Ok(Self { orders, thread })
+        Ok(Self { orders, thread, writer, heartbeat })
     }
 
     /// False when the thread has ended.
@@ -133,8 +144,19 @@ impl Workers {
     }
 
     #[must_use]
-    pub fn reconfigure(&self, controls: Vec<settings::Control>) -> bool {
-        self.orders.send(Order::Reconfigure(controls)).is_ok()
+    pub fn reconfigure(&self, controls: Vec<settings::Control>, last_event: u64) -> bool {
+        self.orders.send(Order::Reconfigure(controls, last_event)).is_ok()
+    }
+
+    /// How many changes the journal's disk has not taken yet.
+    #[must_use]
+    pub fn unrecorded(&self) -> usize {
+        self.writer.unrecorded()
+    }
+
+    #[must_use]
+    pub fn heartbeats(&self) -> Heartbeats {
+        Heartbeats { controls: Arc::clone(&self.heartbeat), journal: self.writer.heartbeat() }
     }
 
     /// What webhooks tell: everything in this log, and what comes to it.
@@ -154,13 +176,20 @@ impl Workers {
         self.orders.send(Order::Numbers(control)).is_ok()
     }
 
-    /// Ends at once what is under way, which stays in the journal, and waits for the thread. Webhooks get a second for
-    /// what they have not told. False when it panicked.
+    /// Asks a control what it has to give: the inbox gets it, in any case.
+    #[must_use]
+    pub fn ask_gives(&self, control: Arc<str>) -> bool {
+        self.orders.send(Order::Gives(control)).is_ok()
+    }
+
+    /// Ends at once what is under way, which stays in the journal, and waits for the threads. Webhooks get a second for
+    /// what they have not told, the journal one for what is queued for it. False when one panicked.
     #[must_use]
     pub fn stop(self) -> bool {
         // A thread that has ended needs no order to end.
         self.orders.send(Order::Stop).ok();
-        self.thread.join().is_ok()
+        let acted_well = self.thread.join().is_ok();
+        self.writer.stop(LAST_RECORDS) && acted_well
     }
 
     /// The same without waiting for a thread that is stuck: it ends with the process.
@@ -171,6 +200,8 @@ impl Workers {
         while !self.thread.is_finished() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(5));
         }
+        // A panic ends the process where it happens.
+        let _ended_well = self.writer.stop(LAST_RECORDS);
     }
 }
 
@@ -189,6 +220,14 @@ pub fn probe_once(controls: &[settings::Control]) -> io::Result<Vec<(Arc<str>, P
     }))
 }
 
+/// While the runtime goes round, timers come; one task that blocks the thread stops them all.
+async fn beat(heartbeat: Arc<Heartbeat>) {
+    loop {
+        heartbeat.beat();
+        tokio::time::sleep(BEAT_EVERY).await;
+    }
+}
+
 /// Hands commands to the tasks.
 struct Crew {
     shared: Rc<Shared>,
@@ -201,11 +240,12 @@ enum Job {
     Configure(Option<Box<Target>>),
     Probe,
     Numbers,
+    Gives,
 }
 
 impl Crew {
     async fn lead(mut self, controls: Vec<settings::Control>, mut orders: UnboundedReceiver<Order>) {
-        self.configure(&controls);
+        self.configure(&controls, 0);
         let mut configured = controls;
         while let Some(order) = self.next(&mut orders).await {
             match order {
@@ -215,8 +255,8 @@ impl Crew {
                     }
                 }
                 Order::Tell(log) => self.shared.post.borrow_mut().read(log, &configured, &mut self.running),
-                Order::Reconfigure(controls) => {
-                    self.configure(&controls);
+                Order::Reconfigure(controls, last_event) => {
+                    self.configure(&controls, last_event);
                     configured = controls;
                 }
                 Order::ProbeAll => {
@@ -228,8 +268,10 @@ impl Crew {
                 Order::Numbers(control) => {
                     self.give(&control, Job::Numbers);
                 }
+                Order::Gives(control) => {
+                    self.give(&control, Job::Gives);
+                }
                 Order::Stop => {
-                    self.shared.close_again();
                     let couriers = self.shared.post.borrow().couriers();
                     return post::last_try(couriers).await;
                 }
@@ -270,11 +312,11 @@ impl Crew {
         self.shared.door.tell(Message::Report(report))
     }
 
-    fn configure(&mut self, controls: &[settings::Control]) {
+    fn configure(&mut self, controls: &[settings::Control], last_event: u64) {
         let configured = controls.iter().map(|control| control.target.kind());
-        let owed = self.shared.in_force();
+        let owed = self.shared.records.all();
         privilege::layout::keep(&configured.chain(owed.iter().map(|entry| entry.target.kind())).collect::<Vec<_>>());
-        self.shared.post.borrow_mut().configure(controls, &mut self.running);
+        self.shared.post.borrow_mut().configure(controls, last_event, &mut self.running);
         let gone: Vec<_> =
             self.tasks.keys().filter(|name| controls.iter().all(|control| control.name != **name)).cloned().collect();
         for name in &gone {
@@ -297,7 +339,7 @@ impl Crew {
         self.tasks.remove(name);
         match job {
             Job::Run(command) => self.answer(&command, Outcome::Unreachable, "the task of this control has ended"),
-            Job::Configure(_) | Job::Probe | Job::Numbers => true,
+            Job::Configure(_) | Job::Probe | Job::Numbers | Job::Gives => true,
         }
     }
 }

@@ -1,5 +1,4 @@
-//! What all tasks share: the journal, and the way to the loop. An end that could not be recorded counts all the same,
-//! and is recorded as soon as that works again. Nothing here is borrowed across an await.
+//! What all tasks share: what is in force, and the way to the loop. Nothing here is borrowed across an await.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -9,13 +8,13 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::{Opener, Record};
+use super::Opener;
+use super::records::Records;
 use crate::control::Control;
 use crate::control::failure::Failure;
 use crate::control::target::Target;
 use crate::control::webhook::post::Post;
 use crate::inbox::{Door, Message};
-use crate::journal::Entry;
 use crate::policy::mitigation::{ActionId, Command, Outcome};
 
 /// The loop answers with its next look, which takes a few milliseconds. One that is this late is in no state to decide
@@ -23,9 +22,7 @@ use crate::policy::mitigation::{ActionId, Command, Outcome};
 const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 
 pub struct Shared {
-    record: RefCell<Box<dyn Record>>,
-    /// Verified gone, but the journal does not know yet.
-    unclosed: RefCell<Vec<ActionId>>,
+    pub records: Records,
     /// Which control an action that is not in the journal yet was given to.
     routes: RefCell<HashMap<ActionId, Arc<str>>>,
     pub door: Door,
@@ -34,10 +31,9 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(record: impl Record + 'static, door: Door, open: Opener) -> Self {
-        let record: RefCell<Box<dyn Record>> = RefCell::new(Box::new(record));
+    pub fn new(records: Records, door: Door, open: Opener) -> Self {
         let post = RefCell::new(Post::new(door.clone()));
-        Self { record, unclosed: RefCell::default(), routes: RefCell::default(), door, open, post }
+        Self { records, routes: RefCell::default(), door, open, post }
     }
 
     pub fn open(&self, target: &Target) -> Control {
@@ -48,48 +44,6 @@ impl Shared {
     pub fn judged(&self, name: &str, outcome: Outcome, detail: &str) -> (Outcome, String) {
         let delivery = self.post.borrow().delivery(name);
         delivery.map_or_else(|| (outcome, detail.to_owned()), |delivery| delivery.judged(outcome, detail))
-    }
-
-    /// Everything that is, or may be.
-    pub fn in_force(&self) -> Vec<Entry> {
-        let unclosed = self.unclosed.borrow();
-        self.record.borrow().entries().iter().filter(|entry| !unclosed.contains(&entry.id)).cloned().collect()
-    }
-
-    pub fn entry(&self, id: ActionId) -> Option<Entry> {
-        if self.unclosed.borrow().contains(&id) {
-            return None;
-        }
-        self.record.borrow().entries().iter().find(|entry| entry.id == id).cloned()
-    }
-
-    /// Durable when it returns.
-    pub fn write(&self, entry: &Entry) -> Result<(), String> {
-        self.close_again();
-        self.record.borrow_mut().write(entry).map_err(|why| why.to_string())?;
-        self.unclosed.borrow_mut().retain(|id| *id != entry.id);
-        Ok(())
-    }
-
-    /// What it is about is gone whether or not this can be recorded.
-    pub fn close(&self, id: ActionId) -> Result<(), Failure> {
-        self.close_again();
-        let Err(why) = self.record.borrow_mut().close(id) else { return Ok(()) };
-        self.unclosed.borrow_mut().push(id);
-        let told = format!("the end of action {id} could not be recorded, which is tried again: {why}");
-        // A loop that has ended needs no news.
-        let _heard = self.door.tell(Message::JournalFailed(told));
-        Err(Failure::refused(format!("its end could not be recorded: {why}")))
-    }
-
-    /// Tries again to record the ends that could not be.
-    pub fn close_again(&self) {
-        let mut record = self.record.borrow_mut();
-        self.unclosed.borrow_mut().retain(|id| record.close(*id).is_err());
-    }
-
-    pub fn owes_the_journal(&self) -> bool {
-        !self.unclosed.borrow().is_empty()
     }
 
     /// Whether the policy wants this still, by a fresh look at the node.
@@ -111,13 +65,13 @@ impl Shared {
             self.routes.borrow_mut().insert(*id, Arc::clone(&mitigation.control));
             return Some(Arc::clone(&mitigation.control));
         }
-        let recorded = self.entry(command.id()).map(|entry| entry.mitigation.control);
+        let recorded = self.records.entry(command.id()).map(|entry| entry.mitigation.control);
         recorded.or_else(|| self.routes.borrow().get(&command.id()).cloned())
     }
 
     /// Forgets whose an action was that is not in the journal.
     pub fn forget_route(&self, id: ActionId) {
-        if self.entry(id).is_none() {
+        if self.records.entry(id).is_none() {
             self.routes.borrow_mut().remove(&id);
         }
     }

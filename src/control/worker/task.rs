@@ -19,6 +19,7 @@ use crate::control::undo::Undo;
 use crate::control::{Checked, Control, Wish as Want};
 use crate::inbox::Message;
 use crate::journal::Entry;
+use crate::policy::gives::Gives;
 use crate::policy::mitigation::{
     ActionId, Answered, Class, Command, Lasting, Lease, Mitigation, Outcome, Report, Verb,
 };
@@ -68,6 +69,7 @@ impl Task {
                 Ok(Some(Job::Configure(target))) => self.configure(target.map(|boxed| *boxed)).await,
                 Ok(Some(Job::Probe)) => self.probe().await,
                 Ok(Some(Job::Numbers)) => self.numbers().await,
+                Ok(Some(Job::Gives)) => self.gives().await,
                 Ok(None) => false,
                 Err(_) => self.look().await,
             };
@@ -76,7 +78,6 @@ impl Task {
 
     fn patience(&self) -> Duration {
         match &self.told {
-            _ if self.shared.owes_the_journal() => LOOK_AGAIN,
             Some((Outcome::Unreachable | Outcome::TimedOut, _)) => LOOK_AGAIN,
             Some(_) | None => LOOK_EVERY,
         }
@@ -108,8 +109,15 @@ impl Task {
         self.shared.door.tell(Message::Numbers { control: Arc::clone(&self.name), numbers })
     }
 
+    async fn gives(&mut self) -> bool {
+        let gives = match &mut self.configured {
+            Some((_, control)) => control.gives().await,
+            None => Gives::default(),
+        };
+        self.shared.door.tell(Message::Gives { control: Arc::clone(&self.name), gives })
+    }
+
     async fn look(&mut self) -> bool {
-        self.shared.close_again();
         // What was found wrong, a glance would not find again: look as closely as before.
         let closely = !matches!(self.told, Some((Outcome::Applied, _)));
         let Some((_, control)) = &mut self.configured else { return true };
@@ -194,7 +202,7 @@ impl Task {
         let Some((target, mut control)) = self.configured.take() else {
             return Answer::failed(Failure::unsupported(format!("no control {} is configured", self.name)));
         };
-        let answer = match (wish.mitigation.verb.lasting(), self.shared.entry(wish.id)) {
+        let answer = match (wish.mitigation.verb.lasting(), self.shared.records.entry(wish.id)) {
             (Lasting::Once, _) => self.pulse(&target, &mut control, &wish).await,
             (Lasting::InForce, None) => self.impose(&target, &mut control, &wish).await,
             (Lasting::InForce, Some(entry)) if entry.target == target => self.adjust(&mut control, entry, &wish).await,
@@ -223,13 +231,13 @@ impl Task {
             return refused;
         }
         // What is undone while this looks may still have been in force then.
-        let mut others = self.shared.in_force();
+        let mut others = self.shared.records.all();
         let undo = match control.capture(&wish.mitigation).await {
             Ok(undo) if undo.changes.is_empty() => return Answer::already("it is so already"),
             Ok(undo) => undo,
             Err(failure) => return Answer::unsent(failure),
         };
-        others.extend(self.shared.in_force());
+        others.extend(self.shared.records.all());
         if let Some((entry, change)) = clash::holder(&others, target, &undo) {
             return Answer::failed(Failure::refused(format!(
                 "action {} ({}) already holds `{}`; undo that first, or make one control of the two",
@@ -272,10 +280,8 @@ impl Task {
 
     /// The undo is durable before the first byte that changes anything.
     async fn carry_out(&mut self, control: &mut Control, wish: &Wish, mut entry: Entry, held: Held) -> Answer {
-        if let Err(why) = self.shared.write(&entry) {
-            return Answer::failed(Failure::refused(format!(
-                "nothing was sent, because its undo could not be recorded: {why}"
-            )));
+        if let Err(why) = self.shared.records.write(&entry).await {
+            return Answer::failed(why);
         }
         if let Err(unwanted) = self.still_wanted(wish).await {
             return self.unbegun(&entry, held, unwanted);
@@ -313,9 +319,7 @@ impl Task {
         if entry.undo == *recorded {
             return;
         }
-        if let Err(why) = self.shared.write(entry) {
-            tracing::debug!(id = entry.id.0, %why, "what is known of a change could not be recorded");
-        }
+        self.shared.records.note(entry);
     }
 
     /// After an apply that failed: is anything of it there?
@@ -354,15 +358,12 @@ impl Task {
     /// The adjustment failed, so what it adjusted is what is wanted again, and is verified from now on.
     fn fall_back(&self, adjusted: &Entry, before: Entry, why: Failure) -> Answer {
         let entry = Entry { undo: adjusted.undo.falling_back_to(&before.undo), ..before };
-        match self.shared.write(&entry) {
-            Ok(()) => Answer::failed(why),
-            // The journal still wants the adjustment: reading it back settles which it is.
-            Err(unwritten) => Answer::doubtful(Failure::refused(format!("{}; {unwritten}", why.detail))),
-        }
+        self.shared.records.note(&entry);
+        Answer::failed(why)
     }
 
     async fn verify(&mut self, id: ActionId, lease: Lease) -> Answer {
-        let Some(entry) = self.shared.entry(id) else { return Answer::already(NOTHING) };
+        let Some(entry) = self.shared.records.entry(id) else { return Answer::already(NOTHING) };
         let mut control = self.take(&entry.target);
         let answer = match self.checked(&mut control, &entry, lease).await {
             Ok(Standing::Ours { theirs }) => Answer::in_force(theirs),
@@ -404,7 +405,8 @@ impl Task {
         }
     }
 
-    /// How long it may now last is durable before it does.
+    /// How long it may now last is recorded when the disk takes it: what lapses by itself must not lapse because a disk
+    /// does not answer. Should we end before that, the next start thinks it lapsed a little early, and so it does.
     async fn checked(&self, control: &mut Control, entry: &Entry, lease: Lease) -> Result<Standing, Failure> {
         let want = match lease {
             Lease::Renew { .. } => Want::Wanted,
@@ -421,20 +423,14 @@ impl Task {
             return Ok(standing);
         }
         known.undo = known.undo.renewed();
-        if known.undo.lapses_unix_ms.is_some() {
-            let written = self.shared.write(&known);
-            written
-                .map_err(|why| Failure::refused(format!("not renewed, because that could not be recorded: {why}")))?;
-        } else {
-            self.note(&known, &entry.undo);
-        }
+        self.note(&known, &entry.undo);
         control.renew(&known.undo, &due).await?;
         let theirs = if let Standing::Ours { theirs } = standing { theirs } else { None };
         Ok(Standing::Ours { theirs })
     }
 
     async fn undo(&mut self, id: ActionId) -> Answer {
-        let Some(entry) = self.shared.entry(id) else { return Answer::already(NOTHING) };
+        let Some(entry) = self.shared.records.entry(id) else { return Answer::already(NOTHING) };
         let mut control = self.take(&entry.target);
         let answer = match control.undo(&entry.undo).await {
             Ok(done) => self.closed(id, Answer::done(done)),
@@ -464,24 +460,22 @@ impl Task {
             && configured == target
         {
             *place = control;
-        } else if self.shared.in_force().iter().any(|entry| entry.target == *target) {
+        } else if self.shared.records.all().iter().any(|entry| entry.target == *target) {
             self.earlier = Some((target.clone(), control));
         }
     }
 
     fn excluded(&self, target: &Target, control: &Control, wish: &Wish) -> Option<Answer> {
         let here = |entry: &Entry| target.place().is_same(&entry.target);
-        let in_force = self.shared.in_force().into_iter().filter(here).map(|entry| entry.mitigation);
+        let in_force = self.shared.records.all().into_iter().filter(here).map(|entry| entry.mitigation);
         let harmful = { in_force }.find(|in_force| control.excludes(wish.mitigation.verb, in_force.verb))?;
         let detail = format!("{} would do harm while `{harmful}` is in force: undo that first", wish.mitigation);
         Some(Answer::failed(Failure::refused(detail)))
     }
 
     /// What is verified gone is gone, also where the journal does not take it yet.
-    fn closed(&self, id: ActionId, mut answer: Answer) -> Answer {
-        if let Err(failure) = self.shared.close(id) {
-            answer.detail = format!("{} ({})", answer.detail, failure.detail);
-        }
+    fn closed(&self, id: ActionId, answer: Answer) -> Answer {
+        self.shared.records.close(id);
         answer
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{Event, StepKind};
+use crate::policy::mitigation::Outcome;
 use crate::policy::orders::Hold;
 use crate::policy::unit::{Shown, Unit};
 
@@ -114,8 +115,13 @@ impl Event {
 
     fn write_action(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Event::Acted { id, mitigation, outcome, detail, took, freed_bytes, .. } => {
-                write!(f, "action {id} {mitigation}: {outcome} in {}", seconds(*took))?;
+            Event::Acted { id, mitigation, before, outcome, detail, took, freed_bytes, .. } => {
+                let loosened = before.and_then(|before| mitigation.loosened(before));
+                let (loosened, took) = (loosened.filter(|_| *outcome == Outcome::Applied), seconds(*took));
+                match loosened {
+                    Some(from_to) => write!(f, "action {id} {mitigation}: loosened, {from_to} in {took}")?,
+                    None => write!(f, "action {id} {mitigation}: {outcome} in {took}")?,
+                }
                 write_detail(f, detail)?;
                 match freed_bytes {
                     Some(bytes) => write!(f, "; freed {}", Unit::Bytes.show(*bytes as f64)),
@@ -185,6 +191,7 @@ mod tests {
             rule: rule.clone(),
             id: ActionId(7),
             mitigation: throttle(),
+            before: None,
             outcome: Outcome::Applied,
             detail: "s1 maxconn 100 -> 50".into(),
             took: Duration::from_micros(3100),

@@ -55,6 +55,8 @@ impl Guardian {
                 action.enter(Phase::InForce, now);
                 action.due = now + VERIFY_EVERY;
                 action.changed = Arc::clone(&report.detail);
+                let weaker = |before: &Mitigation| before.amount.is_stronger_than(action.mitigation.amount);
+                action.loosened_from = before.filter(weaker).map(|before| before.amount);
                 self.retries.worked(&told.knob);
             }
             Outcome::TimedOut => {
@@ -176,6 +178,7 @@ impl Guardian {
             rule: Arc::clone(&action.rule),
             id: action.id,
             mitigation: action.mitigation.clone(),
+            before: action.before.as_ref().map(|before| before.amount),
             outcome: report.outcome,
             detail: Arc::clone(&report.detail),
             took: report.took,

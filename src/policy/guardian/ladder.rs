@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use super::super::demand::Demand;
 use super::super::event::{Event, Mode, Skip, StepKind};
+use super::super::gives::Matters;
 use super::super::in_force::Action;
 use super::super::mitigation::{Amount, Class, Command, Knob, Lasting, Level, Mitigation, Outcome};
 use super::super::moment::Moment;
 use super::super::retries::Blocked;
-use super::super::rule::Step;
+use super::super::rule::{Asked, Step};
 use super::super::view::{Phase, State, StepView, Verdict};
 use super::still_wanted::ONCE_WITHIN;
 use super::{Decisions, Guardian};
@@ -221,6 +222,9 @@ impl Guardian {
         if class >= Class::Lossy && self.lives[index].is_cooling(now) {
             return Some(Skip::Cooldown);
         }
+        if self.cannot_help(&rule.steps[step]) {
+            return Some(Skip::CannotHelp);
+        }
         if self.breaker_is_open(now, flat) && !self.is_last_resort(index) {
             return Some(Skip::Breaker);
         }
@@ -230,6 +234,12 @@ impl Guardian {
             Some(Blocked::Failed) if !dry_run => Some(Skip::Unavailable),
             Some(Blocked::Failed) | None => None,
         }
+    }
+
+    /// A step that names its control is taken as written; another only where the service has something to give.
+    fn cannot_help(&self, step: &Step) -> bool {
+        let chosen_for = step.resource.filter(|_| step.asked == Asked::ByLadder && step.class > Class::Notify);
+        chosen_for.is_some_and(|resource| matches!(self.matters(&step.mitigation.control, resource), Matters::No(_)))
     }
 
     /// In an emergency a ladder that is exhausted takes what its breakers had left out: something is always left to do.

@@ -17,11 +17,13 @@ mod show;
 mod stand_down;
 mod still_wanted;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::demand::{Demand, Demands};
 use super::event::{Event, Mode, ModeReason, UndoReason};
+use super::gives::{Gives, Matters};
 use super::in_force::{Action, InForce};
 use super::life::Life;
 use super::mitigation::{ActionId, Command, Knob, Lasting, Mitigation, Report};
@@ -30,7 +32,7 @@ use super::moment::Moment;
 use super::orders::{Hold, Orders};
 use super::plan::Plan;
 use super::retries::Retries;
-use super::rule::{Rule, Severity};
+use super::rule::{Resource, Rule, Severity};
 use super::sample::Sample;
 use super::slots::{Reading, Slots};
 use super::view::{Phase, State, StepView, Verdict};
@@ -69,6 +71,11 @@ pub enum Input<'a> {
     Drill(&'a Mitigation),
     /// A control that could not be used can be used again.
     Usable(&'a str),
+    /// What a control's service has to give, as just read.
+    Gives {
+        control: &'a Arc<str>,
+        gives: Gives,
+    },
     /// The daemon is to end: everything is undone at once.
     Stopping,
 }
@@ -116,6 +123,8 @@ pub struct Guardian {
     stopping: bool,
     stack: Vec<Verdict>,
     memory_total: Option<f64>,
+    /// By control, as last read.
+    gives: BTreeMap<Arc<str>, Gives>,
 }
 
 /// What is known of one step of one rule.
@@ -174,6 +183,7 @@ impl Guardian {
             stopping: false,
             stack: Vec::new(),
             memory_total: None,
+            gives: BTreeMap::new(),
             plan,
         };
         for found in inherited {
@@ -196,6 +206,7 @@ impl Guardian {
             Input::Resume { ids, by } => self.resume(ids, &by, out),
             Input::Drill(mitigation) => self.drill(now, mitigation, out),
             Input::Usable(control) => self.control_is_usable(now, control),
+            Input::Gives { control, gives } => self.note_gives(control, gives),
             Input::Stopping => self.stop(),
         }
         if !self.is_calm() {
@@ -240,6 +251,25 @@ impl Guardian {
         self.mode.mode == Mode::Emergency
             || self.in_force.all().iter().any(|action| action.waiting)
             || self.lives.iter().zip(self.plan.rules()).any(urgent)
+    }
+
+    /// Some rule may want a step soon, or wants one.
+    #[must_use]
+    pub fn is_concerned(&self) -> bool {
+        self.lives.iter().any(|life| matches!(life.state, State::Pending | State::Firing))
+    }
+
+    /// Whether the service of this control can matter to a resource, as far as it told of late.
+    #[must_use]
+    pub fn matters(&self, control: &str, resource: Resource) -> Matters {
+        self.gives.get(control).map_or(Matters::Unknown, |gives| gives.matters(resource))
+    }
+
+    fn note_gives(&mut self, control: &Arc<str>, gives: Gives) {
+        match self.gives.get_mut(control) {
+            Some(known) => *known = gives,
+            None => drop(self.gives.insert(Arc::clone(control), gives)),
+        }
     }
 
     #[must_use]

@@ -45,6 +45,8 @@ impl Guardian {
         }
         view.turns_away = self.turns_away();
         view.orders.clone_from(&self.orders);
+        view.gives.clear();
+        view.gives.extend(self.gives.iter().map(|(control, gives)| (Arc::clone(control), *gives)));
         view.steps.clear();
         view.steps.extend(self.steps.iter().map(|memory| memory.view));
         view.slots.clear();
@@ -61,6 +63,7 @@ impl Guardian {
             target: Arc::clone(&action.knob.target),
             detail: Arc::clone(&action.detail),
             changed: Arc::clone(&action.changed),
+            loosened_from: action.loosened_from,
             effect: action.step.and_then(|flat| self.steps[flat].view.effect),
             next_try: (matches!(action.phase, Phase::Owed | Phase::InDoubt) && !action.waiting).then_some(action.due),
         }));
@@ -69,6 +72,8 @@ impl Guardian {
     /// The soonest believable forecast of each resource, from the rules that ask for one.
     fn show_exhaustion(&self, view: &mut View) {
         view.exhaustion.clear();
+        // Once and for all, so that the first forecast of a calm node allocates nothing.
+        view.exhaustion.reserve(Resource::ALL.len());
         for (operand, reading) in self.plan.operands().iter().zip(self.slots.readings()) {
             let forecast = matches!(operand.function, Some(Function::TimeTo(_)));
             let seconds = reading.known().filter(|seconds| forecast && seconds.is_finite());

@@ -295,12 +295,29 @@ fn who_is_denied_is_told_what_to_do() {
     let mut desk = desk(app.target());
     let detail = desk.view("api", "refused").detail;
     assert!(detail.contains("denies the guardian `throttle`") && detail.contains("uid"), "{detail}");
-    let report = desk.apply(1, "api", Verb::Throttle, TO_40);
-    assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Refused, 0), "{}", report.detail);
+    for (id, verb, amount) in
+        [(1, Verb::Throttle, TO_40), (2, Verb::Drain, Amount::Whole), (3, Verb::Flush, Amount::Whole)]
+    {
+        let report = desk.apply(id, "api", verb, amount);
+        assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Refused, 0), "{}", report.detail);
+    }
 
     let http = target::App { token_file: None, ..app.over_http() };
     let mut desk = self::desk(http);
     assert!(desk.view("api", "refused").detail.contains("token_file"));
+}
+
+/// It would take the lease, and nobody could tell whether it obeys.
+#[test]
+fn an_application_that_tells_its_state_to_nobody_is_not_throttled() {
+    let deaf =
+        App::altered("need(allowed or op in", "need(allowed and op != \"status\" or op in (\"hello\",) and op in");
+    let mut desk = desk(deaf.target());
+    let detail = desk.view("api", "applied").detail;
+    assert!(detail.contains("may release") && detail.contains("cannot throttle and drain: "), "{detail}");
+    assert!(detail.contains("denies the guardian `status`"), "{detail}");
+    let report = desk.apply(1, "api", Verb::Throttle, TO_40);
+    assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Refused, 0), "{}", report.detail);
 }
 
 #[test]
@@ -309,7 +326,7 @@ fn a_probe_says_what_may_be_done_and_changes_nothing() {
         let app = App::with(language, "--fill 1");
         let mut desk = desk(app.target());
         let detail = desk.view("api", "applied").detail;
-        let wanted = "pages answers: may throttle, drain, release buffers (1.0MiB), flush pages (1.0MiB)";
+        let wanted = "pages answers: may throttle, drain, release buffers (1.0MiB) and flush pages (1.0MiB)";
         assert_eq!((&*detail, app.leases().len()), (wanted, 0));
     }
 }
@@ -385,9 +402,21 @@ fn an_application_that_hangs_up_is_asked_again() {
     let (_folder, target) = impostor(|request| almost(request, 0), false);
     let mut desk = desk(target);
     let report = desk.apply(1, "api", Verb::Throttle, TO_40);
-    assert_eq!(report.outcome, Outcome::TimedOut, "in the middle of a conversation: {}", report.detail);
+    assert_eq!(report.outcome, Outcome::Unreachable, "in the middle of a conversation: {}", report.detail);
+    assert_eq!(desk.journaled().len(), 0, "before anything was written");
+}
+
+#[test]
+fn an_application_that_swallows_a_throttle_may_have_taken_it() {
+    let swallows = |request: &Value| match request["level"].as_u64() {
+        Some(1..) => Vec::new(),
+        Some(0) | None => almost(request, 0),
+    };
+    let (_folder, target) = impostor(swallows, true);
+    let mut desk = desk(target);
+    let report = desk.apply(1, "api", Verb::Throttle, TO_40);
+    assert_eq!(report.outcome, Outcome::TimedOut, "{}", report.detail);
     assert_eq!(desk.journaled().len(), 1, "nobody can tell");
-    assert_eq!(desk.undo(1).outcome, Outcome::TimedOut);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use node_guardian::control::failure::Failure;
 use node_guardian::control::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
 use node_guardian::control::standing::Live;
 use node_guardian::control::undo::Undo;
+use node_guardian::policy::gives::Gives;
 use node_guardian::policy::mitigation::{Mitigation, Verb};
 
 /// Strikes at the n-th instant, counted from 0.
@@ -58,6 +59,10 @@ impl Service for Doomed {
         self.service.look().await
     }
 
+    async fn permits(&mut self, verb: Verb) -> Result<(), Failure> {
+        self.service.permits(verb).await
+    }
+
     async fn survey(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
         let undo = self.service.survey(mitigation).await;
         self.fate.pass().await;
@@ -92,6 +97,10 @@ impl Service for Doomed {
 
     async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
         self.service.pulse(mitigation).await
+    }
+
+    async fn gives(&mut self) -> Result<Gives, Failure> {
+        self.service.gives().await
     }
 
     fn is_lease(&self, key: &str) -> bool {

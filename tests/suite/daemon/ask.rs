@@ -47,15 +47,19 @@ fn a_person_is_told_what_is_in_force_and_why_and_can_end_it() {
     assert!(undone.out.contains("server be/s1 maxconn back to 8"), "{}", undone.out);
     assert!(undone.out.contains("maxmemory back to 0"), "{}", undone.out);
     assert_eq!((edge.face(), cache.face()), before, "undone when the command returns");
-    // It is as short of memory as ever, but its rule cools down.
+    // It is as short of memory as ever, and that is told; what was undone stays so.
     std::thread::sleep(std::time::Duration::from_millis(500));
     let status = daemon.status();
-    assert_eq!((status["rules"][0]["state"].as_str(), status["mode"].as_str()), (Some("cooling"), Some("normal")));
+    assert_eq!((status["rules"][0]["state"].as_str(), status["mode"].as_str()), (Some("firing"), Some("emergency")));
     assert_eq!((edge.face(), cache.face()), before);
-    let why = node.ask(&["explain", "short"]).out;
-    assert!(why.contains("cooling") && why.contains("may fire again in "), "{why}");
+    let page = node.ask(&["status"]);
+    assert!(page.code == 1 && page.out.contains("! #1 throttle edge to 50% was undone "), "{}", page.out);
     assert_eq!(node.ask(&["undo"]).out, "nothing is in force\n");
-    assert_eq!(node.ask(&["status"]).code, 0);
+    node.set_available(60);
+    daemon.until_calm();
+    assert_eq!(node.ask(&["status"]).code, 3, "it is not the rules' yet");
+    assert_eq!(node.ask(&["resume"]).code, 0);
+    daemon.until("nothing to know", |_| (node.ask(&["status"]).code == 0).then_some(()));
     assert_eq!(daemon.stop(), 0);
     for arguments in [&["status"][..], &["status", "--json"], &["explain"], &["undo"]] {
         let nobody = node.ask(arguments);
@@ -116,12 +120,15 @@ fn a_bad_configuration_is_pointed_at_by_check_and_run_alike() {
     );
     let config = node.path("config.toml");
     let config = config.to_str().unwrap();
-    for arguments in [&["check", config][..], &["run", "--config", config]] {
-        let said = node.ask(arguments);
-        assert_eq!((said.code, said.out.as_str()), (78, ""), "{arguments:?}");
+    let points_at_it = |said: &str| {
         for part in ["memory.available_percent", "did you mean", "edge", "^^^", &format!("{config}:")] {
-            assert!(said.err.contains(part), "no {part:?} in\n{}", said.err);
+            assert!(said.contains(part), "no {part:?} in\n{said}");
         }
-    }
-    assert!(!node.path("state").exists() && !node.path("admin.sock").exists(), "nothing was started");
+    };
+    let checked = node.ask(&["check", config]);
+    assert_eq!((checked.code, checked.out.as_str()), (78, ""));
+    points_at_it(&checked.err);
+    let daemon = node.start();
+    points_at_it(&daemon.told("fallback").concat());
+    assert_eq!(daemon.stop(), 0);
 }

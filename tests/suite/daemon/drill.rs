@@ -23,6 +23,7 @@ fn every_reversible_action_is_tried_and_comes_back() {
         "restored           drain edge",
         "restored           throttle cache",
         "server be/s1 maxconn back to 8",
+        " restored, 0 left out",
     ] {
         assert!(drilled.out.contains(line), "no {line:?} in\n{}", drilled.out);
     }
@@ -30,7 +31,8 @@ fn every_reversible_action_is_tried_and_comes_back() {
     let json: serde_json::Value = serde_json::from_str(&node.ask(&["drill", "edge", "-y", "--json"]).out).unwrap();
     assert_eq!((json["ok"].as_bool(), json["trials"].as_array().map(Vec::len)), (Some(true), Some(3)));
     assert_eq!((json["number"].as_u64(), json["running"].as_bool()), (Some(2), Some(false)), "not the one before it");
-    daemon.until_told("drill_ended", "3 of 3");
+    let ended = daemon.until_told("drill_ended", "3 tried, 3 restored, 0 left out");
+    assert_eq!(ended.0["level"], "info");
     assert_eq!(daemon.mode(), "normal");
     let unknown = node.ask(&["drill", "edgy", "--yes"]);
     assert!(unknown.code == 1 && unknown.err.contains("no control is named edgy: cache, edge"), "{unknown:?}");

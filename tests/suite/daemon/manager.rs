@@ -8,17 +8,17 @@ use nix::sys::signal::Signal;
 use super::super::support::haproxy::Haproxy;
 use super::super::support::node::{Node, short_of_memory};
 
-struct Manager(UnixDatagram);
+pub struct Manager(UnixDatagram);
 
 impl Manager {
-    fn of(node: &mut Node) -> Self {
+    pub fn of(node: &mut Node) -> Self {
         let socket = node.path("notify.sock");
         let manager = Self(UnixDatagram::bind(&socket).unwrap());
         node.environment.push(("NOTIFY_SOCKET", socket.display().to_string()));
         manager
     }
 
-    fn hear(&self, patience: Duration) -> Option<String> {
+    pub fn hear(&self, patience: Duration) -> Option<String> {
         self.0.set_read_timeout(Some(patience)).unwrap();
         let mut bytes = [0; 4096];
         let length = self.0.recv(&mut bytes).ok()?;
@@ -26,7 +26,7 @@ impl Manager {
     }
 
     /// The next message that has this line, and the line's value.
-    fn until(&self, line: &str) -> (String, String) {
+    pub fn until(&self, line: &str) -> (String, String) {
         let until = Instant::now() + Duration::from_secs(30);
         while Instant::now() < until {
             let Some(message) = self.hear(Duration::from_secs(30)) else { break };
@@ -89,6 +89,23 @@ fn the_watchdog_is_fed_in_time_and_only_by_the_living() {
     assert_eq!(manager.hear(Duration::from_millis(900)), None);
     daemon.signal(Signal::SIGCONT);
     manager.until("WATCHDOG=1");
+    assert_eq!(daemon.stop(), 0);
+}
+
+/// systemd that is busy, or stopped, reads nothing; a socket has room for eleven messages.
+#[test]
+fn a_manager_that_reads_nothing_delays_no_tick() {
+    let mut node = Node::new("");
+    node.environment.push(("WATCHDOG_USEC", "60000".into()));
+    let manager = Manager::of(&mut node);
+    let mut daemon = node.start();
+    let ticks = daemon.ticks();
+    daemon.until("many ticks", |daemon| (daemon.ticks() > ticks + 100).then_some(()));
+    assert_eq!(daemon.get("/livez").status, 200);
+    manager.until("READY=1");
+    for _ in 0..20 {
+        manager.until("WATCHDOG=1");
+    }
     assert_eq!(daemon.stop(), 0);
 }
 

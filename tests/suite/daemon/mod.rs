@@ -5,10 +5,13 @@ mod crash;
 mod disk;
 
 mod drill;
+mod fallback;
 mod footprint;
 mod guard;
+mod hung;
 mod manager;
 mod marks;
+mod orders;
 mod overridden;
 mod reload;
 mod servers;

@@ -53,6 +53,31 @@ fn an_unchanged_configuration_disturbs_nothing() {
 }
 
 #[test]
+fn a_webhook_that_is_added_and_a_threshold_that_is_moved_disturb_nothing_that_fires() {
+    let (edge, cache) = (Haproxy::start(), Redis::start());
+    let (node, mut daemon) = in_an_emergency(&edge, &cache);
+    let held = daemon.status()["in_force"].clone();
+    let ids = |in_force: &serde_json::Value| -> Vec<u64> {
+        in_force.as_array().unwrap().iter().map(|action| action["id"].as_u64().unwrap()).collect()
+    };
+    node.edit("[rule.short]", "[control.webhook.ops]\nurl = \"http://127.0.0.1:1/\"\n[rule.short]");
+    daemon.signal(Signal::SIGHUP);
+    daemon.until_told("reloaded", "config.toml");
+    node.edit("memory.available_percent < 10%", "memory.available_percent < 12%");
+    daemon.signal(Signal::SIGHUP);
+    daemon.until("reloaded twice", |daemon| (daemon.told("reloaded").len() == 2).then_some(()));
+    let from = daemon.ticks();
+    daemon.until("twenty ticks", |daemon| (daemon.ticks() > from + 20).then_some(()));
+    let status = daemon.status();
+    assert_eq!((ids(&status["in_force"]), status["mode"].as_str()), (ids(&held), Some("emergency")));
+    assert_eq!((daemon.told("undoing").len(), daemon.told("rule_fired").len()), (0, 1));
+    assert_eq!((edge.limit("be/s1").as_str(), cache.face().as_str()), ("4", "67108864 allkeys-lru"));
+    node.set_available(60);
+    daemon.until("undone", |daemon| daemon.in_force().is_empty().then_some(()));
+    assert_eq!(daemon.stop(), 0);
+}
+
+#[test]
 fn what_a_removed_rule_had_in_force_is_released() {
     let (edge, cache) = (Haproxy::start(), Redis::start());
     let before = (edge.face(), cache.face());

@@ -115,7 +115,7 @@ fn a_server_that_stops_answering_while_throttled_is_owed_and_then_restored() {
     assert!(owed.text().contains("is the process stopped"), "{owed:?}");
     daemon.until_in_force(&["throttle edge to 50% (owed)"]);
     goes_on_sampling(&daemon);
-    assert_eq!(node.ask(&["status"]).code, 0, "what is owed is no emergency");
+    assert_eq!(node.ask(&["status"]).code, 3, "what is owed is no emergency, and not nothing");
     let stubborn = node.ask(&["undo", "--wait", "1s"]);
     assert!(stubborn.code == 1 && stubborn.err.contains("still not undone"), "{stubborn:?}");
     edge.process().signal(Signal::SIGCONT);

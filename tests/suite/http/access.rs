@@ -2,9 +2,12 @@
 
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::Command;
+use std::time::Duration;
 
-use node_guardian::inbox::Message;
+use node_guardian::inbox::{Message, Order};
 use node_guardian::policy::mitigation::ActionId;
+use node_guardian::policy::orders::Hold;
+use node_guardian::policy::view::Phase;
 
 use super::house::House;
 
@@ -20,17 +23,58 @@ fn an_operator_releases_over_the_admin_socket() {
     let house = House::open();
     let all = house.ask_admin(&post("/undo", "", ""));
     assert_eq!((all.status, &all.json()["undoing"][0]["id"]), (202, &7.into()));
-    assert!(matches!(house.inbox.take(), Some(Message::Undo(ids)) if ids.is_empty()));
+    assert!(matches!(house.inbox.take(), Some(Message::Order { order: Order::Undo(ids), .. }) if ids.is_empty()));
     assert_eq!(house.ask_admin(&post("/undo", "", r#"{"actions":[7]}"#)).status, 202);
-    assert!(matches!(house.inbox.take(), Some(Message::Undo(ids)) if ids == [ActionId(7)]));
+    assert!(matches!(house.inbox.take(), Some(Message::Order { order: Order::Undo(ids), .. }) if ids == [ActionId(7)]));
     let unknown = house.ask_admin(&post("/undo", "", r#"{"actions":[7,8]}"#));
-    assert_eq!(unknown.problem(404), "not in force: 8; see /actions");
+    assert_eq!(unknown.problem(404), "not in force: 8; see /status");
     for wrong in ["[7]", r#"{"action":[7]}"#, r#"{"actions":["7"]}"#, "release!"] {
         assert!(house.ask_admin(&post("/undo", "", wrong)).problem(400).contains("expected"), "{wrong}");
     }
     assert!(house.inbox.take().is_none());
     assert_eq!(house.ask_admin(&post("/reload", "", "")).status, 202);
     assert!(matches!(house.inbox.take(), Some(Message::Reload)));
+}
+
+#[test]
+fn a_pause_and_its_end_are_ordered_with_who_asked() {
+    let house = House::open();
+    let me = format!("uid {}", nix::unistd::Uid::effective());
+    let order = || match house.inbox.take() {
+        Some(Message::Order { order, by }) => (order, by.to_string()),
+        other => panic!("{other:?}"),
+    };
+    let usual = house.ask_admin(&post("/pause", "", ""));
+    assert_eq!((usual.status, usual.json()["seconds"].as_f64()), (202, Some(1800.0)));
+    let (paused, by) = order();
+    assert_eq!(paused, Order::Pause { lasts: Duration::from_secs(1800), hold: Hold::Undo });
+    assert!(by.starts_with(&me) && usual.json()["by"] == by.as_str(), "{by}");
+    let token = "Authorization: Bearer open-sesame\r\n";
+    assert_eq!(house.ask(&post("/pause", token, r#"{"for":"2h","hold":true}"#)).status, 202);
+    assert_eq!(order(), (Order::Pause { lasts: Duration::from_secs(7200), hold: Hold::Keep }, "token".into()));
+    for wrong in [r#"{"for":"8d"}"#, r#"{"for":"0s"}"#, r#"{"for":"soon"}"#, r#"{"for":5}"#, r#"{"fro":"5m"}"#] {
+        house.ask_admin(&post("/pause", "", wrong)).problem(400);
+    }
+    assert_eq!(house.ask_admin(&post("/resume", "", "")).status, 202);
+    assert_eq!(order().0, Order::Resume(Vec::new()));
+    assert_eq!(house.ask_admin(&post("/resume", "", r#"{"actions":[7]}"#)).problem(404), "not undone: 7; see /status");
+    house.ask(&post("/resume", "", "")).problem(401);
+    assert!(house.inbox.take().is_none());
+}
+
+#[test]
+fn only_a_debt_can_be_given_up() {
+    let house = House::open();
+    let forget = r#"{"actions":[7],"forget":true}"#;
+    assert!(house.ask_admin(&post("/undo", "", forget)).problem(409).contains("not owed: 7"));
+    let none = house.ask_admin(&post("/undo", "", r#"{"forget":true}"#));
+    assert_eq!((none.status, none.json()["undoing"].as_array().map(Vec::len)), (202, Some(0)));
+    assert!(house.inbox.take().is_none(), "nothing is owed, so nothing is asked for");
+    house.publish(|snapshot| snapshot.view.actions[0].phase = Phase::Owed);
+    assert_eq!(house.ask_admin(&post("/undo", "", forget)).status, 202);
+    assert!(
+        matches!(house.inbox.take(), Some(Message::Order { order: Order::Forget(ids), .. }) if ids == [ActionId(7)])
+    );
 }
 
 #[test]

@@ -2,12 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use node_guardian::clock;
 use node_guardian::events::{Daemon, Event};
 use node_guardian::policy::event::Mode;
-use node_guardian::policy::view::State;
+use node_guardian::policy::orders::{Hold, Orders, Pause};
+use node_guardian::policy::view::{Phase, State};
 
 use super::house::House;
 
@@ -71,6 +73,63 @@ fn liveness_readiness_and_health_tell_three_different_things() {
     house.publish(|snapshot| snapshot.tick = 0);
     assert_eq!(house.get("/livez").status, 200);
     assert!(house.get("/readyz").problem(503).contains("no sample yet"));
+}
+
+#[test]
+fn what_an_operator_ordered_is_told_in_every_mode() {
+    let house = House::open();
+    let (now, by) = (clock::now().unwrap(), Arc::from("uid 0 (root)"));
+    let pause = Pause { since: now, until: now + Duration::from_secs(600), hold: Hold::Keep, by };
+    house.publish(|snapshot| {
+        snapshot.view.orders = Orders { pause: Some(pause.clone()), undone: Vec::new() };
+        snapshot.view.turns_away = false;
+    });
+    // In an emergency, too: whoever pauses the guardian must not lose the node's traffic by that.
+    let ready = house.get("/readyz");
+    assert!(ready.status == 200 && ready.body.contains("paused"), "{ready:?}");
+    let health = house.get("/health");
+    assert_eq!((health.status, health.json()["status"].as_str()), (200, Some("warn")));
+    house.publish(|snapshot| snapshot.view.mode = Mode::Normal);
+    let health = house.get("/health").json();
+    assert_eq!(health["status"], "warn");
+    let told = health["description"].as_str().unwrap();
+    assert!(told.contains("mode normal, paused by uid 0 (root)") && told.ends_with("1 in force"), "{told}");
+    let status = house.get("/status").json();
+    assert_eq!(status["paused"]["hold"], true);
+    assert!(status["notices"][0].as_str().unwrap().contains("paused by uid 0 (root) for another"), "{status}");
+    assert!(house.get("/metrics").body.contains("\nnode_guardian_paused 1\n"));
+    house.publish(|snapshot| {
+        snapshot.view.orders = Orders::default();
+        snapshot.view.rules[0].state = State::Quiet;
+    });
+    let health = house.get("/health").json();
+    assert_eq!(
+        (health["status"].as_str(), health["description"].as_str()),
+        (Some("pass"), Some("node-guardian: mode normal, 1 in force"))
+    );
+    house.publish(|snapshot| snapshot.view.actions[0].phase = Phase::Owed);
+    assert_eq!(house.get("/health").json()["status"], "warn");
+    assert!(house.get("/metrics").body.contains("\nnode_guardian_owed 1\n"));
+}
+
+#[test]
+fn where_nothing_helps_the_node_is_ready_and_warns() {
+    let house = House::open();
+    let now = clock::now().unwrap();
+    house.publish(|snapshot| {
+        snapshot.view.turns_away = false;
+        snapshot.view.rules[0].stood_down = Some(now - Duration::from_secs(180));
+        snapshot.view.rules[0].retries_at = Some(now + Duration::from_secs(300));
+    });
+    let ready = house.get("/readyz");
+    assert!(ready.status == 200 && ready.body.contains("stood down"), "{ready:?}");
+    let health = house.get("/health");
+    assert_eq!((health.status, health.json()["status"].as_str()), (200, Some("warn")));
+    let notice = house.get("/status").json()["notices"][0].to_string();
+    assert!(
+        notice.contains("rule memory-critical has stood down for") && notice.contains("tried again in"),
+        "{notice}"
+    );
 }
 
 #[test]

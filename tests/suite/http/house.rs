@@ -149,6 +149,7 @@ pub fn node() -> Snapshot {
     let since = now - Duration::from_secs(42);
     let view = View {
         mode: Mode::Emergency,
+        turns_away: true,
         mode_since: since,
         hold_until: Some(now + Duration::from_secs(5)),
         rules: vec![RuleView { state: State::Firing, since, taken: 1, fired: 2, ..RuleView::default() }],
@@ -162,6 +163,7 @@ pub fn node() -> Snapshot {
             began: since,
             target: "unix:/run/haproxy/admin.sock".into(),
             changed: "s1 maxconn 100 -> 50".into(),
+            loosened_from: None,
             detail: "s1 maxconn 100 -> 50".into(),
             effect: Some(Effect::Share(0.4)),
             next_try: None,
@@ -180,8 +182,10 @@ pub fn node() -> Snapshot {
         plan: Arc::new(Plan::new(policy(throttle))),
         facts: Arc::new(Facts { host: "web-3".into(), ..Facts::default() }),
         blind_spots: Arc::default(),
+        hanging: None,
         controls: Arc::default(),
         drill: Arc::default(),
+        configuration: Arc::default(),
     }
 }
 
@@ -218,5 +222,6 @@ fn policy(throttle: Mitigation) -> Policy {
         dry_run: false,
         hints: vec![Hint { resource: Resource::Memory, scale: Scale::Up }],
     };
-    Policy { rules: vec![rule], ..Policy::default() }
+    let targets = vec![("edge".into(), "unix:/run/haproxy/admin.sock".into())];
+    Policy { rules: vec![rule], targets, ..Policy::default() }
 }

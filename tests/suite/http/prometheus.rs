@@ -25,7 +25,7 @@ fn busy_house() -> House {
             .emit(1, Event::Policy(Decision::Fired { rule: rule.clone(), severity: Severity::Emergency, because }));
         let (id, outcome, detail) = (ActionId(7), Outcome::Applied, "s1".into());
         let took = Duration::from_millis(3);
-        let acted = Decision::Acted { rule, id, mitigation, outcome, detail, took, freed_bytes: None };
+        let acted = Decision::Acted { rule, id, mitigation, before: None, outcome, detail, took, freed_bytes: None };
         house.events.emit(2, Event::Policy(acted));
         let timings = Timings::register();
         timings.sample.record(0.000_2);
@@ -62,7 +62,7 @@ fn the_names_of_the_contract_are_there() {
         "node_guardian_actions_total{control=\"edge\",verb=\"throttle\",outcome=\"applied\"} 1",
         "node_guardian_action_seconds_count{control=\"edge\",verb=\"throttle\",command=\"apply\"} 1",
         "node_guardian_action_effect_ratio{rule=\"memory-critical\",step=\"1\"} 0.4",
-        "node_guardian_in_force{control=\"edge\",verb=\"throttle\"} 1",
+        "node_guardian_in_force{control=\"edge\",target=\"unix:/run/haproxy/admin.sock\",verb=\"throttle\"} 0.5",
         "node_guardian_sample_seconds_count 1",
         "node_guardian_tick_lag_seconds_count 1",
         "node_guardian_detection_seconds_count 1",

@@ -1,6 +1,7 @@
 //! The unit files, by systemd's own opinion of them. Needs no systemd to be running.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -50,12 +51,29 @@ fn the_sandbox_is_tight() {
 }
 
 #[test]
-fn a_start_checks_first_and_a_reload_too() {
+fn a_reload_checks_first_and_a_start_never_does() {
     let service = text("systemd/node-guardian.service");
     let check = "/usr/bin/node-guardian check";
-    assert_eq!(setting(&service, "ExecStartPre"), [check]);
+    assert!(setting(&service, "ExecStartPre").is_empty(), "it would keep the node unguarded");
     assert_eq!(setting(&service, "ExecReload")[0], check);
     assert!(setting(&service, "ExecReload")[1].contains("kill -HUP"));
+}
+
+#[test]
+fn an_installation_with_a_bad_configuration_warns_and_goes_on() {
+    let folder = TempDir::new().unwrap();
+    let says = |code: u8| {
+        let check = folder.path().join("node-guardian");
+        fs::write(&check, format!("#!/bin/sh\necho 'config.toml:1:1: unknown key'\nexit {code}\n")).unwrap();
+        fs::set_permissions(&check, fs::Permissions::from_mode(0o755)).unwrap();
+        let path = format!("{}:/usr/bin:/bin", folder.path().display());
+        let script = file("packaging/deb/debian/node-guardian.postinst");
+        let output = Command::new("sh").arg(script).arg("configure").env("PATH", path).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(says(0), (true, String::new()));
+    let (installed, told) = says(78);
+    assert!(installed && told.contains("config.toml:1:1: unknown key") && told.contains("systemctl reload"), "{told}");
 }
 
 #[test]

@@ -10,11 +10,13 @@ use node_guardian::clock;
 use node_guardian::config::settings::Control;
 use node_guardian::control::Control as Opened;
 use node_guardian::control::target::Target;
-use node_guardian::control::worker::{Opener, Record, Workers};
+use node_guardian::control::worker::{Opener, Workers};
 use node_guardian::events::Log;
 use node_guardian::inbox::{self, Inbox, Message};
-use node_guardian::journal::{Entry, Journal, JournalError};
+use node_guardian::journal::{Change, Entry, Journal, JournalError, Record};
+use node_guardian::policy::gives::Gives;
 use node_guardian::policy::mitigation::{ActionId, Amount, Answered, Command, Lease, Mitigation, Report, Verb};
+use node_guardian::policy::moment::Moment;
 use node_guardian::status::ControlView;
 
 use super::eventually;
@@ -26,8 +28,16 @@ pub struct Ledger {
     pub broken: Arc<AtomicBool>,
     /// Nothing can be closed.
     pub stuck: Arc<AtomicBool>,
-    /// Writing is a bug.
-    pub panics: Arc<AtomicBool>,
+    /// The disk does not answer.
+    pub hangs: Arc<AtomicBool>,
+}
+
+impl Ledger {
+    fn hang(&self) {
+        while self.hangs.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
 }
 
 struct Notebook {
@@ -49,6 +59,7 @@ pub struct Desk {
     pub ledger: Ledger,
     views: Vec<ControlView>,
     waiting: Vec<Report>,
+    gives: Option<Gives>,
     /// What the loop was told of the journal.
     pub failures: Vec<String>,
     /// What the policy says to those who ask before something that cannot be taken back.
@@ -72,6 +83,7 @@ impl Desk {
             ledger,
             views: Vec::new(),
             waiting: Vec::new(),
+            gives: None,
             failures: Vec::new(),
             wants: true,
         }
@@ -94,13 +106,19 @@ impl Desk {
             ledger: Ledger::default(),
             views: Vec::new(),
             waiting: Vec::new(),
+            gives: None,
             failures: Vec::new(),
             wants: true,
         }
     }
 
+    /// As the loop does with the events that it has told until now.
+    pub fn reconfigure_after(&self, last_event: u64, controls: &[(&str, Target)]) {
+        assert!(self.workers.as_ref().unwrap().reconfigure(settings(controls), last_event));
+    }
+
     pub fn reconfigure(&self, controls: &[(&str, Target)]) {
-        assert!(self.workers.as_ref().unwrap().reconfigure(settings(controls)));
+        self.reconfigure_after(0, controls);
     }
 
     /// What webhooks are to tell.
@@ -115,8 +133,17 @@ impl Desk {
 
     /// Without waiting for the report.
     pub fn order(&self, id: u64, control: &str, verb: Verb, amount: Amount) {
-        let mitigation = Mitigation { control: control.into(), verb, amount };
-        let (class, valid_until) = (verb.class(), clock::now().unwrap() + PATIENCE);
+        self.order_until(clock::now().unwrap() + PATIENCE, id, Mitigation { control: control.into(), verb, amount });
+    }
+
+    /// As if it had waited for long.
+    pub fn order_too_late(&self, id: u64, control: &str, verb: Verb, amount: Amount) {
+        let earlier = clock::now().unwrap() - Duration::from_millis(100);
+        self.order_until(earlier, id, Mitigation { control: control.into(), verb, amount });
+    }
+
+    fn order_until(&self, valid_until: Moment, id: u64, mitigation: Mitigation) {
+        let class = mitigation.verb.class();
         self.send(Command::Apply { id: ActionId(id), mitigation, rule: "test".into(), class, valid_until });
     }
 
@@ -157,6 +184,14 @@ impl Desk {
         }
     }
 
+    /// The next one, of whatever command.
+    pub fn any_report(&mut self) -> Report {
+        while self.waiting.is_empty() {
+            self.listen();
+        }
+        self.waiting.remove(0)
+    }
+
     /// `None` as soon as there is nobody any more who could answer.
     pub fn report_unless(&mut self, id: u64, answered: Answered, gone: &dyn Fn() -> bool) -> Option<Report> {
         let until = Instant::now() + PATIENCE;
@@ -185,6 +220,18 @@ impl Desk {
         }
     }
 
+    /// What a control has to give now.
+    pub fn gives(&mut self, control: &str) -> Gives {
+        self.gives = None;
+        assert!(self.workers.as_ref().unwrap().ask_gives(control.into()));
+        loop {
+            if let Some(gives) = self.gives {
+                return gives;
+            }
+            self.listen();
+        }
+    }
+
     /// What they think of it from now on.
     pub fn next_view(&mut self, control: &str) -> ControlView {
         self.views.clear();
@@ -197,7 +244,11 @@ impl Desk {
         }
     }
 
+    /// Once the journal has all that it can have.
     pub fn journaled(&self) -> Vec<Entry> {
+        let workers = self.workers.as_ref().unwrap();
+        let refuses = || self.ledger.stuck.load(Ordering::SeqCst) || self.ledger.hangs.load(Ordering::SeqCst);
+        eventually("all is recorded", || (workers.unrecorded() == 0 || refuses()).then_some(()));
         self.ledger.entries.lock().unwrap().clone()
     }
 
@@ -239,6 +290,7 @@ impl Desk {
             match message {
                 Message::Report(report) => self.waiting.push(report),
                 Message::Probed(view) => self.views.push(view),
+                Message::Gives { gives, .. } => self.gives = Some(gives),
                 Message::JournalFailed(why) => self.failures.push(why),
                 Message::Ask { reply, .. } => {
                     // They may have given up.
@@ -260,22 +312,22 @@ impl Drop for Desk {
 }
 
 impl Record for Notebook {
-    fn write(&mut self, entry: &Entry) -> Result<(), JournalError> {
-        assert!(!self.ledger.panics.load(Ordering::SeqCst), "as this test wants it");
-        if self.ledger.broken.load(Ordering::SeqCst) {
-            return Err(JournalError::Absent { why: "No space left on device".into() });
+    fn commit(&mut self, changes: &[Change]) -> Result<(), JournalError> {
+        self.ledger.hang();
+        let refused = |why: &str| Err(JournalError::Absent { why: why.into() });
+        let mut after = self.own.clone();
+        for change in changes {
+            after.retain(|known| known.id != change.id());
+            match change {
+                Change::Write(_) if self.ledger.broken.load(Ordering::SeqCst) => {
+                    return refused("No space left on device");
+                }
+                Change::Close(_) if self.ledger.stuck.load(Ordering::SeqCst) => return refused("Input/output error"),
+                Change::Write(entry) => after.push((**entry).clone()),
+                Change::Close(_) => {}
+            }
         }
-        self.own.retain(|known| known.id != entry.id);
-        self.own.push(entry.clone());
-        self.ledger.entries.lock().unwrap().clone_from(&self.own);
-        Ok(())
-    }
-
-    fn close(&mut self, id: ActionId) -> Result<(), JournalError> {
-        if self.ledger.stuck.load(Ordering::SeqCst) {
-            return Err(JournalError::Absent { why: "Input/output error".into() });
-        }
-        self.own.retain(|known| known.id != id);
+        self.own = after;
         self.ledger.entries.lock().unwrap().clone_from(&self.own);
         Ok(())
     }

@@ -7,6 +7,7 @@ pub mod app;
 pub mod desk;
 pub mod envoy;
 pub mod fickle;
+pub mod hang;
 pub mod haproxy;
 pub mod memcached;
 pub mod nginx;

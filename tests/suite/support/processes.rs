@@ -175,6 +175,25 @@ while True:
         plain
     }
 
+    /// It takes root to start one.
+    pub fn with_a_child_of_another_user() -> Self {
+        let script = "
+import os, time
+if os.fork() == 0:
+    os.setuid(65534)
+    time.sleep(600)
+time.sleep(600)
+";
+        let plain = Self::start("python3", &["-c", script]);
+        let is_anothers = || {
+            let child = *children(&plain.id()).first()?;
+            let status = fs::read_to_string(format!("/proc/{child}/status")).ok()?;
+            status.contains("Uid:\t65534\t65534").then_some(())
+        };
+        eventually("a child of another user", is_anothers);
+        plain
+    }
+
     /// In the middle of something that no signal interrupts, until its child ends; the child goes on when it is killed.
     pub fn uninterruptible() -> Self {
         let script = format!(
@@ -282,6 +301,32 @@ pub fn jvm(options: &[&str], mib: u32) -> Plain {
     let plain = Plain { process, folder, command: "java" };
     plain.name(&plain.id());
     plain
+}
+
+/// Of capabilities(7), by its number.
+#[derive(Clone, Copy)]
+pub enum Capability {
+    Kill = 5,
+    SysNice = 23,
+}
+
+/// In a thread that is without it, as are those that it starts.
+pub fn without(capability: Capability, work: impl FnOnce() + Send + 'static) {
+    let ended = std::thread::spawn(move || {
+        // Version 3 of the call: header, then twice 32 bits of each set.
+        let mut header = [0x2008_0522_u32, 0];
+        let mut sets = [0_u32; 6];
+        // SAFETY: both are as large as this version of the call reads and writes.
+        unsafe {
+            assert_eq!(libc::syscall(libc::SYS_capget, header.as_mut_ptr(), sets.as_mut_ptr()), 0);
+            sets.iter_mut().take(3).for_each(|set| *set &= !(1 << capability as u32));
+            assert_eq!(libc::syscall(libc::SYS_capset, header.as_mut_ptr(), sets.as_ptr()), 0);
+        }
+        work();
+    });
+    if let Err(panic) = ended.join() {
+        std::panic::resume_unwind(panic);
+    }
 }
 
 pub fn by_pid_file(file: &Path, command: &str) -> Locator {

@@ -13,8 +13,11 @@ use super::{Process, eventually};
 
 const USERS: &str = "user default off
 user guardian on >s3cret resetkeys resetchannels -@all +ping +info +memory|purge +config|get +config|set +client|pause \
-                     +client|unpause +scan +unlink ~cache:*
-user flusher on >s3cret resetkeys resetchannels -@all +ping +info +memory|purge +config|get +flushall
+                     +client|unpause +multi +discard +scan +unlink ~cache:*
+user pauser on >s3cret resetkeys resetchannels -@all +ping +info +client|pause +client|unpause +multi +discard
+user stuck on >s3cret resetkeys resetchannels -@all +ping +info +memory|purge +config|get +client|pause +multi +discard
+user blind on >s3cret resetkeys resetchannels -@all +ping +info +config|get +config|set +client|pause +client|unpause
+user flusher on >s3cret resetkeys resetchannels -@all +ping +info +memory|purge +config|get +multi +discard +flushall
 user reader on >s3cret -@all +ping +info +config|get
 user admin on >root ~* &* +@all
 ";
@@ -44,6 +47,11 @@ impl Redis {
             server.ask(&["CLUSTER", "INFO"]).contains("cluster_state:ok").then_some(())
         });
         server
+    }
+
+    /// With a command that nobody has any more.
+    pub fn without(command: &str) -> Self {
+        Self::start_with(&["--rename-command", command, ""])
     }
 
     /// With a file in which CONFIG REWRITE saves what was set.

@@ -18,6 +18,8 @@ struct State {
     at: usize,
     sprung: bool,
     written: Vec<String>,
+    /// Redis keeps what it is told until `DISCARD`.
+    queues: bool,
 }
 
 impl Trap {
@@ -48,7 +50,8 @@ impl Trap {
         let (state, armed) = &*self.0;
         let mut state = armed.wait_while(state.lock().unwrap(), |state| state.victim.is_none()).unwrap();
         if state.sprung {
-            if passing.way == Way::Request && changes_something(passing) {
+            state.queues = (state.queues || passing.says("\r\nMULTI\r\n")) && !passing.says("\r\nDISCARD\r\n");
+            if passing.way == Way::Request && !state.queues && changes_something(passing) {
                 state.written.push(String::from_utf8_lossy(passing.bytes).into_owned());
             }
             return Verdict::Pass;
@@ -64,9 +67,9 @@ impl Trap {
     }
 }
 
-/// Redis is asked for what it cannot accept, `probe`, to learn whether it may be asked.
+/// Redis is asked for what it cannot accept, `probe`, to learn whether it may be asked; HAProxy about a key that nobody has.
 fn changes_something(passing: &Passing<'_>) -> bool {
     let haproxy = passing.says("set ") || passing.says("clear ");
     let redis = (passing.says("\r\nSET\r\n") || passing.says("PAUSE")) && !passing.says("\r\nprobe\r\n");
-    haproxy || redis
+    (haproxy && !passing.says("node-guardian.probe")) || redis
 }

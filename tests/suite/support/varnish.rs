@@ -28,6 +28,7 @@ pub struct Varnish {
     backend: u16,
     clients: u16,
     command_line: u16,
+    protected: Option<&'static str>,
 }
 
 /// Asks one page after the other, until it is asked what went wrong.
@@ -41,6 +42,14 @@ impl Varnish {
         Self::start_with(GIVES_BACK)
     }
 
+    /// With a parameter that nobody may set.
+    pub fn protecting(parameter: &'static str) -> Self {
+        let mut server = Self::start();
+        server.protected = Some(parameter);
+        server.restart();
+        server
+    }
+
     pub fn start_with(environment: &'static [(&'static str, &'static str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         // Its child runs as another user.
@@ -48,8 +57,9 @@ impl Varnish {
         std::fs::write(folder.path().join("secret"), SECRET).unwrap();
         let backend = serve();
         let (clients, command_line) = (free_port(), free_port());
-        let process = launch(&folder, environment, backend, clients, command_line);
-        let server = Self { process, folder, environment, backend, clients, command_line };
+        let ports = [backend, clients, command_line];
+        let process = launch(&folder, environment, ports, None);
+        let server = Self { process, folder, environment, backend, clients, command_line, protected: None };
         server.wait();
         server
     }
@@ -57,7 +67,8 @@ impl Varnish {
     /// Manager and child.
     pub fn restart(&mut self) {
         self.process.end();
-        self.process = launch(&self.folder, self.environment, self.backend, self.clients, self.command_line);
+        let ports = [self.backend, self.clients, self.command_line];
+        self.process = launch(&self.folder, self.environment, ports, self.protected);
         self.wait();
     }
 
@@ -198,7 +209,12 @@ impl Prober {
     }
 }
 
-fn launch(folder: &TempDir, environment: &[(&str, &str)], backend: u16, clients: u16, command_line: u16) -> Process {
+fn launch(
+    folder: &TempDir,
+    environment: &[(&str, &str)],
+    [backend, clients, command_line]: [u16; 3],
+    protected: Option<&str>,
+) -> Process {
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let local = |port: u16| format!("127.0.0.1:{port}");
     let (work, secret) = (path("work"), path("secret"));
@@ -222,7 +238,8 @@ fn launch(folder: &TempDir, environment: &[(&str, &str)], backend: u16, clients:
         "-p",
         "thread_pool_max=1000",
     ];
-    Process::start_with(environment, "varnishd", "varnish", &arguments)
+    let protected: Vec<&str> = protected.into_iter().flat_map(|parameter| ["-r", parameter]).collect();
+    Process::start_with(environment, "varnishd", "varnish", &[&arguments, protected.as_slice()].concat())
 }
 
 fn free_port() -> u16 {

@@ -1,6 +1,6 @@
-//! As systemd's service: the watchdog, reloads good and bad, a start that cannot be.
+//! As systemd's service: the watchdog, reloads good and bad, starts with everything against them.
 
-use super::support::{Node, RULES};
+use super::support::{Node, PACKAGE, RULES, THROTTLED};
 
 #[test]
 fn one_that_hangs_is_killed_and_what_it_held_is_put_back() {
@@ -50,12 +50,64 @@ fn a_bad_reload_fails_with_the_line_and_changes_nothing() {
 }
 
 #[test]
-fn a_bad_configuration_does_not_start_and_says_where() {
+fn a_typo_leaves_neither_a_throttle_behind_nor_the_node_unguarded() {
+    let mut node = Node::guarding();
+    node.fill_memory();
+    node.until_throttled();
+    node.must("systemctl mask --runtime node-guardian && systemctl kill -s KILL node-guardian");
+    node.until("! systemctl is-active --quiet node-guardian");
+    assert_eq!(node.limits(), THROTTLED, "killed, it could undo nothing");
+    node.empty_memory();
+    node.configure(&RULES.replace("memory.available_percent < 45%", "memory.availabel_percent < 45%"));
+    node.must("systemctl unmask --runtime node-guardian && systemctl start node-guardian");
+    node.until_as_before();
+    let status = node.run("node-guardian status");
+    assert!(status.text.lines().nth(1).unwrap_or_default().contains("the last good one"), "{}", status.text);
+    assert!(status.text.contains("config.toml:"), "{}", status.text);
+    assert!(node.must("curl -s localhost:9977/metrics").contains("node_guardian_config_last_load_ok 0"));
+    assert!(node.told().contains("memory.available_percent"), "{}", node.told());
+    node.fill_memory();
+    node.until_throttled();
+    node.empty_memory();
+    node.until_as_before();
+
+    assert!(!node.run("systemctl reload node-guardian").succeeded(), "the typo is still there");
+    node.configure(RULES);
+    node.must("systemctl reload node-guardian");
+    node.until("curl -s localhost:9977/metrics | grep -q '^node_guardian_config_last_load_ok 1'");
+}
+
+#[test]
+fn a_port_that_is_taken_keeps_nobody_from_undoing() {
+    let mut node = Node::guarding();
+    node.fill_memory();
+    node.until_throttled();
+    node.must("systemctl mask --runtime node-guardian && systemctl kill -s KILL node-guardian");
+    node.until("! systemctl is-active --quiet node-guardian");
+    node.empty_memory();
+    node.must("systemd-run --unit taker socat TCP-LISTEN:9977,bind=127.0.0.1,fork EXEC:cat");
+    node.until("ss -ltn | grep -q 127.0.0.1:9977");
+    node.must("systemctl unmask --runtime node-guardian && systemctl start node-guardian");
+    node.until_as_before();
+    let status = node.run("node-guardian status").text;
+    assert!(status.contains("who asks at 127.0.0.1:9977") && status.contains("is taken"), "{status}");
+    node.must("systemctl stop taker");
+    node.until("curl -s localhost:9977/livez | grep -q ok");
+}
+
+#[test]
+fn a_first_configuration_that_is_wrong_starts_gently_and_says_where() {
     let mut node = Node::installed();
+    node.must("systemctl stop node-guardian && rm -f /var/lib/node-guardian/last-good-*");
     node.configure("levle = \"standard\"\n");
-    assert!(!node.run("systemctl restart node-guardian").succeeded());
+    node.must("systemctl start node-guardian");
+    let status = node.status();
+    assert_eq!((status["configuration"]["by"].as_str(), status["level"].as_str()), (Some("built_in"), Some("minimal")));
     let told = node.told();
     assert!(told.contains("config.toml:1:1") && told.contains("level"), "{told}");
+    let upgrade = node.run(&format!("apt-get install -y --reinstall {PACKAGE} 2>&1"));
+    assert!(upgrade.succeeded() && upgrade.text.contains("config.toml:1:1"), "{}", upgrade.text);
     node.configure("");
-    node.must("systemctl reset-failed node-guardian; systemctl start node-guardian");
+    node.must("systemctl reload node-guardian");
+    node.until("node-guardian status");
 }

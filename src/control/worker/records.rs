@@ -1,0 +1,106 @@
+//! What is in force or may be, as the tasks know it, and the way to make that durable. What is read here never waits for
+//! a disk; nor does an end, a renewal or a way back. Only what would change a target waits for its record, and not for long.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::clock;
+use crate::control::failure::Failure;
+use crate::heartbeat::Sign;
+use crate::journal::{Change, Entry, Handle};
+use crate::policy::mitigation::ActionId;
+use crate::policy::moment::Moment;
+
+/// A sync takes some milliseconds, on a busy disk some hundred. What the disk has not taken by then is not done, so that
+/// the control is free for what needs no disk.
+pub const RECORDED_WITHIN: Duration = Duration::from_secs(2);
+
+pub struct Records {
+    /// Nothing here is borrowed across an await.
+    entries: RefCell<Vec<Entry>>,
+    journal: Handle,
+}
+
+impl Records {
+    pub const fn new(entries: Vec<Entry>, journal: Handle) -> Self {
+        Self { entries: RefCell::new(entries), journal }
+    }
+
+    /// Everything that is in force, or may be, or is about to be.
+    pub fn all(&self) -> Vec<Entry> {
+        self.entries.borrow().clone()
+    }
+
+    pub fn entry(&self, id: ActionId) -> Option<Entry> {
+        self.entries.borrow().iter().find(|entry| entry.id == id).cloned()
+    }
+
+    /// Durable when it returns. Others see it at once, so that no two of them take one value.
+    ///
+    /// # Errors
+    /// When it could not be recorded in time: then nothing may be sent, and it is as if this had never been wanted.
+    pub async fn write(&self, entry: &Entry) -> Result<(), Failure> {
+        let left = RECORDED_WITHIN.saturating_sub(self.silent_for());
+        if left.is_zero() {
+            return Err(silent());
+        }
+        let before = self.keep(entry);
+        let durable = self.journal.record(Change::Write(Box::new(entry.clone())));
+        let failure = match timeout(left, durable).await {
+            Ok(Ok(Ok(()))) => return Ok(()),
+            Ok(Ok(Err(why))) => unrecorded(&why),
+            Ok(Err(_)) => unrecorded("the thread that writes the journal has ended; restart node-guardian"),
+            Err(_) => silent(),
+        };
+        // What was on its way to the disk may get there yet.
+        match before {
+            Some(before) => self.note(&before),
+            None => self.close(entry.id),
+        }
+        Err(failure)
+    }
+
+    /// Known at once, durable as soon as may be.
+    pub fn note(&self, entry: &Entry) {
+        self.keep(entry);
+        self.journal.note(Change::Write(Box::new(entry.clone())));
+    }
+
+    /// What is verified gone is gone, also where the disk does not take that yet.
+    pub fn close(&self, id: ActionId) {
+        self.entries.borrow_mut().retain(|entry| entry.id != id);
+        self.journal.note(Change::Close(id));
+    }
+
+    /// What was known of it before.
+    fn keep(&self, entry: &Entry) -> Option<Entry> {
+        let mut entries = self.entries.borrow_mut();
+        match entries.iter_mut().find(|known| known.id == entry.id) {
+            Some(known) => Some(std::mem::replace(known, entry.clone())),
+            None => {
+                entries.push(entry.clone());
+                None
+            }
+        }
+    }
+
+    /// How long the disk has kept the journal waiting already.
+    fn silent_for(&self) -> Duration {
+        match self.journal.heartbeat().sign(clock::now().unwrap_or(Moment::ORIGIN)) {
+            Sign::Waiting(since) => since,
+            Sign::Well | Sign::Overdue(_) | Sign::Ended => Duration::ZERO,
+        }
+    }
+}
+
+fn unrecorded(why: &str) -> Failure {
+    Failure::refused(format!("nothing was sent, because its undo could not be recorded: {why}"))
+}
+
+/// To be tried again as soon as the disk answers.
+fn silent() -> Failure {
+    let within = RECORDED_WITHIN.as_secs();
+    Failure::expired(&format!("its undo could not be recorded within {within} s, the journal's disk does not answer"))
+}

@@ -1,0 +1,119 @@
+//! What there is to know beside the mode, in every mode: what is in force, owed, paused, undone by an operator, refused and
+//! broken, and whether the configuration is the one that was asked for. The same words for `/status`, `/health` and the
+//! command line. Pure.
+
+use std::time::Duration;
+
+use crate::config::Footing;
+use crate::policy::mitigation::{Lasting, Outcome};
+use crate::policy::orders::{Hold, Orders};
+use crate::policy::unit::{Shown, Unit};
+use crate::policy::view::{ActionView, Phase};
+use crate::status::Snapshot;
+
+/// One thing to know.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Point {
+    /// `2 in force`; `paused for another 12m by uid 0 (root)`.
+    pub text: String,
+    pub weight: Weight,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Weight {
+    /// The guardian does its work.
+    Tells,
+    /// Somebody should look at it, or asked for it and should not forget it.
+    Warns,
+}
+
+/// The configuration first, then what an operator ordered, then what is in force.
+#[must_use]
+pub fn points(snapshot: &Snapshot) -> Vec<Point> {
+    let mut points: Vec<Point> = Vec::new();
+    let mut add = |weight, text: Option<String>| points.extend(text.map(|text| Point { text, weight }));
+    add(Weight::Warns, configuration(snapshot));
+    add(Weight::Warns, pause(snapshot));
+    add(Weight::Warns, undone(&snapshot.view.orders));
+    for told in stood_down(snapshot) {
+        add(Weight::Warns, Some(told));
+    }
+    let owed = count(snapshot, true);
+    add(Weight::Tells, Some(count(snapshot, false)).filter(|held| *held > 0).map(|held| format!("{held} in force")));
+    add(Weight::Warns, Some(owed).filter(|owed| *owed > 0).map(|owed| format!("{owed} owed")));
+    add(Weight::Warns, broken(snapshot));
+    points
+}
+
+/// What the page of `status` says in full before anything else; the rest of the points is seen below.
+#[must_use]
+pub fn notices(snapshot: &Snapshot) -> Vec<String> {
+    let refused = snapshot.configuration.refused.as_ref();
+    let why = refused.map(|why| format!("{}: {why}", configuration(snapshot).unwrap_or_default()));
+    let undone = snapshot.view.orders.undone.iter().map(|undone| {
+        let (id, mitigation, by) = (undone.id, &undone.mitigation, &undone.by);
+        let since = duration(snapshot.at.since(undone.since));
+        format!(
+            "#{id} {mitigation} was undone {since} ago by {by}; `node-guardian resume {id}` gives it back to the rules"
+        )
+    });
+    why.into_iter().chain(pause(snapshot)).chain(undone).chain(stood_down(snapshot)).collect()
+}
+
+fn configuration(snapshot: &Snapshot) -> Option<String> {
+    let told = match (snapshot.configuration.footing, &snapshot.configuration.refused) {
+        (Footing::Asked, None) => return None,
+        (Footing::Asked, Some(_)) => "the newest configuration is refused, the one before it stays",
+        (Footing::LastGood, _) => "the configuration cannot be used: guarding by the last good one, less harshly",
+        (Footing::BuiltIn, _) => "the configuration cannot be used: guarding by what is built in, which only tells",
+    };
+    Some(told.to_owned())
+}
+
+fn pause(snapshot: &Snapshot) -> Option<String> {
+    let pause = snapshot.view.orders.pause.as_ref()?;
+    let left = duration(pause.until.since(snapshot.at));
+    let hold = match pause.hold {
+        Hold::Undo => "nothing is done",
+        Hold::Keep => "nothing new is done",
+    };
+    Some(format!("paused by {} for another {left}: {hold}", pause.by))
+}
+
+/// `rule memory-critical has stood down for 3.0min: nothing helps; it is tried again in 5.0min`
+fn stood_down(snapshot: &Snapshot) -> Vec<String> {
+    let rules = snapshot.plan.policy.rules.iter().zip(&snapshot.view.rules);
+    let down = rules.filter_map(|(rule, view)| Some((rule, view.stood_down?, view.retries_at)));
+    down.map(|(rule, since, retries_at)| {
+        let since = duration(snapshot.at.since(since));
+        let again = retries_at.map(|at| format!("; it is tried again in {}", duration(at.since(snapshot.at))));
+        format!("rule {} has stood down for {since}: nothing helps{}", rule.name, again.unwrap_or_default())
+    })
+    .collect()
+}
+
+fn undone(orders: &Orders) -> Option<String> {
+    let count = orders.undone.len();
+    (count > 0).then(|| format!("{count} undone by an operator"))
+}
+
+fn count(snapshot: &Snapshot, owed: bool) -> usize {
+    let lasting = |action: &&ActionView| action.mitigation.verb.lasting() == Lasting::InForce;
+    let is_owed = |phase: Phase| matches!(phase, Phase::Owed | Phase::InDoubt);
+    snapshot.view.actions.iter().filter(lasting).filter(|action| is_owed(action.phase) == owed).count()
+}
+
+fn duration(duration: Duration) -> Shown {
+    Unit::Seconds.show(duration.as_secs_f64())
+}
+
+fn broken(snapshot: &Snapshot) -> Option<String> {
+    let fine = [Outcome::Applied.name(), Outcome::Already.name()];
+    let broken: Vec<String> = snapshot
+        .controls
+        .iter()
+        .filter(|control| !fine.contains(&control.state))
+        .map(|control| format!("{} {}", control.name, control.state))
+        .collect();
+    (!broken.is_empty()).then(|| broken.join(", "))
+}

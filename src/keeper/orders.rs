@@ -1,0 +1,180 @@
+//! The operator's orders as a file: a pause and the undone knobs outlive a restart and a crash. By the wall clock, since
+//! moments begin anew with each boot; a clock that jumps makes a pause shorter, never longer than it was meant.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::policy::mitigation::{ActionId, Knob, Mitigation, Verb};
+use crate::policy::moment::Moment;
+use crate::policy::orders::{Hold, Orders, Pause, Undone};
+
+pub const NAME: &str = "orders.json";
+
+/// A thousand undone knobs have a third of this.
+const LARGEST: u64 = 1 << 20;
+
+/// The same moment on both clocks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Now {
+    pub moment: Moment,
+    pub unix_ms: u64,
+}
+
+impl Now {
+    fn unix_ms_of(self, moment: Moment) -> u64 {
+        (self.unix_ms + millis(moment.since(self.moment))).saturating_sub(millis(self.moment.since(moment)))
+    }
+
+    /// What was before this boot is as old as moments get.
+    fn moment_of(self, unix_ms: u64) -> Moment {
+        let ahead = Duration::from_millis(unix_ms.saturating_sub(self.unix_ms));
+        (self.moment + ahead) - Duration::from_millis(self.unix_ms.saturating_sub(unix_ms))
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[derive(Serialize, Deserialize)]
+struct Page {
+    pause: Option<PauseLine>,
+    undone: Vec<UndoneLine>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PauseLine {
+    since_unix_ms: u64,
+    until_unix_ms: u64,
+    keeps: bool,
+    by: Arc<str>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct UndoneLine {
+    id: ActionId,
+    target: Arc<str>,
+    verb: Verb,
+    mitigation: Mitigation,
+    since_unix_ms: u64,
+    quiet_since_unix_ms: Option<u64>,
+    by: Arc<str>,
+}
+
+/// What its file holds. Empty where it cannot be written, which is read as no order.
+#[must_use]
+pub fn bytes(orders: &Orders, now: Now) -> Vec<u8> {
+    let pause = orders.pause.as_ref().map(|pause| PauseLine {
+        since_unix_ms: now.unix_ms_of(pause.since),
+        until_unix_ms: now.unix_ms_of(pause.until),
+        keeps: pause.hold == Hold::Keep,
+        by: Arc::clone(&pause.by),
+    });
+    let undone = orders.undone.iter().map(|undone| UndoneLine {
+        id: undone.id,
+        target: Arc::clone(&undone.knob.target),
+        verb: undone.knob.verb,
+        mitigation: undone.mitigation.clone(),
+        since_unix_ms: now.unix_ms_of(undone.since),
+        quiet_since_unix_ms: undone.quiet_since.map(|since| now.unix_ms_of(since)),
+        by: Arc::clone(&undone.by),
+    });
+    serde_json::to_vec(&Page { pause, undone: undone.collect() }).unwrap_or_default()
+}
+
+/// Those that were in force when the guardian ended; none where there is no file.
+///
+/// # Errors
+/// When there is one that cannot be read: what it ordered is lost, and somebody should know.
+pub fn read(directory: &Path, now: Now) -> io::Result<Orders> {
+    let mut bytes = Vec::new();
+    match File::open(directory.join(NAME)) {
+        Ok(file) => file.take(LARGEST).read_to_end(&mut bytes)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Orders::default()),
+        Err(error) => return Err(error),
+    };
+    let page: Page = serde_json::from_slice(&bytes)?;
+    let undone = page.undone.into_iter().map(|line| Undone {
+        id: line.id,
+        knob: Knob { target: line.target, verb: line.verb },
+        mitigation: line.mitigation,
+        since: now.moment_of(line.since_unix_ms),
+        by: line.by,
+        quiet_since: line.quiet_since_unix_ms.map(|since| now.moment_of(since)),
+    });
+    Ok(Orders { pause: page.pause.and_then(|line| pause(line, now)), undone: undone.collect() })
+}
+
+/// `None` where its time is over.
+fn pause(line: PauseLine, now: Now) -> Option<Pause> {
+    let meant = line.until_unix_ms.saturating_sub(line.since_unix_ms);
+    let left = line.until_unix_ms.saturating_sub(now.unix_ms).min(meant);
+    let hold = if line.keeps { Hold::Keep } else { Hold::Undo };
+    (left > 0).then(|| Pause {
+        since: now.moment_of(line.since_unix_ms.min(now.unix_ms)),
+        until: now.moment + Duration::from_millis(left),
+        hold,
+        by: line.by,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::mitigation::Amount;
+
+    fn at(seconds: u64) -> Moment {
+        Moment::at(Duration::from_secs(seconds))
+    }
+
+    fn orders() -> Orders {
+        let mitigation = Mitigation { control: "edge".into(), verb: Verb::Throttle, amount: Amount::Keep(50.0) };
+        let undone = Undone {
+            id: ActionId(7),
+            knob: Knob { target: "unix:/run/haproxy.sock".into(), verb: Verb::Throttle },
+            mitigation,
+            since: at(900),
+            by: "uid 1000 (oncall)".into(),
+            quiet_since: Some(at(990)),
+        };
+        let pause = Pause { since: at(1000), until: at(2800), hold: Hold::Keep, by: "token".into() };
+        Orders { pause: Some(pause), undone: vec![undone] }
+    }
+
+    fn kept(unix_s: u64, moment: u64) -> Orders {
+        let folder = tempfile::tempdir().unwrap();
+        let written = bytes(&orders(), Now { moment: at(1000), unix_ms: 5_000_000 });
+        std::fs::write(folder.path().join(NAME), written).unwrap();
+        read(folder.path(), Now { moment: at(moment), unix_ms: unix_s * 1000 }).unwrap()
+    }
+
+    #[test]
+    fn orders_outlive_a_restart_and_a_boot() {
+        assert_eq!(kept(5000, 1000), orders());
+        let booted = kept(5600, 20);
+        let pause = booted.pause.unwrap();
+        assert_eq!((pause.until, pause.hold), (at(20 + 1200), Hold::Keep));
+        assert_eq!((booted.undone[0].since, booted.undone[0].by.as_ref()), (at(0), "uid 1000 (oncall)"));
+    }
+
+    #[test]
+    fn a_pause_always_ends() {
+        assert!(kept(6800, 1).pause.is_none());
+        // Somebody set the clock back by an hour: it lasts as long as it was meant to, at most.
+        assert_eq!(kept(1400, 1000).pause.unwrap().until, at(1000 + 1800));
+    }
+
+    #[test]
+    fn a_file_that_is_damaged_is_told_and_a_missing_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = Now { moment: at(1), unix_ms: 1 };
+        assert!(read(folder.path(), now).unwrap().is_empty());
+        std::fs::write(folder.path().join(NAME), "{").unwrap();
+        assert!(read(folder.path(), now).is_err());
+    }
+}

@@ -1,0 +1,151 @@
+//! A disk that does not answer, and a thread that hangs: who waits for it, who goes on, and what is told.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::super::support::hang::Hang;
+use super::super::support::haproxy::Haproxy;
+use super::super::support::node::{Daemon, Node, short_of_memory};
+use super::super::support::processes::Plain;
+use super::manager::Manager;
+
+/// Below 7 % of available memory, and no longer above 8 %: before the other rule clears.
+fn very_short_of_memory(steps: &str) -> String {
+    short_of_memory(steps)
+        .replace("[rule.short]", "[rule.very-short]")
+        .replace("< 10%", "< 7%")
+        .replace("> 20%", "> 8%")
+}
+
+fn outcomes(daemon: &Daemon, verb: &str) -> Vec<String> {
+    let events = daemon.events();
+    let acted = events.iter().filter(|event| event.name() == "acted" && event.field("verb") == Some(verb));
+    acted.map(|event| event.field("outcome").unwrap().to_owned()).collect()
+}
+
+/// What waited for a disk while the node was short of memory is not done when the node has recovered meanwhile.
+#[test]
+fn nothing_is_ended_because_a_disk_was_slow() {
+    let batch = Plain::start("sleep", &["600"]);
+    let pid_file = batch.pid_file();
+    let control = format!(
+        "[control.process.batch]\npid_file = \"{}\"\ncommand = \"sleep\"\nsacrificial = true\n",
+        pid_file.display()
+    );
+    let steps = r#"{ throttle = "batch", to = "50%", settle = "300ms" }, { terminate = "batch" }"#;
+    let node = Node::new(&(control + &short_of_memory(steps)));
+    node.edit("[sampling]", "level = \"maximum\"\n[sampling]");
+    let mut daemon = node.start();
+    daemon.until_control("batch", "applied");
+    let hang = Hang::of_disk(daemon.pid());
+    node.set_available(5);
+    daemon.until_told("step", "throttle batch");
+    // Until the next step would be taken, and not until the record is given up.
+    sleep(Duration::from_secs(1));
+    node.set_available(60);
+    daemon.until_told("acted", "its undo could not be recorded within 2 s");
+    assert_eq!(outcomes(&daemon, "throttle"), ["expired"]);
+    daemon.until_told("journal_slow", "waiting for the disk of");
+    hang.end();
+    daemon.until_told("journal_answers", "answers again");
+    daemon.until_calm();
+    assert_eq!(outcomes(&daemon, "terminate").iter().filter(|outcome| *outcome != "expired").count(), 0);
+    assert_eq!((batch.states().as_str(), batch.nice().as_str()), ("S", "0"));
+
+    node.set_available(5);
+    daemon.until_told("acted", "throttle batch to 50%: applied");
+    daemon.until_told("acted", "terminate batch: applied");
+    node.set_available(60);
+    daemon.until_calm();
+    assert_eq!(daemon.stop(), 0);
+}
+
+#[test]
+fn a_disk_that_does_not_answer_harms_no_lease_holds_up_no_undo_and_ends_nobody() {
+    let (edge, inner) = (Haproxy::with_leases_of("8s"), Haproxy::start());
+    let before = inner.face();
+    let rules = short_of_memory(r#"{ shed = "edge", share = "50%" }"#)
+        + &very_short_of_memory(r#"{ throttle = "inner", to = "50%" }, { throttle = "edge", to = "50%" }"#);
+    let mut node = Node::new(&(edge.section("edge", "admin.sock") + &inner.section("inner", "admin.sock") + &rules));
+    node.environment.push(("WATCHDOG_USEC", "600000".into()));
+    let manager = Manager::of(&mut node);
+    let mut daemon = node.start();
+    daemon.until_control("edge", "applied");
+    daemon.until_control("inner", "applied");
+    node.set_available(9);
+    daemon.until_in_force(&["shed edge by 50%"]);
+    node.set_available(5);
+    daemon.until("the throttle", |_| (inner.limit("be/s1") == "4").then_some(()));
+
+    let hang = Hang::of_disk(daemon.pid());
+    let began = Instant::now();
+    node.set_available(9);
+    daemon.until("the undo", |_| (inner.face() == before).then_some(()));
+    let told = daemon.until_told("undone", "throttle inner");
+    assert_eq!(told.field("outcome"), Some("applied"), "{told:?}");
+    while began.elapsed() < Duration::from_secs(12) {
+        assert!(edge.ask("show table ng_lease").contains("key=web"), "the lease lapsed");
+        assert_eq!(daemon.get("/livez").status, 200);
+        manager.until("WATCHDOG=1");
+    }
+    daemon.until_told("journal_slow", "waiting for the disk of");
+    let spots = daemon.status()["blind_spots"].to_string();
+    assert!(spots.contains("nothing new is put in force until it answers"), "{spots}");
+    hang.end();
+    daemon.until_told("journal_answers", "answers again");
+    assert!(!daemon.status()["blind_spots"].to_string().contains("nothing new"));
+    node.set_available(60);
+    daemon.until_calm();
+    assert_eq!(daemon.stop(), 0);
+    assert!(!edge.ask("show table ng_lease").contains("key=web"));
+}
+
+/// What was undone while nothing could be recorded is not undone again by the next start: it looks, and finds it gone.
+#[test]
+fn a_kill_while_the_disk_does_not_answer_leaves_nothing_behind() {
+    let edge = Haproxy::start();
+    let before = edge.face();
+    let node =
+        Node::new(&(edge.section("edge", "admin.sock") + &short_of_memory(r#"{ throttle = "edge", to = "50%" }"#)));
+    let mut daemon = node.start();
+    node.set_available(5);
+    daemon.until_in_force(&["throttle edge to 50%"]);
+    let hang = Hang::of_disk(daemon.pid());
+    node.set_available(60);
+    daemon.until("the undo", |_| (edge.face() == before).then_some(()));
+    daemon.until_told("undone", "throttle edge");
+    // Whoever traces it is told of its end before we are.
+    daemon.signal(Signal::SIGKILL);
+    hang.end();
+    daemon.wait();
+    edge.ask("set maxconn server be/s1 70");
+    let mut daemon = node.start();
+    daemon.until_calm();
+    assert_eq!(edge.limit("be/s1"), "70", "what an operator set meanwhile stays");
+    assert_eq!(daemon.stop(), 0);
+}
+
+#[test]
+fn a_thread_that_hangs_is_named_and_the_watchdog_is_not_fed() {
+    let mut node = Node::new("");
+    node.environment.push(("WATCHDOG_USEC", "600000".into()));
+    let manager = Manager::of(&mut node);
+    let mut daemon = node.start();
+    manager.until("WATCHDOG=1");
+    assert_eq!(daemon.get("/livez").status, 200);
+    let hang = Hang::of_thread(daemon.pid(), "controls");
+    let told = daemon.until_told("thread_hangs", "the thread that acts (controls) has hung for");
+    assert!(daemon.get("/livez").problem(503).contains("(controls) has hung"), "{told:?}");
+    assert_eq!(daemon.get("/health").json()["status"], "fail");
+    let ticks = daemon.ticks();
+    daemon.until("the loop goes on", |daemon| (daemon.ticks() > ticks).then_some(()));
+    while manager.hear(Duration::from_millis(100)).is_some() {}
+    assert_eq!(manager.hear(Duration::from_millis(900)), None, "it is not fed");
+    hang.end();
+    daemon.until_told("threads_live", "lives again");
+    manager.until("WATCHDOG=1");
+    assert_eq!(daemon.get("/livez").status, 200);
+    assert_eq!(daemon.stop(), 0);
+}
