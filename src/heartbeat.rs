@@ -69,7 +69,7 @@ impl Heartbeat {
             WAITING => Sign::Waiting(since),
             WORKING if since >= OVERDUE_AFTER => Sign::Overdue(since),
             ENDED => Sign::Ended,
-            IDLE | WORKING | _ => Sign::Well,
+            _ => Sign::Well,
         }
     }
 }

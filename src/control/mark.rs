@@ -163,7 +163,10 @@ fn held(name: &str, slot: u32) -> Option<Holder> {
 
 /// Nobody else can keep a target from being guarded.
 fn counts(uid: u32) -> bool {
+    uid == 0 || uid == Uid::effective().as_raw() || packaged() == Some(uid)
+}
+
+fn packaged() -> Option<u32> {
     static PACKAGED: OnceLock<Option<u32>> = OnceLock::new();
-    let packaged = PACKAGED.get_or_init(|| User::from_name(USER).ok().flatten().map(|user| user.uid.as_raw()));
-    uid == 0 || uid == Uid::effective().as_raw() || *packaged == Some(uid)
+    *PACKAGED.get_or_init(|| User::from_name(USER).ok().flatten().map(|user| user.uid.as_raw()))
 }

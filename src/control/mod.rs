@@ -13,12 +13,14 @@ mod mark;
 mod memcached;
 mod near;
 mod nginx;
+mod ownership;
 mod passed;
 mod pressure;
 mod process;
 pub mod recipe;
 mod redis;
 mod resident;
+mod restore;
 mod rights;
 mod secret;
 pub mod service;
@@ -40,10 +42,10 @@ use tokio::time::Instant;
 use crate::policy::gives::Gives;
 use crate::policy::mitigation::{Mitigation, Outcome, Verb};
 use failure::Failure;
-use landing::{Landing, Patience, Watch};
+use landing::{Landing, Patience};
 use mark::Mark;
 use service::{AfterRefusal, Aim, Done, Numbers, Order, Probe, Service};
-use standing::{Live, Reading, Sorted, Standing};
+use standing::{Reading, Standing};
 use target::Target;
 use undo::{Change, Owner, State, Undo};
 
@@ -54,9 +56,6 @@ pub const DEADLINE: Duration = Duration::from_millis(1500);
 /// How long a throttle holds that lapses by itself: `expire 30s` of the stick table that the documentation shows. To be
 /// verified, and so renewed, at a third of it.
 pub const LEASE: Duration = Duration::from_secs(30);
-
-/// A service that has not obeyed after so long will not: the request is taken back.
-const OVERDUE: Duration = Duration::from_secs(15);
 
 /// One service that can be told to do something.
 pub struct Control {
@@ -239,7 +238,7 @@ impl Control {
             }
             _ => Vec::new(),
         };
-        let changes = readings.iter().map(known_now).collect();
+        let changes = readings.iter().map(ownership::known_now).collect();
         let undo = Undo { changes, ..undo };
         self.note_unseen(&undo, matches!(standing, Standing::Pending(_)));
         let is_seen = |(change, value): &(&Change, &String)| change.is_known(value);
@@ -260,43 +259,6 @@ impl Control {
     #[must_use]
     pub fn lapses(&self, undo: &Undo) -> bool {
         undo.changes.iter().all(|change| self.service.is_lease(&change.key))
-    }
-
-    /// Whether what was written has been waited for long enough.
-    #[must_use]
-    pub fn is_overdue(&self, undo: &Undo) -> bool {
-        let since = undo.changes.first().and_then(|change| self.unseen.get(&(undo.epoch.clone(), change.key.clone())));
-        since.is_some_and(|since| since.elapsed() >= OVERDUE)
-    }
-
-    /// Puts back what is still ours, reads that back, and leaves alone what somebody else has set. What has not arrived yet
-    /// is waited for, and taken back where it does not.
-    ///
-    /// # Errors
-    /// When it could not be done: it is still owed.
-    pub async fn undo(&mut self, undo: &Undo) -> Result<Done, Failure> {
-        let (undo, live) = self.read_adopting(undo, Patience::Arriving).await?;
-        if undo.epoch != live.epoch {
-            return Ok(Done::from(Failure::epoch_changed(self.service.name())));
-        }
-        let readings = self.readings(&undo, &live, Wish::Over);
-        let sorted = standing::sort(&readings);
-        let unseen: Vec<_> =
-            readings.iter().filter(|it| it.owner == Owner::Pending).map(|reading| reading.change).collect();
-        self.note_unseen(&undo, false);
-        self.witnessed.retain(|(epoch, key)| *epoch != undo.epoch || undo.changes.iter().all(|it| it.key != *key));
-        if let Err(failure) = self.restore(&undo.epoch, &sorted.restore).await {
-            return match failure.outcome {
-                Outcome::EpochChanged => Ok(Done::from(failure)),
-                _ => Err(failure),
-            };
-        }
-        // What is there is right; this is for what the service may still have in hand. Where it refuses, it has nothing.
-        match self.put(&undo.epoch, &unseen).await {
-            Err(failure) if !matches!(failure.outcome, Outcome::Refused | Outcome::Unsupported) => return Err(failure),
-            Ok(()) | Err(_) => {}
-        }
-        Ok(Done { outcome: outcome(&sorted), detail: told(&sorted), freed_bytes: None })
     }
 
     /// Does what leaves nothing in force.
@@ -325,66 +287,11 @@ impl Control {
         self.service.excludes(wanted, in_force)
     }
 
-    /// While it is wanted, a prior value that came back, and a lease that somebody cleared, is as much theirs as a value
-    /// that somebody set.
-    fn readings<'a>(&self, undo: &'a Undo, live: &'a Live, wish: Wish) -> Vec<Reading<'a>> {
-        let reading = |(change, value): (&'a Change, &'a String)| {
-            let owner = match (self.owner(change, value), wish) {
-                (Owner::Back, Wish::Wanted) if self.was_put_back(undo, change) => Owner::Theirs,
-                (owner, _) => owner,
-            };
-            let is_gone = wish == Wish::Wanted && *value == change.prior && owner != Owner::Ours;
-            let cleared = is_gone && self.service.was_cleared(&change.key);
-            Reading { change, value, owner, cleared }
-        };
-        undo.changes.iter().zip(&live.values).map(reading).collect()
-    }
-
-    fn was_put_back(&self, undo: &Undo, change: &Change) -> bool {
-        !self.service.returns(&change.key) && self.witnessed.contains(&(undo.epoch.clone(), change.key.clone()))
-    }
-
-    /// Whose prior value comes back from now on was put back by somebody.
-    fn witness(&mut self, undo: &Undo) {
-        let landed = undo.changes.iter().filter(|change| change.state == State::Landed);
-        self.witnessed.extend(landed.map(|change| (undo.epoch.clone(), change.key.clone())));
-    }
-
     fn is_due(&self, reading: &Reading<'_>) -> bool {
         let Reading { change, value, owner, .. } = reading;
         let is_lease = self.service.is_lease(&change.key);
         !reading.is_theirs()
             && (is_lease || (*owner == Owner::Ours && *value != change.shown() && *value != change.prior))
-    }
-
-    /// Reads; where the target has begun a new life with values of ours, that is what the undo is about from now on.
-    async fn read_adopting(&mut self, undo: &Undo, patience: Patience) -> Result<(Undo, Live), Failure> {
-        let live = self.read_settled(undo, patience).await?;
-        let outlived = |(change, value): &(&Change, &String)| {
-            let is_ours = self.owner(change, value) == Owner::Ours && change.prior != **value;
-            is_ours && self.service.outlives(&change.key)
-        };
-        if live.epoch == undo.epoch {
-            return Ok((undo.clone(), live));
-        }
-        let pairs: Vec<_> = undo.changes.iter().zip(&live.values).filter(outlived).collect();
-        if pairs.is_empty() {
-            return Ok((undo.clone(), live));
-        }
-        let changes = pairs.iter().map(|(change, value)| change.adopted(value)).collect();
-        let values = pairs.iter().map(|(_, value)| (*value).clone()).collect();
-        let adopted = Undo { epoch: live.epoch.clone(), changes, lapses_unix_ms: None };
-        Ok((adopted, Live { epoch: live.epoch, values }))
-    }
-
-    fn note_unseen(&mut self, undo: &Undo, is_unseen: bool) {
-        let Some(change) = undo.changes.first() else { return };
-        let name = (undo.epoch.clone(), change.key.clone());
-        if is_unseen {
-            self.unseen.entry(name).or_insert_with(Instant::now);
-        } else {
-            self.unseen.remove(&name);
-        }
     }
 
     /// Whether the second value lets more through than the first.
@@ -396,80 +303,11 @@ impl Control {
     fn no_looser(&self, change: &Change, aim: Aim) -> Aim {
         if self.loosens(&change.key, &change.prior, &aim) { change.prior.clone() } else { aim }
     }
-
-    async fn put(&mut self, epoch: &str, changes: &[&Change]) -> Result<(), Failure> {
-        if changes.is_empty() {
-            return Ok(());
-        }
-        let orders: Vec<_> = changes.iter().map(|change| Order { key: &change.key, value: &change.prior }).collect();
-        self.service.write(epoch, &orders, AfterRefusal::GoOn).await
-    }
-
-    async fn restore(&mut self, epoch: &str, changes: &[&Change]) -> Result<(), Failure> {
-        if changes.is_empty() {
-            return Ok(());
-        }
-        self.put(epoch, changes).await?;
-        let changes = changes.iter().map(|&change| change.clone()).collect();
-        let only = Undo { epoch: epoch.to_owned(), changes, lapses_unix_ms: None };
-        let mut watch = Watch::new(self.service.grace());
-        loop {
-            let live = self.service.read(&only).await?;
-            // As good as a restore, but nobody put anything back: the undo may have been what it did not live through.
-            if live.epoch != epoch {
-                return Err(Failure::epoch_changed(self.service.name()));
-            }
-            watch.saw(&live.values);
-            let still = standing::not_back(&only, &live);
-            let is_rounded = |(change, value): &(&Change, &str)| {
-                self.service.rounds(&change.key) && near::is_near(&change.prior, value) && !change.is_known(value)
-            };
-            if still.is_empty() || (watch.is_steady() && still.iter().all(is_rounded)) {
-                return Ok(());
-            }
-            if watch.is_over() {
-                let (name, still) = (self.service.name(), standing::remains(&still));
-                return Err(Failure::refused(format!("{name} took the undo without doing it: {still}")));
-            }
-            watch.pause().await;
-        }
-    }
 }
 
 impl From<Failure> for Done {
     fn from(failure: Failure) -> Self {
         Self { outcome: failure.outcome, detail: failure.detail, freed_bytes: None }
-    }
-}
-
-/// What this reading has told of a change.
-fn known_now(reading: &Reading<'_>) -> Change {
-    let Reading { change, value, owner, .. } = reading;
-    let has_arrived = *owner == Owner::Ours && (*value == change.shown() || !change.is_known(value));
-    if reading.is_theirs() {
-        Change { state: State::Overridden, ..(*change).clone() }
-    } else if has_arrived && change.state != State::Landed {
-        change.landed(value)
-    } else {
-        (*change).clone()
-    }
-}
-
-fn outcome(sorted: &Sorted<'_>) -> Outcome {
-    match (sorted.restore.is_empty(), sorted.foreign.is_empty()) {
-        (false, true) => Outcome::Applied,
-        (true, true) => Outcome::Already,
-        (_, false) => Outcome::Overridden,
-    }
-}
-
-fn told(sorted: &Sorted<'_>) -> String {
-    let returned = standing::returned(&sorted.restore);
-    match (sorted.restore.is_empty(), sorted.foreign.is_empty()) {
-        (false, true) => returned,
-        (true, true) => "everything was back already".to_owned(),
-        (true, false) => standing::left_alone(&sorted.foreign),
-        (false, false) => format!("{returned}; {}", standing::left_alone(&sorted.foreign)),
     }
 }
 

@@ -166,7 +166,7 @@ fn a_server_that_restarts_in_the_middle_of_an_action_is_noticed() {
 #[test]
 fn redis_is_interrupted_at_every_message_of_a_shrink_and_its_undo() {
     // More than a shrink and its undo exchange.
-    const MOST: usize = 60;
+    const MOST: usize = 120;
     let mut reached_the_end = false;
     for nth in 0..MOST {
         let server = Redis::start();

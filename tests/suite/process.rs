@@ -260,7 +260,7 @@ fn whom_an_operator_continues_is_not_stopped_again() {
     server.process().signal(Signal::SIGCONT);
     eventually("it goes on", || (server.states() == "S").then_some(()));
     let report = desk.verify(1);
-    assert_eq!((report.outcome, server.states().as_str()), (Outcome::Already, "S"), "{}", report.detail);
+    assert_eq!((report.outcome, server.states().as_str()), (Outcome::Overridden, "S"), "{}", report.detail);
 }
 
 #[test]
@@ -460,7 +460,7 @@ kill_after = '45s'
 [control.haproxy.edge]
 socket = '/run/haproxy/admin.sock'
 [rule.mine]
-when = 'memory.available < 5%'
+when = 'memory.available_percent < 5%'
 steps = [{ throttle = 'edge', to = '50%' }, { terminate = 'batch' }]
 ";
     std::fs::write(&file, text).unwrap();

@@ -64,6 +64,11 @@ thread_local! {
 pub async fn survey(master: &Pinned, amount: Amount) -> Result<Vec<Change>, Failure> {
     takes_signals(master)?;
     let now = steady(master).await?;
+    // What stands still counts from here on, whatever an earlier guardian may have told: it is what is put back.
+    if told(&master.epoch()).is_none() {
+        tell(&master.epoch(), now);
+        settle(&master.epoch());
+    }
     let wanted = wanted(now, amount)?;
     if wanted >= now {
         return Ok(Vec::new());

@@ -3,6 +3,7 @@
 //! leaves the journal before it is verified gone. Never decides what to do.
 
 mod answer;
+mod asked;
 mod clash;
 mod records;
 mod shared;

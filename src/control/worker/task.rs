@@ -19,7 +19,6 @@ use crate::control::undo::Undo;
 use crate::control::{Checked, Control, Wish as Want};
 use crate::inbox::Message;
 use crate::journal::Entry;
-use crate::policy::gives::Gives;
 use crate::policy::mitigation::{
     ActionId, Answered, Class, Command, Lasting, Lease, Mitigation, Outcome, Report, Verb,
 };
@@ -32,10 +31,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 pub struct Task {
-    name: Arc<str>,
-    shared: Rc<Shared>,
+    pub(super) name: Arc<str>,
+    pub(super) shared: Rc<Shared>,
     /// As configured now. An entry of the journal may have another.
-    configured: Option<(Target, Control)>,
+    pub(super) configured: Option<(Target, Control)>,
     /// The one that an undo is owed at which is not configured (any more): it knows since when nobody answers there.
     earlier: Option<(Target, Control)>,
     told: Option<(Outcome, String)>,
@@ -99,22 +98,6 @@ impl Task {
             Err(held) => Probe::failed(held),
         };
         self.tell_state(probe.outcome, probe.detail)
-    }
-
-    async fn numbers(&mut self) -> bool {
-        let numbers = match &mut self.configured {
-            Some((_, control)) => control.numbers().await,
-            None => Vec::new(),
-        };
-        self.shared.door.tell(Message::Numbers { control: Arc::clone(&self.name), numbers })
-    }
-
-    async fn gives(&mut self) -> bool {
-        let gives = match &mut self.configured {
-            Some((_, control)) => control.gives().await,
-            None => Gives::default(),
-        };
-        self.shared.door.tell(Message::Gives { control: Arc::clone(&self.name), gives })
     }
 
     async fn look(&mut self) -> bool {

@@ -1,0 +1,98 @@
+//! Putting values back: only those that are ours, read back until they are there, and nothing that somebody else has set.
+
+use super::failure::Failure;
+use super::landing::{Patience, Watch};
+use super::near::is_near;
+use super::service::{AfterRefusal, Done, Order};
+use super::standing::{self, Sorted};
+use super::undo::{Change, Owner, Undo};
+use super::{Control, Wish};
+use crate::policy::mitigation::Outcome;
+
+impl Control {
+    /// Puts back what is still ours, reads that back, and leaves alone what somebody else has set. What has not arrived yet
+    /// is waited for, and taken back where it does not.
+    ///
+    /// # Errors
+    /// When it could not be done: it is still owed.
+    pub async fn undo(&mut self, undo: &Undo) -> Result<Done, Failure> {
+        let (undo, live) = self.read_adopting(undo, Patience::Arriving).await?;
+        if undo.epoch != live.epoch {
+            return Ok(Done::from(Failure::epoch_changed(self.service.name())));
+        }
+        let readings = self.readings(&undo, &live, Wish::Over);
+        let sorted = standing::sort(&readings);
+        let unseen: Vec<_> =
+            readings.iter().filter(|it| it.owner == Owner::Pending).map(|reading| reading.change).collect();
+        self.note_unseen(&undo, false);
+        self.put_back(&undo);
+        if let Err(failure) = self.restore(&undo.epoch, &sorted.restore).await {
+            return match failure.outcome {
+                Outcome::EpochChanged => Ok(Done::from(failure)),
+                _ => Err(failure),
+            };
+        }
+        // What is there is right; this is for what the service may still have in hand. Where it refuses, it has nothing.
+        match self.put(&undo.epoch, &unseen).await {
+            Err(failure) if !matches!(failure.outcome, Outcome::Refused | Outcome::Unsupported) => return Err(failure),
+            Ok(()) | Err(_) => {}
+        }
+        Ok(Done { outcome: outcome(&sorted), detail: told(&sorted), freed_bytes: None })
+    }
+
+    async fn put(&mut self, epoch: &str, changes: &[&Change]) -> Result<(), Failure> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let orders: Vec<_> = changes.iter().map(|change| Order { key: &change.key, value: &change.prior }).collect();
+        self.service.write(epoch, &orders, AfterRefusal::GoOn).await
+    }
+
+    async fn restore(&mut self, epoch: &str, changes: &[&Change]) -> Result<(), Failure> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.put(epoch, changes).await?;
+        let changes = changes.iter().map(|&change| change.clone()).collect();
+        let only = Undo { epoch: epoch.to_owned(), changes, lapses_unix_ms: None };
+        let mut watch = Watch::new(self.service.grace());
+        loop {
+            let live = self.service.read(&only).await?;
+            // As good as a restore, but nobody put anything back: the undo may have been what it did not live through.
+            if live.epoch != epoch {
+                return Err(Failure::epoch_changed(self.service.name()));
+            }
+            watch.saw(&live.values);
+            let still = standing::not_back(&only, &live);
+            let is_rounded = |(change, value): &(&Change, &str)| {
+                self.service.rounds(&change.key) && is_near(&change.prior, value) && !change.is_known(value)
+            };
+            if still.is_empty() || (watch.is_steady() && still.iter().all(is_rounded)) {
+                return Ok(());
+            }
+            if watch.is_over() {
+                let (name, still) = (self.service.name(), standing::remains(&still));
+                return Err(Failure::refused(format!("{name} took the undo without doing it: {still}")));
+            }
+            watch.pause().await;
+        }
+    }
+}
+
+fn outcome(sorted: &Sorted<'_>) -> Outcome {
+    match (sorted.restore.is_empty(), sorted.foreign.is_empty()) {
+        (false, true) => Outcome::Applied,
+        (true, true) => Outcome::Already,
+        (_, false) => Outcome::Overridden,
+    }
+}
+
+fn told(sorted: &Sorted<'_>) -> String {
+    let returned = standing::returned(&sorted.restore);
+    match (sorted.restore.is_empty(), sorted.foreign.is_empty()) {
+        (false, true) => returned,
+        (true, true) => "everything was back already".to_owned(),
+        (true, false) => standing::left_alone(&sorted.foreign),
+        (false, false) => format!("{returned}; {}", standing::left_alone(&sorted.foreign)),
+    }
+}
