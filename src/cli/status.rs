@@ -163,7 +163,14 @@ impl Page {
             let retry = action.next_try_seconds.map(|left| format!("; next try in {}", duration(left)));
             let mut why = vec![format!("rule {}", action.rule)];
             let trouble = Some(&action.detail).filter(|_| action.phase != "in_force" || action.changed.is_empty());
-            why.extend([Some(&action.changed), trouble].into_iter().flatten().filter(|part| !part.is_empty()).cloned());
+            let theirs = action.theirs.as_ref().map(|found| format!("somebody else has set: {found}"));
+            why.extend(
+                [Some(&action.changed), theirs.as_ref(), trouble]
+                    .into_iter()
+                    .flatten()
+                    .filter(|part| !part.is_empty())
+                    .cloned(),
+            );
             why.dedup();
             why.extend(Some(&action.effect_text).filter(|text| !text.is_empty()).cloned());
             self.folded(6, &format!("{}{}", why.join(": "), retry.unwrap_or_default()));
