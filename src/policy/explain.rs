@@ -24,6 +24,10 @@ pub struct Explanation {
     pub state_seconds: f64,
     /// What it waits for: `fires in 0.4s if the condition holds`, `may fire again in 41s`.
     pub waits_for: String,
+    /// Seconds since it is known that none of its steps helps; `null` where one may.
+    pub stood_down_seconds: Option<f64>,
+    /// Seconds until a ladder that stood down is tried again.
+    pub retries_in_seconds: Option<f64>,
     pub when: ConditionExplanation,
     pub clear: ConditionExplanation,
     pub steps: Vec<StepExplanation>,
@@ -93,6 +97,8 @@ pub fn explain_rule(plan: &Plan, view: &View, now: Moment, index: usize) -> Opti
         state: life.state.name(),
         state_seconds: now.since(life.since).as_secs_f64(),
         waits_for: waits_for(rule, life, now),
+        stood_down_seconds: life.stood_down.map(|since| now.since(since).as_secs_f64()),
+        retries_in_seconds: life.retries_at.map(|at| at.since(now).as_secs_f64()),
         when,
         clear,
         steps: steps(plan, view, index),
@@ -130,6 +136,10 @@ fn shown(unit: Unit, value: f64) -> String {
 }
 
 fn waits_for(rule: &Rule, life: &RuleView, now: Moment) -> String {
+    if let (State::Firing, Some(at)) = (life.state, life.retries_at) {
+        let left = Unit::Seconds.show(at.since(now).as_secs_f64());
+        return format!("has stood down, because no step helped; tries its ladder again in {left}");
+    }
     let left = life.until.map(|until| Unit::Seconds.show(until.since(now).as_secs_f64()).to_string());
     match (life.state, left) {
         (State::Quiet, _) => "waits for its condition".to_owned(),
