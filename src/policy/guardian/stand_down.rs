@@ -10,7 +10,7 @@ use super::super::event::{Event, Mode, Skip, UndoReason};
 use super::super::mitigation::{Amount, Class, Knob, Lasting, Verb};
 use super::super::moment::Moment;
 use super::super::plan::Plan;
-use super::super::rule::Severity;
+use super::super::rule::{Cost, Severity, Step};
 use super::super::unit::Unit;
 use super::super::view::{State, Verdict};
 use super::pressing::Growth;
@@ -91,6 +91,12 @@ impl Stand {
         Self { since: now, onset: Some(onset), ..Self::default() }
     }
 
+    /// The ladder has other steps now. What is known to be useless stays known until one helps.
+    #[must_use]
+    pub fn begun_anew(&self, now: Moment) -> Self {
+        Self { down_since: self.down_since, tries: self.tries, ..Self::since(now, Growth::default()) }
+    }
+
     pub fn exhausted(&mut self, now: Moment) {
         self.exhausted = Some(now);
     }
@@ -99,6 +105,11 @@ impl Stand {
     pub fn skip(&mut self, unseen: Duration) {
         self.since = self.since + unseen;
         self.exhausted = self.exhausted.map(|at| at + unseen);
+    }
+
+    /// A step measurably helped: nothing is known to be useless any more.
+    pub fn helped(&mut self) {
+        self.down_since = None;
     }
 
     /// As it goes on under another plan, in which these flat steps have become those.
@@ -180,16 +191,23 @@ impl Guardian {
         if self.stands[index].onset.is_some_and(|onset| is_over || has_shown && !onset.is_slow()) {
             self.note_hold(now, index);
         }
-        if !is_over || !self.may_give_back(now, index) {
+        let gives_back = self.costing(index).next().is_some();
+        if !is_over || !self.may_give_back(now, index) || !gives_back && !self.is_helpless(index) {
             return;
         }
-        if self.stands[index].down_since.is_none() {
+        if self.stands[index].down_since.is_none() && gives_back {
             let rule = Arc::clone(&self.plan.rules()[index].name);
             out.events.push(Event::StandingDown { rule, after: now.since(since) });
         }
         let from = self.metric_of(index);
         self.stands[index].phase = Phase::Testing { from, next: now, given_back: Vec::new() };
         self.watch_stand(now, index, out);
+    }
+
+    /// An emergency in which nothing is in force, and nothing that could not be done yet is still to be tried.
+    fn is_helpless(&self, index: usize) -> bool {
+        let is_tried = self.demands.all().iter().all(|demand| demand.rule != Some(index));
+        self.plan.rules()[index].severity == Severity::Emergency && is_tried
     }
 
     /// Nothing of it has its credit, nothing of it is on its way, and there is time to find out.
@@ -249,7 +267,7 @@ impl Guardian {
         let Some(costliest) = self.costing(index).max() else { return false };
         for step in rule.rung(plan.owner_of(costliest).1) {
             let flat = plan.flat_step(index, step);
-            if costs_users(rule.steps[step].mitigation.verb) {
+            if costs_users(&rule.steps[step]) {
                 self.give_back(index, &plan.knob(&rule.steps[step].mitigation), flat, given_back);
             }
         }
@@ -260,7 +278,7 @@ impl Guardian {
     fn costing(&self, index: usize) -> impl Iterator<Item = usize> {
         let demanded = self.demands.all().iter().filter(move |demand| demand.rule == Some(index));
         let there = demanded.filter(|demand| self.in_force.at(&demand.knob).is_some());
-        there.filter_map(|demand| demand.step).filter(|flat| costs_users(self.step_of(*flat).mitigation.verb))
+        there.filter_map(|demand| demand.step).filter(|flat| costs_users(self.step_of(*flat)))
     }
 
     /// All that the rule wants of a knob goes back together: an earlier, gentler step would only take its place.
@@ -360,7 +378,9 @@ impl Guardian {
         self.lives[index].climb_from(0);
         for step in 0..self.plan.rules()[index].steps.len() {
             let flat = self.plan.flat_step(index, step);
-            let keeps = self.step_of(flat).class >= Class::Lossy && self.steps[flat].run.done
+            let is_lossy = self.step_of(flat).class >= Class::Lossy;
+            self.steps[flat].run.done |= is_lossy && self.steps[flat].run.taken_at.is_some();
+            let keeps = is_lossy && self.steps[flat].run.done
                 || self.step_of(flat).mitigation.verb.lasting() == Lasting::InForce
                     && self.demands.of_step(flat).is_some();
             if !keeps {
@@ -391,6 +411,7 @@ impl Guardian {
 }
 
 /// What is given back first. What was declared sacrificial, and what frees memory, costs nobody.
-const fn costs_users(verb: Verb) -> bool {
-    matches!(verb, Verb::Throttle | Verb::Shed | Verb::Shrink | Verb::Drain)
+fn costs_users(step: &Step) -> bool {
+    let withholds = matches!(step.mitigation.verb, Verb::Throttle | Verb::Shed | Verb::Shrink | Verb::Drain);
+    withholds && step.cost == Cost::Users
 }
