@@ -12,7 +12,7 @@ use super::super::moment::Moment;
 use super::super::plan::Plan;
 use super::super::rule::Severity;
 use super::super::unit::Unit;
-use super::super::view::{State, Verdict};
+use super::super::view::{Phase as Place, State, Verdict};
 use super::recovery::halved;
 use super::{Decisions, Guardian};
 
@@ -204,7 +204,7 @@ impl Guardian {
             self.stands[index].phase = Phase::Testing { from, next, given_back };
             return;
         }
-        if self.give_back_rung(index, &mut given_back) {
+        if self.give_back_rung(now, index, &mut given_back) {
             let next = now + self.plan.policy.emergency.undo_interval;
             self.stands[index].phase = Phase::Testing { from, next, given_back };
             return;
@@ -220,14 +220,14 @@ impl Guardian {
 
     /// Gives back half of what the costliest rung withholds, or the rest of it. False where nothing that costs users is
     /// left.
-    fn give_back_rung(&mut self, index: usize, given_back: &mut Vec<GivenBack>) -> bool {
+    fn give_back_rung(&mut self, now: Moment, index: usize, given_back: &mut Vec<GivenBack>) -> bool {
         let plan = Arc::clone(&self.plan);
         let rule = &plan.rules()[index];
         let Some(costliest) = self.costing(index).max() else { return false };
         for step in rule.rung(plan.owner_of(costliest).1) {
             let flat = plan.flat_step(index, step);
             if costs_users(rule.steps[step].mitigation.verb) {
-                self.give_back(index, &plan.knob(&rule.steps[step].mitigation), flat, given_back);
+                self.give_back(now, (index, flat), &plan.knob(&rule.steps[step].mitigation), given_back);
             }
         }
         true
@@ -240,8 +240,9 @@ impl Guardian {
         there.filter_map(|demand| demand.step).filter(|flat| costs_users(self.step_of(*flat).mitigation.verb))
     }
 
-    /// All that the rule wants of a knob goes back together: an earlier, gentler step would only take its place.
-    fn give_back(&mut self, index: usize, knob: &Knob, flat: usize, given_back: &mut Vec<GivenBack>) {
+    /// All that the rule wants of a knob goes back together: an earlier, gentler step would only take its place. Whole, as
+    /// in recovery, where it is in doubt or a target will not take half of it back: that must not hold up the rest.
+    fn give_back(&mut self, now: Moment, (index, flat): (usize, usize), knob: &Knob, given_back: &mut Vec<GivenBack>) {
         let Some(at) = self.demands.of_step(flat) else { return };
         let wish = self.demands.get(at).mitigation.clone();
         for demand in self.demands.all().iter().filter(|demand| demand.rule == Some(index) && demand.knob == *knob) {
@@ -250,8 +251,11 @@ impl Guardian {
                 given_back.push(GivenBack { flat, knob: knob.clone(), amount: demand.mitigation.amount });
             }
         }
-        let in_force = self.in_force.on(knob).map_or(wish.amount, |action| action.mitigation.amount);
-        match halved(wish.verb, in_force) {
+        let action = self.in_force.on(knob);
+        let in_force = action.map_or(wish.amount, |action| action.mitigation.amount);
+        let is_certain = action.is_none_or(|action| matches!(action.phase, Place::InForce | Place::Applying));
+        let eased = halved(wish.verb, in_force).filter(|eased| is_certain && !self.is_blocked(now, knob, *eased));
+        match eased {
             Some(eased) => {
                 for demand in self.demands.all_mut().iter_mut().filter(|d| d.rule == Some(index) && d.knob == *knob) {
                     if demand.mitigation.amount.is_stronger_than(eased) {
