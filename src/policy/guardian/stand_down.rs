@@ -37,6 +37,8 @@ pub struct Stand {
     since: Moment,
     /// When the ladder came to its end.
     exhausted: Option<Moment>,
+    /// Since when it goes no further, because its condition no longer holds, but is not clear either.
+    rests: Option<Moment>,
     /// Since when it is known that nothing helps; kept through tries until a step does.
     down_since: Option<Moment>,
     tries: u32,
@@ -66,6 +68,8 @@ struct Mark {
     /// +1 where high is bad, -1 where low is.
     sign: f64,
     value: f64,
+    /// Whether the condition held then.
+    held: bool,
 }
 
 /// As it was before the test.
@@ -86,6 +90,7 @@ impl Stand {
     pub fn skip(&mut self, unseen: Duration) {
         self.since = self.since + unseen;
         self.exhausted = self.exhausted.map(|at| at + unseen);
+        self.rests = self.rests.map(|at| at + unseen);
     }
 
     pub fn exhausted(&mut self, now: Moment) {
@@ -150,6 +155,7 @@ impl Guardian {
         if self.lives[index].when == Verdict::Unknown {
             return;
         }
+        self.note_rest(now, index);
         match std::mem::take(&mut self.stands[index].phase) {
             Phase::Climbing => self.while_climbing(now, index, out),
             Phase::Testing { from, next, given_back } => self.while_testing(now, index, (from, next, given_back), out),
@@ -157,10 +163,20 @@ impl Guardian {
         }
     }
 
+    fn note_rest(&mut self, now: Moment, index: usize) {
+        let life = &self.lives[index];
+        let rests = life.when == Verdict::False && life.clear != Verdict::True;
+        let since = self.stands[index].rests.filter(|_| rests);
+        self.stands[index].rests = since.or(rests.then_some(now));
+    }
+
+    /// At its end, or between its condition and what clears it: there a ladder that was not climbed to its end would hold
+    /// what it has taken for as long as that lasts.
     fn while_climbing(&mut self, now: Moment, index: usize, out: &mut Decisions) {
         let stand = &self.stands[index];
         let whole = self.plan.policy.emergency.stand_down;
-        let (since, patience) = match (stand.tries, stand.exhausted) {
+        let rested = || stand.rests.filter(|at| now.since(*at) >= whole / RETRY_SHARE);
+        let (since, patience) = match (stand.tries, stand.exhausted.or_else(rested)) {
             (_, None) => return,
             (0, Some(_)) => (stand.since, whole),
             (_, Some(at)) => (at, whole / RETRY_SHARE),
@@ -347,15 +363,16 @@ impl Guardian {
         }
     }
 
-    /// Why the metric is worse now than it was, by more than it moves anyway; or the resource runs out.
+    /// Why the metric is worse now than it was, by more than it moves anyway; or the condition holds again, or the resource
+    /// runs out.
     fn got_worse(&self, index: usize, from: Option<&Mark>, share: f64) -> Option<String> {
-        let Mark { operand, threshold, sign, value } = from?;
+        let Mark { operand, threshold, sign, value, held } = from?;
         let slot = self.plan.operands().iter().position(|known| known == operand)?;
         let actual = self.slots.readings()[slot].known()?;
         let end = if *sign > 0.0 && operand.unit() == Unit::Percent { 100.0 } else { 0.0 };
         let span = (end - threshold).abs();
         let margin = (share * span).max(SPREADS * self.slots.spread(slot));
-        let worse = sign * (actual - value) > margin;
+        let worse = if *held { sign * (actual - value) > margin } else { self.lives[index].when == Verdict::True };
         let runs_out = self.seconds_to_exhaustion(index).is_some_and(|left| left < TOO_SOON);
         let words = || format!("{operand} {} → {}", operand.show(*value), operand.show(actual));
         (worse || runs_out).then(words)
@@ -364,7 +381,8 @@ impl Guardian {
     fn metric_of(&self, index: usize) -> Option<Mark> {
         let (slot, threshold, sign) = self.subject(index)?;
         let value = self.slots.readings()[slot].known()?;
-        Some(Mark { operand: Arc::clone(&self.plan.operands()[slot]), threshold, sign, value })
+        let held = self.lives[index].when == Verdict::True;
+        Some(Mark { operand: Arc::clone(&self.plan.operands()[slot]), threshold, sign, value, held })
     }
 }
 
