@@ -70,14 +70,14 @@ complete -c node-guardian -n "__fish_node_guardian_using_subcommand replay" -s h
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand drill" -l socket -d 'The daemon\'s admin socket [default: /run/node-guardian/admin.sock]' -r -F
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand drill" -l url -d 'Asked where there is no socket [default: http://127.0.0.1:9977]' -r
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand drill" -l token-file -d 'Sent as bearer token with --url' -r -F
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand drill" -l wait -d 'How long to wait for what comes of it' -r
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand drill" -l wait -d 'How long to wait for the result' -r
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand drill" -s y -l yes -d 'Do not ask'
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand drill" -l json -d 'For programs: JSON and nothing else'
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand drill" -s h -l help -d 'Print help'
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand undo" -l socket -d 'The daemon\'s admin socket [default: /run/node-guardian/admin.sock]' -r -F
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand undo" -l url -d 'Asked where there is no socket [default: http://127.0.0.1:9977]' -r
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand undo" -l token-file -d 'Sent as bearer token with --url' -r -F
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand undo" -l wait -d 'How long to wait for what comes of it' -r
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand undo" -l wait -d 'How long to wait for the result' -r
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand undo" -l forget -d 'Give up what is owed and cannot be undone, because its target is gone: it stays as it is, and the trail says who gave it up'
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand undo" -l json -d 'For programs: JSON and nothing else'
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand undo" -s h -l help -d 'Print help'

@@ -165,7 +165,7 @@ pub struct DrillArgs {
     /// Do not ask
     #[arg(long, short)]
     pub yes: bool,
-    /// How long to wait for what comes of it
+    /// How long to wait for the result
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = read_duration)]
     pub wait: Duration,
     /// For programs: JSON and nothing else
@@ -184,7 +184,7 @@ pub struct UndoArgs {
     pub forget: bool,
     #[command(flatten)]
     pub reach: Reach,
-    /// How long to wait for what comes of it
+    /// How long to wait for the result
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = read_duration)]
     pub wait: Duration,
     /// For programs: JSON and nothing else
@@ -209,7 +209,8 @@ pub struct PauseArgs {
 
 #[derive(Debug, Args)]
 pub struct ResumeArgs {
-    /// Numbers from `status` of what was undone; default: all of it, and the pause
+    /// Numbers from `status` of what was undone; default: all of it, the pause,
+    /// and steps that were left out because they did nothing
     #[arg(value_name = "ACTION")]
     pub actions: Vec<u64>,
     #[command(flatten)]

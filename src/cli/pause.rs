@@ -50,7 +50,7 @@ fn resumed(resuming: &Resuming) -> String {
         told.push("the pause is over".to_owned());
     }
     told.extend(resuming.given_back.iter().map(|knob| format!("#{} {} is the rules' again", knob.id, knob.text)));
-    if told.is_empty() { "nothing is paused or undone".to_owned() } else { told.join("\n") }
+    if told.is_empty() { "nothing was paused or undone".to_owned() } else { told.join("\n") }
 }
 
 #[cfg(test)]
@@ -69,6 +69,6 @@ mod tests {
         let knob = UndoneKnob { id: 7, text: "throttle edge to 50%".into(), ..UndoneKnob::default() };
         let resuming = Resuming { paused: true, given_back: vec![knob], since: 0 };
         assert_eq!(resumed(&resuming), "the pause is over\n#7 throttle edge to 50% is the rules' again");
-        assert_eq!(resumed(&Resuming::default()), "nothing is paused or undone");
+        assert_eq!(resumed(&Resuming::default()), "nothing was paused or undone");
     }
 }

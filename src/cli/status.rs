@@ -15,6 +15,8 @@ use crate::http::shape::{Action, Headroom, Nearest, Rule, Status};
 const AGAIN: Duration = Duration::from_secs(1);
 /// Up to the beginning, and clear what is below.
 const HOME: &str = "\x1b[H\x1b[J";
+/// What a read-back says that found nothing new.
+const STILL: &str = "still in force";
 /// A daemon that published nothing for so long is stuck, whatever its pace.
 const STALE: f64 = 5.0;
 
@@ -162,7 +164,8 @@ impl Page {
             self.line(format_args!("  #{} {what} for {}", action.id, duration(action.seconds)));
             let retry = action.next_try_seconds.map(|left| format!("; next try in {}", duration(left)));
             let mut why = vec![format!("rule {}", action.rule)];
-            let trouble = Some(&action.detail).filter(|_| action.phase != "in_force" || action.changed.is_empty());
+            let is_calm = action.phase == "in_force" && !action.changed.is_empty() && action.detail == STILL;
+            let trouble = Some(&action.detail).filter(|_| !is_calm);
             why.extend([Some(&action.changed), trouble].into_iter().flatten().filter(|part| !part.is_empty()).cloned());
             why.dedup();
             why.extend(Some(&action.effect_text).filter(|text| !text.is_empty()).cloned());

@@ -80,13 +80,13 @@ fn pause(snapshot: &Snapshot) -> Option<String> {
     Some(format!("paused by {} for another {left}: {hold}", pause.by))
 }
 
-/// `rule memory-critical has stood down for 3.0min: nothing helps; it is tried again in 5.0min`
+/// `rule memory-critical has stood down for 3.0m: nothing helps; its ladder is tried again in 5.0m`
 fn stood_down(snapshot: &Snapshot) -> Vec<String> {
     let rules = snapshot.plan.policy.rules.iter().zip(&snapshot.view.rules);
     let down = rules.filter_map(|(rule, view)| Some((rule, view.stood_down?, view.retries_at)));
     down.map(|(rule, since, retries_at)| {
         let since = duration(snapshot.at.since(since));
-        let again = retries_at.map(|at| format!("; it is tried again in {}", duration(at.since(snapshot.at))));
+        let again = retries_at.map(|at| format!("; its ladder is tried again in {}", duration(at.since(snapshot.at))));
         format!("rule {} has stood down for {since}: nothing helps{}", rule.name, again.unwrap_or_default())
     })
     .collect()

@@ -97,6 +97,8 @@ pub struct Action {
     pub seconds: f64,
     /// What it changed, for as long as it is in force: `server be/s1 maxconn 100 → 50`.
     pub changed: String,
+    /// What of it somebody else has set meanwhile: that stays theirs.
+    pub theirs: Option<String>,
     /// `50% → 75%` where it was last made weaker.
     pub loosened: Option<String>,
     /// What was last heard of it.

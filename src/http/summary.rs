@@ -97,6 +97,7 @@ fn action(action: &ActionView, now: Moment) -> shape::Action {
         phase: action.phase.name().to_owned(),
         seconds: now.since(action.began).as_secs_f64(),
         changed: action.changed.to_string(),
+        theirs: action.theirs.as_ref().map(ToString::to_string),
         loosened: action.loosened_from.and_then(|from| action.mitigation.loosened(from)),
         detail: action.detail.to_string(),
         effect: action.effect.and_then(Effect::share),

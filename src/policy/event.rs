@@ -66,7 +66,7 @@ pub enum Event {
         rule: Arc<str>,
         because: String,
     },
-    /// All its steps are gone; it may not start again before the cooldown is over.
+    /// All its steps are gone. A relapse is met at once; only steps that lose something wait for the cooldown.
     Cooling {
         rule: Arc<str>,
         cooldown: Duration,
@@ -114,7 +114,7 @@ pub enum Event {
         mitigation: Mitigation,
         effect: Effect,
     },
-    /// A step did nothing several times running and is left out for a while.
+    /// A step did nothing three times in a row and is left out for a while.
     BreakerOpen {
         rule: Arc<str>,
         step: usize,
@@ -130,7 +130,7 @@ pub enum Event {
         mitigation: Mitigation,
         why: UndoReason,
     },
-    /// The answer to a undo that ended the matter, one way or another.
+    /// The answer to an undo that ended the matter, one way or another.
     Undone {
         id: ActionId,
         mitigation: Mitigation,
@@ -272,7 +272,7 @@ pub enum Skip {
     Unavailable,
     /// An operator undid it, and has not given the knob back.
     Operator,
-    /// What loses something is not repeated before the cooldown is over.
+    /// What loses something is not done before the cooldown is over.
     Cooldown,
     /// The service has nothing to give of what is short.
     CannotHelp,
@@ -317,11 +317,11 @@ impl fmt::Display for Skip {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Skip::Level { needed } => write!(f, "needs level {needed}"),
-            Skip::Breaker => f.write_str("did nothing several times running"),
+            Skip::Breaker => f.write_str("it did nothing three times in a row"),
             Skip::Overridden => f.write_str("somebody else changed the value"),
             Skip::Unavailable => f.write_str("the control failed a moment ago and is tried again later"),
             Skip::Operator => f.write_str("an operator undid it; `node-guardian resume` gives it back"),
-            Skip::Cooldown => f.write_str("it loses something and is not repeated before the cooldown is over"),
+            Skip::Cooldown => f.write_str("it loses something, and its rule is still cooling"),
             Skip::CannotHelp => f.write_str("it cannot help here"),
         }
     }
@@ -349,10 +349,10 @@ impl fmt::Display for UndoReason {
             UndoReason::Recovered => "no rule wants it any more",
             UndoReason::Operator => "an operator asked for it",
             UndoReason::Stopping => "the guardian is stopping",
-            UndoReason::Orphaned => "left from before, and no rule wants it now",
+            UndoReason::Orphaned => "left over, and no rule wants it",
             UndoReason::Level => "the configuration no longer allows it",
-            UndoReason::Drilled => "the drill has seen it",
-            UndoReason::Paused => "an operator pauses the guardian",
+            UndoReason::Drilled => "the drill has read it back",
+            UndoReason::Paused => "an operator paused the guardian",
             UndoReason::StoodDown => "given back as a test, because nothing helps",
         })
     }

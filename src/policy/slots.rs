@@ -15,6 +15,29 @@ use super::spacing::Spacing;
 use super::trend::{FORECAST_HALF_LIFE, Trend};
 use super::window::{Rate, Window};
 
+/// A leak that matters within the hour is seen within a minute or two.
+const DRIFT_HALF_LIFE: Duration = Duration::from_secs(60);
+
+/// A trend over minutes, fed once a second whatever the pace.
+#[derive(Clone, Debug)]
+struct Drift {
+    trend: Trend,
+    fed: Option<Moment>,
+}
+
+impl Drift {
+    const fn new() -> Self {
+        Self { trend: Trend::new(DRIFT_HALF_LIFE), fed: None }
+    }
+
+    fn push(&mut self, now: Moment, value: f64) {
+        if self.fed.is_none_or(|fed| now.since(fed) >= FEED) {
+            self.trend.push(now, value);
+            self.fed = Some(now);
+        }
+    }
+}
+
 /// What runs away does so within seconds: its line is drawn through the last couple of them.
 const WATCH_HALF_LIFE: Duration = Duration::from_secs(2);
 
@@ -50,6 +73,8 @@ struct Slot {
     past: Option<Box<Past>>,
     /// Where the readings are heading, for the pace of the ladder.
     heading: Option<Trend>,
+    /// The same over minutes: a slow leak is no line within seconds.
+    drift: Option<Drift>,
 }
 
 #[derive(Debug)]
@@ -77,6 +102,7 @@ impl Slots {
             let is_told = !matches!(slot.series, Series::TimeTo { .. });
             slot.past = settle.filter(|_| is_told).map(|settle| Box::new(Past::for_horizon(settle)));
             slot.heading = settle.map(|_| Trend::new(WATCH_HALF_LIFE));
+            slot.drift = settle.map(|_| Drift::new());
         }
         let readings = vec![Reading::MISSING; slots.len()];
         Self { slots, readings, spacing: plan.policy.spacing, last: None }
@@ -89,7 +115,8 @@ impl Slots {
             if let Some(at) = self.slots.iter().position(|slot| slot.operand == old.operand) {
                 let past = self.slots[at].past.take();
                 let heading = self.slots[at].heading.take().map(|new| old.heading.clone().unwrap_or(new));
-                self.slots[at] = Slot { past: past.and_then(|new| old.past.or(Some(new))), heading, ..old };
+                let drift = self.slots[at].drift.take().map(|new| old.drift.clone().unwrap_or(new));
+                self.slots[at] = Slot { past: past.and_then(|new| old.past.or(Some(new))), heading, drift, ..old };
                 self.readings[at] = reading;
             }
         }
@@ -108,6 +135,7 @@ impl Slots {
             if let (Some(heading), Some(value)) = (&mut slot.heading, reading.known().filter(|value| value.is_finite()))
             {
                 heading.push(sample.at, value);
+                slot.drift.iter_mut().for_each(|drift| drift.push(sample.at, value));
             }
         }
         unseen
@@ -123,6 +151,12 @@ impl Slots {
     #[must_use]
     pub fn slope(&self, slot: usize) -> f64 {
         self.slots[slot].heading.as_ref().map_or(0.0, Trend::believed_slope)
+    }
+
+    /// The same over minutes.
+    #[must_use]
+    pub fn drift(&self, slot: usize) -> f64 {
+        self.slots[slot].drift.as_ref().map_or(0.0, |drift| drift.trend.believed_slope())
     }
 
     /// The same without waiting for certainty: what runs away must be met before that.
@@ -156,7 +190,15 @@ impl Slot {
                 Series::TimeTo { trend: Box::new(Trend::new(FORECAST_HALF_LIFE)), target, last: None }
             }
         };
-        Self { operand: Arc::clone(operand), row: None, generation: None, series, past: None, heading: None }
+        Self {
+            operand: Arc::clone(operand),
+            row: None,
+            generation: None,
+            series,
+            past: None,
+            heading: None,
+            drift: None,
+        }
     }
 
     /// A difference between two readings is one whatever lies between them; a window and a trend are not.
@@ -171,6 +213,9 @@ impl Slot {
         }
         if let Some(heading) = self.heading.as_mut().filter(|_| unseen > WATCH_HALF_LIFE) {
             *heading = Trend::new(WATCH_HALF_LIFE);
+        }
+        if let Some(drift) = self.drift.as_mut().filter(|_| unseen > DRIFT_HALF_LIFE) {
+            *drift = Drift::new();
         }
     }
 

@@ -10,7 +10,7 @@ pub const FORECAST_HALF_LIFE: Duration = Duration::from_secs(300);
 const BELIEVED_FIT: f64 = 0.8;
 /// Memory that is filled at full speed crosses a tenth of a node in this time.
 const QUICKLY_WATCHED: Duration = Duration::from_millis(200);
-const QUICK_FIT: f64 = 0.5;
+const QUICK_FIT: f64 = 0.8;
 /// Two readings at the fastest pace differ by noise.
 const RATE_OVER: Duration = Duration::from_millis(100);
 /// A trend must have been watched this long before anybody hears of it.

@@ -102,6 +102,7 @@ fn write_bytes(f: &mut fmt::Formatter<'_>, value: f64) -> fmt::Result {
 
 fn write_seconds(f: &mut fmt::Formatter<'_>, value: f64) -> fmt::Result {
     match value.abs() {
+        0.0 => f.write_str("0s"),
         small if small < 0.001 => write!(f, "{:.0}us", value * 1e6),
         small if small < 1.0 => write!(f, "{:.1}ms", value * 1e3),
         large if large >= 3600.0 => write!(f, "{:.1}h", value / 3600.0),
@@ -230,6 +231,7 @@ mod tests {
     fn shows_what_people_read() {
         assert_eq!(Unit::Bytes.show(536_870_912.0).to_string(), "512.0MiB");
         assert_eq!(Unit::Seconds.show(0.25).to_string(), "250.0ms");
+        assert_eq!(Unit::Seconds.show(0.0).to_string(), "0s");
         assert_eq!(Unit::Percent.show(7.94).to_string(), "7.9%");
         assert_eq!(Unit::Flag.show(1.0).to_string(), "true");
     }

@@ -128,6 +128,8 @@ pub struct ActionView {
     pub detail: Arc<str>,
     /// What it changed: `server be/s1 maxconn 100 → 50`. Kept for as long as it is in force.
     pub changed: Arc<str>,
+    /// What of it somebody else has set meanwhile: that stays theirs.
+    pub theirs: Option<Arc<str>>,
     /// How strong it was before it was last made weaker; `None` where it was made stronger since.
     pub loosened_from: Option<Amount>,
     /// What the step did to its rule's metric, when it was last judged.

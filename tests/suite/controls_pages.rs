@@ -52,6 +52,24 @@ fn every_control_on_its_page_compiles() {
 }
 
 #[test]
+fn every_block_of_configuration_on_any_page_compiles_by_itself() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = tempfile::tempdir().unwrap();
+    let listed = ["", "docs", "docs/controls"].map(|directory| fs::read_dir(root.join(directory)).unwrap());
+    let pages = listed.into_iter().flatten().map(|entry| entry.unwrap().path());
+    let mut count = 0;
+    for page in pages.filter(|page| page.extension().is_some_and(|extension| extension == "md")) {
+        for block in fs::read_to_string(&page).unwrap().split("\n```toml\n").skip(1) {
+            let file = write(&folder, "config.toml", block.split("```").next().unwrap());
+            let checked = config::check(&Source::file(file));
+            assert_eq!(checked.complaints.errors(), 0, "{}: {}", page.display(), checked.text());
+            count += 1;
+        }
+    }
+    assert!(count >= 20, "{count} blocks: are they fenced otherwise now?");
+}
+
+#[test]
 fn haproxy_takes_the_lines_of_its_page() {
     let folder = tempfile::tempdir().unwrap();
     let page = page("haproxy.md");

@@ -249,3 +249,44 @@ fn a_more_important_rule_on_its_way_up_loosens_nothing() {
     node.run(97.0, 20);
     assert_eq!(node.in_force(), ["shed edge by 10%"], "{}", node.text);
 }
+
+/// One that ends slowly must not cost the next one its life: the ladder counts from the answer, not from the command.
+#[test]
+fn the_next_is_not_ended_while_the_first_is_still_ending() {
+    let ends = |control: &str| Step {
+        patience: Duration::from_secs(20),
+        ..Step::new(
+            Mitigation { control: control.into(), verb: Verb::Terminate, amount: Amount::Whole },
+            Duration::from_secs(1),
+        )
+    };
+    let plan = policy(Level::Maximum, vec![rule("90", 10, vec![ends("a"), ends("b")])]);
+    let mut guardian = Guardian::new(Moment::ORIGIN, plan, Vec::new(), ActionId(1), &mut Decisions::default());
+    let mut tick = |halves: u32, report: Option<Report>| {
+        let now = Moment::ORIGIN + Duration::from_millis(500) * halves;
+        let (mut out, mut sample) = (Decisions::default(), Sample::default());
+        sample.at = now;
+        sample.set(Metric::CpuUsedPercent, Some(99.0));
+        guardian.step(now, report.map_or(Input::Sampled(&sample), Input::Reported), &mut out);
+        let ended = out.commands.iter().filter_map(|command| match command {
+            Command::Apply { id, mitigation, .. } => Some((*id, mitigation.control.to_string())),
+            _ => None,
+        });
+        ended.collect::<Vec<_>>()
+    };
+    let first: Vec<_> = (1..=20).flat_map(|halves| tick(halves, None)).collect();
+    assert_eq!(first, [(ActionId(1), "a".to_owned())], "ten seconds in which it has not ended yet");
+    let ended = Report {
+        id: ActionId(1),
+        answered: Answered::Apply,
+        outcome: Outcome::Applied,
+        detail: "".into(),
+        took: Duration::from_secs(10),
+        freed_bytes: None,
+        theirs: None,
+    };
+    assert!(tick(21, Some(ended)).is_empty());
+    assert!(tick(22, None).is_empty(), "it settles first");
+    let second: Vec<_> = (23..=26).flat_map(|halves| tick(halves, None)).collect();
+    assert_eq!(second, [(ActionId(2), "b".to_owned())]);
+}

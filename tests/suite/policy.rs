@@ -390,5 +390,5 @@ fn what_a_drill_has_just_done_becomes_the_rules_that_wants_the_same() {
 #[test]
 fn decisions_are_values() {
     let event = Event::Relented { rule: "memory".into() };
-    assert_eq!(event.to_string(), "rule memory relented before it fired");
+    assert_eq!(event.to_string(), "rule memory: condition ended before `for` elapsed");
 }

@@ -14,7 +14,7 @@ impl fmt::Display for Event {
             Event::Pending { rule, hold_for, because } => {
                 write!(f, "rule {rule} pending: {because}; fires in {} if that holds", seconds(*hold_for))
             }
-            Event::Relented { rule } => write!(f, "rule {rule} relented before it fired"),
+            Event::Relented { rule } => write!(f, "rule {rule}: condition ended before `for` elapsed"),
             Event::Fired { rule, severity, because } => write!(f, "rule {rule} fires ({severity}): {because}"),
             Event::Relapsed { rule, severity, because } => {
                 write!(f, "rule {rule} relapses ({severity}): {because}")
@@ -23,7 +23,7 @@ impl fmt::Display for Event {
             Event::Cooling { rule, cooldown } => write!(f, "rule {rule} cools down for {}", seconds(*cooldown)),
             Event::Quiet { rule } => write!(f, "rule {rule} is quiet"),
             Event::Blind { rule, missing } => write!(f, "rule {rule} is blind: cannot read {missing}"),
-            Event::Sees { rule } => write!(f, "rule {rule} sees again"),
+            Event::Sees { rule } => write!(f, "rule {rule}: metrics readable again"),
             Event::Step { .. }
             | Event::Skipped { .. }
             | Event::Judged { .. }
@@ -65,7 +65,7 @@ impl Event {
             }
             Event::BreakerOpen { rule, step, mitigation, retry_in } => {
                 let (rung, retry) = (Rung(rule, *step), seconds(*retry_in));
-                write!(f, "{mitigation} did nothing several times running ({rung}): left out for {retry}")
+                write!(f, "{mitigation} did nothing three times in a row ({rung}): its breaker is open for {retry}")
             }
             Event::Exhausted { rule } => write!(f, "rule {rule} has no further step"),
             Event::Overdue { rule, step, mitigation, waited } => {
@@ -82,14 +82,22 @@ impl Event {
                 let after = seconds(*after);
                 write!(
                     f,
-                    "rule {rule} stands down: no step has helped for {after}; what costs users goes back, as a test"
+                    "rule {rule} stands down: nothing has helped for {after}; what costs users is given back as a test"
                 )
             }
             Event::TakenAgain { rule, step, mitigation, because } => {
-                write!(f, "{mitigation} is taken again ({}): it got worse without, {because}", Rung(rule, *step))
+                write!(
+                    f,
+                    "{mitigation} is taken again ({}): the metric got worse without it, {because}",
+                    Rung(rule, *step)
+                )
             }
             Event::StoodDown { rule, retry_in } => {
-                write!(f, "rule {rule} has stood down: it still fires, and is tried again in {}", seconds(*retry_in))
+                write!(
+                    f,
+                    "rule {rule} has stood down: it still fires; its ladder is tried again in {}",
+                    seconds(*retry_in)
+                )
             }
             Event::Retrying { rule, because } => write!(f, "rule {rule} tries its ladder again: {because}"),
             _ => Ok(()),
@@ -104,10 +112,14 @@ impl Event {
             }
             Event::Resumed { what, by } => write!(f, "resumed by {by}: {what}"),
             Event::UndoneByOperator { id, mitigation, by } => {
-                write!(f, "action {id} {mitigation}: {by} asked to undo it; no rule takes it until it is resumed")
+                write!(
+                    f,
+                    "action {id} {mitigation}: {by} asked to undo it; rules leave it alone until they were quiet for 10 \
+                     minutes, or `node-guardian resume {id}`"
+                )
             }
             Event::Forgotten { id, mitigation, by } => {
-                write!(f, "action {id} {mitigation}: {by} gave up its undo; what it changed stays as it is")
+                write!(f, "action {id} {mitigation}: {by} gave up its undo; what it changed stays")
             }
             _ => Ok(()),
         }

@@ -28,12 +28,6 @@ impl Guardian {
         self.steps[flat].view.breaker_until.is_some_and(|until| now < until)
     }
 
-    /// Whether the step was seen to help when it was judged last.
-    #[must_use]
-    pub(super) fn has_credit(&self, flat: usize) -> bool {
-        self.steps[flat].view.effect.is_some_and(Effect::is_useful)
-    }
-
     /// An operator wants every step to be tried again.
     pub fn reset_breakers(&mut self) {
         (0..self.steps.len()).for_each(|flat| self.give_credit(flat));

@@ -47,11 +47,10 @@ impl Guardian {
     }
 
     fn exhaust(&mut self, now: Moment, index: usize, out: &mut Decisions) {
-        let life = &mut self.lives[index];
-        if !life.exhausted {
-            life.exhausted = true;
+        if !self.lives[index].exhausted {
+            self.lives[index].exhausted = true;
             self.stands[index].exhausted(now);
-            if life.taken > 0 {
+            if self.lives[index].taken > 0 {
                 out.events.push(Event::Exhausted { rule: Arc::clone(&self.plan.rules()[index].name) });
             }
         }
@@ -267,7 +266,7 @@ impl Guardian {
         let plan = Arc::clone(&self.plan);
         let rule = &plan.rules()[index];
         self.demands.drop_rule(index);
-        self.stands[index] = super::Stand::since(now);
+        self.stands[index] = super::Stand::since(now, self.growth(index));
         if rule.dry_run || plan.policy.dry_run || self.orders.is_paused() {
             return;
         }

@@ -126,7 +126,7 @@ impl Guardian {
         for step in 0..self.plan.rules()[index].steps.len() {
             self.steps[self.plan.flat_step(index, step)].begin();
         }
-        self.stands[index] = Stand::since(now);
+        self.stands[index] = Stand::since(now, self.growth(index));
     }
 
     fn fired(&mut self, now: Moment, index: usize, relapse: Relapse, out: &mut Decisions) {

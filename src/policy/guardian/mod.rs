@@ -149,8 +149,9 @@ struct Run {
     retry_at: Option<Moment>,
     /// That it has not answered was told.
     overdue: bool,
-    /// It was given back as a test, and it got worse.
-    needed: bool,
+    /// It was given back as a test, and it got worse: until when that is believed, and how often it was so.
+    needed: Option<Moment>,
+    returned: u32,
 }
 
 impl StepMemory {

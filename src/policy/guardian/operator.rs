@@ -106,7 +106,7 @@ impl Guardian {
             return;
         }
         if self.orders.end_pause(now).is_some() {
-            out.events.push(Event::Resumed { what: "the pause is over".to_owned(), by: "its end".into() });
+            out.events.push(Event::Resumed { what: "the pause is over".to_owned(), by: "its time limit".into() });
         }
         let (plan, lives) = (&self.plan, &self.lives);
         let wants = |knob: &Knob| {
@@ -116,7 +116,7 @@ impl Guardian {
             })
         };
         let over = self.orders.hand_back(now, wants);
-        out.events.extend(over.iter().map(|undone| handed_back(undone, "its rules, quiet for 10 minutes".into())));
+        out.events.extend(over.iter().map(|undone| handed_back(undone, "10 quiet minutes of its rules".into())));
     }
 
     /// Every rule that fires begins its ladder again.

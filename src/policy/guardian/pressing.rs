@@ -6,6 +6,40 @@ use std::time::Duration;
 use super::super::unit::Unit;
 use super::Guardian;
 
+/// What takes longer to run out is nothing that a ladder of seconds is for.
+const WITHIN_THE_HOUR: f64 = 3600.0;
+
+/// Points a second by which a metric gets worse; `None` where it does not, or not within the hour.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Growth {
+    /// Over seconds.
+    fast: Option<f64>,
+    /// Over minutes: it is still seen for a minute or two after it has ended.
+    slow: Option<f64>,
+}
+
+/// A trouble that grows less than half as fast was slowed.
+const SLOWED: f64 = 0.5;
+
+impl Growth {
+    /// Whether what grew like this has been slowed, by the same measure. `None` where nothing grew.
+    #[must_use]
+    pub fn is_slowed(self, now: Growth) -> Option<bool> {
+        let slowed = |before: f64, now: Option<f64>| now.unwrap_or(0.0) < before * SLOWED;
+        match (self.fast, self.slow) {
+            (Some(before), _) => Some(slowed(before, now.fast)),
+            (None, Some(before)) => Some(slowed(before, now.slow)),
+            (None, None) => None,
+        }
+    }
+
+    /// Only what is seen over minutes, which is too late to say at once.
+    #[must_use]
+    pub const fn is_slow(self) -> bool {
+        self.fast.is_none() && self.slow.is_some()
+    }
+}
+
 impl Guardian {
     /// The trend leaves less time than a rung takes that settles for so long.
     pub(super) fn hurries(&self, index: usize, settle: Duration) -> bool {
@@ -17,6 +51,16 @@ impl Guardian {
     pub(super) fn seconds_to_exhaustion(&self, index: usize) -> Option<f64> {
         let (slot, ..) = self.subject(index)?;
         self.seconds_left(index, Some(self.slots.slope(slot)))
+    }
+
+    /// How fast the rule's metric gets worse, by the trends that can be believed.
+    pub(super) fn growth(&self, index: usize) -> Growth {
+        let Some((slot, _, sign)) = self.subject(index) else { return Growth::default() };
+        let of = |slope: f64| {
+            let left = self.seconds_left(index, Some(slope))?;
+            (left <= WITHIN_THE_HOUR).then_some(sign * slope)
+        };
+        Growth { fast: of(self.slots.slope(slot)), slow: of(self.slots.drift(slot)) }
     }
 
     /// The quick trend of the rule's metric.

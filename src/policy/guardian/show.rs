@@ -63,6 +63,7 @@ impl Guardian {
             target: Arc::clone(&action.knob.target),
             detail: Arc::clone(&action.detail),
             changed: Arc::clone(&action.changed),
+            theirs: action.theirs.clone(),
             loosened_from: action.loosened_from,
             effect: action.step.and_then(|flat| self.steps[flat].view.effect),
             next_try: (matches!(action.phase, Phase::Owed | Phase::InDoubt) && !action.waiting).then_some(action.due),

@@ -13,6 +13,7 @@ use super::super::plan::Plan;
 use super::super::rule::Severity;
 use super::super::unit::Unit;
 use super::super::view::{State, Verdict};
+use super::pressing::Growth;
 use super::recovery::halved;
 use super::{Decisions, Guardian};
 
@@ -23,6 +24,10 @@ const FIRST_PAUSE: Duration = Duration::from_secs(300);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 /// A try after the first is over sooner: users have been refused in vain for a whole `stand_down` before.
 const RETRY_SHARE: u32 = 4;
+/// The quick trend has forgotten what was before by then: three of its half-lives.
+const SHOWS_AFTER: Duration = Duration::from_secs(6);
+/// So long a step is believed that was given back and had to return; it doubles. Chance looks like that, too.
+const FIRST_BELIEF: Duration = Duration::from_secs(600);
 /// Of the way from the threshold to the end of the metric: what counts as worse during a test, and what as a new trouble
 /// after it. Below, it is what the metric does anyway.
 const WORSE: f64 = 0.1;
@@ -40,6 +45,10 @@ pub struct Stand {
     /// Since when it is known that nothing helps; kept through tries until a step does.
     down_since: Option<Moment>,
     tries: u32,
+    /// How fast the metric got worse when the ladder began, where it did.
+    onset: Option<Growth>,
+    /// The ladder stopped or slowed that: until then nothing is given back into it.
+    holds_until: Option<Moment>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -78,18 +87,18 @@ struct GivenBack {
 
 impl Stand {
     #[must_use]
-    pub fn since(now: Moment) -> Self {
-        Self { since: now, ..Self::default() }
+    pub fn since(now: Moment, onset: Growth) -> Self {
+        Self { since: now, onset: Some(onset), ..Self::default() }
+    }
+
+    pub fn exhausted(&mut self, now: Moment) {
+        self.exhausted = Some(now);
     }
 
     /// Nobody watched for so long: that time has shown nothing.
     pub fn skip(&mut self, unseen: Duration) {
         self.since = self.since + unseen;
         self.exhausted = self.exhausted.map(|at| at + unseen);
-    }
-
-    pub fn exhausted(&mut self, now: Moment) {
-        self.exhausted = Some(now);
     }
 
     /// As it goes on under another plan, in which these flat steps have become those.
@@ -137,12 +146,12 @@ impl Guardian {
     #[must_use]
     pub fn turns_away(&self) -> bool {
         let is_real = !self.orders.is_paused() && !self.plan.policy.dry_run;
-        let alarms = |(index, life): (usize, &super::Life)| {
-            let rule = &self.plan.rules()[index];
+        let alarms = |index: &usize| {
+            let (rule, life) = (&self.plan.rules()[*index], &self.lives[*index]);
             life.state == State::Firing && rule.severity == Severity::Emergency && !rule.dry_run
         };
-        let firing: Vec<usize> = self.lives.iter().enumerate().filter(|pair| alarms(*pair)).map(|(at, _)| at).collect();
-        let all_down = !firing.is_empty() && firing.iter().all(|at| self.stands[*at].down_since.is_some());
+        let mut firing = (0..self.lives.len()).filter(alarms).peekable();
+        let all_down = firing.peek().is_some() && firing.all(|index| self.stands[index].down_since.is_some());
         self.mode.mode == Mode::Emergency && is_real && !all_down
     }
 
@@ -166,10 +175,15 @@ impl Guardian {
             (_, Some(at)) => (at, whole / RETRY_SHARE),
         };
         let unsettled = self.lives[index].settles.is_some_and(|until| now < until);
-        if now.since(since) < patience || unsettled || !self.may_give_back(index) {
+        let is_over = now.since(since) >= patience && !unsettled;
+        let has_shown = stand.exhausted.is_some_and(|at| now.since(at) >= SHOWS_AFTER) && !unsettled;
+        if self.stands[index].onset.is_some_and(|onset| is_over || has_shown && !onset.is_slow()) {
+            self.note_hold(now, index);
+        }
+        if !is_over || !self.may_give_back(now, index) {
             return;
         }
-        if stand.down_since.is_none() {
+        if self.stands[index].down_since.is_none() {
             let rule = Arc::clone(&self.plan.rules()[index].name);
             out.events.push(Event::StandingDown { rule, after: now.since(since) });
         }
@@ -179,14 +193,23 @@ impl Guardian {
     }
 
     /// Nothing of it has its credit, nothing of it is on its way, and there is time to find out.
-    fn may_give_back(&self, index: usize) -> bool {
+    fn may_give_back(&self, now: Moment, index: usize) -> bool {
         let plan = &self.plan;
         let mut steps = (0..plan.rules()[index].steps.len()).map(|step| plan.flat_step(index, step));
         let awaits_or_helps = steps.any(|flat| {
-            let helps = self.steps[flat].run.needed || self.has_credit(flat);
+            let helps = self.steps[flat].run.needed.is_some_and(|until| now < until);
             self.in_force.awaits(flat).is_some() || helps && self.demands.of_step(flat).is_some()
         });
-        !awaits_or_helps && self.seconds_to_exhaustion(index).is_none_or(|left| left >= TOO_SOON)
+        let holds = self.stands[index].holds_until.is_some_and(|until| now < until);
+        !awaits_or_helps && !holds && self.seconds_to_exhaustion(index).is_none_or(|left| left >= TOO_SOON)
+    }
+
+    /// The ladder is at its end and has settled. What got worse when it began and does not any more was held by it.
+    fn note_hold(&mut self, now: Moment, index: usize) {
+        let growth = self.growth(index);
+        let stand = &mut self.stands[index];
+        let is_slowed = stand.onset.take().and_then(|onset| onset.is_slowed(growth));
+        stand.holds_until = is_slowed.filter(|slowed| *slowed).map(|_| now + LONGEST_PAUSE);
     }
 
     fn while_testing(
@@ -268,7 +291,7 @@ impl Guardian {
         }
     }
 
-    /// It got worse without: everything that was given back returns, and stays for as long as the rule fires.
+    /// It got worse without: everything that was given back returns, and is believed to help for a while.
     fn take_again(
         &mut self,
         now: Moment,
@@ -288,7 +311,9 @@ impl Guardian {
                 self.steps[given.flat].view.skipped = Some(why);
                 continue;
             }
-            self.steps[given.flat].run.needed = true;
+            let run = &mut self.steps[given.flat].run;
+            let believed = FIRST_BELIEF.saturating_mul(1 << run.returned.min(8)).min(LONGEST_PAUSE);
+            (run.needed, run.returned) = (Some(now + believed), run.returned + 1);
             match self.demands.of_step(given.flat) {
                 Some(at) => self.demands.get_mut(at).mitigation.amount = given.amount,
                 None => {
@@ -300,7 +325,7 @@ impl Guardian {
             let (rule, because) = (Arc::clone(&rule.name), because.clone());
             out.events.push(Event::TakenAgain { rule, step, mitigation, because });
         }
-        self.stands[index] = Stand { exhausted: Some(now), ..Stand::since(now) };
+        self.stands[index] = Stand { exhausted: Some(now), onset: None, ..Stand::since(now, Growth::default()) };
     }
 
     /// What an operator, the level or a dry run forbids by now. What only cannot be done at present is wanted all the same.
@@ -323,8 +348,9 @@ impl Guardian {
                 return;
             }
         };
+        let onset = self.growth(index);
         let stand = &mut self.stands[index];
-        (stand.since, stand.exhausted) = (now, None);
+        (stand.since, stand.exhausted, stand.onset) = (now, None, Some(onset));
         self.begin_again(index);
         out.events.push(Event::Retrying { rule: Arc::clone(&self.plan.rules()[index].name), because });
     }

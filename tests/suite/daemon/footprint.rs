@@ -9,8 +9,8 @@ use super::super::support::haproxy::Haproxy;
 use super::super::support::node::{Daemon, Node, short_of_memory};
 use super::super::support::redis::Redis;
 
-/// The loop, HTTP, controls, slow sources.
-const THREADS: usize = 4;
+/// The loop, HTTP, controls, slow sources, the journal, small files.
+const THREADS: usize = 6;
 /// 35 in the steady state.
 const DESCRIPTORS: usize = 48;
 /// 2.5 MB were seen while its buffers grew, and nothing more after.
@@ -49,15 +49,18 @@ fn thousands_of_requests_and_emergencies_leave_no_trace() {
     let node = Node::listening(&(sections + &short_of_memory(steps)), &format!("127.0.0.1:{port}"));
     let mut daemon = node.start();
     daemon.until_control("cache", "applied");
-    ask_often(port, 300);
-    let (memory, descriptors) = (resident_kib(&daemon), count(&daemon, "fd"));
-    for _ in 0..3 {
+    let emergency = |daemon: &mut Daemon| {
         node.set_available(5);
         daemon.until_in_force(&["throttle edge to 50%", "shrink cache to 64.0MiB"]);
         node.set_available(60);
         daemon.until_calm();
         daemon.until("quiet", |daemon| (daemon.status()["rules"][0]["state"] == "quiet").then_some(()));
-    }
+    };
+    // The first act on a target marks it, which takes a descriptor for good.
+    emergency(&mut daemon);
+    ask_often(port, 300);
+    let (memory, descriptors) = (resident_kib(&daemon), count(&daemon, "fd"));
+    (0..3).for_each(|_| emergency(&mut daemon));
     ask_often(port, 2000);
     daemon.until("connections are closed", |daemon| (count(daemon, "fd") <= descriptors).then_some(()));
     assert!(descriptors <= DESCRIPTORS, "{descriptors} descriptors");

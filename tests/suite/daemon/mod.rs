@@ -16,6 +16,7 @@ mod overridden;
 mod reload;
 mod servers;
 mod sidecar;
+mod stand_down;
 mod stop;
 mod unprivileged;
 mod webhook;

@@ -55,7 +55,8 @@ fn a_body_that_breaks_off_changes_nothing() {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).ok();
     assert!(house.inbox.take().is_none());
-    assert_eq!(house.get("/livez").status, 200);
+    // Nobody publishes here: what is alive by its clock depends on how long this took.
+    assert_eq!(house.get("/status").status, 200);
 }
 
 #[test]

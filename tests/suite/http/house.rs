@@ -165,6 +165,7 @@ pub fn node() -> Snapshot {
             changed: "s1 maxconn 100 -> 50".into(),
             loosened_from: None,
             detail: "s1 maxconn 100 -> 50".into(),
+            theirs: None,
             effect: Some(Effect::Share(0.4)),
             next_try: None,
         }],
