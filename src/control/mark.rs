@@ -78,12 +78,16 @@ pub async fn take(target: &Target, held: Option<Arc<Mark>>) -> Result<Option<Arc
     Ok(Some(mark))
 }
 
-/// Whether another guardian has it. Takes nothing.
+/// Whether another guardian has it. Takes nothing. Where it is ours, those who looked since are let in: once as many wait as
+/// the kernel lets wait, nobody could see any more that it is held.
 ///
 /// # Errors
 /// `Refused`, and who has it.
 pub fn look(target: &Target) -> Result<(), Failure> {
-    name(target).map_or(Ok(()), |name| refuse_if_held(&name))
+    let Some(name) = name(target) else { return Ok(()) };
+    let Some(mark) = known(&name) else { return refuse_if_held(&name) };
+    mark.tend();
+    Ok(())
 }
 
 impl Mark {
@@ -169,4 +173,33 @@ fn counts(uid: u32) -> bool {
 fn packaged() -> Option<u32> {
     static PACKAGED: OnceLock<Option<u32>> = OnceLock::new();
     *PACKAGED.get_or_init(|| User::from_name(USER).ok().flatten().map(|user| user.uid.as_raw()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::target::{Address, Redis};
+
+    /// Nobody else has it.
+    fn somewhere() -> Target {
+        Target::Redis(Redis {
+            address: Address::Tcp(format!("mark-test-{}:1", std::process::id())),
+            username: None,
+            password_file: None,
+            cache_only: false,
+            flush_pattern: None,
+            client_buffers: None,
+        })
+    }
+
+    /// Guardians that only watch look every half minute, for weeks.
+    #[tokio::test]
+    async fn one_that_many_have_looked_at_is_still_seen() {
+        let target = somewhere();
+        let mark = take(&target, None).await.unwrap().unwrap();
+        let looked = (0..100_000).take_while(|_| held(&mark.name, 0).is_some()).count();
+        assert!(looked > 0 && looked < 100_000, "{looked} looked, and all are still let wait");
+        (0..=looked / MOST_SEEN).for_each(|_| look(&target).unwrap());
+        assert!(held(&mark.name, 0).is_some(), "held, and nobody sees it");
+    }
 }

@@ -122,10 +122,7 @@ impl Control {
     /// # Errors
     /// `Refused`, and who that is.
     pub fn is_free(&self) -> Result<(), Failure> {
-        match (&self.target, &self.mark) {
-            (Some(target), None) => mark::look(target),
-            (Some(_) | None, _) => Ok(()),
-        }
+        self.target.as_ref().map_or(Ok(()), mark::look)
     }
 
     async fn claim(&mut self) -> Result<(), Failure> {

@@ -1,6 +1,6 @@
 //! The whole way from inside the unit's sandbox: a rule fires, real servers are changed, and all of it comes back.
 
-use super::support::{CALM, Node, THROTTLED};
+use super::support::{CALM, Node, RULES, THROTTLED};
 
 #[test]
 fn it_acts_inside_its_sandbox_and_undoes_exactly() {
@@ -51,7 +51,7 @@ fn it_is_protected_and_bounded() {
 #[test]
 fn pressure_wakes_it() {
     let mut node = Node::guarding();
-    let slow = super::support::RULES.replace("[emergency]", "[sampling]\ninterval = \"60s\"\n\n[emergency]");
+    let slow = RULES.replace("[emergency]", "[sampling]\ninterval = \"60s\"\n\n[emergency]");
     node.configure(&slow);
     node.must("systemctl reload node-guardian; sleep 2");
     let ticks = "curl -s localhost:9977/metrics | awk '/^node_guardian_sample_seconds_count/ { print int($2) }'";
@@ -82,5 +82,47 @@ fn a_kill_is_made_good_by_the_restart() {
     node.empty_memory();
     node.until("systemctl is-active --quiet node-guardian");
     assert_ne!(node.main_pid(), before);
+    node.until_as_before();
+}
+
+/// Takes every name that guardians mark the two servers with, but for the last few.
+const SQUAT: &str = "
+import os, socket, time
+held = []
+for server in ('/run/haproxy/admin.sock', '/run/redis/redis-server.sock'):
+    found = os.stat(server)
+    for slot in range(28):
+        name = socket.socket(socket.AF_UNIX)
+        name.bind('\\0node-guardian/%d:%d/%d' % (found.st_dev, found.st_ino, slot))
+        name.listen()
+        held.append(name)
+print('squats', flush=True)
+time.sleep(10000)
+";
+
+/// The marks of targets, seen from a root outside of the sandbox; and a stranger's count for nobody.
+#[test]
+fn who_comes_second_only_watches_and_a_stranger_keeps_nobody_away() {
+    let mut node = Node::guarding();
+    node.write("/srv/squat.py", SQUAT);
+    node.must("systemd-run -q --unit squat --uid nobody python3 /srv/squat.py");
+    node.until("journalctl -b -u squat -o cat | grep -qx squats");
+    node.fill_memory();
+    node.until_throttled();
+
+    node.must("mkdir /run/two");
+    let own = "state_directory = '/run/two'\n[http]\nlisten = '127.0.0.1:9988'\nsocket = '/run/two/admin.sock'\n";
+    node.write("/run/two.toml", &format!("{own}{}", RULES.replace("25%", "10%").replace("32MiB", "16MiB")));
+    node.must("systemd-run -q --unit two node-guardian run --config /run/two.toml");
+    node.until("journalctl -b -u two -o cat | grep -q 'rule short-of-memory has no further step'");
+    let pid = node.main_pid();
+    let told = node.must("journalctl -b -u two -o cat");
+    for control in ["cache", "edge"] {
+        let refused = format!("control {control}: refused; pid {pid} (uid ");
+        assert!(told.contains(&refused), "{control}: {told}");
+    }
+    assert_eq!(node.limits(), THROTTLED, "two have changed it");
+    node.must("systemctl stop two squat");
+    node.empty_memory();
     node.until_as_before();
 }
