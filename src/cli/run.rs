@@ -14,6 +14,7 @@ use crate::agent::{Agent, Parts, Waker};
 use crate::clock;
 use crate::config::settings::Settings;
 use crate::config::{self, Complaints, Footing, Loaded, Source};
+use crate::control::standing;
 use crate::control::worker::Workers;
 use crate::events::{Daemon, Event, Events, Log};
 use crate::host::facts::Facts;
@@ -189,6 +190,8 @@ fn inherit(entry: &Entry) -> Inherited {
         mitigation: entry.mitigation.clone(),
         rule: Arc::clone(&entry.rule),
         target: entry.target.identity().into(),
+        changed: standing::moved(&entry.undo.changes).into(),
+        age: Duration::from_millis(clock::unix_ms().saturating_sub(entry.since_unix_ms)),
     }
 }
 

@@ -146,6 +146,8 @@ impl World {
             mitigation: entry.mitigation.clone(),
             rule: Arc::clone(&entry.rule),
             target: TARGETS[entry.target].into(),
+            changed: "".into(),
+            age: Duration::ZERO,
         };
         self.entries.iter().map(told).collect()
     }

@@ -211,6 +211,8 @@ fn what_a_crash_left_behind_is_not_loosened_by_climbing_to_it_again() {
         mitigation: mitigation(Verb::Shed, "edge", 50.0),
         rule: "above-80".into(),
         target: "edge".into(),
+        changed: "".into(),
+        age: Duration::ZERO,
     };
     let steps = [75.0, 50.0, 25.0].map(|kept| step(Verb::Shed, "edge", kept)).to_vec();
     let plan = policy(Level::Standard, vec![rule("80", 1, steps)]);

@@ -102,6 +102,10 @@ pub struct Inherited {
     pub rule: Arc<str>,
     /// What identifies its target, which may be configured no more.
     pub target: Arc<str>,
+    /// From what to what, as far as that was written down.
+    pub changed: Arc<str>,
+    /// Since it was first applied.
+    pub age: Duration,
 }
 
 #[derive(Debug)]
@@ -309,7 +313,7 @@ impl Guardian {
     }
 
     fn inherit(&mut self, now: Moment, found: Inherited, out: &mut Decisions) {
-        let Inherited { id, mitigation, rule, target } = found;
+        let Inherited { id, mitigation, rule, target, changed, age } = found;
         let knob = Knob { target, verb: mitigation.verb };
         out.events.push(Event::Inherited { id, mitigation: mitigation.clone() });
         self.demands.add(Demand::inherited(knob.clone(), mitigation.clone()));
@@ -319,6 +323,8 @@ impl Guardian {
         action.due = now;
         action.why = UndoReason::Orphaned;
         action.detail = Arc::from("found in the journal");
+        action.changed = changed;
+        action.began = now - age;
         self.in_force.add(action);
     }
 

@@ -140,6 +140,31 @@ fn after_a_crash_all_of_it_is_undone_last_first() {
     assert_eq!(daemon.stop(), 0);
 }
 
+/// Also what changed, and since when: the journal knows.
+#[test]
+fn what_a_crash_left_in_force_is_shown_as_before() {
+    let (edge, cache) = (Haproxy::start(), Redis::start());
+    let (node, mut daemon) = in_an_emergency(&edge, &cache);
+    let before = shown(&mut daemon);
+    assert!(before.0.starts_with("server be/s1 maxconn 8 → "), "{before:?}");
+    daemon.kill();
+    let mut daemon = node.start();
+    let after = shown(&mut daemon);
+    assert!(after.0 == before.0 && after.1 > before.1, "{before:?}, then {after:?}");
+    node.set_available(60);
+    daemon.until_calm();
+}
+
+/// What is in force at HAProxy: what it changed, and its age.
+fn shown(daemon: &mut Daemon) -> (String, f64) {
+    daemon.until("in force at HAProxy", |daemon| {
+        let status = daemon.status();
+        let found = status["in_force"].as_array()?.iter().find(|action| action["control"] == "edge")?.clone();
+        let text = found["changed"].as_str()?.to_owned();
+        (found["phase"] == "in_force").then_some((text, found["seconds"].as_f64()?))
+    })
+}
+
 #[test]
 fn one_guardian_per_journal() {
     let node = Node::new("");
