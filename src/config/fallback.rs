@@ -86,8 +86,8 @@ fn where_the_debts_are(named: &Path, compiled: &Compiled) -> PathBuf {
     let files = compiled.complaints.origins.iter().filter(|origin| origin.kind == Kind::File);
     let lines = files.flat_map(|file| file.text.lines());
     let said = lines.filter(|line| nearest(first_word(line), ["state_directory"]).is_some());
-    let paths = said.filter_map(|line| line.split(['"', '\'']).map(Path::new).find(|path| path.is_absolute()));
-    paths.filter(|path| path.is_dir()).last().unwrap_or(named).to_owned()
+    let mut paths = said.filter_map(|line| line.split(['"', '\'']).map(Path::new).find(|path| path.is_absolute()));
+    paths.rfind(|path| path.is_dir()).unwrap_or(named).to_owned()
 }
 
 /// # Errors
