@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::last_good;
 use crate::inbox::{Door, Message};
+use crate::privilege;
 
 const STACK_BYTES: usize = 128 << 10;
 /// What could not be written is tried again after this long.
@@ -112,6 +113,8 @@ impl Writer {
             }
         }
         last_good::tidy(&self.directory);
+        // What is kept is handed over when a start or a reload is over, and making it was the last of that.
+        privilege::layout::let_go_of_start();
     }
 
     fn tell(&self, name: &str, why: Option<String>) {

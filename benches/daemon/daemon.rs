@@ -67,19 +67,34 @@ impl Daemon {
         value.and_then(|value| value.parse().ok()).ok_or_else(|| "/metrics has no ticks".to_owned())
     }
 
+    /// All that was told since the start.
+    pub fn events(&self) -> Result<Vec<shape::Record>, String> {
+        let text = client::get(self.port, "/events?since=0&limit=1000")?;
+        let trail: shape::Events = serde_json::from_str(&text).map_err(|error| format!("/events: {error}"))?;
+        Ok(trail.events)
+    }
+
     /// The first event of this name about this rule, when it has come.
     pub fn event(&self, name: &str, rule: &str) -> Result<shape::Record, String> {
-        let until = Instant::now() + EVENT_WITHIN;
+        self.event_with(name, &[("rule", rule)], EVENT_WITHIN)
+    }
+
+    /// The first event of this name whose fields say all of this, when it has come within this time.
+    pub fn event_with(&self, name: &str, fields: &[(&str, &str)], patience: Duration) -> Result<shape::Record, String> {
+        let until = Instant::now() + patience;
+        let says =
+            |event: &shape::Record, field: &str, value: &str| event.fields.get(field).is_some_and(|is| is == value);
+        let wanted =
+            |event: &shape::Record| event.name == name && fields.iter().all(|(field, value)| says(event, field, value));
         loop {
-            let text = client::get(self.port, "/events?since=0&limit=1000")?;
-            let trail: shape::Events = serde_json::from_str(&text).map_err(|error| format!("/events: {error}"))?;
-            let mut events = trail.events.into_iter();
-            let about = |event: &shape::Record| event.fields.get("rule").is_some_and(|about| about == rule);
-            if let Some(found) = events.find(|event| event.name == name && about(event)) {
-                return Ok(found);
+            let events = self.events()?;
+            if let Some(found) = events.iter().find(|event| wanted(event)) {
+                return Ok(found.clone());
             }
             if Instant::now() > until {
-                return Err(format!("no event {name} of rule {rule} in {} s:\n{text}", EVENT_WITHIN.as_secs()));
+                let told: Vec<&str> = events.iter().map(|event| event.text.as_str()).collect();
+                let (wanted, told) = (format!("{name} with {fields:?}"), told.join("\n"));
+                return Err(format!("no event {wanted} in {} s:\n{told}", patience.as_secs()));
             }
             std::thread::sleep(Duration::from_millis(20));
         }

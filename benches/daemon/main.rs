@@ -2,7 +2,8 @@
 //! machine. It informs: a figure that is missed is shown and does not fail the run. Nothing here may harm the machine
 //! that it measures: memory is filled by 3 GiB at most, only loopback is used, and every process ends with its part.
 //!
-//! `cargo bench --bench daemon` runs all of it in under six minutes; names of parts run those: `-- memory cpu`.
+//! `cargo bench --bench daemon` runs all of it in under eight minutes; names of parts run those: `-- memory cpu`.
+//! `-- disk --hang=60` lets the disk hang for so many seconds in place of 20.
 //! `NODE_GUARDIAN_BINARY` says which daemon; without it, the one that was built for the bench.
 
 mod client;
@@ -10,10 +11,12 @@ mod daemon;
 mod figures;
 mod fill;
 mod histogram;
+mod made_up;
 mod process;
 mod servers;
 #[allow(dead_code, reason = "the other bench uses the rest")]
 mod table;
+mod tracer;
 
 #[allow(dead_code, unused_imports, reason = "their own entries are not used here")]
 #[path = "../../tests/allocations.rs"]
@@ -42,19 +45,23 @@ struct Part {
 
 const HAPROXY: (&str, &str) = ("haproxy", "haproxy");
 const REDIS: (&str, &str) = ("redis-server", "redis-server");
+const PYTHON: (&str, &str) = ("python3", "python3");
+const STRACE: (&str, &str) = ("strace", "strace");
 const EARLYOOM: (&str, &str) = ("earlyoom", "earlyoom");
 const EXPORTER: (&str, &str) = ("prometheus-node-exporter", "prometheus-node-exporter");
 
-const PARTS: [Part; 11] = [
+const PARTS: [Part; 13] = [
     Part { name: "memory", needs: &[HAPROXY, REDIS, EARLYOOM, EXPORTER], measure: figures::memory::measure },
     Part { name: "cpu", needs: &[HAPROXY, REDIS, EARLYOOM, EXPORTER], measure: figures::cpu::measure },
-    Part { name: "sample", needs: &[("strace", "strace")], measure: figures::inside::sample },
+    Part { name: "sample", needs: &[STRACE], measure: figures::inside::sample },
     Part { name: "rules", needs: &[], measure: figures::inside::rules },
     Part { name: "allocations", needs: &[], measure: figures::inside::allocations },
     Part { name: "runaway", needs: &[], measure: figures::runaway::measure },
     Part { name: "lateness", needs: &[], measure: figures::lateness::measure },
     Part { name: "hanging", needs: &[], measure: figures::hanging::measure },
-    Part { name: "reaction", needs: &[HAPROXY], measure: figures::reaction::measure },
+    Part { name: "reaction", needs: &[HAPROXY, REDIS, PYTHON], measure: figures::reaction::measure },
+    Part { name: "crowded", needs: &[], measure: figures::crowded::measure },
+    Part { name: "disk", needs: &[HAPROXY, REDIS, STRACE], measure: figures::disk::measure },
     Part { name: "http", needs: &[("wrk", "wrk"), ("nginx", "nginx-light")], measure: figures::http::measure },
     Part { name: "start", needs: &[], measure: figures::start::measure },
 ];
@@ -64,7 +71,9 @@ fn main() -> ExitCode {
     if let Some((fill::FLAG, rest)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         return fill::run(rest);
     }
-    match measure(&arguments) {
+    let names: Vec<String> =
+        arguments.into_iter().filter(|argument| !argument.starts_with(figures::disk::FLAG)).collect();
+    match measure(&names) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("{why}");

@@ -63,6 +63,9 @@ impl Agent {
                 policy.level, policy.dry_run
             ));
         }
+        if guardian.orders().is_paused() {
+            return Err("paused: nothing is done before the pause ends, or `node-guardian resume`".to_owned());
+        }
         if guardian.mode() != Mode::Normal || !guardian.owes_nothing() {
             return Err(format!(
                 "the node is {} with {} in force: drill when it is normal and nothing is",
@@ -77,7 +80,8 @@ impl Agent {
     pub(super) fn go_on_drilling(&mut self, now: Moment) {
         let Some(mut drill) = self.drill.take() else { return };
         // Also where one is still under way: it must not go on when the node is calm again, hours later.
-        if self.stop_by.is_some() || self.parts.guardian.mode() != Mode::Normal {
+        let guardian = &self.parts.guardian;
+        if self.stop_by.is_some() || guardian.orders().is_paused() || guardian.mode() != Mode::Normal {
             drill.give_up();
         }
         while let Some(next) = drill.next() {

@@ -14,7 +14,7 @@ use super::settings::{Control, Http, Sampling, Scope, Settings};
 use super::source::{BUILT_IN_RULES, Gathered, Source, gather};
 use super::{lint, rules, value};
 use crate::policy::mitigation::Level;
-use crate::policy::rule::{Emergency, Policy, Rule};
+use crate::policy::rule::{Cost, Emergency, Policy, Rule};
 use crate::policy::spacing::Spacing;
 
 pub const TOP: &[&str] =
@@ -206,6 +206,7 @@ fn patient(mut rules: Vec<Rule>, declared: &[controls::Declared]) -> Vec<Rule> {
         let control = declared.iter().find(|control| control.name == step.mitigation.control);
         if let Some(target) = control.and_then(|control| control.target.as_ref()) {
             step.patience = target.place().patience(step.mitigation.verb);
+            step.cost = if target.place().is_sacrificial() { Cost::Nobody } else { Cost::Users };
         }
     }
     rules

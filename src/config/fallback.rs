@@ -2,6 +2,8 @@
 //! built-in rules. Falling back only makes gentler: whatever can still be read of a restraint counts, and a restraint that
 //! cannot be read counts as the strictest that it may be. Never refuses: a typo must not leave a node unguarded.
 
+use std::path::{Path, PathBuf};
+
 use super::compile::{Compiled, compile, level, state_directory_of};
 use super::complaint::{About, Complaint, Complaints, Gravity};
 use super::document::Node;
@@ -59,7 +61,7 @@ pub fn settle(source: &Source) -> Loaded {
         return taken(source, compiled);
     }
     let named = state_directory_of(source);
-    let read = &compiled.settings.state_directory;
+    let read = &where_the_debts_are(&named, &compiled);
     let kept = LastGood::read(read, source).or_else(|| LastGood::read(&named, source));
     let restraints = Restraints::of(source, &compiled.complaints);
     let (mut settings, footing) = match kept.as_ref().and_then(|kept| Some((kept, again(source, kept.texts())?))) {
@@ -72,6 +74,20 @@ pub fn settle(source: &Source) -> Loaded {
     }
     restraints.apply(&mut settings);
     Loaded { settings, complaints: compiled.complaints, footing, last_good: None }
+}
+
+/// What is owed is in the state directory, and nobody who looks elsewhere finds it. So the line that names it counts also in
+/// a file that is no TOML, and where its key is misspelt.
+fn where_the_debts_are(named: &Path, compiled: &Compiled) -> PathBuf {
+    let read = &compiled.settings.state_directory;
+    if read != named {
+        return read.clone();
+    }
+    let files = compiled.complaints.origins.iter().filter(|origin| origin.kind == Kind::File);
+    let lines = files.flat_map(|file| file.text.lines());
+    let said = lines.filter(|line| nearest(first_word(line), ["state_directory"]).is_some());
+    let paths = said.filter_map(|line| line.split(['"', '\'']).map(Path::new).find(|path| path.is_absolute()));
+    paths.filter(|path| path.is_dir()).last().unwrap_or(named).to_owned()
 }
 
 /// # Errors
@@ -320,6 +336,27 @@ mod tests {
         assert_eq!((loaded.footing, loaded.settings.policy.level), (Footing::BuiltIn, Level::Minimal));
         assert!(loaded.settings.controls.is_empty() && !loaded.settings.policy.rules.is_empty());
         assert_eq!(loaded.settings.state_directory, state, "what can be read says where the debts are");
+    }
+
+    #[test]
+    fn the_state_directory_is_found_in_a_file_that_cannot_be_read() {
+        let before = Before::was(CONTROL);
+        let state = before.folder.path().join("elsewhere");
+        fs::create_dir(&state).unwrap();
+        let line = format!("state_directory = \"{}\"\n", state.display());
+        let good = before.now(&format!("{line}{CONTROL}")).last_good.unwrap();
+        fs::write(state.join(good.file_name()), good.bytes().unwrap()).unwrap();
+        for written in [
+            format!("[smapling\n{line}"),
+            format!("x : 1\n{line}"),
+            line.replace("state_", "state"),
+            format!("\0\n{line}"),
+        ] {
+            let loaded = before.now(&written);
+            assert_eq!((loaded.footing, &loaded.settings.state_directory), (Footing::LastGood, &state), "{written}");
+        }
+        let gone = before.now("[smapling\nstate_directory = \"/nowhere/at/all\"\n");
+        assert_eq!(gone.settings.state_directory, before.folder.path());
     }
 
     #[test]

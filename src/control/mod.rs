@@ -132,6 +132,13 @@ impl Control {
         Ok(())
     }
 
+    /// What this guardian owes here, it undoes also where another one acts on it by now. But what that one has set is not
+    /// somebody's last word: it was captured on top of ours and gives way to that again.
+    pub(super) async fn held_by_another(&mut self) -> Option<Failure> {
+        let held = self.claim().await.err()?;
+        Some(Failure { detail: format!("{}; what is owed here waits for what that one does", held.detail), ..held })
+    }
+
     /// What a mitigation would change and from what. No changes: it is so already, or stricter. All that undoing it will
     /// need was seen to work.
     ///
@@ -157,8 +164,10 @@ impl Control {
     /// looser than its prior one.
     ///
     /// # Errors
-    /// `EpochChanged` where the target has forgotten, `Overridden` where none of it is ours any more.
+    /// `EpochChanged` where the target has forgotten, `Overridden` where none of it is ours any more, `Refused` where
+    /// another guardian acts on it.
     pub async fn capture_again(&mut self, mitigation: &Mitigation, undo: &Undo) -> Result<Undo, Failure> {
+        self.claim().await?;
         let (undo, live) = self.read_adopting(undo, Patience::Moving).await?;
         if undo.epoch != live.epoch {
             return Err(Failure::epoch_changed(self.service.name()));
@@ -221,14 +230,18 @@ impl Control {
     /// adjustment in doubt did not reach.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When it cannot be read, or is what another guardian makes of it.
     pub async fn check(&mut self, undo: &Undo, wish: Wish) -> Result<Checked, Failure> {
+        let held = self.held_by_another().await;
         let (undo, live) = self.read_adopting(undo, Patience::Moving).await?;
         if undo.epoch != live.epoch {
             return Ok(Checked { standing: Standing::EpochChanged, due: Vec::new(), undo });
         }
         let readings = self.readings(&undo, &live, wish);
         let standing = standing::judge(&readings);
+        if let (Standing::Foreign(_), Some(held)) = (&standing, held) {
+            return Err(held);
+        }
         let due = match standing {
             Standing::Ours { .. } | Standing::Prior if wish == Wish::Wanted => {
                 readings.iter().filter(|reading| self.is_due(reading)).map(|reading| reading.change.clone()).collect()

@@ -5,7 +5,7 @@ use super::landing::{Patience, Watch};
 use super::near::is_near;
 use super::service::{AfterRefusal, Done, Order};
 use super::standing::{self, Sorted};
-use super::undo::{Change, Owner, Undo};
+use super::undo::{Change, Owner, State, Undo};
 use super::{Control, Wish};
 use crate::policy::mitigation::Outcome;
 
@@ -16,6 +16,7 @@ impl Control {
     /// # Errors
     /// When it could not be done: it is still owed.
     pub async fn undo(&mut self, undo: &Undo) -> Result<Done, Failure> {
+        let held = self.held_by_another().await;
         let (undo, live) = self.read_adopting(undo, Patience::Arriving).await?;
         if undo.epoch != live.epoch {
             return Ok(Done::from(Failure::epoch_changed(self.service.name())));
@@ -36,6 +37,10 @@ impl Control {
         match self.put(&undo.epoch, &unseen).await {
             Err(failure) if !matches!(failure.outcome, Outcome::Refused | Outcome::Unsupported) => return Err(failure),
             Ok(()) | Err(_) => {}
+        }
+        let is_new = |(change, _): &(&Change, &str)| change.state != State::Overridden;
+        if let Some(held) = held.filter(|_| sorted.foreign.iter().any(is_new)) {
+            return Err(held);
         }
         Ok(Done { outcome: outcome(&sorted), detail: told(&sorted), freed_bytes: None })
     }

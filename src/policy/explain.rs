@@ -138,10 +138,6 @@ fn shown(unit: Unit, value: f64) -> String {
 }
 
 fn waits_for(rule: &Rule, life: &RuleView, now: Moment) -> String {
-    if let (State::Firing, Some(at)) = (life.state, life.retries_at) {
-        let left = time(at.since(now));
-        return format!("has stood down, because no step helped; tries its ladder again in {left}");
-    }
     let left = life.until.map(|until| until.since(now)).map(time);
     match (life.state, left) {
         (State::Quiet, _) => "waits for its condition".to_owned(),

@@ -116,27 +116,12 @@ impl Life {
         self.enter(State::Cooling, now);
     }
 
-    /// The steps are let go although the condition may still hold.
-    pub fn let_go(&mut self, now: Moment) {
-        self.enter(State::Undoing, now);
-    }
-
     /// While it fires, the ladder is climbed again from this step; what is in force already is found in force.
     pub fn climb_from(&mut self, step: usize) {
         if self.state == State::Firing {
             self.taken = self.taken.min(step);
             self.exhausted = false;
             self.settles = None;
-        }
-    }
-
-    /// The rule was changed by a reload: its count goes on, and so does a cooldown that it is in.
-    pub fn begin_anew(&mut self, older: &Life) {
-        self.fired = older.fired;
-        if older.state == State::Cooling {
-            self.state = State::Cooling;
-            self.since = older.since;
-            self.cooling_until = older.cooling_until;
         }
     }
 

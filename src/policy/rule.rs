@@ -95,12 +95,22 @@ pub struct Step {
     pub class: Class,
     /// Taken at once with the step after it, and judged with it.
     pub together: bool,
+    /// Who feels it.
+    pub cost: Cost,
     /// How long it may take to answer before the ladder goes on without it.
     pub patience: Duration,
     pub asked: Asked,
     /// What the step is to relieve: that of the built-in ladder, else of the rule's metrics. `None` where these are of
     /// no resource or of several.
     pub resource: Option<Resource>,
+}
+
+/// Who feels a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cost {
+    Users,
+    /// Nobody: it is work that was declared sacrificial.
+    Nobody,
 }
 
 /// Who chose the control of a step.
@@ -128,6 +138,7 @@ impl Step {
             together: false,
             asked: Asked::ByName,
             resource: None,
+            cost: Cost::Users,
             patience: PATIENCE,
         }
     }

@@ -30,12 +30,11 @@ impl Guardian {
                 let gap = (value - compare.threshold).abs();
                 let crossed = compare.relation.holds(value, compare.threshold);
                 let bytes = match (operand.metric, operand.function) {
-                    _ if crossed => 0.0,
                     (Metric::MemoryAvailableBytes, None) => gap,
                     (Metric::MemoryAvailablePercent | Metric::MemoryUsedPercent, None) => gap / 100.0 * total,
                     _ => return None,
                 };
-                Duration::try_from_secs_f64(bytes / FASTEST_FILL).ok()
+                Duration::try_from_secs_f64(if crossed { 0.0 } else { bytes } / FASTEST_FILL).ok()
             })
             .min()
     }

@@ -16,6 +16,8 @@ pub struct Group {
     pub end: usize,
 }
 
+const AT_START: &str = "at_start";
+
 static GROUPS: OnceLock<Vec<Group>> = OnceLock::new();
 
 /// Told once by the executable, where its build laid it out.
@@ -32,13 +34,36 @@ fn needs(kind: &str, group: &str) -> bool {
 /// Locks the code of these kinds, and lets go of that of all others. Does nothing where nothing was declared, or nothing
 /// could be locked before.
 pub fn keep(kinds: &[&str]) {
-    for group in GROUPS.get().into_iter().flatten().filter(|group| group.end > group.start) {
-        let (start, length) = (ptr::without_provenance_mut::<c_void>(group.start), group.end - group.start);
-        // SAFETY: whole pages of code, a read-only mapping of a file: locking or letting go of them loses nothing.
+    for group in declared() {
+        if kinds.iter().any(|kind| needs(kind, group.name)) {
+            let (start, length) = group.range();
+            // SAFETY: whole pages of code, a read-only mapping of a file: locking them loses nothing.
+            unsafe { libc::mlock(start, length) };
+        } else {
+            group.let_go();
+        }
+    }
+}
+
+/// Once more, when a start or a reload is over: threads that were started meanwhile come to [`keep`] before it is.
+pub fn let_go_of_start() {
+    declared().filter(|group| group.name == AT_START).for_each(Group::let_go);
+}
+
+fn declared() -> impl Iterator<Item = &'static Group> {
+    GROUPS.get().into_iter().flatten().filter(|group| group.end > group.start)
+}
+
+impl Group {
+    fn range(&self) -> (*mut c_void, usize) {
+        (ptr::without_provenance_mut::<c_void>(self.start), self.end - self.start)
+    }
+
+    fn let_go(&self) {
+        let (start, length) = self.range();
+        // SAFETY: whole pages of code, a read-only mapping of a file: what is let go of is read again when it is called.
         unsafe {
-            if kinds.iter().any(|kind| needs(kind, group.name)) {
-                libc::mlock(start, length);
-            } else if libc::munlock(start, length) == 0 {
+            if libc::munlock(start, length) == 0 {
                 libc::madvise(start, length, libc::MADV_DONTNEED);
             }
         }

@@ -392,3 +392,23 @@ fn decisions_are_values() {
     let event = Event::Relented { rule: "memory".into() };
     assert_eq!(event.to_string(), "rule memory: condition ended before `for` elapsed");
 }
+
+/// Only memory fills within milliseconds: what else is beyond an emergency's threshold is looked at no more often for it.
+#[test]
+fn memory_alone_sets_the_fastest_pace() {
+    let hasty = |when: &str| {
+        let rules = vec![rule("it", when, Severity::Emergency, 1, Vec::new())];
+        let plan = Arc::new(Plan::new(Policy { rules, ..policy() }));
+        let mut out = Decisions::default();
+        let mut guardian = Guardian::new(Moment::ORIGIN, plan, Vec::new(), ActionId(1), &mut out);
+        let mut sample = Sample::new(Moment::ORIGIN + Duration::from_millis(1));
+        sample.set(Metric::MemoryAvailableBytes, Some(4e8));
+        sample.set(Metric::MemoryAvailablePercent, Some(5.0));
+        sample.set(Metric::CpuWaitingPercent, Some(99.0));
+        guardian.step(sample.at, Input::Sampled(&sample), &mut out);
+        guardian.soonest_crossing() == Some(Duration::ZERO)
+    };
+    assert!(hasty("memory.available_percent < 10%"));
+    assert!(!hasty("cpu.waiting_percent > 75%"));
+    assert!(!hasty("memory.available_percent < 1%"));
+}

@@ -1,6 +1,8 @@
 //! One file a part of the table.
 
 pub mod cpu;
+pub mod crowded;
+pub mod disk;
 pub mod hanging;
 pub mod http;
 pub mod inside;

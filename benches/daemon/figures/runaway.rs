@@ -27,7 +27,7 @@ pub fn measure() -> Figures {
 fn rows(state: &str, runs: usize, [must, aim]: [f64; 2]) -> Figures {
     let (mut late, mut filled, mut rates) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..runs {
-        let (run, decided) = once("", |daemon| daemon.event("rule_fired", RULE).map(|event| event.at_seconds))?;
+        let (run, decided) = once("", "", |daemon| daemon.event("rule_fired", RULE).map(|event| event.at_seconds))?;
         late.push(run.late_ms(decided));
         filled.push(run.filled_megabytes(decided));
         rates.push(run.rate());
@@ -45,28 +45,27 @@ fn rows(state: &str, runs: usize, [must, aim]: [f64; 2]) -> Figures {
     ])
 }
 
-/// One run past a threshold that is 1 GiB away, with a daemon of its own. Where other programs gave back as much memory
+/// One run past a threshold that is 1 GiB away, with a daemon of its own that has these controls and steps. Where other programs gave back as much memory
 /// meanwhile, once more.
-pub fn once<T>(more: &str, look: impl Fn(&Daemon) -> Result<T, String>) -> Result<(Run, T), String> {
-    let mut outcome = attempt(more, &look);
+pub fn once<T>(controls: &str, steps: &str, look: impl Fn(&Daemon) -> Result<T, String>) -> Result<(Run, T), String> {
+    let mut outcome = attempt(controls, steps, &look);
     for _ in 1..TRIES {
         if outcome.is_ok() {
             break;
         }
-        outcome = attempt(more, &look);
+        outcome = attempt(controls, steps, &look);
     }
     outcome
 }
 
-fn attempt<T>(more: &str, look: impl Fn(&Daemon) -> Result<T, String>) -> Result<(Run, T), String> {
+fn attempt<T>(controls: &str, steps: &str, look: impl Fn(&Daemon) -> Result<T, String>) -> Result<(Run, T), String> {
     fill::warm()?;
     let threshold = fill::available_bytes()? - fill::AHEAD;
     let rule = format!(
-        "{more}\n[rule.{RULE}]\nwhen = \"memory.available_bytes < {threshold}B\"\nseverity = \"emergency\"\n\
-         priority = 1000\n"
+        "{controls}\n[rule.{RULE}]\nwhen = \"memory.available_bytes < {threshold}B\"\nseverity = \"emergency\"\n\
+         for = \"0s\"\npriority = 1000\nsteps = [{steps}]\n"
     );
-    let steps = if more.is_empty() { "" } else { "steps = [{ throttle = \"edge\", to = \"50%\" }]\n" };
-    let daemon = Daemon::start(&(rule + steps))?;
+    let daemon = Daemon::start(&rule)?;
     sleep(SETTLE);
     let run = fill::past(threshold)?;
     let seen = look(&daemon)?;

@@ -10,7 +10,7 @@ use crate::control::target::{Address, Identity, Overlap, Place, Target};
 use crate::policy::mitigation::Verb;
 
 /// What somebody who is not looking should hear of, unless `events` says otherwise.
-pub const USUAL: [&str; 19] = [
+pub const USUAL: [&str; 24] = [
     "started",
     "stopping",
     "reload_refused",
@@ -20,6 +20,11 @@ pub const USUAL: [&str; 19] = [
     "journal_slow",
     "thread_hangs",
     "mode",
+    "stood_down",
+    "paused",
+    "resumed",
+    "undone_by_operator",
+    "forgotten",
     "rule_fired",
     "rule_relapsed",
     "rule_cleared",

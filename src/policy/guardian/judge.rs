@@ -51,6 +51,7 @@ impl Guardian {
         for flat in self.tell_effect(index, &baseline, effect, out) {
             if effect.is_useful() {
                 self.give_credit(flat);
+                self.stands[index].helped();
             } else if effect.is_useless() {
                 self.count_useless(now, flat, out);
             }

@@ -22,12 +22,16 @@ const LEAST_LOOK: Duration = Duration::from_millis(250);
 impl Guardian {
     /// Takes as many steps as can be taken now: one rung, unless steps are skipped, in force already, or time is short.
     pub(super) fn climb(&mut self, now: Moment, index: usize, out: &mut Decisions) {
+        let mut rungs = 0;
         loop {
             let plan = Arc::clone(&self.plan);
             let rule = &plan.rules()[index];
             let taken = self.lives[index].taken;
-            if !rule.is_within_rung(taken) && !self.rung_is_over(now, index, out) {
-                return;
+            if !rule.is_within_rung(taken) {
+                if !self.rung_is_over(now, index, rungs, out) {
+                    return;
+                }
+                rungs += u32::from(taken > 0);
             }
             if self.lives[index].when != Verdict::True {
                 return;
@@ -57,14 +61,15 @@ impl Guardian {
     }
 
     /// The rung taken last has answered and settled, or there is no time for that.
-    fn rung_is_over(&mut self, now: Moment, index: usize, out: &mut Decisions) -> bool {
+    fn rung_is_over(&mut self, now: Moment, index: usize, rungs: u32, out: &mut Decisions) -> bool {
         let plan = Arc::clone(&self.plan);
         let rule = &plan.rules()[index];
         let Some(last) = self.lives[index].taken.checked_sub(1) else { return true };
         if self.only_asks(index, last) {
             return true;
         }
-        let hurries = self.hurries(index, rule.steps[last].settle);
+        // As many rungs in one look as would else have to settle in the time that is left; the next look sees what for.
+        let hurries = rungs < self.rungs_in_time(index, rule.steps[last].settle);
         let next_loses = rule.steps.get(last + 1).is_some_and(|next| next.class >= Class::Lossy);
         if hurries && !next_loses {
             return true;

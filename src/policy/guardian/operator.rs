@@ -95,8 +95,10 @@ impl Guardian {
         for undone in self.orders.resume(ids) {
             out.events.push(handed_back(&undone, Arc::clone(by)));
         }
-        if ids.is_empty() {
+        let is_open = self.steps.iter().any(|memory| memory.view.breaker_until.is_some());
+        if ids.is_empty() && is_open {
             self.reset_breakers();
+            out.events.push(Event::Resumed { what: "all breakers are closed".to_owned(), by: Arc::clone(by) });
         }
     }
 

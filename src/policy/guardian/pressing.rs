@@ -6,6 +6,10 @@ use std::time::Duration;
 use super::super::unit::Unit;
 use super::Guardian;
 
+/// Less time than this is none.
+const SHORTEST: f64 = 0.05;
+/// No ladder has more.
+const MOST_RUNGS: f64 = 100.0;
 /// What takes longer to run out is nothing that a ladder of seconds is for.
 const WITHIN_THE_HOUR: f64 = 3600.0;
 
@@ -41,9 +45,12 @@ impl Growth {
 }
 
 impl Guardian {
-    /// The trend leaves less time than a rung takes that settles for so long.
-    pub(super) fn hurries(&self, index: usize, settle: Duration) -> bool {
-        self.seconds_left(index, self.slots_trend(index)).is_some_and(|left| left < settle.as_secs_f64())
+    /// How many rungs that settle for so long are not to be waited for: as many as would use up the time that the trend
+    /// leaves; none where one has its time.
+    pub(super) fn rungs_in_time(&self, index: usize, settle: Duration) -> u32 {
+        let Some(left) = self.seconds_left(index, self.slots_trend(index)) else { return 0 };
+        let rungs = (settle.as_secs_f64() / left.max(SHORTEST)).floor();
+        rungs.clamp(0.0, MOST_RUNGS) as u32
     }
 
     /// Seconds until the metric of the rule's condition comes to its end, at the trend that can be believed; `None` where

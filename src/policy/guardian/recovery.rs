@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::super::demand::WayBack;
+use super::super::demand::{Demand, WayBack};
 use super::super::event::{Event, Mode, ModeReason};
 use super::super::mitigation::{Amount, Knob, Verb};
 use super::super::moment::Moment;
@@ -13,6 +13,7 @@ use super::{Decisions, Guardian};
 
 impl Guardian {
     pub(super) fn recover(&mut self, now: Moment, out: &mut Decisions) {
+        self.drop_inherited();
         let undoing = self.in_force.all().iter().any(|action| action.phase == Phase::Undoing && action.waiting);
         while now >= self.next_undo && !undoing {
             let Some(at) = self.last_undoable(now) else { break };
@@ -21,6 +22,18 @@ impl Guardian {
             }
         }
         self.cool_rules(now, out);
+    }
+
+    /// What a restart left behind goes back whole and at once, but for what some rule of an emergency may climb to again.
+    fn drop_inherited(&mut self) {
+        let is_inherited = |demand: &Demand| demand.rule.is_none() && demand.way_back == WayBack::Whole;
+        for at in (0..self.demands.count()).rev() {
+            let demand = self.demands.get(at);
+            let stays = self.mode.mode == Mode::Emergency && self.may_be_wanted(&demand.knob);
+            if is_inherited(demand) && !stays {
+                self.demands.remove(at);
+            }
+        }
     }
 
     /// Emergency ends when nothing alarms any more and the hold is over.

@@ -44,6 +44,12 @@ impl Guardian {
             lives[new].judged = None;
             stands[new] = self.stands[old].moved(&moved.steps, &plan);
             let first = first_to_take(&older, &plan, old, new, &steps);
+            let is_new =
+                plan.policy.level > older.policy.level || !is_same_ladder(&older.rules()[old], &plan.rules()[new]);
+            if is_new && stands[new].gives_back() {
+                // Something can be tried now that could not be when nothing helped.
+                stands[new] = stands[new].begun_anew(now);
+            }
             if first < lives[new].taken || !is_same_ladder(&older.rules()[old], &plan.rules()[new]) {
                 lives[new].climb_to(first);
             }

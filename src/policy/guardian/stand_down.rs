@@ -10,9 +10,9 @@ use super::super::event::{Event, Mode, Skip, UndoReason};
 use super::super::mitigation::{Amount, Class, Knob, Lasting, Verb};
 use super::super::moment::Moment;
 use super::super::plan::Plan;
-use super::super::rule::Severity;
+use super::super::rule::{Cost, Severity, Step};
 use super::super::unit::Unit;
-use super::super::view::{State, Verdict};
+use super::super::view::{Phase as Place, State, Verdict};
 use super::pressing::Growth;
 use super::recovery::halved;
 use super::{Decisions, Guardian};
@@ -42,6 +42,8 @@ pub struct Stand {
     since: Moment,
     /// When the ladder came to its end.
     exhausted: Option<Moment>,
+    /// Since when it goes no further, because its condition no longer holds, but is not clear either.
+    rests: Option<Moment>,
     /// Since when it is known that nothing helps; kept through tries until a step does.
     down_since: Option<Moment>,
     tries: u32,
@@ -75,6 +77,8 @@ struct Mark {
     /// +1 where high is bad, -1 where low is.
     sign: f64,
     value: f64,
+    /// Whether the condition held then.
+    held: bool,
 }
 
 /// As it was before the test.
@@ -91,6 +95,12 @@ impl Stand {
         Self { since: now, onset: Some(onset), ..Self::default() }
     }
 
+    /// The ladder has other steps now. What is known to be useless stays known until one helps.
+    #[must_use]
+    pub fn begun_anew(&self, now: Moment) -> Self {
+        Self { down_since: self.down_since, tries: self.tries, ..Self::since(now, Growth::default()) }
+    }
+
     pub fn exhausted(&mut self, now: Moment) {
         self.exhausted = Some(now);
     }
@@ -99,6 +109,12 @@ impl Stand {
     pub fn skip(&mut self, unseen: Duration) {
         self.since = self.since + unseen;
         self.exhausted = self.exhausted.map(|at| at + unseen);
+        self.rests = self.rests.map(|at| at + unseen);
+    }
+
+    /// A step measurably helped: nothing is known to be useless any more.
+    pub fn helped(&mut self) {
+        self.down_since = None;
     }
 
     /// As it goes on under another plan, in which these flat steps have become those.
@@ -159,6 +175,7 @@ impl Guardian {
         if self.lives[index].when == Verdict::Unknown {
             return;
         }
+        self.note_rest(now, index);
         match std::mem::take(&mut self.stands[index].phase) {
             Phase::Climbing => self.while_climbing(now, index, out),
             Phase::Testing { from, next, given_back } => self.while_testing(now, index, (from, next, given_back), out),
@@ -166,10 +183,20 @@ impl Guardian {
         }
     }
 
+    fn note_rest(&mut self, now: Moment, index: usize) {
+        let life = &self.lives[index];
+        let rests = life.when == Verdict::False && life.clear != Verdict::True;
+        let since = self.stands[index].rests.filter(|_| rests);
+        self.stands[index].rests = since.or(rests.then_some(now));
+    }
+
+    /// At its end, or between its condition and what clears it: there a ladder that was not climbed to its end would hold
+    /// what it has taken for as long as that lasts.
     fn while_climbing(&mut self, now: Moment, index: usize, out: &mut Decisions) {
         let stand = &self.stands[index];
         let whole = self.plan.policy.emergency.stand_down;
-        let (since, patience) = match (stand.tries, stand.exhausted) {
+        let rested = || stand.rests.filter(|at| now.since(*at) >= whole / RETRY_SHARE);
+        let (since, patience) = match (stand.tries, stand.exhausted.or_else(rested)) {
             (_, None) => return,
             (0, Some(_)) => (stand.since, whole),
             (_, Some(at)) => (at, whole / RETRY_SHARE),
@@ -180,16 +207,23 @@ impl Guardian {
         if self.stands[index].onset.is_some_and(|onset| is_over || has_shown && !onset.is_slow()) {
             self.note_hold(now, index);
         }
-        if !is_over || !self.may_give_back(now, index) {
+        let gives_back = self.costing(index).next().is_some();
+        if !is_over || !self.may_give_back(now, index) || !gives_back && !self.is_helpless(index) {
             return;
         }
-        if self.stands[index].down_since.is_none() {
+        if self.stands[index].down_since.is_none() && gives_back {
             let rule = Arc::clone(&self.plan.rules()[index].name);
             out.events.push(Event::StandingDown { rule, after: now.since(since) });
         }
         let from = self.metric_of(index);
         self.stands[index].phase = Phase::Testing { from, next: now, given_back: Vec::new() };
         self.watch_stand(now, index, out);
+    }
+
+    /// An emergency in which nothing is in force, and nothing that could not be done yet is still to be tried.
+    fn is_helpless(&self, index: usize) -> bool {
+        let is_tried = self.demands.all().iter().all(|demand| demand.rule != Some(index));
+        self.plan.rules()[index].severity == Severity::Emergency && is_tried
     }
 
     /// Nothing of it has its credit, nothing of it is on its way, and there is time to find out.
@@ -227,7 +261,7 @@ impl Guardian {
             self.stands[index].phase = Phase::Testing { from, next, given_back };
             return;
         }
-        if self.give_back_rung(index, &mut given_back) {
+        if self.give_back_rung(now, index, &mut given_back) {
             let next = now + self.plan.policy.emergency.undo_interval;
             self.stands[index].phase = Phase::Testing { from, next, given_back };
             return;
@@ -243,14 +277,14 @@ impl Guardian {
 
     /// Gives back half of what the costliest rung withholds, or the rest of it. False where nothing that costs users is
     /// left.
-    fn give_back_rung(&mut self, index: usize, given_back: &mut Vec<GivenBack>) -> bool {
+    fn give_back_rung(&mut self, now: Moment, index: usize, given_back: &mut Vec<GivenBack>) -> bool {
         let plan = Arc::clone(&self.plan);
         let rule = &plan.rules()[index];
         let Some(costliest) = self.costing(index).max() else { return false };
         for step in rule.rung(plan.owner_of(costliest).1) {
             let flat = plan.flat_step(index, step);
-            if costs_users(rule.steps[step].mitigation.verb) {
-                self.give_back(index, &plan.knob(&rule.steps[step].mitigation), flat, given_back);
+            if costs_users(&rule.steps[step]) {
+                self.give_back(now, (index, flat), &plan.knob(&rule.steps[step].mitigation), given_back);
             }
         }
         true
@@ -260,11 +294,12 @@ impl Guardian {
     fn costing(&self, index: usize) -> impl Iterator<Item = usize> {
         let demanded = self.demands.all().iter().filter(move |demand| demand.rule == Some(index));
         let there = demanded.filter(|demand| self.in_force.at(&demand.knob).is_some());
-        there.filter_map(|demand| demand.step).filter(|flat| costs_users(self.step_of(*flat).mitigation.verb))
+        there.filter_map(|demand| demand.step).filter(|flat| costs_users(self.step_of(*flat)))
     }
 
-    /// All that the rule wants of a knob goes back together: an earlier, gentler step would only take its place.
-    fn give_back(&mut self, index: usize, knob: &Knob, flat: usize, given_back: &mut Vec<GivenBack>) {
+    /// All that the rule wants of a knob goes back together: an earlier, gentler step would only take its place. Whole, as
+    /// in recovery, where it is in doubt or a target will not take half of it back: that must not hold up the rest.
+    fn give_back(&mut self, now: Moment, (index, flat): (usize, usize), knob: &Knob, given_back: &mut Vec<GivenBack>) {
         let Some(at) = self.demands.of_step(flat) else { return };
         let wish = self.demands.get(at).mitigation.clone();
         for demand in self.demands.all().iter().filter(|demand| demand.rule == Some(index) && demand.knob == *knob) {
@@ -273,8 +308,11 @@ impl Guardian {
                 given_back.push(GivenBack { flat, knob: knob.clone(), amount: demand.mitigation.amount });
             }
         }
-        let in_force = self.in_force.on(knob).map_or(wish.amount, |action| action.mitigation.amount);
-        match halved(wish.verb, in_force) {
+        let action = self.in_force.on(knob);
+        let in_force = action.map_or(wish.amount, |action| action.mitigation.amount);
+        let is_certain = action.is_none_or(|action| matches!(action.phase, Place::InForce | Place::Applying));
+        let eased = halved(wish.verb, in_force).filter(|eased| is_certain && !self.is_blocked(now, knob, *eased));
+        match eased {
             Some(eased) => {
                 for demand in self.demands.all_mut().iter_mut().filter(|d| d.rule == Some(index) && d.knob == *knob) {
                     if demand.mitigation.amount.is_stronger_than(eased) {
@@ -360,7 +398,9 @@ impl Guardian {
         self.lives[index].climb_from(0);
         for step in 0..self.plan.rules()[index].steps.len() {
             let flat = self.plan.flat_step(index, step);
-            let keeps = self.step_of(flat).class >= Class::Lossy && self.steps[flat].run.done
+            let is_lossy = self.step_of(flat).class >= Class::Lossy;
+            self.steps[flat].run.done |= is_lossy && self.steps[flat].run.taken_at.is_some();
+            let keeps = is_lossy && self.steps[flat].run.done
                 || self.step_of(flat).mitigation.verb.lasting() == Lasting::InForce
                     && self.demands.of_step(flat).is_some();
             if !keeps {
@@ -369,15 +409,16 @@ impl Guardian {
         }
     }
 
-    /// Why the metric is worse now than it was, by more than it moves anyway; or the resource runs out.
+    /// Why the metric is worse now than it was, by more than it moves anyway; or the condition holds again, or the resource
+    /// runs out.
     fn got_worse(&self, index: usize, from: Option<&Mark>, share: f64) -> Option<String> {
-        let Mark { operand, threshold, sign, value } = from?;
+        let Mark { operand, threshold, sign, value, held } = from?;
         let slot = self.plan.operands().iter().position(|known| known == operand)?;
         let actual = self.slots.readings()[slot].known()?;
         let end = if *sign > 0.0 && operand.unit() == Unit::Percent { 100.0 } else { 0.0 };
         let span = (end - threshold).abs();
         let margin = (share * span).max(SPREADS * self.slots.spread(slot));
-        let worse = sign * (actual - value) > margin;
+        let worse = if *held { sign * (actual - value) > margin } else { self.lives[index].when == Verdict::True };
         let runs_out = self.seconds_to_exhaustion(index).is_some_and(|left| left < TOO_SOON);
         let words = || format!("{operand} {} → {}", operand.show(*value), operand.show(actual));
         (worse || runs_out).then(words)
@@ -386,11 +427,13 @@ impl Guardian {
     fn metric_of(&self, index: usize) -> Option<Mark> {
         let (slot, threshold, sign) = self.subject(index)?;
         let value = self.slots.readings()[slot].known()?;
-        Some(Mark { operand: Arc::clone(&self.plan.operands()[slot]), threshold, sign, value })
+        let held = self.lives[index].when == Verdict::True;
+        Some(Mark { operand: Arc::clone(&self.plan.operands()[slot]), threshold, sign, value, held })
     }
 }
 
 /// What is given back first. What was declared sacrificial, and what frees memory, costs nobody.
-const fn costs_users(verb: Verb) -> bool {
-    matches!(verb, Verb::Throttle | Verb::Shed | Verb::Shrink | Verb::Drain)
+fn costs_users(step: &Step) -> bool {
+    let withholds = matches!(step.mitigation.verb, Verb::Throttle | Verb::Shed | Verb::Shrink | Verb::Drain);
+    withholds && step.cost == Cost::Users
 }

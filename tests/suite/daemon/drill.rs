@@ -52,6 +52,10 @@ fn a_drill_waits_for_a_calm_node_and_for_leave_to_change_anything() {
     assert!(busy.code == 1 && busy.err.contains("the node is emergency with 1 in force"), "{busy:?}");
     node.set_available(50);
     daemon.until_calm();
+    assert_eq!(node.ask(&["pause"]).code, 0);
+    daemon.until_told("paused", "no new actions");
+    let paused = node.ask(&["drill", "--yes"]);
+    assert!(paused.code == 1 && paused.err.contains("paused: nothing is done"), "{paused:?}");
     assert_eq!(daemon.stop(), 0);
     node.edit("state_directory", "dry_run = true\nstate_directory");
     let daemon = node.start();

@@ -58,6 +58,33 @@ fn the_second_guardian_of_a_target_only_watches_it() {
     assert_eq!(edge.face(), before);
 }
 
+/// The second one takes what the first has set for the prior value, so the first must not take what the second sets for an
+/// operator's, and close what it owes.
+#[test]
+fn what_is_owed_outlives_another_guardian_that_acts_meanwhile() {
+    let edge = Haproxy::start();
+    let before = edge.face();
+    let (one, other) = (node(&edge), node(&edge));
+    let mut first = one.start();
+    one.set_available(5);
+    first.until_in_force(&["throttle edge to 50%"]);
+    first.kill();
+    let mut second = other.start();
+    other.set_available(5);
+    second.until_in_force(&["throttle edge to 50%"]);
+    assert_eq!(edge.limit("be/s1"), "2", "on top of the first one's 4 of 8");
+
+    one.set_available(60);
+    let mut again = one.start();
+    let owed = again.until_told("owed", "already controls this target");
+    assert!(owed.text().contains("waits for what that one does"), "{}", owed.text());
+    assert_eq!(edge.limit("be/s1"), "2", "nothing of the second one's is touched");
+    other.set_available(60);
+    second.until_calm();
+    again.until_calm();
+    assert_eq!(edge.face(), before);
+}
+
 #[test]
 fn guardians_of_different_targets_do_not_know_each_other() {
     let (mine, theirs) = (Haproxy::start(), Haproxy::start());
