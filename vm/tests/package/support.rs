@@ -44,6 +44,10 @@ const CONNECTIONS: &str =
     "echo 'show stat' | socat - /run/haproxy/admin.sock | awk -F, '$1 == \"app\" && $2 == \"one\" { print $7 }'";
 const REDIS_BYTES: &str = "redis-cli config get maxmemory | tail -n 1";
 
+/// How often the node was looked at since the start.
+const TICKS: &str =
+    "curl -s localhost:9977/metrics | awk '/^node_guardian_sample_seconds_count/ { print int($2) }'";
+
 const HAPROXY: &str = "
 global
     stats socket /run/haproxy/admin.sock mode 660 level admin
@@ -199,6 +203,15 @@ impl Node {
     pub fn status(&mut self) -> Value {
         let text = self.run("node-guardian status --json").text;
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("status --json: {error}: {text}"))
+    }
+
+    pub fn ticks(&mut self) -> u64 {
+        number(&self.must(TICKS))
+    }
+
+    pub fn until_more_ticks(&mut self, more: u64) {
+        let wanted = self.ticks() + more;
+        self.until(&format!("[ $({TICKS}) -ge {wanted} ]"));
     }
 
     pub fn main_pid(&mut self) -> String {
