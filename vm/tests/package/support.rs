@@ -45,8 +45,7 @@ const CONNECTIONS: &str =
 const REDIS_BYTES: &str = "redis-cli config get maxmemory | tail -n 1";
 
 /// How often the node was looked at since the start.
-const TICKS: &str =
-    "curl -s localhost:9977/metrics | awk '/^node_guardian_sample_seconds_count/ { print int($2) }'";
+const TICKS: &str = "curl -s localhost:9977/metrics | awk '/^node_guardian_sample_seconds_count/ { print int($2) }'";
 
 const HAPROXY: &str = "
 global
