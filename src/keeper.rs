@@ -20,6 +20,8 @@ use crate::privilege;
 const STACK_BYTES: usize = 128 << 10;
 /// What could not be written is tried again after this long.
 const AGAIN: Duration = Duration::from_secs(10);
+/// Within this, all threads that a start or a reload makes have gone through code that nothing else runs.
+const SETTLED: Duration = Duration::from_secs(1);
 /// A stop waits this long for what was handed over last.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -42,7 +44,9 @@ impl Keeper {
     pub fn start(directory: &Path, door: Door) -> io::Result<Self> {
         let (pages, queue) = mpsc::channel();
         let directory = directory.to_owned();
-        let write = move || Writer { directory, door, waiting: BTreeMap::new(), failing: BTreeSet::new() }.work(&queue);
+        let write = move || {
+            Writer { directory, door, waiting: BTreeMap::new(), failing: BTreeSet::new(), settles: true }.work(&queue)
+        };
         let thread = std::thread::Builder::new().name("keeper".to_owned()).stack_size(STACK_BYTES).spawn(write)?;
         Ok(Self { pages, thread })
     }
@@ -69,6 +73,8 @@ struct Writer {
     waiting: BTreeMap<String, Vec<u8>>,
     /// Those of which it was told that they cannot be written.
     failing: BTreeSet<String>,
+    /// A start or a reload is not long over.
+    settles: bool,
 }
 
 impl Writer {
@@ -84,17 +90,25 @@ impl Writer {
 
     /// False when nothing more will come.
     fn take(&mut self, queue: &Receiver<Page>) -> bool {
-        let taken = if self.waiting.is_empty() {
+        let taken = if self.settles {
+            queue.recv_timeout(SETTLED)
+        } else if self.waiting.is_empty() {
             queue.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected)
         } else {
             queue.recv_timeout(AGAIN)
         };
         match taken {
             Ok(page) => {
+                self.settles = true;
                 self.waiting.insert(page.name, page.bytes);
                 true
             }
-            Err(mpsc::RecvTimeoutError::Timeout) => true,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                if std::mem::take(&mut self.settles) {
+                    privilege::layout::let_go_of_start();
+                }
+                true
+            }
             Err(mpsc::RecvTimeoutError::Disconnected) => false,
         }
     }
@@ -113,8 +127,6 @@ impl Writer {
             }
         }
         last_good::tidy(&self.directory);
-        // What is kept is handed over when a start or a reload is over, and making it was the last of that.
-        privilege::layout::let_go_of_start();
     }
 
     fn tell(&self, name: &str, why: Option<String>) {

@@ -15,7 +15,7 @@ use node_guardian::policy::mitigation::{
 use node_guardian::policy::moment::Moment;
 use node_guardian::policy::plan::Plan;
 use node_guardian::policy::proportion::Range;
-use node_guardian::policy::rule::{Emergency, Policy, Rule, Severity, Step};
+use node_guardian::policy::rule::{Asked, Emergency, Policy, Rule, Severity, Step};
 use node_guardian::policy::sample::Sample;
 use node_guardian::policy::spacing::Spacing;
 use proptest::prelude::*;
@@ -90,6 +90,11 @@ fn policy() -> Policy {
             ),
         ],
     }
+}
+
+fn guardian_of(rules: Vec<Rule>) -> Guardian {
+    let plan = Arc::new(Plan::new(Policy { rules, ..policy() }));
+    Guardian::new(Moment::ORIGIN, plan, Vec::new(), ActionId(1), &mut Decisions::default())
 }
 
 /// The targets as they really are: what is in force on each knob.
@@ -393,19 +398,32 @@ fn decisions_are_values() {
     assert_eq!(event.to_string(), "rule memory: condition ended before `for` elapsed");
 }
 
+/// A rule that only hints may be pending all day: nobody is asked what he has to give for it.
+#[test]
+fn services_are_asked_only_for_a_step_that_nobody_wrote_by_name() {
+    let concerned = |steps: Vec<Step>| {
+        let mut guardian = guardian_of(vec![rule("it", "cpu.used_percent < 20%", Severity::Info, 1, steps)]);
+        let mut sample = Sample::new(Moment::ORIGIN + Duration::from_millis(1));
+        sample.set(Metric::CpuUsedPercent, Some(2.0));
+        guardian.step(sample.at, Input::Sampled(&sample), &mut Decisions::default());
+        guardian.is_concerned()
+    };
+    let named = step(Verb::Release, "cache", Amount::Whole);
+    assert!(!concerned(Vec::new()));
+    assert!(!concerned(vec![named.clone()]));
+    assert!(concerned(vec![Step { asked: Asked::ByLadder, ..named }]));
+}
+
 /// Only memory fills within milliseconds: what else is beyond an emergency's threshold is looked at no more often for it.
 #[test]
 fn memory_alone_sets_the_fastest_pace() {
     let hasty = |when: &str| {
-        let rules = vec![rule("it", when, Severity::Emergency, 1, Vec::new())];
-        let plan = Arc::new(Plan::new(Policy { rules, ..policy() }));
-        let mut out = Decisions::default();
-        let mut guardian = Guardian::new(Moment::ORIGIN, plan, Vec::new(), ActionId(1), &mut out);
+        let mut guardian = guardian_of(vec![rule("it", when, Severity::Emergency, 1, Vec::new())]);
         let mut sample = Sample::new(Moment::ORIGIN + Duration::from_millis(1));
         sample.set(Metric::MemoryAvailableBytes, Some(4e8));
         sample.set(Metric::MemoryAvailablePercent, Some(5.0));
         sample.set(Metric::CpuWaitingPercent, Some(99.0));
-        guardian.step(sample.at, Input::Sampled(&sample), &mut out);
+        guardian.step(sample.at, Input::Sampled(&sample), &mut Decisions::default());
         guardian.soonest_crossing() == Some(Duration::ZERO)
     };
     assert!(hasty("memory.available_percent < 10%"));

@@ -32,7 +32,7 @@ use super::moment::Moment;
 use super::orders::{Hold, Orders};
 use super::plan::Plan;
 use super::retries::Retries;
-use super::rule::{Resource, Rule, Severity};
+use super::rule::{Asked, Resource, Rule, Severity};
 use super::sample::Sample;
 use super::slots::{Reading, Slots};
 use super::view::{Phase, State, StepView, Verdict};
@@ -258,10 +258,13 @@ impl Guardian {
             || self.lives.iter().zip(self.plan.rules()).any(urgent)
     }
 
-    /// Some rule may want a step soon, or wants one.
+    /// Some rule may want a step soon that nobody wrote by name, or wants one. One without such steps, as the hint that a
+    /// quiet node gives all day, asks nobody for anything.
     #[must_use]
     pub fn is_concerned(&self) -> bool {
-        self.lives.iter().any(|life| matches!(life.state, State::Pending | State::Firing))
+        let wants = |rule: &Rule| rule.steps.iter().any(|step| step.asked == Asked::ByLadder);
+        let mut lives = self.lives.iter().zip(self.plan.rules());
+        lives.any(|(life, rule)| matches!(life.state, State::Pending | State::Firing) && wants(rule))
     }
 
     /// Whether the service of this control can matter to a resource, as far as it told of late.
