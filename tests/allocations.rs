@@ -218,8 +218,6 @@ mod firing {
             dry_run: false,
             hints: Vec::new(),
         });
-        // Nothing helps here, and it is to stay in force all the same.
-        settings.policy.emergency.stand_down = Duration::from_secs(1_000_000);
         let (mut run, nothing) = (Loop::of(settings), Arc::from(""));
         let allocations = run.steady(|run| {
             run.tick();
