@@ -18,7 +18,9 @@ use super::{Decisions, Guardian};
 impl Guardian {
     pub(super) fn look(&mut self, now: Moment, sample: &Sample, out: &mut Decisions) {
         let unseen = self.slots.refresh(sample);
-        self.stands.iter_mut().for_each(|stand| stand.skip(unseen));
+        if !unseen.is_zero() {
+            self.stands.iter_mut().for_each(|stand| stand.skip(unseen));
+        }
         self.memory_total = total_of(sample);
         let plan = Arc::clone(&self.plan);
         self.mode.pass(now, &plan.policy.emergency);
@@ -26,11 +28,18 @@ impl Guardian {
         if plan.policy.level == Level::Disabled || self.stopping {
             return;
         }
+        let mut fires = false;
         for rule in 0..self.lives.len() {
-            self.evaluate(now, rule, out);
+            fires |= self.evaluate(now, rule, out) == State::Firing;
         }
+        if fires && !self.orders.is_paused() {
+            self.press_all(now, out);
+        }
+    }
+
+    fn press_all(&mut self, now: Moment, out: &mut Decisions) {
         for rule in 0..self.lives.len() {
-            if self.lives[rule].state == State::Firing && !self.orders.is_paused() {
+            if self.lives[rule].state == State::Firing {
                 self.press(now, rule, out);
             }
         }
@@ -47,14 +56,15 @@ impl Guardian {
         self.revisit(now, rule, out);
     }
 
-    fn evaluate(&mut self, now: Moment, index: usize, out: &mut Decisions) {
+    /// One rule against what was just read; answers the state that it is in then.
+    fn evaluate(&mut self, now: Moment, index: usize, out: &mut Decisions) -> State {
         let readings = self.slots.readings();
         let programs = &self.plan.programs()[index];
         let life = &mut self.lives[index];
         life.when = programs.when.evaluate(readings, &mut self.stack);
         if life.when == Verdict::False && life.state == State::Quiet {
             life.rest(now);
-            return;
+            return State::Quiet;
         }
         life.clear = match &programs.clear {
             Some(clear) => clear.evaluate(readings, &mut self.stack),
@@ -80,6 +90,7 @@ impl Guardian {
             }
             Turn::None | Turn::Pending | Turn::Relented | Turn::Cleared | Turn::Quiet | Turn::Blind | Turn::Sees => {}
         }
+        self.lives[index].state
     }
 
     fn tell_turn(&self, index: usize, turn: Turn, out: &mut Decisions) {
