@@ -2,6 +2,7 @@
 //! the queue of the out-of-memory killer. Each may be refused; then it is reported, with what to do, and lived without.
 
 pub mod layout;
+mod stack;
 mod tables;
 
 use std::fs;
@@ -63,6 +64,7 @@ pub fn lock_memory(proc_root: &Path) -> Option<BlindSpot> {
     }
     let outcome = mlockall(MlockAllFlags::MCL_CURRENT).and_then(|()| lock_later_on_touch());
     tables::let_go();
+    stack::let_go(proc_root);
     outcome.err().map(|errno| {
         refused(format!("refused ({}): the guardian may stall while the node swaps; grant CAP_IPC_LOCK", errno.desc()))
     })
