@@ -11,6 +11,9 @@ use nix::sys::time::{TimeVal, TimeValLike};
 
 /// linux/inet_diag.h
 const TCPDIAG_GETSOCK: u16 = 18;
+/// INET_DIAG_SKMEMINFO, and in it SK_MEMINFO_DROPS of linux/sock_diag.h.
+const ATTRIBUTE_MEMORY: u16 = 7;
+const MEMORY_DROPS: usize = 8;
 const MESSAGE_BYTES: usize = 72;
 const REQUEST_BYTES: usize = HEADER_BYTES + 60;
 /// linux/netlink.h
@@ -35,6 +38,8 @@ pub struct Listening {
     pub established: u64,
     /// Of the fullest of its sockets: connections that wait to be accepted, of the limit.
     pub backlog_percent: f64,
+    /// Requests that its sockets dropped so far; `None` where the kernel does not count them.
+    pub drops: Option<u64>,
 }
 
 /// One socket of a dump.
@@ -44,6 +49,7 @@ pub struct Socket {
     pub port: u16,
     pub queue: u32,
     pub limit: u32,
+    pub drops: Option<u32>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,21 +75,29 @@ impl Dump {
         Ok(Self { netlink, buffer: vec![0; BUFFER_BYTES], sequence: 0 })
     }
 
-    /// Every port that is listened on, in ascending order, up to [`MOST_PORTS`].
+    /// Every port that is listened on, in ascending order, up to [`MOST_PORTS`]. Walks the listeners alone.
     ///
     /// # Errors
     /// What the kernel answered, or that it did not within two seconds.
     pub fn listening(&mut self) -> Result<Vec<Listening>, Errno> {
         let mut ports: Vec<Listening> = Vec::new();
         self.dump(TCP_LISTEN, |socket| add_listener(&mut ports, socket))?;
-        if !ports.is_empty() {
-            self.dump(TCP_ESTABLISHED, |socket| {
-                if let Ok(at) = ports.binary_search_by_key(&socket.port, |port| port.port) {
-                    ports[at].established += 1;
-                }
-            })?;
-        }
         Ok(ports)
+    }
+
+    /// How many connections each of these has.
+    ///
+    /// # Errors
+    /// What the kernel answered, or that it did not within two seconds.
+    pub fn count_established(&mut self, ports: &mut [Listening]) -> Result<(), Errno> {
+        if ports.is_empty() {
+            return Ok(());
+        }
+        self.dump(TCP_ESTABLISHED, |socket| {
+            if let Ok(at) = ports.binary_search_by_key(&socket.port, |port| port.port) {
+                ports[at].established += 1;
+            }
+        })
     }
 
     fn dump(&mut self, state: u8, mut visit: impl FnMut(&Socket)) -> Result<(), Errno> {
@@ -110,10 +124,15 @@ impl Dump {
 
 fn add_listener(ports: &mut Vec<Listening>, socket: &Socket) {
     let backlog_percent = 100.0 * f64::from(socket.queue) / f64::from(socket.limit.max(1));
+    let drops = socket.drops.map(u64::from);
     match ports.binary_search_by_key(&socket.port, |port| port.port) {
-        Ok(at) => ports[at].backlog_percent = ports[at].backlog_percent.max(backlog_percent),
+        Ok(at) => {
+            let port = &mut ports[at];
+            port.backlog_percent = port.backlog_percent.max(backlog_percent);
+            port.drops = port.drops.zip(drops).map(|(all, drops)| all + drops);
+        }
         Err(at) if ports.len() < MOST_PORTS => {
-            ports.insert(at, Listening { port: socket.port, established: 0, backlog_percent });
+            ports.insert(at, Listening { port: socket.port, established: 0, backlog_percent, drops });
         }
         Err(_) => {}
     }
@@ -127,6 +146,7 @@ fn request(state: u8, sequence: u32) -> [u8; REQUEST_BYTES] {
     bytes[6..8].copy_from_slice(&REQUEST_DUMP.to_ne_bytes());
     bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
     bytes[16] = libc::AF_INET as u8;
+    bytes[19] = if state == TCP_LISTEN { 1 << (ATTRIBUTE_MEMORY - 1) } else { 0 };
     bytes[68..72].copy_from_slice(&(1u32 << state).to_ne_bytes());
     bytes
 }
@@ -158,7 +178,20 @@ pub fn parse(mut bytes: &[u8], sequence: u32, mut visit: impl FnMut(Socket)) -> 
 fn parse_socket(message: &[u8]) -> Option<Socket> {
     let body = message.get(HEADER_BYTES..HEADER_BYTES + MESSAGE_BYTES)?;
     let port = u16::from_be_bytes(body.get(4..6)?.try_into().ok()?);
-    Some(Socket { state: *body.get(1)?, port, queue: word(body, 56)?, limit: word(body, 60)? })
+    let drops = drops(&message[HEADER_BYTES + MESSAGE_BYTES..]);
+    Some(Socket { state: *body.get(1)?, port, queue: word(body, 56)?, limit: word(body, 60)?, drops })
+}
+
+/// From the attributes after it (`struct nlattr`). `None` where the kernel gives fewer numbers.
+fn drops(mut attributes: &[u8]) -> Option<u32> {
+    while let (Some(length), Some(kind)) = (half(attributes, 0), half(attributes, 2)) {
+        let length = usize::from(length).max(4);
+        if kind == ATTRIBUTE_MEMORY {
+            return word(attributes.get(..length)?, 4 + 4 * MEMORY_DROPS);
+        }
+        attributes = attributes.get(length.next_multiple_of(4)..)?;
+    }
+    None
 }
 
 fn failure(message: &[u8]) -> Errno {
@@ -198,7 +231,7 @@ mod tests {
         let mut found = Vec::new();
         let datagram = [message(TCPDIAG_GETSOCK, 7, &body), message(TCPDIAG_GETSOCK, 6, &body)].concat();
         assert_eq!(parse(&datagram, 7, |socket| found.push(socket)), Ok(Progress::More));
-        assert_eq!(found, [Socket { state: TCP_LISTEN, port: 443, queue: 3, limit: 128 }]);
+        assert_eq!(found, [Socket { state: TCP_LISTEN, port: 443, queue: 3, limit: 128, drops: None }]);
         assert_eq!(parse(&message(NLMSG_DONE, 7, &[0; 4]), 7, |_| ()), Ok(Progress::Done));
         let refused = message(NLMSG_ERROR, 7, &(-libc::EOPNOTSUPP).to_ne_bytes());
         assert_eq!(parse(&refused, 7, |_| ()), Err(Errno::EOPNOTSUPP));
@@ -209,13 +242,13 @@ mod tests {
     #[test]
     fn several_listeners_on_a_port_count_as_one() {
         let mut ports = Vec::new();
-        let socket = |port, queue, limit| Socket { state: TCP_LISTEN, port, queue, limit };
+        let socket = |port, queue, limit| Socket { state: TCP_LISTEN, port, queue, limit, drops: Some(queue) };
         for socket in [socket(80, 1, 10), socket(22, 0, 0), socket(80, 5, 10)] {
             add_listener(&mut ports, &socket);
         }
         assert_eq!(
-            ports.iter().map(|port| (port.port, port.backlog_percent)).collect::<Vec<_>>(),
-            [(22, 0.0), (80, 50.0)]
+            ports.iter().map(|port| (port.port, port.backlog_percent, port.drops)).collect::<Vec<_>>(),
+            [(22, 0.0, Some(0)), (80, 50.0, Some(6))]
         );
     }
 
@@ -225,9 +258,26 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let _waiting: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
         let _accepted = listener.accept().unwrap();
-        let ports = Dump::open().unwrap().listening().unwrap();
+        let mut dump = Dump::open().unwrap();
+        let mut ports = dump.listening().unwrap();
+        dump.count_established(&mut ports).unwrap();
         let ours = ports.iter().find(|port| port.port == address.port()).unwrap();
         assert_eq!(ours.established, 3);
         assert!(ours.backlog_percent > 0.0 && ours.backlog_percent < 100.0, "{ours:?}");
+        assert_eq!(ours.drops, Some(0));
+    }
+
+    #[test]
+    fn attributes_are_looked_through_for_what_was_dropped() {
+        let attribute = |kind: u16, words: &[u32]| {
+            let length = u16::try_from(4 + 4 * words.len()).unwrap();
+            let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+            bytes.extend(words.iter().flat_map(|word| word.to_ne_bytes()));
+            bytes
+        };
+        let memory = attribute(ATTRIBUTE_MEMORY, &[0, 0, 0, 0, 0, 0, 0, 0, 42]);
+        assert_eq!(drops(&[attribute(15, &[7]), memory.clone()].concat()), Some(42));
+        assert_eq!(drops(&attribute(ATTRIBUTE_MEMORY, &[0; 8])), None, "an older kernel");
+        assert_eq!((drops(&memory[..12]), drops(&[0; 8]), drops(&[])), (None, None, None));
     }
 }

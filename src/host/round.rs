@@ -16,6 +16,7 @@ use nix::sys::stat::{major, minor};
 use nix::time::{ClockId, clock_gettime};
 
 use super::blind::Blind;
+use super::counter::rate;
 use super::diag::{Dump, Listening, MOST_PORTS};
 use super::facts::take_inventory;
 use super::mounts::{self, Entry};
@@ -28,7 +29,9 @@ use super::space;
 const SPACE_EVERY: Duration = Duration::from_secs(1);
 /// 0.1 ms per 300 processes.
 const PROCESSES_EVERY: Duration = Duration::from_secs(5);
-/// At least; see [`DUMP_SHARE`].
+/// Walking the listeners costs 20 us where there are a few dozen.
+const LISTENERS_EVERY: Duration = Duration::from_secs(5);
+/// All connections, at least; see [`DUMP_SHARE`].
 const DUMP_EVERY: Duration = Duration::from_secs(10);
 /// At most: what is older than that says nothing.
 const DUMP_AT_LEAST_EVERY: Duration = Duration::from_secs(300);
@@ -69,7 +72,11 @@ pub struct Worker {
     space: Due,
     veiled: Due,
     processes: Due,
-    sockets: Due,
+    listeners: Due,
+    /// What each port had dropped, and when that was.
+    dropped: Vec<(u16, Option<u64>)>,
+    dropped_at: Instant,
+    connections: Due,
     speeds: Due,
     inventory: Due,
 }
@@ -78,7 +85,7 @@ impl Worker {
     #[must_use]
     pub fn new(post: Arc<Post>, office: u64) -> Self {
         let now = Instant::now();
-        let [space, veiled, processes, sockets, speeds, inventory] = [(); 6].map(|()| Due(now));
+        let [space, veiled, processes, listeners, connections, speeds, inventory] = [(); 7].map(|()| Due(now));
         let mounts = post.shared.mounts.get().to_vec();
         let ports = post.shared.ports.get().to_vec();
         Self {
@@ -92,7 +99,10 @@ impl Worker {
             space,
             veiled,
             processes,
-            sockets,
+            listeners,
+            dropped: Vec::new(),
+            dropped_at: now,
+            connections,
             speeds,
             inventory,
         }
@@ -110,9 +120,8 @@ impl Worker {
         if self.speeds.take(now, SPEEDS_EVERY) {
             self.post.shared.speeds.offer(read_speeds(&self.post.sampling.sys_root));
         }
-        if self.sockets.take(now, DUMP_EVERY) {
-            let cost = self.dump_sockets();
-            self.sockets = Due(now + (cost * DUMP_SHARE).clamp(DUMP_EVERY, DUMP_AT_LEAST_EVERY));
+        if self.listeners.take(now, LISTENERS_EVERY) {
+            self.dump_sockets(now);
         }
         if self.inventory.take(now, INVENTORY_EVERY) {
             let Post { shared, sampling, place, .. } = &*self.post;
@@ -220,11 +229,9 @@ impl Worker {
         }
     }
 
-    /// What it cost in CPU time.
-    fn dump_sockets(&mut self) -> Duration {
-        let before = thread_time();
-        match self.listening() {
-            Ok(ports) => self.publish_ports(&ports),
+    fn dump_sockets(&mut self, now: Instant) {
+        match self.listening(now) {
+            Ok(counted) => self.publish_ports(now, &counted),
             Err(error) => {
                 self.dump = None;
                 self.ports.iter().for_each(|port| port.forget());
@@ -233,20 +240,29 @@ impl Worker {
                 self.blind.note(PORTS, &why);
             }
         }
-        thread_time().saturating_sub(before)
     }
 
-    fn listening(&mut self) -> Result<Vec<Listening>, Errno> {
+    fn listening(&mut self, now: Instant) -> Result<Counted, Errno> {
         let mut dump = match self.dump.take() {
             Some(dump) => dump,
             None => Dump::open()?,
         };
-        let ports = dump.listening()?;
+        let mut listening = dump.listening()?;
+        let connections = if self.connections.take(now, DUMP_EVERY) {
+            let before = thread_time();
+            dump.count_established(&mut listening)?;
+            let cost = thread_time().saturating_sub(before);
+            self.connections = Due(now + (cost * DUMP_SHARE).clamp(DUMP_EVERY, DUMP_AT_LEAST_EVERY));
+            Connections::Counted
+        } else {
+            Connections::NotNow
+        };
         self.dump = Some(dump);
-        Ok(ports)
+        Ok(Counted { listening, connections })
     }
 
-    fn publish_ports(&mut self, listening: &[Listening]) {
+    fn publish_ports(&mut self, now: Instant, counted: &Counted) {
+        let Counted { listening, connections } = counted;
         if listening.len() < MOST_PORTS {
             self.blind.clear(PORTS);
         } else {
@@ -256,12 +272,30 @@ impl Worker {
         let known = |number: u16| self.ports.iter().find(|port| port.number == number).cloned();
         let ports = listening.iter().map(|port| known(port.port).unwrap_or_else(|| Arc::new(Port::new(port.port))));
         self.ports = ports.collect();
+        let elapsed = now.saturating_duration_since(self.dropped_at);
         for (port, reading) in self.ports.iter().zip(listening) {
-            port.established.set(Some(reading.established as f64));
+            if *connections == Connections::Counted {
+                port.established.set(Some(reading.established as f64));
+            }
             port.backlog_percent.set(Some(reading.backlog_percent));
+            let before = self.dropped.iter().find(|(known, _)| *known == port.number).and_then(|(_, drops)| *drops);
+            port.drops_rate.set(before.zip(reading.drops).and_then(|(before, drops)| rate(before, drops, elapsed)));
         }
+        self.dropped = listening.iter().map(|port| (port.port, port.drops)).collect();
+        self.dropped_at = now;
         self.post.shared.ports.offer(self.ports.clone());
     }
+}
+
+struct Counted {
+    listening: Vec<Listening>,
+    connections: Connections,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Connections {
+    Counted,
+    NotNow,
 }
 
 fn spot(mount: &Mount) -> String {

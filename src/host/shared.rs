@@ -157,17 +157,25 @@ pub struct Port {
     pub name: String,
     pub established: Reading,
     pub backlog_percent: Reading,
+    pub drops_rate: Reading,
 }
 
 impl Port {
     #[must_use]
     pub fn new(number: u16) -> Self {
-        Self { number, name: number.to_string(), established: Reading::default(), backlog_percent: Reading::default() }
+        Self {
+            number,
+            name: number.to_string(),
+            established: Reading::default(),
+            backlog_percent: Reading::default(),
+            drops_rate: Reading::default(),
+        }
     }
 
     pub fn forget(&self) {
         self.established.set(None);
         self.backlog_percent.set(None);
+        self.drops_rate.set(None);
     }
 }
 

@@ -114,8 +114,18 @@ impl Sockets {
         }
         sample.set_instances(Family::Port, &self.port_names);
         for (row, port) in self.ports.value.iter().enumerate() {
-            sample.set_instance(Metric::PortEstablished, row, port.established.get());
             sample.set_instance(Metric::PortBacklogPercent, row, port.backlog_percent.get());
+            let counted = [
+                (Metric::PortEstablished, port.established.get()),
+                (Metric::PortListenDropsRate, port.drops_rate.get()),
+            ];
+            for (metric, value) in counted {
+                match value {
+                    // Not counted yet, or never by this kernel: nobody is to wait for it.
+                    None if port.backlog_percent.get().is_some() => sample.set_inapplicable(metric, row),
+                    value => sample.set_instance(metric, row, value),
+                }
+            }
         }
     }
 }

@@ -117,6 +117,7 @@ vocabulary! {
     ConnectionsUsedPercent = "connections.used_percent", Node, Percent, High, "Connection-tracking table in use; unknown where nf_conntrack is not loaded (/proc/sys/net/netfilter).";
     PortEstablished = "connections.established", Port, Count, High, "Established TCP connections to a listening port (sock_diag, at a slower pace).";
     PortBacklogPercent = "connections.backlog_percent", Port, Percent, High, "Accept queue of a listening port, of its limit (sock_diag, at a slower pace).";
+    PortListenDropsRate = "connections.listen_drops_rate", Port, PerSecond, High, "Connection requests dropped at a listening port, between the last two looks (sock_diag SK_MEMINFO_DROPS, at a slower pace).";
     AppNumber = "app.number", App, Count, High, "What an application reports of itself over its control socket, by its own name: app[\"api\"].inflight. Its name says the unit; this one is every other.";
     AppBytes = "app.bytes", App, Bytes, High, "The same where its name ends in _bytes: app[\"api\"].cache_bytes.";
     AppPercent = "app.percent", App, Percent, High, "The same where its name ends in _percent.";

@@ -137,7 +137,9 @@ fn selectors(metric: Metric) -> BoxedStrategy<Option<String>> {
         Family::Disk => proptest::option::of("/[a-z/ '.é]{0,9}|/[a-z\"]{0,5}").boxed(),
         Family::Network => proptest::option::of("[a-z0-9.@-]{1,9}").boxed(),
         // Without a selector, the name means the node's metric of the same name where there is one.
-        Family::Port if metric == Metric::PortEstablished => (1..=65535u32).prop_map(|p| Some(p.to_string())).boxed(),
+        Family::Port if matches!(metric, Metric::PortEstablished | Metric::PortListenDropsRate) => {
+            (1..=65535u32).prop_map(|p| Some(p.to_string())).boxed()
+        }
         Family::App => {
             let unit = metric.name().split_once('.').map_or("", |(_, unit)| unit);
             "[A-Za-z0-9_-]{1,9}[.][a-z][a-z0-9_]{0,5}_".prop_map(move |stem| Some(format!("{stem}{unit}"))).boxed()
