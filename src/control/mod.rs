@@ -13,6 +13,7 @@ mod mark;
 mod memcached;
 mod near;
 mod nginx;
+mod ours;
 mod ownership;
 mod passed;
 mod pressure;

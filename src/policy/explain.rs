@@ -185,7 +185,7 @@ fn steps(plan: &Plan, view: &View, now: Moment, index: usize) -> Vec<StepExplana
             .find(|action| meant.is(&action.mitigation) && matches!(action.phase, Phase::InForce | Phase::Applying));
         let (state, detail) = match (action, memory.skipped, memory.outcome) {
             (Some(action), _, _) if step < life.taken => (action.phase.name(), action.detail.to_string()),
-            (_, Some(Skip::CannotHelp), _) => ("skipped", cannot_help(view, meant)),
+            (_, Some(Skip::CannotHelp), _) => ("skipped", cannot_help(view, index, meant)),
             (_, Some(Skip::Breaker), _) if memory.breaker_until.is_some_and(|until| now < until) => {
                 ("skipped", breaker(memory, now))
             }
@@ -223,9 +223,9 @@ fn steps(plan: &Plan, view: &View, now: Moment, index: usize) -> Vec<StepExplana
 }
 
 /// Why a step that nobody wrote by name is not taken, from the service's own numbers.
-fn cannot_help(view: &View, step: &Step) -> String {
-    let gives = view.gives.iter().find(|(control, _)| *control == step.mitigation.control).map(|(_, gives)| gives);
-    match gives.zip(step.resource).map(|(gives, resource)| gives.matters(resource)) {
+fn cannot_help(view: &View, rule: usize, step: &Step) -> String {
+    let ports = view.troubled.get(rule).map_or(&[][..], Vec::as_slice);
+    match step.resource.map(|resource| view.services.matters(&step.mitigation.control, resource, ports)) {
         Some(Matters::No(why)) => format!("cannot help here, because {why}"),
         Some(Matters::Yes | Matters::Unknown) | None => Skip::CannotHelp.to_string(),
     }

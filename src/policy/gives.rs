@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
+use super::ports::Ports;
 use super::rule::Resource;
 use super::unit::Unit;
 
 /// As last read.
-#[derive(Clone, Copy, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct Gives {
     /// Requests, commands or connections that came in a second of late.
     pub per_second: Option<f64>,
@@ -17,6 +18,8 @@ pub struct Gives {
     pub bytes: Option<u64>,
     /// What it used of late, in percent of one CPU.
     pub cpu_percent: Option<f64>,
+    /// Where its connections come in and go to.
+    pub ports: Ports,
 }
 
 /// Whether it can matter to a resource.
@@ -85,15 +88,17 @@ fn shown(bytes: u64) -> String {
 mod tests {
     use super::*;
 
-    const IDLE: Gives = Gives { per_second: Some(0.0), sessions: Some(0), bytes: None, cpu_percent: None };
+    fn idle() -> Gives {
+        Gives { per_second: Some(0.0), sessions: Some(0), ..Gives::default() }
+    }
 
     #[test]
     fn an_idle_proxy_matters_to_nothing() {
         for resource in Resource::ALL {
-            assert!(matches!(IDLE.matters(resource), Matters::No(_)), "{resource:?}");
+            assert!(matches!(idle().matters(resource), Matters::No(_)), "{resource:?}");
         }
-        assert_eq!(Gives { per_second: Some(3.0), ..IDLE }.matters(Resource::Connections), Matters::Yes);
-        assert_eq!(Gives { sessions: Some(1), ..IDLE }.matters(Resource::Memory), Matters::Yes);
+        assert_eq!(Gives { per_second: Some(3.0), ..idle() }.matters(Resource::Connections), Matters::Yes);
+        assert_eq!(Gives { sessions: Some(1), ..idle() }.matters(Resource::Memory), Matters::Yes);
     }
 
     #[test]
@@ -101,8 +106,8 @@ mod tests {
         for resource in Resource::ALL {
             assert_eq!(Gives::default().matters(resource), Matters::Unknown);
         }
-        assert_eq!(Gives { per_second: None, ..IDLE }.matters(Resource::Network), Matters::Unknown);
-        assert_eq!(Gives { sessions: None, ..IDLE }.matters(Resource::Network), Matters::Unknown);
+        assert_eq!(Gives { per_second: None, ..idle() }.matters(Resource::Network), Matters::Unknown);
+        assert_eq!(Gives { sessions: None, ..idle() }.matters(Resource::Network), Matters::Unknown);
     }
 
     #[test]
@@ -111,10 +116,10 @@ mod tests {
         let Matters::No(why) = small.matters(Resource::Memory) else { panic!("1 MiB is nothing") };
         assert_eq!(&*why, "it holds 1.0MiB, which is too little to give back");
         assert_eq!(small.matters(Resource::Connections), Matters::Yes);
-        let full = Gives { bytes: Some(1 << 30), ..IDLE };
+        let full = Gives { bytes: Some(1 << 30), ..idle() };
         assert_eq!(full.matters(Resource::Memory), Matters::Yes, "nobody uses it, and it holds a GiB");
         let asleep = Gives { cpu_percent: Some(0.0), ..Gives::default() };
         assert!(matches!(asleep.matters(Resource::Cpu), Matters::No(_)));
-        assert_eq!(Gives { cpu_percent: Some(40.0), ..IDLE }.matters(Resource::Cpu), Matters::Yes);
+        assert_eq!(Gives { cpu_percent: Some(40.0), ..idle() }.matters(Resource::Cpu), Matters::Yes);
     }
 }

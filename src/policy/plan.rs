@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::condition::{Comparison, Expression, Function, Operand};
 use super::life::Patience;
 use super::mitigation::{Knob, Mitigation};
+use super::ports::Spots;
 use super::program::Program;
 use super::proportion::Measure;
 use super::rule::{Policy, Rule};
@@ -34,6 +35,8 @@ pub struct Programs {
     pub patience: Patience,
     /// What tells how far beyond its threshold the rule is; none where no step asks for it.
     pub measures: Vec<Measure>,
+    /// Which ports the rule is about.
+    pub spots: Spots,
 }
 
 /// Rates are missing on the first tick, and a hung file system for a few: that is not blindness.
@@ -52,7 +55,8 @@ impl Plan {
                 false => Vec::new(),
             };
             let patience = Patience { unknown: PATIENCE + longest_window(rule), spacing: plan.policy.spacing };
-            plan.programs.push(Programs { when, clear, patience, measures });
+            let spots = Spots::of(&rule.when.expression);
+            plan.programs.push(Programs { when, clear, patience, measures, spots });
             plan.watched.resize(plan.operands.len(), None);
             if let Some(settle) = rule.steps.iter().map(|step| step.settle).max() {
                 watch(&plan.programs, settle, &mut plan.watched);

@@ -7,11 +7,11 @@ use std::time::Duration;
 use super::condition::Operand;
 use super::effect::Effect;
 use super::event::{Mode, Skip};
-use super::gives::Gives;
 use super::mitigation::{ActionId, Amount, Mitigation, Outcome};
 use super::moment::Moment;
 use super::orders::Orders;
 use super::rule::Resource;
+use super::services::Services;
 
 /// Three-valued: what could not be read is neither true nor false.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -156,7 +156,9 @@ pub struct View {
     pub turns_away: bool,
     pub orders: Orders,
     /// What each control's service has to give, as it told last.
-    pub gives: Vec<(Arc<str>, Gives)>,
+    pub services: Services,
+    /// The ports that each rule's trouble is about, in the order of the policy's rules.
+    pub troubled: Vec<Vec<u16>>,
     /// In the order of the policy's rules.
     pub rules: Vec<RuleView>,
     /// The steps of all rules, one rule after the other.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use node_guardian::control::target::{self, Target};
 use node_guardian::policy::gives::{Gives, Matters};
+use node_guardian::policy::ports::Ports;
 use node_guardian::policy::rule::Resource;
 
 use super::support::desk::Desk;
@@ -112,4 +113,41 @@ fn who_is_not_there_may_matter() {
     let mut desk = Desk::new(&[("edge", Target::Haproxy(server.target()))]);
     server.end();
     assert_eq!(desk.gives("edge"), Gives::default());
+}
+
+#[test]
+fn servers_tell_which_ports_they_stand_before() {
+    let edge = Haproxy::on_ports(8081);
+    let named = |frontends: &[&str], backends: &[&str]| {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let target = target::Haproxy { frontends: names(frontends), backends: names(backends), ..edge.target() };
+        Target::Haproxy(target)
+    };
+    let asked_by_operator = target::Haproxy { socket: edge.path("operator.sock"), frontends: vec![], ..edge.target() };
+    let asked_by_user = target::Haproxy { socket: edge.path("user.sock"), ..edge.target() };
+    let mut desk = Desk::new(&[
+        ("all", named(&[], &[])),
+        ("web", named(&["web"], &["other"])),
+        ("operator", Target::Haproxy(asked_by_operator)),
+        ("user", Target::Haproxy(asked_by_user)),
+    ]);
+    let own = edge.own_port();
+    for _ in 0..2 {
+        assert_eq!(desk.gives("all").ports, Ports::new(Some(vec![own]), Some(vec![8081])));
+        assert_eq!(desk.gives("web").ports, Ports::new(Some(vec![]), Some(vec![])), "its frontend has a unix socket");
+        assert_eq!(desk.gives("operator").ports, Ports::new(Some(vec![own]), Some(vec![8081])));
+        assert_eq!(desk.gives("user").ports, Ports::new(None, Some(vec![8081])), "that level may not ask");
+    }
+    let (redis, memcached) = (Redis::start(), Memcached::start());
+    let mut desk = Desk::new(&[
+        ("redis", Target::Redis(redis.target())),
+        ("memcached", Target::Memcached(memcached.target())),
+        ("nginx", Target::Nginx(Nginx::start().target())),
+    ]);
+    for cache in ["redis", "memcached"] {
+        let ports = desk.gives(cache).ports;
+        assert!(ports.own().is_some(), "{cache}: {ports:?}");
+        assert_eq!(ports.behind(), Some([].as_slice()), "{cache}");
+    }
+    assert_eq!(desk.gives("nginx").ports, Ports::default(), "it does not tell");
 }

@@ -98,7 +98,7 @@ fn rows<'a, const N: usize>(answer: &'a str, names: [&str; N]) -> Option<Vec<[&'
 }
 
 /// Cells by the names in the header; whole or not at all.
-fn table<'a, const N: usize>(
+pub(super) fn table<'a, const N: usize>(
     mut lines: impl Iterator<Item = &'a str>,
     separator: char,
     names: [&str; N],

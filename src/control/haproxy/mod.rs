@@ -9,6 +9,7 @@
 
 mod answer;
 mod knob;
+mod ports;
 mod readings;
 mod shed;
 mod socket;
@@ -34,6 +35,7 @@ use crate::policy::in_force::VERIFY_EVERY;
 use crate::policy::mitigation::{Amount, Mitigation, Outcome, Verb};
 use answer::Info;
 use knob::Knob;
+use ports::Fronts;
 use readings::{Readings, greet};
 use shed::Way;
 use socket::Session;
@@ -48,6 +50,7 @@ pub struct Haproxy {
     target: target::Haproxy,
     watched: Watched,
     came: Passed,
+    fronts: Fronts,
 }
 
 #[async_trait(?Send)]
@@ -178,7 +181,9 @@ impl Service for Haproxy {
             return Err(readings::not_haproxy());
         };
         let per_second = self.came.per_second(came as f64, Instant::now().into_std());
-        Ok(Gives { sessions: Some(sessions), per_second, ..Gives::default() })
+        let epoch = epoch(&greet(&mut session).await?);
+        let ports = ports::ask(session, &mut self.fronts, &self.target, &epoch).await;
+        Ok(Gives { sessions: Some(sessions), per_second, ports, ..Gives::default() })
     }
 
     /// A command is done when it is answered.
@@ -222,7 +227,7 @@ impl Service for Haproxy {
 impl Haproxy {
     #[must_use]
     pub fn new(target: target::Haproxy) -> Self {
-        Self { target, watched: Watched::default(), came: Passed::default() }
+        Self { target, watched: Watched::default(), came: Passed::default(), fronts: Fronts::default() }
     }
 
     fn chooses(&self, proxy: &str) -> bool {

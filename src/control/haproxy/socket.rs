@@ -19,6 +19,23 @@ const PROMPT: &[u8] = b"\n> ";
 const PROMPT_OF_THE_MASTER: &[u8] = b"master> ";
 const REFUSALS: [&str; 2] = ["Permission denied", "Unknown command"];
 
+/// The first of this many bytes of `show fd`, some 1,300 lines: listeners are opened before any connection.
+const BEGINNING_BYTES: usize = 256 << 10;
+
+/// As much of a long answer as is looked at.
+pub struct Beginning {
+    pub text: String,
+    pub is_cut: bool,
+}
+
+impl Beginning {
+    /// The whole ones.
+    pub fn lines(&self) -> impl DoubleEndedIterator<Item = &str> {
+        let whole = if self.is_cut { self.text.rfind('\n').unwrap_or_default() } else { self.text.len() };
+        self.text[..whole].lines()
+    }
+}
+
 pub struct Session {
     stream: UnixStream,
     deadline: Instant,
@@ -57,6 +74,31 @@ impl Session {
         let answer = self.ask(command).await?;
         let is_refused = REFUSALS.iter().any(|refusal| answer.starts_with(refusal));
         if is_refused { Err(complaint(&self.shown, command, &answer)) } else { Ok(answer) }
+    }
+
+    /// The beginning of an answer that may be long. It ends the conversation.
+    pub async fn beginning(mut self, command: &str) -> Result<Beginning, Failure> {
+        let deadline = self.deadline;
+        match timeout_at(deadline, self.begin(command)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(silent(&self.shown)),
+        }
+    }
+
+    async fn begin(&mut self, command: &str) -> Result<Beginning, Failure> {
+        let line = format!("{command}\n");
+        if self.stream.write_all(line.as_bytes()).await.is_err() {
+            return Err(self.broken());
+        }
+        let mut answer = Vec::with_capacity(4096);
+        while !answer.ends_with(PROMPT) && answer.len() < BEGINNING_BYTES {
+            match self.stream.read_buf(&mut answer).await {
+                Ok(0) | Err(_) => return Err(self.broken()),
+                Ok(_) => {}
+            }
+        }
+        let is_cut = !answer.ends_with(PROMPT);
+        Ok(Beginning { text: String::from_utf8_lossy(&answer).into_owned(), is_cut })
     }
 
     /// A command that answers nothing when it worked.

@@ -20,6 +20,7 @@ use super::standing::Live;
 use super::undo::Undo;
 use crate::policy::gives::Gives;
 use crate::policy::mitigation::{Mitigation, Outcome, Verb};
+use crate::policy::ports::Ports;
 use crate::policy::unit::Unit;
 use client::{Client, Server, Stats};
 use survey::{LIMIT, MIB, Memory};
@@ -131,7 +132,9 @@ impl Service for Memcached {
         let came = ["cmd_get", "cmd_set", "cmd_touch", "cmd_meta"].iter().filter_map(|name| number(name)).sum::<u64>();
         // Its listeners are among its connections.
         let per_second = self.came.per_second(came as f64, Instant::now());
-        Ok(Gives { per_second, bytes: number("bytes"), ..Gives::default() })
+        let bytes = number("bytes");
+        let ports = Ports::last(port(&self.client.stats("stats settings").await?));
+        Ok(Gives { per_second, bytes, ports, ..Gives::default() })
     }
 
     /// A command is done when it is answered.
@@ -195,6 +198,13 @@ impl Memcached {
 }
 
 /// Where it may not evict, a lower limit refuses writes; where pages stay in their class, none comes back.
+/// Where it listens, if anywhere. `None` where it was given several addresses, which may have ports of their own.
+fn port(settings: &Stats) -> Option<Vec<u16>> {
+    let several = settings.get("inter").is_none_or(|addresses| addresses.contains([',', ':']));
+    let port: u16 = settings.get("tcpport")?.parse().ok().filter(|_| !several)?;
+    Some(if port == 0 { Vec::new() } else { vec![port] })
+}
+
 fn gives_back(settings: &Stats) -> Result<(), Failure> {
     let is = |name: &str, value: &str| settings.get(name).is_some_and(|set| set == value);
     if is("evictions", "off") {

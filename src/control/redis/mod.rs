@@ -26,6 +26,7 @@ use super::undo::{Change, Undo, lease_end};
 use crate::clock;
 use crate::policy::gives::Gives;
 use crate::policy::mitigation::{Amount, Mitigation, Outcome, Verb};
+use crate::policy::ports::Ports;
 use client::Client;
 use resp::Reply;
 use survey::{Buffers, CLIENTS, MAXMEMORY, Memory, PAUSE, POLICY};
@@ -251,7 +252,11 @@ impl Service for Redis {
         let per_second = commands.and_then(|all| self.came.per_second(all as f64, Instant::now().into_std()));
         // One of them is ours.
         let sessions = number("connected_clients").map(|clients| clients.saturating_sub(1));
-        Ok(Gives { per_second, sessions, bytes: number("used_memory"), cpu_percent: None })
+        let (plain, bytes) = (number("tcp_port"), number("used_memory"));
+        // The members of a cluster talk over a port of their own.
+        let plain = plain.filter(|_| number("cluster_enabled") == Some(0));
+        let ports = self.ports(plain).await;
+        Ok(Gives { per_second, sessions, bytes, ports, ..Gives::default() })
     }
 
     fn is_lease(&self, key: &str) -> bool {
@@ -265,6 +270,16 @@ impl Service for Redis {
 }
 
 impl Redis {
+    /// Where it listens, without TLS and with it; it passes nothing on.
+    async fn ports(&mut self, plain: Option<u64>) -> Ports {
+        let Some(plain) = plain.and_then(|port| u16::try_from(port).ok()) else { return Ports::default() };
+        let encrypted = match self.client.ask(&[b"CONFIG", b"GET", b"tls-port"]).await {
+            Ok(reply) => reply.array().and_then(|pair| pair.get(1)?.text()?.parse::<u16>().ok()),
+            Err(_) => return Ports::default(),
+        };
+        Ports::last(Some([Some(plain), encrypted].into_iter().flatten().filter(|port| *port != 0).collect()))
+    }
+
     #[must_use]
     pub fn new(target: target::Redis) -> Self {
         Self {

@@ -226,7 +226,7 @@ impl Guardian {
         if class >= Class::Lossy && self.lives[index].is_cooling(now) {
             return Some(Skip::Cooldown);
         }
-        if self.cannot_help(&rule.steps[step]) {
+        if self.cannot_help(index, &rule.steps[step]) {
             return Some(Skip::CannotHelp);
         }
         if self.breaker_is_open(now, flat) && !self.is_last_resort(index) {
@@ -240,10 +240,13 @@ impl Guardian {
         }
     }
 
-    /// A step that names its control is taken as written; another only where the service has something to give.
-    fn cannot_help(&self, step: &Step) -> bool {
+    /// A step that names its control is taken as written; another only where the service has something to give, and stands
+    /// before the port whose trouble it is.
+    fn cannot_help(&self, rule: usize, step: &Step) -> bool {
         let chosen_for = step.resource.filter(|_| step.asked == Asked::ByLadder && step.class > Class::Notify);
-        chosen_for.is_some_and(|resource| matches!(self.matters(&step.mitigation.control, resource), Matters::No(_)))
+        let ports = self.troubles.of(rule);
+        let matters = |resource| self.services.matters(&step.mitigation.control, resource, ports);
+        chosen_for.is_some_and(|resource| matches!(matters(resource), Matters::No(_)))
     }
 
     /// In an emergency a ladder that is exhausted takes what its breakers had left out: something is always left to do.

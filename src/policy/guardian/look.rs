@@ -22,6 +22,8 @@ impl Guardian {
             self.stands.iter_mut().for_each(|stand| stand.skip(unseen));
         }
         self.memory_total = total_of(sample);
+        self.services.watch(sample);
+        self.troubles.watch(sample);
         let plan = Arc::clone(&self.plan);
         self.mode.pass(now, &plan.policy.emergency);
         self.pass_orders(now, out);
@@ -32,14 +34,20 @@ impl Guardian {
         for rule in 0..self.lives.len() {
             fires |= self.evaluate(now, rule, out) == State::Firing;
         }
+        if !fires {
+            self.troubles.rest();
+        }
         if fires && !self.orders.is_paused() {
-            self.press_all(now, out);
+            self.press_all(now, sample, out);
         }
     }
 
-    fn press_all(&mut self, now: Moment, out: &mut Decisions) {
+    fn press_all(&mut self, now: Moment, sample: &Sample, out: &mut Decisions) {
+        let plan = Arc::clone(&self.plan);
         for rule in 0..self.lives.len() {
             if self.lives[rule].state == State::Firing {
+                let programs = &plan.programs()[rule];
+                self.troubles.find(rule, &programs.spots, &programs.when, self.slots.readings(), sample);
                 self.press(now, rule, out);
             }
         }

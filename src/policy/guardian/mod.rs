@@ -17,13 +17,12 @@ mod show;
 mod stand_down;
 mod still_wanted;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::demand::{Demand, Demands};
 use super::event::{Event, Mode, ModeReason, UndoReason};
-use super::gives::{Gives, Matters};
+use super::gives::Gives;
 use super::in_force::{Action, InForce};
 use super::life::Life;
 use super::mitigation::{ActionId, Command, Knob, Lasting, Mitigation, Report};
@@ -31,9 +30,11 @@ use super::mode::NodeMode;
 use super::moment::Moment;
 use super::orders::{Hold, Orders};
 use super::plan::Plan;
+use super::ports::Troubles;
 use super::retries::Retries;
-use super::rule::{Asked, Resource, Rule, Severity};
+use super::rule::{Asked, Rule, Severity};
 use super::sample::Sample;
+use super::services::Services;
 use super::slots::{Reading, Slots};
 use super::view::{Phase, State, StepView, Verdict};
 use stand_down::Stand;
@@ -127,8 +128,8 @@ pub struct Guardian {
     stopping: bool,
     stack: Vec<Verdict>,
     memory_total: Option<f64>,
-    /// By control, as last read.
-    gives: BTreeMap<Arc<str>, Gives>,
+    services: Services,
+    troubles: Troubles,
 }
 
 /// What is known of one step of one rule.
@@ -188,7 +189,8 @@ impl Guardian {
             stopping: false,
             stack: Vec::new(),
             memory_total: None,
-            gives: BTreeMap::new(),
+            services: Services::default(),
+            troubles: Troubles::of_each(plan.rules().len()),
             plan,
         };
         for found in inherited {
@@ -211,7 +213,7 @@ impl Guardian {
             Input::Resume { ids, by } => self.resume(ids, &by, out),
             Input::Drill(mitigation) => self.drill(now, mitigation, out),
             Input::Usable(control) => self.control_is_usable(now, control),
-            Input::Gives { control, gives } => self.note_gives(control, gives),
+            Input::Gives { control, gives } => self.services.note(control, gives),
             Input::Stopping => self.stop(),
         }
         if !self.is_calm() {
@@ -265,19 +267,6 @@ impl Guardian {
         let wants = |rule: &Rule| rule.steps.iter().any(|step| step.asked == Asked::ByLadder);
         let mut lives = self.lives.iter().zip(self.plan.rules());
         lives.any(|(life, rule)| matches!(life.state, State::Pending | State::Firing) && wants(rule))
-    }
-
-    /// Whether the service of this control can matter to a resource, as far as it told of late.
-    #[must_use]
-    pub fn matters(&self, control: &str, resource: Resource) -> Matters {
-        self.gives.get(control).map_or(Matters::Unknown, |gives| gives.matters(resource))
-    }
-
-    fn note_gives(&mut self, control: &Arc<str>, gives: Gives) {
-        match self.gives.get_mut(control) {
-            Some(known) => *known = gives,
-            None => drop(self.gives.insert(Arc::clone(control), gives)),
-        }
     }
 
     #[must_use]

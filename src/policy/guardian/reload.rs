@@ -57,6 +57,7 @@ impl Guardian {
         self.move_demands(&moved, &plan);
         let slots = std::mem::replace(&mut self.slots, Slots::new(&plan));
         self.slots.inherit(slots);
+        self.troubles.expect(plan.rules().len());
         self.lives = lives;
         self.stands = stands;
         self.steps = steps;

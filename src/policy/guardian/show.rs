@@ -45,8 +45,8 @@ impl Guardian {
         }
         view.turns_away = self.turns_away();
         view.orders.clone_from(&self.orders);
-        view.gives.clear();
-        view.gives.extend(self.gives.iter().map(|(control, gives)| (Arc::clone(control), *gives)));
+        view.services.clone_from(&self.services);
+        self.troubles.all().clone_into(&mut view.troubled);
         view.steps.clear();
         view.steps.extend(self.steps.iter().map(|memory| memory.view));
         view.slots.clear();

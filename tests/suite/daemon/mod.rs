@@ -13,6 +13,7 @@ mod manager;
 mod marks;
 mod orders;
 mod overridden;
+mod ports;
 mod reload;
 mod servers;
 mod sidecar;

@@ -225,7 +225,7 @@ impl Desk {
         self.gives = None;
         assert!(self.workers.as_ref().unwrap().ask_gives(control.into()));
         loop {
-            if let Some(gives) = self.gives {
+            if let Some(gives) = self.gives.take() {
                 return gives;
             }
             self.listen();

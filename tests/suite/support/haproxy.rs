@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 use node_guardian::control::target;
 use tempfile::TempDir;
 
+use super::receiver::Receiver;
 use super::{Process, eventually};
 
 pub struct Haproxy {
@@ -98,6 +99,22 @@ impl Haproxy {
     pub fn with_two_frontends() -> Self {
         let api = "frontend api\n    bind unix@FOLDER/api.sock\n    default_backend be\n";
         Self::start_with(&(CONFIGURATION.to_owned() + api))
+    }
+
+    /// One frontend, `api`, listens on a port, which is easily full; and a server of `be` is on this one, and is not used.
+    pub fn on_ports(behind: u16) -> Self {
+        let own = Receiver::free_port();
+        let server = format!("app.sock maxconn 8\n    server s2 127.0.0.1:{behind} backup maxconn 8");
+        let text = CONFIGURATION.replace("app.sock maxconn 8", &server);
+        let api = format!("    bind 127.0.0.1:{own}\n    maxconn 1\n    backlog 1\n    default_backend be\n");
+        Self::start_with(&(text + "frontend api\n" + &api))
+    }
+
+    /// The first one that it listens on.
+    pub fn own_port(&self) -> u16 {
+        let text = std::fs::read_to_string(self.path("haproxy.cfg")).unwrap();
+        let bound = text.lines().find_map(|line| line.trim().strip_prefix("bind 127.0.0.1:")).unwrap();
+        bound.parse().unwrap()
     }
 
     /// `other/o1` goes into maintenance with `be/s1`.

@@ -12,6 +12,7 @@ pub mod haproxy;
 pub mod memcached;
 pub mod nginx;
 pub mod node;
+pub mod overflow;
 pub mod postgres;
 pub mod processes;
 pub mod proxy;
