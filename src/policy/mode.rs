@@ -8,11 +8,10 @@ use super::rule::Emergency;
 
 #[derive(Clone, Debug)]
 pub struct NodeMode {
-    pub mode: Mode,
-    pub since: Moment,
-    /// While in emergency: not left before this.
-    pub hold_until: Moment,
-    pub hold: Duration,
+    mode: Mode,
+    since: Moment,
+    hold_until: Moment,
+    hold: Duration,
     seen: Moment,
 }
 
@@ -23,6 +22,28 @@ impl NodeMode {
     #[must_use]
     pub const fn new(now: Moment, settings: &Emergency) -> Self {
         Self { mode: Mode::Normal, since: now, hold_until: now, hold: settings.hold, seen: now }
+    }
+
+    #[must_use]
+    pub const fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    #[must_use]
+    pub const fn since(&self) -> Moment {
+        self.since
+    }
+
+    /// The hold that the next emergency would have.
+    #[must_use]
+    pub const fn hold(&self) -> Duration {
+        self.hold
+    }
+
+    /// While in emergency: not left before this.
+    #[must_use]
+    pub fn hold_until(&self) -> Option<Moment> {
+        (self.mode == Mode::Emergency).then_some(self.hold_until)
     }
 
     /// An emergency rule fired. `again` where it had been cleared and came back.

@@ -36,7 +36,7 @@ impl Guardian {
         let held = self.demands.get(best).mitigation.amount;
         let is_needed = match self.demands.get(best).rule {
             Some(other) => self.is_wanted_still(now, best) && self.plan.rules()[other].priority < rule.priority,
-            None => self.mode.mode == Mode::Emergency,
+            None => self.mode.mode() == Mode::Emergency,
         };
         let action = self.in_force.on(&knob)?;
         let is_there = !matches!(action.phase, Phase::Undoing | Phase::Owed) && action.mitigation.amount == held;

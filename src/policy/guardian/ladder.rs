@@ -37,7 +37,7 @@ impl Guardian {
                 return;
             }
             let Some(next) = rule.steps.get(taken) else { return self.exhaust(now, index, out) };
-            if self.mode.mode != Mode::Emergency
+            if self.mode.mode() != Mode::Emergency
                 && (self.is_outranked(now, index) || self.must_wait_for_others(now, index))
             {
                 return;

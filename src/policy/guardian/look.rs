@@ -155,7 +155,7 @@ impl Guardian {
         }
         let why = ModeReason::Rule(Arc::clone(&rule.name));
         let emergency = self.plan.policy.emergency;
-        let from = self.mode.mode;
+        let from = self.mode.mode();
         self.mode.alarm(now, relapse, &emergency);
         if from != Mode::Emergency {
             out.events.push(Event::Mode { from, to: Mode::Emergency, why });

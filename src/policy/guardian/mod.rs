@@ -231,7 +231,7 @@ impl Guardian {
 
     #[must_use]
     pub const fn mode(&self) -> Mode {
-        self.mode.mode
+        self.mode.mode()
     }
 
     /// Nothing is in force, on its way, or owed.
@@ -255,7 +255,7 @@ impl Guardian {
             life.settles.is_some()
                 || life.state == State::Pending && rule.severity > Severity::Info && rule.hold_for <= SOON
         };
-        self.mode.mode == Mode::Emergency
+        self.mode.mode() == Mode::Emergency
             || self.in_force.all().iter().any(|action| action.waiting)
             || self.lives.iter().zip(self.plan.rules()).any(urgent)
     }
@@ -292,14 +292,14 @@ impl Guardian {
     }
 
     fn is_calm(&self) -> bool {
-        self.mode.mode == Mode::Normal
+        self.mode.mode() == Mode::Normal
             && self.in_force.is_empty()
             && self.demands.is_empty()
             && self.lives.iter().all(|life| life.state != State::Undoing)
     }
 
     fn turn_mode(&mut self, to: Mode, now: Moment, why: ModeReason, out: &mut Decisions) {
-        let from = self.mode.mode;
+        let from = self.mode.mode();
         self.mode.enter(to, now);
         out.events.push(Event::Mode { from, to, why });
     }

@@ -29,7 +29,7 @@ impl Guardian {
         let is_inherited = |demand: &Demand| demand.rule.is_none() && demand.way_back == WayBack::Whole;
         for at in (0..self.demands.count()).rev() {
             let demand = self.demands.get(at);
-            let stays = self.mode.mode == Mode::Emergency && self.may_be_wanted(&demand.knob);
+            let stays = self.mode.mode() == Mode::Emergency && self.may_be_wanted(&demand.knob);
             if is_inherited(demand) && !stays {
                 self.demands.remove(at);
             }
@@ -42,7 +42,7 @@ impl Guardian {
             self.lives.iter().zip(self.plan.rules()).any(|(life, rule)| {
                 life.state == State::Firing && rule.severity == Severity::Emergency && !rule.dry_run
             });
-        if self.mode.mode == Mode::Emergency && !alarmed && !self.mode.holds(now) {
+        if self.mode.mode() == Mode::Emergency && !alarmed && !self.mode.holds(now) {
             self.turn_mode(Mode::Recovering, now, ModeReason::Cleared, out);
         }
     }
@@ -58,7 +58,7 @@ impl Guardian {
         let recovered = self.in_force.all().iter().all(settled)
             && self.lives.iter().all(|life| life.state != State::Undoing)
             && self.demands.all().iter().all(|demand| demand.rule.is_some());
-        if self.mode.mode == Mode::Recovering && recovered {
+        if self.mode.mode() == Mode::Recovering && recovered {
             let owed = self.in_force.all().iter().filter(|action| action.phase == Phase::Owed).count();
             let why = ModeReason::Recovered { in_force: self.in_force.all().len() - owed, owed };
             self.turn_mode(Mode::Normal, now, why, out);
@@ -67,7 +67,7 @@ impl Guardian {
 
     fn last_undoable(&self, now: Moment) -> Option<usize> {
         self.demands.all().iter().rposition(|demand| match demand.rule {
-            None => self.mode.mode != Mode::Emergency || !self.may_be_wanted(&demand.knob),
+            None => self.mode.mode() != Mode::Emergency || !self.may_be_wanted(&demand.knob),
             Some(rule) => self.lives[rule].state == State::Undoing && !self.is_held(now, rule),
         })
     }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::super::condition::Function;
-use super::super::event::Mode;
 use super::super::in_force::Action;
 use super::super::metric::Metric;
 use super::super::mitigation::{ActionId, Lasting, Mitigation};
@@ -24,10 +23,10 @@ impl Guardian {
     }
 
     pub fn show(&self, view: &mut View) {
-        view.mode = self.mode.mode;
-        view.mode_since = self.mode.since;
-        view.hold = self.mode.hold;
-        view.hold_until = (self.mode.mode == Mode::Emergency).then_some(self.mode.hold_until);
+        view.mode = self.mode.mode();
+        view.mode_since = self.mode.since();
+        view.hold = self.mode.hold();
+        view.hold_until = self.mode.hold_until();
         view.rules.clear();
         view.rules.extend(self.lives.iter().zip(self.plan.rules()).map(|(life, rule)| RuleView {
             state: life.state,

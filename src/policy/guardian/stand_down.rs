@@ -168,7 +168,7 @@ impl Guardian {
         };
         let mut firing = (0..self.lives.len()).filter(alarms).peekable();
         let all_down = firing.peek().is_some() && firing.all(|index| self.stands[index].down_since.is_some());
-        self.mode.mode == Mode::Emergency && is_real && !all_down
+        self.mode.mode() == Mode::Emergency && is_real && !all_down
     }
 
     pub(super) fn watch_stand(&mut self, now: Moment, index: usize, out: &mut Decisions) {
