@@ -1,7 +1,7 @@
 //! What rules want: one demand per rule and step that should be in force, oldest first, so that recovery takes the last
 //! one back first. Which of several demands on one knob counts is decided by whoever knows the rules (`Guardian::wanted`).
 
-use super::mitigation::{Knob, Mitigation};
+use super::mitigation::{Amount, Knob, Mitigation};
 use super::proportion::Lull;
 
 /// One rule's wish for one knob.
@@ -39,6 +39,15 @@ impl Demand {
     }
 }
 
+/// Where a demand belongs in another plan.
+#[derive(Debug)]
+pub struct Placed {
+    pub rule: usize,
+    pub step: usize,
+    pub knob: Knob,
+    pub mitigation: Mitigation,
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Demands {
     list: Vec<Demand>,
@@ -50,17 +59,48 @@ impl Demands {
         &self.list
     }
 
-    pub fn all_mut(&mut self) -> &mut [Demand] {
-        &mut self.list
-    }
-
     #[must_use]
     pub fn get(&self, at: usize) -> &Demand {
         &self.list[at]
     }
 
-    pub fn get_mut(&mut self, at: usize) -> &mut Demand {
-        &mut self.list[at]
+    /// Wants it this strongly from now on.
+    pub fn set_amount(&mut self, at: usize, amount: Amount) {
+        self.list[at].mitigation.amount = amount;
+    }
+
+    /// What is wanted of a knob comes to this at most: of one rule, or of all.
+    pub fn weaken(&mut self, knob: &Knob, of: Option<usize>, most: Amount) {
+        let chosen = |demand: &&mut Demand| demand.knob == *knob && (of.is_none() || demand.rule == of);
+        for demand in self.list.iter_mut().filter(chosen) {
+            if demand.mitigation.amount.is_stronger_than(most) {
+                demand.mitigation.amount = most;
+            }
+        }
+    }
+
+    /// Brings what a rule wants to other strengths, where `aim` says one. The lull is kept for it.
+    pub fn aim(&mut self, rule: usize, aim: impl Fn(usize, Amount, &mut Option<Lull>) -> Option<Amount>) {
+        for demand in self.list.iter_mut().filter(|demand| demand.rule == Some(rule)) {
+            let Some(flat) = demand.step else { continue };
+            if let Some(amount) = aim(flat, demand.mitigation.amount, &mut demand.lull) {
+                demand.mitigation.amount = amount;
+            }
+        }
+    }
+
+    /// Another plan: each demand gets its new rule, step, knob and mitigation. One that `place` has no place for only goes
+    /// back.
+    pub fn renumber(&mut self, place: impl Fn(&Demand) -> Option<Placed>) {
+        for demand in &mut self.list {
+            match place(demand) {
+                Some(Placed { rule, step, knob, mitigation }) => {
+                    (demand.rule, demand.step) = (Some(rule), Some(step));
+                    (demand.knob, demand.mitigation) = (knob, mitigation);
+                }
+                None => (demand.rule, demand.step) = (None, None),
+            }
+        }
     }
 
     #[must_use]

@@ -54,15 +54,15 @@ impl Guardian {
             return;
         }
         let beyond = self.beyond(index);
-        for demand in self.demands.all_mut().iter_mut().filter(|demand| demand.rule == Some(index)) {
-            let Some(flat) = demand.step else { continue };
-            let (_, number) = self.plan.owner_of(flat);
-            let step = &self.plan.rules()[index].steps[number];
-            let (Some(range), Amount::Keep(kept)) = (step.range, demand.mitigation.amount) else { continue };
-            let most = halved(step.mitigation.verb, demand.mitigation.amount).and_then(Amount::kept_percent);
+        let plan = &self.plan;
+        self.demands.aim(index, |flat, amount, lull| {
+            let (_, number) = plan.owner_of(flat);
+            let step = &plan.rules()[index].steps[number];
+            let (Some(range), Amount::Keep(kept)) = (step.range, amount) else { return None };
+            let most = halved(step.mitigation.verb, amount).and_then(Amount::kept_percent);
             let held = Held { kept, settle: step.settle, most: most.unwrap_or(range.gentle()) };
-            demand.mitigation.amount = Amount::Keep(follow(range, held, now, beyond, &mut demand.lull));
-        }
+            Some(Amount::Keep(follow(range, held, now, beyond, lull)))
+        });
     }
 
     fn beyond(&self, index: usize) -> Beyond {

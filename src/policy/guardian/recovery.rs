@@ -89,7 +89,7 @@ impl Guardian {
         let before = self.wanted_amount(now, &knob);
         if let Some(amount) = self.half_way_back(now, at) {
             // Where the last such step has not landed yet, this only waits for it.
-            self.demands.get_mut(at).mitigation.amount = amount;
+            self.demands.set_amount(at, amount);
             return true;
         }
         let in_force = self.in_force.at(&knob).is_some();
@@ -128,11 +128,7 @@ impl Guardian {
         if self.demands.on(knob).any(|at| self.is_wanted_still(now, at)) {
             return;
         }
-        for demand in self.demands.all_mut().iter_mut().filter(|demand| demand.knob == *knob) {
-            if demand.mitigation.amount.is_stronger_than(in_force) {
-                demand.mitigation.amount = in_force;
-            }
-        }
+        self.demands.weaken(knob, None, in_force);
     }
 
     fn cool_rules(&mut self, now: Moment, out: &mut Decisions) {

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use super::super::demand::Demand;
+use super::super::demand::{Demand, Placed};
 use super::super::event::{Skip, UndoReason};
 use super::super::life::Life;
-use super::super::mitigation::{Class, Level};
+use super::super::mitigation::{Class, Level, Mitigation};
 use super::super::moment::Moment;
 use super::super::plan::Plan;
 use super::super::rule::{Rule, Step};
@@ -68,23 +68,15 @@ impl Guardian {
     fn move_demands(&mut self, moved: &Moved, plan: &Plan) {
         let renumbered = |flat: usize| moved.steps[flat];
         let is_disabled = plan.policy.level == Level::Disabled;
-        for demand in self.demands.all_mut() {
-            let new = demand.step.and_then(renumbered).filter(|_| !is_disabled);
-            demand.step = new;
-            let Some(flat) = new else {
-                demand.rule = None;
-                continue;
-            };
+        self.demands.renumber(|demand| {
+            let flat = demand.step.and_then(renumbered).filter(|_| !is_disabled)?;
             let (rule, step) = plan.owner_of(flat);
             let meant = &plan.rules()[rule].steps[step];
-            demand.rule = Some(rule);
             // A range goes on from where it is; what is written as one strength has that from now on.
-            if meant.range.is_none() {
-                demand.mitigation = meant.mitigation.clone();
-            }
-            demand.mitigation.control = Arc::clone(&meant.mitigation.control);
-            demand.knob = plan.knob(&demand.mitigation);
-        }
+            let kept = if meant.range.is_none() { &meant.mitigation } else { &demand.mitigation };
+            let mitigation = Mitigation { control: Arc::clone(&meant.mitigation.control), ..kept.clone() };
+            Some(Placed { rule, step: flat, knob: plan.knob(&mitigation), mitigation })
+        });
         for action in self.in_force.all_mut() {
             action.step = action.step.and_then(renumbered);
         }

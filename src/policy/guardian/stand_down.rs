@@ -313,13 +313,7 @@ impl Guardian {
         let is_certain = action.is_none_or(|action| matches!(action.phase, Place::InForce | Place::Applying));
         let eased = halved(wish.verb, in_force).filter(|eased| is_certain && !self.is_blocked(now, knob, *eased));
         match eased {
-            Some(eased) => {
-                for demand in self.demands.all_mut().iter_mut().filter(|d| d.rule == Some(index) && d.knob == *knob) {
-                    if demand.mitigation.amount.is_stronger_than(eased) {
-                        demand.mitigation.amount = eased;
-                    }
-                }
-            }
+            Some(eased) => self.demands.weaken(knob, Some(index), eased),
             None => {
                 self.demands.drop_wishes(index, knob);
                 if let Some(at) = self.in_force.at(knob) {
@@ -353,7 +347,7 @@ impl Guardian {
             let believed = FIRST_BELIEF.saturating_mul(1 << run.returned.min(8)).min(LONGEST_PAUSE);
             (run.needed, run.returned) = (Some(now + believed), run.returned + 1);
             match self.demands.of_step(given.flat) {
-                Some(at) => self.demands.get_mut(at).mitigation.amount = given.amount,
+                Some(at) => self.demands.set_amount(at, given.amount),
                 None => {
                     let demand = super::Demand::of(index, given.flat, given.knob.clone(), mitigation.clone());
                     self.demands.add(demand);
