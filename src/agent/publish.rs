@@ -17,7 +17,7 @@ impl Agent {
             tracing::info!("stopped; nothing is left in force");
         }
         for action in self.parts.guardian.owed() {
-            let (id, mitigation, detail) = (action.id, &action.mitigation, &*action.detail);
+            let (id, mitigation, detail) = (action.id(), action.mitigation(), action.detail());
             tracing::error!(action = %id, %mitigation, detail, "still owed: the next start of node-guardian undoes it");
         }
     }

@@ -2,6 +2,7 @@
 //! randomness, no hash order; the same code runs live, in `replay` and in tests. It imports nothing from this crate.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod action;
 pub mod condition;
 pub mod demand;
 pub mod effect;

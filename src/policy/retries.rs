@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::in_force::pause_after;
+use super::action::pause_after;
 use super::mitigation::{Amount, Knob};
 use super::moment::Moment;
 

@@ -19,7 +19,7 @@ impl Guardian {
         }
         if let Some(range) = step.range {
             let first = Amount::Keep(range.first(self.beyond(index).share));
-            let held = self.in_force.on(&self.plan.knob(&mitigation)).map(|action| &action.mitigation);
+            let held = self.in_force.on(&self.plan.knob(&mitigation)).map(|action| action.mitigation());
             let still = held.filter(|held| step.is(held)).map(|held| held.amount);
             mitigation.amount = still.filter(|still| still.is_stronger_than(first)).unwrap_or(first);
         }
@@ -39,7 +39,7 @@ impl Guardian {
             None => self.mode.mode() == Mode::Emergency,
         };
         let action = self.in_force.on(&knob)?;
-        let is_there = !matches!(action.phase, Phase::Undoing | Phase::Owed) && action.mitigation.amount == held;
+        let is_there = !matches!(action.phase(), Phase::Undoing | Phase::Owed) && action.amount() == held;
         let comes_to_it = |later: &Step| {
             later.mitigation.same_knob(mine)
                 && (later.mitigation.amount == held || later.mitigation.amount.is_stronger_than(held))

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::super::action::{Action, pause_after};
 use super::super::event::Event;
-use super::super::in_force::{Action, VERIFY_EVERY, pause_after};
-use super::super::mitigation::{Answered, Class, Mitigation, Outcome, Report};
+use super::super::mitigation::{Answered, Class, Outcome, Report};
 use super::super::moment::Moment;
 use super::super::view::{Phase, State};
 use super::drill::DRILL;
@@ -22,13 +22,12 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 impl Guardian {
     pub(super) fn answer(&mut self, now: Moment, report: Report, out: &mut Decisions) {
         let Some(action) = self.in_force.find(report.id) else { return };
-        action.waiting = false;
-        action.detail = Arc::clone(&report.detail);
-        let is_drilled = *action.rule == *DRILL;
+        action.answered(&report.detail);
+        let is_drilled = **action.rule() == *DRILL;
         match report.answered {
             Answered::Apply if action.is_once() => self.done_once(now, &report, out),
             Answered::Apply => {
-                let knob = action.knob.clone();
+                let knob = action.knob().clone();
                 self.applied(now, &report, out);
                 // What a drill could not do keeps no rule from trying it.
                 if is_drilled {
@@ -43,61 +42,45 @@ impl Guardian {
     fn done_once(&mut self, now: Moment, report: &Report, out: &mut Decisions) {
         let Some(action) = self.in_force.remove(report.id) else { return };
         self.tell_acted(&action, report, out);
-        self.note_outcome(now, action.step, report.outcome, out);
+        self.note_outcome(now, action.step(), report.outcome, out);
     }
 
     fn applied(&mut self, now: Moment, report: &Report, out: &mut Decisions) {
         let Some(action) = self.in_force.find(report.id) else { return };
         let told = action.clone();
-        let before = action.before.take();
         match report.outcome {
             Outcome::Applied | Outcome::NoEffect => {
-                action.enter(Phase::InForce, now);
-                action.due = now + VERIFY_EVERY;
-                action.changed = Arc::clone(&report.detail);
-                let weaker = |before: &Mitigation| before.amount.is_stronger_than(action.mitigation.amount);
-                action.loosened_from = before.filter(weaker).map(|before| before.amount);
-                self.retries.worked(&told.knob);
+                action.landed(now, &report.detail);
+                self.retries.worked(told.knob());
             }
-            Outcome::TimedOut => {
-                action.enter(Phase::InDoubt, now);
-                action.due = now + pause_after(0);
-            }
+            Outcome::TimedOut => action.doubt(now),
             Outcome::Overridden => {
                 self.in_force.remove(report.id);
-                self.retries.overridden(&told.knob);
+                self.retries.overridden(told.knob());
                 self.forget_idle_knobs();
             }
-            Outcome::Already if before.is_none() => {
+            Outcome::Already if told.amount_before().is_none() => {
                 self.in_force.remove(report.id);
-                self.retries.already(now, &told.knob, told.mitigation.amount, REFUSED_PAUSE);
+                self.retries.already(now, told.knob(), told.amount(), REFUSED_PAUSE);
             }
             Outcome::EpochChanged => {
                 self.in_force.remove(report.id);
-                self.retries.failed(now, &told.knob, Duration::ZERO);
+                self.retries.failed(now, told.knob(), Duration::ZERO);
             }
             Outcome::Already | Outcome::Refused | Outcome::Unsupported | Outcome::Unreachable | Outcome::Expired => {
-                self.apply_failed(now, report, before);
+                self.apply_failed(now, report);
             }
         }
         self.tell_acted(&told, report, out);
-        // What only goes on at another strength was noted when it began.
-        self.note_outcome(now, told.step.filter(|_| !told.goes_on), report.outcome, out);
+        self.note_outcome(now, told.step_begun(), report.outcome, out);
     }
 
     /// Where an adjustment failed, what was in force before it still is.
-    fn apply_failed(&mut self, now: Moment, report: &Report, before: Option<Mitigation>) {
+    fn apply_failed(&mut self, now: Moment, report: &Report) {
         let Some(action) = self.in_force.find(report.id) else { return };
-        let knob = action.knob.clone();
-        match before {
-            Some(before) => {
-                action.mitigation = before;
-                action.enter(Phase::InForce, now);
-                action.due = now + VERIFY_EVERY;
-            }
-            None => {
-                self.in_force.remove(report.id);
-            }
+        let knob = action.knob().clone();
+        if !action.fall_back(now) {
+            self.in_force.remove(report.id);
         }
         let may_soon_be_done = matches!(report.outcome, Outcome::Unreachable | Outcome::Expired);
         let least = if may_soon_be_done { Duration::ZERO } else { REFUSED_PAUSE };
@@ -106,19 +89,14 @@ impl Guardian {
 
     fn verified(&mut self, now: Moment, report: &Report, out: &mut Decisions) {
         let Some(action) = self.in_force.find(report.id) else { return };
-        let in_doubt = action.phase == Phase::InDoubt;
+        let in_doubt = action.phase() == Phase::InDoubt;
         match report.outcome {
             Outcome::Applied | Outcome::NoEffect => {
-                if in_doubt {
-                    action.enter(Phase::InForce, now);
-                }
-                action.tries = 0;
-                action.due = now + VERIFY_EVERY;
-                note_theirs(action, report, out);
+                action.stands(now);
+                tell_theirs(action, report, out);
             }
             Outcome::TimedOut | Outcome::Unreachable | Outcome::Refused | Outcome::Unsupported | Outcome::Expired => {
-                action.due = now + pause_after(action.tries).min(MOST_BETWEEN_READS);
-                action.tries += 1;
+                action.unread(now, MOST_BETWEEN_READS);
             }
             Outcome::EpochChanged | Outcome::Already | Outcome::Overridden => self.lost(now, report, in_doubt, out),
         }
@@ -133,15 +111,15 @@ impl Guardian {
             _ => false,
         };
         if theirs {
-            self.retries.overridden(&action.knob);
+            self.retries.overridden(action.knob());
         } else {
-            self.retries.failed(now, &action.knob, Duration::ZERO);
+            self.retries.failed(now, action.knob(), Duration::ZERO);
         }
-        self.demands.drop_orphans(&action.knob);
+        self.demands.drop_orphans(action.knob());
         self.forget_idle_knobs();
         out.events.push(Event::Lost {
             id: report.id,
-            mitigation: action.mitigation,
+            mitigation: action.mitigation().clone(),
             outcome: report.outcome,
             detail: Arc::clone(&report.detail),
         });
@@ -149,7 +127,7 @@ impl Guardian {
 
     fn undone(&mut self, now: Moment, report: &Report, out: &mut Decisions) {
         let Some(action) = self.in_force.find(report.id) else { return };
-        let (id, mitigation, outcome) = (report.id, action.mitigation.clone(), report.outcome);
+        let (id, mitigation, outcome) = (report.id, action.mitigation().clone(), report.outcome);
         let detail = Arc::clone(&report.detail);
         match outcome {
             Outcome::Applied | Outcome::Already | Outcome::EpochChanged | Outcome::Overridden => {
@@ -162,12 +140,7 @@ impl Guardian {
             | Outcome::TimedOut
             | Outcome::Unsupported
             | Outcome::Expired => {
-                if action.phase != Phase::Owed {
-                    action.enter(Phase::Owed, now);
-                }
-                let retry_in = pause_after(action.tries);
-                action.due = now + retry_in;
-                action.tries += 1;
+                let retry_in = action.owe(now);
                 out.events.push(Event::Owed { id, mitigation, outcome, detail, retry_in });
             }
         }
@@ -175,10 +148,10 @@ impl Guardian {
 
     fn tell_acted(&self, action: &Action, report: &Report, out: &mut Decisions) {
         out.events.push(Event::Acted {
-            rule: Arc::clone(&action.rule),
-            id: action.id,
-            mitigation: action.mitigation.clone(),
-            before: action.before.as_ref().map(|before| before.amount),
+            rule: Arc::clone(action.rule()),
+            id: action.id(),
+            mitigation: action.mitigation().clone(),
+            before: action.amount_before(),
             outcome: report.outcome,
             detail: Arc::clone(&report.detail),
             took: report.took,
@@ -240,13 +213,9 @@ const fn retry_of(outcome: Outcome) -> Option<Duration> {
 }
 
 /// Told once for each thing that somebody else set, not at each reading.
-fn note_theirs(action: &mut Action, report: &Report, out: &mut Decisions) {
-    if action.theirs == report.theirs {
-        return;
-    }
-    action.theirs.clone_from(&report.theirs);
-    if let Some(found) = &report.theirs {
-        let (mitigation, found) = (action.mitigation.clone(), Arc::clone(found));
+fn tell_theirs(action: &mut Action, report: &Report, out: &mut Decisions) {
+    if let Some(found) = action.note_theirs(&report.theirs) {
+        let mitigation = action.mitigation().clone();
         out.events.push(Event::Interfered { id: report.id, mitigation, found });
     }
 }

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
+use super::super::action::Action;
 use super::super::event::UndoReason;
-use super::super::in_force::Action;
 use super::super::mitigation::{Command, Mitigation};
 use super::super::moment::Moment;
 use super::still_wanted::LASTING_WITHIN;
@@ -26,8 +26,7 @@ impl Guardian {
         let (wish, name, class) = (mitigation.clone(), Arc::clone(&rule), mitigation.verb.class());
         let valid_until = now + LASTING_WITHIN;
         out.commands.push(Command::Apply { id, mitigation: wish, rule: name, class, valid_until });
-        let mut action = Action::new(id, knob, mitigation.clone(), rule, now);
-        action.why = UndoReason::Drilled;
-        self.in_force.add(action);
+        let action = Action::new(id, knob, mitigation.clone(), rule, now);
+        self.in_force.add(action.to_be_undone(UndoReason::Drilled));
     }
 }

@@ -147,8 +147,8 @@ impl Guardian {
             Lasting::Once => (view.outcome == Some(Outcome::Applied)).then(|| step.mitigation.clone()),
             Lasting::InForce => {
                 let action = self.in_force.on(&self.plan.knob(&step.mitigation))?;
-                let done = action.phase == Phase::InForce && step.is(&action.mitigation);
-                (done && view.outcome == Some(Outcome::Applied)).then(|| action.mitigation.clone())
+                let done = action.phase() == Phase::InForce && step.is(action.mitigation());
+                (done && view.outcome == Some(Outcome::Applied)).then(|| action.mitigation().clone())
             }
         }
     }

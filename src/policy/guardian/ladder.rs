@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::super::action::Action;
 use super::super::demand::Demand;
 use super::super::event::{Event, Mode, Skip, StepKind};
 use super::super::gives::Matters;
-use super::super::in_force::Action;
 use super::super::mitigation::{Amount, Class, Command, Knob, Lasting, Level, Mitigation, Outcome};
 use super::super::moment::Moment;
 use super::super::retries::Blocked;
@@ -122,7 +122,9 @@ impl Guardian {
 
     /// Something that loses is being done: one at a time, over all rules.
     pub(super) fn loses_already(&self) -> bool {
-        let loses = |action: &Action| action.waiting && action.phase == Phase::Applying && action.class >= Class::Lossy;
+        let loses = |action: &Action| {
+            action.is_waiting() && action.phase() == Phase::Applying && action.class() >= Class::Lossy
+        };
         self.in_force.all().iter().any(loses)
     }
 
@@ -294,12 +296,7 @@ impl Guardian {
 
     /// What is owed on a knob that is wanted again need not wait for its next try.
     pub(super) fn hurry(&mut self, now: Moment, knob: &Knob) {
-        if let Some(at) = self.in_force.at(knob) {
-            let action = &mut self.in_force.all_mut()[at];
-            if action.phase == Phase::Owed {
-                action.due = now;
-            }
-        }
+        self.in_force.hurry(now, knob);
     }
 
     /// Something that is over when it is done.
@@ -310,21 +307,18 @@ impl Guardian {
         let valid_until = now + ONCE_WITHIN;
         let (wish, name) = (mitigation.clone(), Arc::clone(&rule));
         out.commands.push(Command::Apply { id, mitigation: wish, rule: name, class, valid_until });
-        let mut action = Action::new(id, knob, mitigation, rule, now);
-        action.step = Some(flat);
-        action.class = class;
-        self.in_force.add(action);
+        self.in_force.add(Action::new(id, knob, mitigation, rule, now).of_step(Some(flat), class));
     }
 
     fn is_in_force(&self, knob: &Knob, amount: Amount) -> bool {
         let action = self.in_force.on(knob);
-        action.is_some_and(|action| action.phase == Phase::InForce && action.mitigation.amount == amount)
+        action.is_some_and(|action| action.phase() == Phase::InForce && action.amount() == amount)
     }
 
     /// Since when this or more is in force.
     fn in_force_since(&self, knob: &Knob, amount: Amount) -> Option<Moment> {
         let action = self.in_force.on(knob)?;
-        let enough = !amount.is_stronger_than(action.mitigation.amount);
-        (action.phase == Phase::InForce && enough).then_some(action.since)
+        let enough = !amount.is_stronger_than(action.amount());
+        (action.phase() == Phase::InForce && enough).then_some(action.since())
     }
 }

@@ -20,10 +20,12 @@ mod still_wanted;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::action::Action;
+pub use super::action::Inherited;
 use super::demand::{Demand, Demands};
-use super::event::{Event, Mode, ModeReason, UndoReason};
+use super::event::{Event, Mode, ModeReason};
 use super::gives::Gives;
-use super::in_force::{Action, InForce};
+use super::in_force::InForce;
 use super::life::Life;
 use super::mitigation::{ActionId, Command, Knob, Lasting, Mitigation, Report};
 use super::mode::NodeMode;
@@ -36,7 +38,7 @@ use super::rule::{Asked, Rule, Severity};
 use super::sample::Sample;
 use super::services::Services;
 use super::slots::{Reading, Slots};
-use super::view::{Phase, State, StepView, Verdict};
+use super::view::{State, StepView, Verdict};
 use stand_down::Stand;
 
 /// A pending rule that has longer to go than this is timed well enough by the calm pace.
@@ -93,20 +95,6 @@ impl Decisions {
         self.commands.clear();
         self.events.clear();
     }
-}
-
-/// A mitigation that the journal says may be in force.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Inherited {
-    pub id: ActionId,
-    pub mitigation: Mitigation,
-    pub rule: Arc<str>,
-    /// What identifies its target, which may be configured no more.
-    pub target: Arc<str>,
-    /// From what to what, as far as that was written down.
-    pub changed: Arc<str>,
-    /// Since it was first applied.
-    pub age: Duration,
 }
 
 #[derive(Debug)]
@@ -243,7 +231,7 @@ impl Guardian {
     /// How many lasting mitigations are in force, on their way or in doubt.
     #[must_use]
     pub fn in_force(&self) -> usize {
-        let lasting = |action: &&Action| action.mitigation.verb.lasting() == Lasting::InForce;
+        let lasting = |action: &&Action| action.mitigation().verb.lasting() == Lasting::InForce;
         self.in_force.all().iter().filter(lasting).count()
     }
 
@@ -256,7 +244,7 @@ impl Guardian {
                 || life.state == State::Pending && rule.severity > Severity::Info && rule.hold_for <= SOON
         };
         self.mode.mode() == Mode::Emergency
-            || self.in_force.all().iter().any(|action| action.waiting)
+            || self.in_force.all().iter().any(|action| action.is_waiting())
             || self.lives.iter().zip(self.plan.rules()).any(urgent)
     }
 
@@ -305,19 +293,10 @@ impl Guardian {
     }
 
     fn inherit(&mut self, now: Moment, found: Inherited, out: &mut Decisions) {
-        let Inherited { id, mitigation, rule, target, changed, age } = found;
-        let knob = Knob { target, verb: mitigation.verb };
-        out.events.push(Event::Inherited { id, mitigation: mitigation.clone() });
-        self.demands.add(Demand::inherited(knob.clone(), mitigation.clone()));
-        let mut action = Action::new(id, knob, mitigation, rule, now);
-        action.phase = Phase::InDoubt;
-        action.waiting = false;
-        action.due = now;
-        action.why = UndoReason::Orphaned;
-        action.detail = Arc::from("found in the journal");
-        action.changed = changed;
-        action.began = now - age;
-        self.in_force.add(action);
+        let knob = Knob { target: Arc::clone(&found.target), verb: found.mitigation.verb };
+        out.events.push(Event::Inherited { id: found.id, mitigation: found.mitigation.clone() });
+        self.demands.add(Demand::inherited(knob.clone(), found.mitigation.clone()));
+        self.in_force.add(Action::inherited(found, knob, now));
     }
 
     fn step_is_once(&self, flat: usize) -> bool {

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
+use super::super::action::Action;
 use super::super::event::{Event, Skip, UndoReason};
-use super::super::in_force::Action;
 use super::super::mitigation::{ActionId, Command, Knob};
 use super::super::moment::Moment;
 use super::super::orders::{Hold, Pause, Undone};
@@ -15,13 +15,13 @@ impl Guardian {
     /// Takes these back, or everything. What is on its way and cannot be taken back is not done any more.
     pub(super) fn undo(&mut self, now: Moment, ids: &[ActionId], by: &Arc<str>, out: &mut Decisions) {
         for at in 0..self.in_force.all().len() {
-            let action = &mut self.in_force.all_mut()[at];
-            if !ids.is_empty() && !ids.contains(&action.id) {
+            let action = self.in_force.get_mut(at);
+            if !ids.is_empty() && !ids.contains(&action.id()) {
                 continue;
             }
-            action.why = UndoReason::Operator;
-            action.due = now;
-            let (id, knob, mitigation) = (action.id, action.knob.clone(), action.mitigation.clone());
+            action.let_go(UndoReason::Operator);
+            action.hurry(now);
+            let (id, knob, mitigation) = (action.id(), action.knob().clone(), action.mitigation().clone());
             let undone = Undone {
                 id,
                 knob: knob.clone(),
@@ -51,14 +51,14 @@ impl Guardian {
 
     /// Ends debts that cannot be paid: what was changed stays as it is.
     pub(super) fn forget(&mut self, ids: &[ActionId], by: &Arc<str>, out: &mut Decisions) {
-        let is_named = |action: &&Action| ids.is_empty() || ids.contains(&action.id);
-        let is_debt = |action: &&Action| matches!(action.phase, Phase::Owed | Phase::InDoubt);
+        let is_named = |action: &&Action| ids.is_empty() || ids.contains(&action.id());
+        let is_debt = |action: &&Action| matches!(action.phase(), Phase::Owed | Phase::InDoubt);
         let given_up: Vec<ActionId> =
-            self.in_force.all().iter().filter(is_named).filter(is_debt).map(|action| action.id).collect();
+            self.in_force.all().iter().filter(is_named).filter(is_debt).map(|action| action.id()).collect();
         for id in given_up {
             let Some(action) = self.in_force.remove(id) else { continue };
-            self.demands.drop_orphans(&action.knob);
-            out.events.push(Event::Forgotten { id, mitigation: action.mitigation, by: Arc::clone(by) });
+            self.demands.drop_orphans(action.knob());
+            out.events.push(Event::Forgotten { id, mitigation: action.mitigation().clone(), by: Arc::clone(by) });
             out.commands.push(Command::Forget { id });
         }
     }
@@ -66,10 +66,7 @@ impl Guardian {
     pub(super) fn stop(&mut self) {
         self.stopping = true;
         self.demands.clear();
-        for action in self.in_force.all_mut() {
-            action.why = UndoReason::Stopping;
-            action.due = Moment::ORIGIN;
-        }
+        self.in_force.let_go(UndoReason::Stopping, Moment::ORIGIN);
     }
 
     pub(super) fn pause(&mut self, now: Moment, until: Moment, hold: Hold, by: Arc<str>, out: &mut Decisions) {
@@ -79,10 +76,7 @@ impl Guardian {
             return;
         }
         self.demands.clear();
-        for action in self.in_force.all_mut() {
-            action.why = UndoReason::Paused;
-            action.due = now;
-        }
+        self.in_force.let_go(UndoReason::Paused, now);
         self.climb_anew();
     }
 

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
+use super::super::action::Action;
 use super::super::demand::{Demand, WayBack};
-use super::super::event::{Event, UndoReason};
-use super::super::in_force::Action;
+use super::super::event::Event;
 use super::super::mitigation::{Amount, Class, Command, Knob, Lease, Mitigation};
 use super::super::moment::Moment;
 use super::super::rule::Step;
@@ -77,11 +77,7 @@ impl Guardian {
     pub(super) fn control_is_usable(&mut self, now: Moment, control: &str) {
         let target = self.plan.target_of(control);
         self.retries.usable(&target);
-        for action in self.in_force.all_mut() {
-            if action.knob.target == target && !action.waiting && action.phase != Phase::InForce {
-                action.due = now;
-            }
-        }
+        self.in_force.usable(now, &target);
         for memory in self.steps.iter_mut().filter(|memory| memory.run.retry_at.is_some()) {
             memory.run.retry_at = Some(now);
         }
@@ -89,15 +85,15 @@ impl Guardian {
 
     fn reconcile_action(&mut self, now: Moment, at: usize, out: &mut Decisions) {
         let action = &self.in_force.all()[at];
-        if action.waiting {
+        if action.is_waiting() {
             return;
         }
-        let wanted = self.wanted(now, &action.knob);
+        let wanted = self.wanted(now, action.knob());
         let adjusts = wanted.filter(|demand| self.demands.get(*demand).rule.is_some());
         // What a rule wants is renewed, unless that comes too late.
         let lease = adjusts.map_or(Lease::LetLapse, |_| Lease::Renew { valid_until: now + LASTING_WITHIN });
-        let is_due = now >= action.due;
-        match (action.phase, wanted) {
+        let is_due = now >= action.due();
+        match (action.phase(), wanted) {
             (Phase::InForce, None) => self.begin_undo(now, at, out),
             (Phase::InForce, Some(wanted)) => match self.adjustable(now, action, wanted) {
                 Some(demand) => self.adjust(now, at, demand, out),
@@ -119,14 +115,14 @@ impl Guardian {
         let Demand { rule, mitigation: to, way_back, .. } = self.demands.get(demand);
         let is_theirs = rule.is_some() || *way_back == WayBack::ByHalves;
         // What a drill has done already is done once more, so that it is the rule's from then on.
-        let differs = to.amount != action.mitigation.amount || *action.rule == *DRILL && rule.is_some();
-        let is_paused = self.orders.is_paused() && !action.mitigation.amount.is_stronger_than(to.amount);
-        let tightens = to.amount.is_stronger_than(action.mitigation.amount);
+        let differs = to.amount != action.amount() || **action.rule() == *DRILL && rule.is_some();
+        let is_paused = self.orders.is_paused() && !action.amount().is_stronger_than(to.amount);
+        let tightens = to.amount.is_stronger_than(action.amount());
         let may = is_theirs
             && differs
             && !(tightens && (rule.is_none() || self.must_wait_to_lose(demand)))
             && !is_paused
-            && !self.is_blocked(now, &action.knob, to.amount);
+            && !self.is_blocked(now, action.knob(), to.amount);
         (may && self.may_ease(now, action, to)).then_some(demand)
     }
 
@@ -137,53 +133,43 @@ impl Guardian {
     }
 
     fn verify(&mut self, at: usize, lease: Lease, out: &mut Decisions) {
-        let action = &mut self.in_force.all_mut()[at];
-        action.waiting = true;
-        out.commands.push(Command::Verify { id: action.id, lease });
+        let action = self.in_force.get_mut(at);
+        action.verify();
+        out.commands.push(Command::Verify { id: action.id(), lease });
     }
 
     fn begin_undo(&mut self, now: Moment, at: usize, out: &mut Decisions) {
-        let action = &mut self.in_force.all_mut()[at];
-        action.waiting = true;
-        if action.phase != Phase::Owed {
-            action.enter(Phase::Undoing, now);
-            out.events.push(Event::Undoing { id: action.id, mitigation: action.mitigation.clone(), why: action.why });
+        let action = self.in_force.get_mut(at);
+        let id = action.id();
+        if action.undo(now) {
+            out.events.push(Event::Undoing { id, mitigation: action.mitigation().clone(), why: action.why() });
         }
-        out.commands.push(Command::Undo { id: action.id });
+        out.commands.push(Command::Undo { id });
     }
 
     fn adjust(&mut self, now: Moment, at: usize, demand: usize, out: &mut Decisions) {
         let Demand { rule, step, mitigation, .. } = self.demands.get(demand).clone();
         let rule = self.rule_name(rule);
-        let action = &mut self.in_force.all_mut()[at];
-        let amount = eased(&action.mitigation, mitigation.amount);
+        let action = self.in_force.get_mut(at);
+        let amount = eased(action.mitigation(), mitigation.amount);
         let mitigation = Mitigation { amount, ..mitigation };
-        if action.mitigation.amount.is_stronger_than(mitigation.amount) {
-            action.eased = Some(now);
-        }
-        action.before = Some(std::mem::replace(&mut action.mitigation, mitigation.clone()));
-        action.rule = rule.unwrap_or_else(|| Arc::clone(&action.rule));
-        action.goes_on = step.is_some() && action.step == step;
-        action.step = step;
-        action.why = UndoReason::Recovered;
-        action.waiting = true;
-        action.enter(Phase::Applying, now);
-        let (id, rule) = (action.id, Arc::clone(&action.rule));
+        action.adjust(now, mitigation.clone(), step, rule);
+        let (id, rule) = (action.id(), Arc::clone(action.rule()));
         let class = self.note_class(at);
         out.commands.push(Command::Apply { id, mitigation, rule, class, valid_until: now + LASTING_WITHIN });
     }
 
     fn note_class(&mut self, at: usize) -> Class {
         let class = self.class_of(at);
-        self.in_force.all_mut()[at].class = class;
+        self.in_force.get_mut(at).set_class(class);
         class
     }
 
     /// Tightening is never held up; easing takes one step per undo interval.
     fn may_ease(&self, now: Moment, action: &Action, to: &Mitigation) -> bool {
-        let eases = action.mitigation.amount.is_stronger_than(to.amount);
+        let eases = action.amount().is_stronger_than(to.amount);
         let interval = self.plan.policy.emergency.undo_interval;
-        !eases || action.eased.is_none_or(|eased| now >= eased + interval)
+        !eases || action.eased().is_none_or(|eased| now >= eased + interval)
     }
 
     /// Applies what a rule wants on a knob where nothing is in force: not what it is only letting go of, which a restart
@@ -202,9 +188,8 @@ impl Guardian {
         let Some(rule) = self.rule_name(*rule) else { return };
         let (step, knob, mitigation) = (*step, knob.clone(), mitigation.clone());
         let id = self.in_force.issue_id();
-        let mut action = Action::new(id, knob, mitigation.clone(), Arc::clone(&rule), now);
-        action.step = step;
-        self.in_force.add(action);
+        let class = mitigation.verb.class();
+        self.in_force.add(Action::new(id, knob, mitigation.clone(), Arc::clone(&rule), now).of_step(step, class));
         let class = self.note_class(self.in_force.all().len() - 1);
         out.commands.push(Command::Apply { id, mitigation, rule, class, valid_until: now + LASTING_WITHIN });
     }

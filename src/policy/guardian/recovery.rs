@@ -14,7 +14,7 @@ use super::{Decisions, Guardian};
 impl Guardian {
     pub(super) fn recover(&mut self, now: Moment, out: &mut Decisions) {
         self.drop_inherited();
-        let undoing = self.in_force.all().iter().any(|action| action.phase == Phase::Undoing && action.waiting);
+        let undoing = self.in_force.all().iter().any(|action| action.phase() == Phase::Undoing && action.is_waiting());
         while now >= self.next_undo && !undoing {
             let Some(at) = self.last_undoable(now) else { break };
             if self.take_back(now, at) {
@@ -54,12 +54,12 @@ impl Guardian {
             let fires = |rule: usize| self.lives[rule].state == State::Firing;
             self.demands.on(knob).any(|at| self.demands.get(at).rule.is_some_and(fires))
         };
-        let settled = |action: &super::Action| action.phase == Phase::Owed || is_wanted(&action.knob);
+        let settled = |action: &super::Action| action.phase() == Phase::Owed || is_wanted(action.knob());
         let recovered = self.in_force.all().iter().all(settled)
             && self.lives.iter().all(|life| life.state != State::Undoing)
             && self.demands.all().iter().all(|demand| demand.rule.is_some());
         if self.mode.mode() == Mode::Recovering && recovered {
-            let owed = self.in_force.all().iter().filter(|action| action.phase == Phase::Owed).count();
+            let owed = self.in_force.all().iter().filter(|action| action.phase() == Phase::Owed).count();
             let why = ModeReason::Recovered { in_force: self.in_force.all().len() - owed, owed };
             self.turn_mode(Mode::Normal, now, why, out);
         }
@@ -109,12 +109,12 @@ impl Guardian {
         let demand = self.demands.get(at);
         let mine = &demand.mitigation;
         let action = self.in_force.on(&demand.knob)?;
-        let is_certain = matches!(action.phase, Phase::InForce | Phase::Applying);
+        let is_certain = matches!(action.phase(), Phase::InForce | Phase::Applying);
         let by_halves = demand.rule.is_some() || demand.way_back == WayBack::ByHalves;
         if !is_certain || !by_halves || self.is_blocked(now, &demand.knob, mine.amount) {
             return None;
         }
-        let eased = halved(mine.verb, action.mitigation.amount)?;
+        let eased = halved(mine.verb, action.amount())?;
         let makes_way = |other: usize| {
             let theirs = self.demands.get(other).mitigation.amount;
             self.is_wanted_still(now, other) || !mine.amount.is_stronger_than(theirs) || !eased.is_stronger_than(theirs)
@@ -124,7 +124,7 @@ impl Guardian {
 
     /// Where nobody wants the knob any more, letting go of one step must not bring a stronger one of another rule back.
     fn never_tighten(&mut self, now: Moment, knob: &Knob) {
-        let Some(in_force) = self.in_force.on(knob).map(|action| action.mitigation.amount) else { return };
+        let Some(in_force) = self.in_force.on(knob).map(|action| action.amount()) else { return };
         if self.demands.on(knob).any(|at| self.is_wanted_still(now, at)) {
             return;
         }
@@ -139,7 +139,8 @@ impl Guardian {
             let rule = &self.plan.rules()[index];
             let demanded = self.demands.all().iter().any(|demand| demand.rule == Some(index));
             let under_way = self.in_force.all().iter().any(|action| {
-                action.rule == rule.name && matches!(action.phase, Phase::Applying | Phase::Undoing | Phase::InForce)
+                *action.rule() == rule.name
+                    && matches!(action.phase(), Phase::Applying | Phase::Undoing | Phase::InForce)
             });
             if demanded || under_way && !self.is_kept_by_others(now, index) {
                 continue;
@@ -157,8 +158,8 @@ impl Guardian {
         self.in_force
             .all()
             .iter()
-            .filter(|action| action.rule == *name)
-            .all(|action| self.wanted(now, &action.knob).is_some())
+            .filter(|action| action.rule() == name)
+            .all(|action| self.wanted(now, action.knob()).is_some())
     }
 }
 

@@ -77,9 +77,7 @@ impl Guardian {
             let mitigation = Mitigation { control: Arc::clone(&meant.mitigation.control), ..kept.clone() };
             Some(Placed { rule, step: flat, knob: plan.knob(&mitigation), mitigation })
         });
-        for action in self.in_force.all_mut() {
-            action.step = action.step.and_then(renumbered);
-        }
+        self.in_force.renumber(renumbered);
     }
 
     /// What the level does not allow any more is let go of at once, and taken again when it does.
@@ -98,7 +96,7 @@ impl Guardian {
             }
             let is_wanted = self.demands.on(&demand.knob).next().is_some();
             if let Some(at) = self.in_force.at(&demand.knob).filter(|_| !is_wanted) {
-                self.in_force.all_mut()[at].why = UndoReason::Level;
+                self.in_force.get_mut(at).let_go(UndoReason::Level);
             }
         }
     }

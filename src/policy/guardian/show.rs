@@ -1,25 +1,23 @@
 //! Copying out what others may see. Called after every tick, so it reuses what the view already holds.
 
-use std::sync::Arc;
-
+use super::super::action::Action;
 use super::super::condition::Function;
-use super::super::in_force::Action;
 use super::super::metric::Metric;
 use super::super::mitigation::{ActionId, Lasting, Mitigation};
 use super::super::rule::Resource;
-use super::super::view::{ActionView, Phase, RuleView, View};
+use super::super::view::{RuleView, View};
 use super::Guardian;
 
 impl Guardian {
     /// What an action is about, while the ledger holds it.
     #[must_use]
     pub fn mitigation_of(&self, id: ActionId) -> Option<&Mitigation> {
-        self.in_force.all().iter().find(|action| action.id == id).map(|action| &action.mitigation)
+        self.in_force.all().iter().find(|action| action.id() == id).map(|action| action.mitigation())
     }
 
     /// Everything lasting that is not known to be undone.
     pub fn owed(&self) -> impl Iterator<Item = &Action> {
-        self.in_force.all().iter().filter(|action| action.mitigation.verb.lasting() == Lasting::InForce)
+        self.in_force.all().iter().filter(|action| action.mitigation().verb.lasting() == Lasting::InForce)
     }
 
     pub fn show(&self, view: &mut View) {
@@ -52,21 +50,8 @@ impl Guardian {
         view.slots.extend(self.slots.readings().iter().map(|reading| reading.known()));
         self.show_exhaustion(view);
         view.actions.clear();
-        view.actions.extend(self.in_force.all().iter().map(|action| ActionView {
-            id: action.id,
-            mitigation: action.mitigation.clone(),
-            rule: Arc::clone(&action.rule),
-            phase: action.phase,
-            since: action.since,
-            began: action.began,
-            target: Arc::clone(&action.knob.target),
-            detail: Arc::clone(&action.detail),
-            changed: Arc::clone(&action.changed),
-            theirs: action.theirs.clone(),
-            loosened_from: action.loosened_from,
-            effect: action.step.and_then(|flat| self.steps[flat].view.effect),
-            next_try: (matches!(action.phase, Phase::Owed | Phase::InDoubt) && !action.waiting).then_some(action.due),
-        }));
+        let effect = |action: &Action| action.step().and_then(|flat| self.steps[flat].view.effect);
+        view.actions.extend(self.in_force.all().iter().map(|action| action.view(effect(action))));
     }
 
     /// The soonest believable forecast of each resource, from the rules that ask for one.

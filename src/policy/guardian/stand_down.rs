@@ -309,15 +309,15 @@ impl Guardian {
             }
         }
         let action = self.in_force.on(knob);
-        let in_force = action.map_or(wish.amount, |action| action.mitigation.amount);
-        let is_certain = action.is_none_or(|action| matches!(action.phase, Place::InForce | Place::Applying));
+        let in_force = action.map_or(wish.amount, |action| action.amount());
+        let is_certain = action.is_none_or(|action| matches!(action.phase(), Place::InForce | Place::Applying));
         let eased = halved(wish.verb, in_force).filter(|eased| is_certain && !self.is_blocked(now, knob, *eased));
         match eased {
             Some(eased) => self.demands.weaken(knob, Some(index), eased),
             None => {
                 self.demands.drop_wishes(index, knob);
                 if let Some(at) = self.in_force.at(knob) {
-                    self.in_force.all_mut()[at].why = UndoReason::StoodDown;
+                    self.in_force.get_mut(at).let_go(UndoReason::StoodDown);
                 }
             }
         }

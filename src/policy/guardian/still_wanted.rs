@@ -19,14 +19,14 @@ impl Guardian {
     /// holds, and the level allows it.
     #[must_use]
     pub fn still_wants(&self, id: ActionId) -> bool {
-        let Some(action) = self.in_force.all().iter().find(|action| action.id == id && action.waiting) else {
+        let Some(action) = self.in_force.all().iter().find(|action| action.id() == id && action.is_waiting()) else {
             return false;
         };
-        let Some(flat) = action.step else { return false };
+        let Some(flat) = action.step() else { return false };
         let (index, step) = self.plan.owner_of(flat);
         let (rule, life) = (&self.plan.rules()[index], &self.lives[index]);
         let may = self.plan.policy.level.allows(rule.steps[step].class) && !self.plan.policy.dry_run && !rule.dry_run;
-        let is_ordered_off = self.stopping || self.orders.is_paused() || self.orders.is_undone(&action.knob);
+        let is_ordered_off = self.stopping || self.orders.is_paused() || self.orders.is_undone(action.knob());
         let fires = life.state == State::Firing && life.when == Verdict::True;
         may && fires && !is_ordered_off && !self.stands[index].gives_back()
     }
@@ -34,9 +34,8 @@ impl Guardian {
     /// Of what the command on this action does. To make weaker what is in force loses nothing.
     pub(super) fn class_of(&self, at: usize) -> Class {
         let action = &self.in_force.all()[at];
-        let is_eased =
-            action.before.as_ref().is_some_and(|before| before.amount.is_stronger_than(action.mitigation.amount));
-        let step = action.step.filter(|_| !is_eased).map(|flat| self.plan.owner_of(flat));
-        step.map_or(action.mitigation.verb.class(), |(rule, step)| self.plan.rules()[rule].steps[step].class)
+        let is_eased = action.amount_before().is_some_and(|before| before.is_stronger_than(action.amount()));
+        let step = action.step().filter(|_| !is_eased).map(|flat| self.plan.owner_of(flat));
+        step.map_or(action.mitigation().verb.class(), |(rule, step)| self.plan.rules()[rule].steps[step].class)
     }
 }

@@ -1,0 +1,370 @@
+//! One change of one knob, from the moment at which it is asked for until it is known to be gone: in which phase it is, since
+//! when, and when to look at it again. These change together only, by what happened to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::effect::Effect;
+use super::event::UndoReason;
+use super::mitigation::{ActionId, Amount, Class, Knob, Lasting, Mitigation};
+use super::moment::Moment;
+use super::view::{ActionView, Phase};
+
+/// What is in force is read back this often; leases are renewed by it.
+pub const VERIFY_EVERY: Duration = Duration::from_secs(5);
+
+/// A mitigation that the journal says may be in force.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Inherited {
+    pub id: ActionId,
+    pub mitigation: Mitigation,
+    pub rule: Arc<str>,
+    /// What identifies its target, which may be configured no more.
+    pub target: Arc<str>,
+    /// From what to what, as far as that was written down.
+    pub changed: Arc<str>,
+    /// Since it was first applied.
+    pub age: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct Action {
+    id: ActionId,
+    knob: Knob,
+    mitigation: Mitigation,
+    /// What was in force before an adjustment that is under way.
+    before: Option<Mitigation>,
+    rule: Arc<str>,
+    /// Where to note the outcome: the flat number of the step that asked for it.
+    step: Option<usize>,
+    /// What the command last given does: kept here, because a reload may drop its step while it is under way.
+    class: Class,
+    /// What is under way is the same step at another strength.
+    goes_on: bool,
+    phase: Phase,
+    /// When it entered its phase.
+    since: Moment,
+    /// When it was first asked for: what is adjusted later is as old as that.
+    began: Moment,
+    /// A command is out and not yet answered.
+    waiting: bool,
+    /// When to verify or to retry.
+    due: Moment,
+    tries: u32,
+    /// When it was last made weaker: recovery takes its time between two such changes.
+    eased: Option<Moment>,
+    why: UndoReason,
+    detail: Arc<str>,
+    /// What it changed, from what to what, for as long as it is in force.
+    changed: Arc<str>,
+    /// How strong it was before it was last made weaker; `None` where it was made stronger since.
+    loosened_from: Option<Amount>,
+    /// What of it somebody else has set meanwhile, as last told.
+    theirs: Option<Arc<str>>,
+}
+
+impl Action {
+    /// One that is about to be applied.
+    #[must_use]
+    pub fn new(id: ActionId, knob: Knob, mitigation: Mitigation, rule: Arc<str>, now: Moment) -> Self {
+        Self {
+            id,
+            knob,
+            class: mitigation.verb.class(),
+            mitigation,
+            before: None,
+            rule,
+            step: None,
+            goes_on: false,
+            phase: Phase::Applying,
+            since: now,
+            began: now,
+            waiting: true,
+            due: now + VERIFY_EVERY,
+            tries: 0,
+            eased: None,
+            why: UndoReason::Recovered,
+            detail: Arc::from(""),
+            changed: Arc::from(""),
+            loosened_from: None,
+            theirs: None,
+        }
+    }
+
+    /// What the journal says may be in force.
+    #[must_use]
+    pub fn inherited(found: Inherited, knob: Knob, now: Moment) -> Self {
+        let Inherited { id, mitigation, rule, changed, age, .. } = found;
+        Self {
+            phase: Phase::InDoubt,
+            waiting: false,
+            due: now,
+            why: UndoReason::Orphaned,
+            detail: Arc::from("found in the journal"),
+            changed,
+            began: now - age,
+            ..Self::new(id, knob, mitigation, rule, now)
+        }
+    }
+
+    /// Asked for by this step, whose class it has.
+    #[must_use]
+    pub fn of_step(self, step: Option<usize>, class: Class) -> Self {
+        Self { step, class, ..self }
+    }
+
+    /// It is undone for this reason, once that is nobody's wish any more.
+    #[must_use]
+    pub fn to_be_undone(self, why: UndoReason) -> Self {
+        Self { why, ..self }
+    }
+
+    #[must_use]
+    pub const fn id(&self) -> ActionId {
+        self.id
+    }
+
+    #[must_use]
+    pub const fn knob(&self) -> &Knob {
+        &self.knob
+    }
+
+    #[must_use]
+    pub const fn mitigation(&self) -> &Mitigation {
+        &self.mitigation
+    }
+
+    #[must_use]
+    pub const fn amount(&self) -> Amount {
+        self.mitigation.amount
+    }
+
+    /// What was in force before an adjustment that is under way.
+    #[must_use]
+    pub fn amount_before(&self) -> Option<Amount> {
+        self.before.as_ref().map(|before| before.amount)
+    }
+
+    #[must_use]
+    pub const fn rule(&self) -> &Arc<str> {
+        &self.rule
+    }
+
+    #[must_use]
+    pub const fn step(&self) -> Option<usize> {
+        self.step
+    }
+
+    /// The step whose outcome is that of the command last given; what only goes on at another strength was noted before.
+    #[must_use]
+    pub fn step_begun(&self) -> Option<usize> {
+        self.step.filter(|_| !self.goes_on)
+    }
+
+    #[must_use]
+    pub const fn class(&self) -> Class {
+        self.class
+    }
+
+    #[must_use]
+    pub const fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    #[must_use]
+    pub const fn since(&self) -> Moment {
+        self.since
+    }
+
+    #[must_use]
+    pub const fn is_waiting(&self) -> bool {
+        self.waiting
+    }
+
+    #[must_use]
+    pub const fn due(&self) -> Moment {
+        self.due
+    }
+
+    #[must_use]
+    pub const fn eased(&self) -> Option<Moment> {
+        self.eased
+    }
+
+    #[must_use]
+    pub const fn why(&self) -> UndoReason {
+        self.why
+    }
+
+    /// What it last came to, in words.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    #[must_use]
+    pub fn view(&self, effect: Option<Effect>) -> ActionView {
+        ActionView {
+            id: self.id,
+            mitigation: self.mitigation.clone(),
+            rule: Arc::clone(&self.rule),
+            phase: self.phase,
+            since: self.since,
+            began: self.began,
+            target: Arc::clone(&self.knob.target),
+            detail: Arc::clone(&self.detail),
+            changed: Arc::clone(&self.changed),
+            theirs: self.theirs.clone(),
+            loosened_from: self.loosened_from,
+            effect,
+            next_try: (matches!(self.phase, Phase::Owed | Phase::InDoubt) && !self.waiting).then_some(self.due),
+        }
+    }
+
+    fn enter(&mut self, phase: Phase, now: Moment) {
+        self.phase = phase;
+        self.since = now;
+        self.tries = 0;
+    }
+
+    /// It is read back.
+    pub const fn verify(&mut self) {
+        self.waiting = true;
+    }
+
+    /// It is undone, or that is tried again. True where it begins.
+    pub fn undo(&mut self, now: Moment) -> bool {
+        self.waiting = true;
+        let begins = self.phase != Phase::Owed;
+        if begins {
+            self.enter(Phase::Undoing, now);
+        }
+        begins
+    }
+
+    /// It goes on at another strength, or as another step.
+    pub fn adjust(&mut self, now: Moment, to: Mitigation, step: Option<usize>, rule: Option<Arc<str>>) {
+        if self.mitigation.amount.is_stronger_than(to.amount) {
+            self.eased = Some(now);
+        }
+        self.before = Some(std::mem::replace(&mut self.mitigation, to));
+        if let Some(rule) = rule {
+            self.rule = rule;
+        }
+        self.goes_on = step.is_some() && self.step == step;
+        self.step = step;
+        self.why = UndoReason::Recovered;
+        self.waiting = true;
+        self.enter(Phase::Applying, now);
+    }
+
+    pub const fn set_class(&mut self, class: Class) {
+        self.class = class;
+    }
+
+    /// Whoever performs it has answered.
+    pub fn answered(&mut self, detail: &Arc<str>) {
+        self.waiting = false;
+        self.detail = Arc::clone(detail);
+    }
+
+    /// It was applied, and changed this.
+    pub fn landed(&mut self, now: Moment, changed: &Arc<str>) {
+        let before = self.before.take();
+        self.enter(Phase::InForce, now);
+        self.due = now + VERIFY_EVERY;
+        self.changed = Arc::clone(changed);
+        let weaker = |before: &Mitigation| before.amount.is_stronger_than(self.mitigation.amount);
+        self.loosened_from = before.filter(weaker).map(|before| before.amount);
+    }
+
+    /// Nobody knows whether it was applied.
+    pub fn doubt(&mut self, now: Moment) {
+        self.before = None;
+        self.enter(Phase::InDoubt, now);
+        self.due = now + pause_after(0);
+    }
+
+    /// It could not be adjusted: what was in force before still is. False where nothing was.
+    pub fn fall_back(&mut self, now: Moment) -> bool {
+        let Some(before) = self.before.take() else { return false };
+        self.mitigation = before;
+        self.enter(Phase::InForce, now);
+        self.due = now + VERIFY_EVERY;
+        true
+    }
+
+    /// It was read back, and stands.
+    pub fn stands(&mut self, now: Moment) {
+        if self.phase == Phase::InDoubt {
+            self.enter(Phase::InForce, now);
+        }
+        self.tries = 0;
+        self.due = now + VERIFY_EVERY;
+    }
+
+    /// What of it somebody else has set, where that is news.
+    pub fn note_theirs(&mut self, theirs: &Option<Arc<str>>) -> Option<Arc<str>> {
+        if self.theirs == *theirs {
+            return None;
+        }
+        self.theirs.clone_from(theirs);
+        theirs.clone()
+    }
+
+    /// It could not be read back: when to try again.
+    pub fn unread(&mut self, now: Moment, most: Duration) {
+        self.due = now + pause_after(self.tries).min(most);
+        self.tries += 1;
+    }
+
+    /// It could not be undone: in how long that is tried again.
+    pub fn owe(&mut self, now: Moment) -> Duration {
+        if self.phase != Phase::Owed {
+            self.enter(Phase::Owed, now);
+        }
+        let pause = pause_after(self.tries);
+        self.due = now + pause;
+        self.tries += 1;
+        pause
+    }
+
+    /// What is next for it need not wait.
+    pub const fn hurry(&mut self, now: Moment) {
+        self.due = now;
+    }
+
+    /// In another plan, steps have these numbers.
+    pub fn renumber(&mut self, renumbered: impl Fn(usize) -> Option<usize>) {
+        self.step = self.step.and_then(renumbered);
+    }
+
+    /// Nobody is to want it any more, for this reason.
+    pub const fn let_go(&mut self, why: UndoReason) {
+        self.why = why;
+    }
+
+    /// It is over when it is done: there is nothing to undo.
+    #[must_use]
+    pub fn is_once(&self) -> bool {
+        self.mitigation.verb.lasting() == Lasting::Once
+    }
+}
+
+/// Doubling from one second to a minute.
+#[must_use]
+pub fn pause_after(tries: u32) -> Duration {
+    Duration::from_secs(1_u64 << tries.min(6)).min(Duration::from_secs(60))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_minute() {
+        assert_eq!(pause_after(0), Duration::from_secs(1));
+        assert_eq!(pause_after(3), Duration::from_secs(8));
+        assert_eq!(pause_after(40), Duration::from_secs(60));
+    }
+}
