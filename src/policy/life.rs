@@ -7,23 +7,23 @@ use std::time::Duration;
 use super::moment::Moment;
 use super::rule::Rule;
 use super::spacing::Spacing;
-use super::view::{State, Verdict};
+use super::view::{RuleView, State, Verdict};
 
 #[derive(Clone, Debug)]
 pub struct Life {
-    pub state: State,
-    pub since: Moment,
-    pub when: Verdict,
-    pub clear: Verdict,
-    pub fired: u64,
+    state: State,
+    since: Moment,
+    when: Verdict,
+    clear: Verdict,
+    fired: u64,
     /// Steps taken so far in this firing.
-    pub taken: usize,
+    taken: usize,
     /// The last step taken may show its effect until then.
-    pub settles: Option<Moment>,
-    pub exhausted: bool,
+    settles: Option<Moment>,
+    exhausted: bool,
     /// The measurement of the last step, until it is judged.
-    pub judged: Option<Baseline>,
-    pub cooling_until: Moment,
+    judged: Option<Baseline>,
+    cooling_until: Moment,
     holds_since: Option<Moment>,
     clears_since: Option<Moment>,
     unknown_since: Option<Moment>,
@@ -87,6 +87,133 @@ impl Life {
             unknown_since: None,
             in_the_dark: false,
             seen: now,
+        }
+    }
+
+    /// Of a rule that may do nothing: only how often it fired is kept.
+    #[must_use]
+    pub const fn idle(&self, now: Moment) -> Self {
+        Self { fired: self.fired, ..Self::new(now) }
+    }
+
+    /// In another plan, where its steps have other numbers: what was measured for one of them is lost.
+    #[must_use]
+    pub fn moved(&self) -> Self {
+        Self { judged: None, ..self.clone() }
+    }
+
+    #[must_use]
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    #[must_use]
+    pub const fn when(&self) -> Verdict {
+        self.when
+    }
+
+    #[must_use]
+    pub const fn clear(&self) -> Verdict {
+        self.clear
+    }
+
+    /// Steps taken so far in this firing.
+    #[must_use]
+    pub const fn taken(&self) -> usize {
+        self.taken
+    }
+
+    /// The last step taken may show its effect until then.
+    #[must_use]
+    pub const fn settles(&self) -> Option<Moment> {
+        self.settles
+    }
+
+    #[must_use]
+    pub const fn is_exhausted(&self) -> bool {
+        self.exhausted
+    }
+
+    #[must_use]
+    pub fn view(&self, rule: &Rule) -> RuleView {
+        RuleView {
+            state: self.state,
+            since: self.since,
+            until: self.until(rule),
+            when: self.when,
+            clear: self.clear,
+            taken: self.taken,
+            fired: self.fired,
+            stood_down: None,
+            retries_at: None,
+        }
+    }
+
+    /// What its condition says now.
+    pub const fn see(&mut self, when: Verdict) {
+        self.when = when;
+    }
+
+    /// What its clear condition says now.
+    pub const fn see_clear(&mut self, clear: Verdict) {
+        self.clear = clear;
+    }
+
+    /// The next step is taken.
+    pub const fn climb(&mut self) {
+        self.taken += 1;
+    }
+
+    /// No step is left. True where that is news.
+    pub const fn exhaust(&mut self) -> bool {
+        !std::mem::replace(&mut self.exhausted, true)
+    }
+
+    /// The steps taken may show their effect until then, or until whenever it was said before.
+    pub fn settle(&mut self, until: Option<Moment>) {
+        self.settles = self.settles.max(until);
+    }
+
+    /// They may do so from now on, whatever was said before.
+    pub const fn settle_anew(&mut self, until: Moment) {
+        self.settles = Some(until);
+    }
+
+    /// They had their time.
+    pub const fn settled(&mut self) {
+        self.settles = None;
+    }
+
+    /// Nothing was done that could show an effect.
+    pub const fn do_nothing(&mut self, now: Moment) {
+        self.settles = Some(now);
+        self.judged = None;
+    }
+
+    /// A step is measured from here; where nothing can be measured, what was begun goes on.
+    pub const fn measure(&mut self, from: Option<Baseline>) {
+        if from.is_some() {
+            self.judged = from;
+        }
+    }
+
+    /// The measurement, once: it is kept for what comes late.
+    pub fn judge(&mut self) -> Option<Baseline> {
+        let baseline = self.judged.filter(|baseline| !baseline.is_told)?;
+        self.judged = Some(Baseline { is_told: true, ..baseline });
+        Some(baseline)
+    }
+
+    /// The measurement, for the last time.
+    pub const fn judge_last(&mut self) -> Option<Baseline> {
+        self.judged.take()
+    }
+
+    /// The ladder was changed while the rule fires: it is climbed on from this step.
+    pub fn climb_to(&mut self, step: usize) {
+        if matches!(self.state, State::Firing | State::Undoing) {
+            self.taken = step;
+            self.exhausted = false;
         }
     }
 

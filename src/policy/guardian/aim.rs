@@ -67,7 +67,7 @@ impl Guardian {
 
     fn beyond(&self, index: usize) -> Beyond {
         let beyond = beyond(&self.plan.programs()[index].measures, self.slots.readings());
-        let unknown = self.lives[index].when == Verdict::Unknown;
+        let unknown = self.lives[index].when() == Verdict::Unknown;
         Beyond { incomplete: beyond.incomplete || unknown, ..beyond }
     }
 }

@@ -176,13 +176,12 @@ impl Guardian {
         let rule = &self.plan.rules()[index];
         let is_over = rule.rung(step).all(|step| self.gave_nothing(index, step));
         let life = &mut self.lives[index];
-        let latest = life.taken.checked_sub(1).is_some_and(|latest| rule.rung(step).contains(&latest));
-        if life.state == State::Firing && latest {
+        let latest = life.taken().checked_sub(1).is_some_and(|latest| rule.rung(step).contains(&latest));
+        if life.state() == State::Firing && latest {
             if has_worked {
-                life.settles = life.settles.max(Some(now + rule.steps[step].settle));
+                life.settle(Some(now + rule.steps[step].settle));
             } else if is_over {
-                life.settles = Some(now);
-                life.judged = None;
+                life.do_nothing(now);
             }
         }
         if outcome == Outcome::NoEffect {
@@ -195,7 +194,7 @@ impl Guardian {
         let memory = &self.steps[self.plan.flat_step(index, step)];
         let tells = self.plan.rules()[index].steps[step].class == Class::Notify;
         let failed = memory.view.outcome.is_some_and(|outcome| !worked(outcome));
-        step < self.lives[index].taken && (tells || memory.view.skipped.is_some() || failed)
+        step < self.lives[index].taken() && (tells || memory.view.skipped.is_some() || failed)
     }
 }
 

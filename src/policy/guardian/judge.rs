@@ -45,8 +45,7 @@ impl Guardian {
 
     /// Once the settle time is over.
     pub(super) fn judge(&mut self, now: Moment, index: usize, out: &mut Decisions) {
-        let Some(baseline) = self.lives[index].judged.filter(|baseline| !baseline.is_told) else { return };
-        self.lives[index].judged = Some(Baseline { is_told: true, ..baseline });
+        let Some(baseline) = self.lives[index].judge() else { return };
         let effect = self.effect_since(now, &baseline);
         for flat in self.tell_effect(index, &baseline, effect, out) {
             if effect.is_useful() {
@@ -60,13 +59,13 @@ impl Guardian {
 
     /// When the rule clears. An effect that came late is told, and nothing that was there counts as useless.
     pub(super) fn judge_cleared(&mut self, now: Moment, index: usize, out: &mut Decisions) {
-        if let Some(baseline) = self.lives[index].judged.take() {
+        if let Some(baseline) = self.lives[index].judge_last() {
             let effect = self.effect_since(now, &baseline);
             if !baseline.is_told || effect.is_useful() {
                 self.tell_effect(index, &baseline, effect, out);
             }
         }
-        for step in 0..self.lives[index].taken {
+        for step in 0..self.lives[index].taken() {
             let flat = self.plan.flat_step(index, step);
             if self.judgeable(index, step, flat).is_some() {
                 self.give_credit(flat);

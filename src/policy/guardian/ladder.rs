@@ -26,14 +26,14 @@ impl Guardian {
         loop {
             let plan = Arc::clone(&self.plan);
             let rule = &plan.rules()[index];
-            let taken = self.lives[index].taken;
+            let taken = self.lives[index].taken();
             if !rule.is_within_rung(taken) {
                 if !self.rung_is_over(now, index, rungs, out) {
                     return;
                 }
                 rungs += u32::from(taken > 0);
             }
-            if self.lives[index].when != Verdict::True {
+            if self.lives[index].when() != Verdict::True {
                 return;
             }
             let Some(next) = rule.steps.get(taken) else { return self.exhaust(now, index, out) };
@@ -46,15 +46,14 @@ impl Guardian {
                 return;
             }
             self.take_step(now, index, taken, out);
-            self.lives[index].taken += 1;
+            self.lives[index].climb();
         }
     }
 
     fn exhaust(&mut self, now: Moment, index: usize, out: &mut Decisions) {
-        if !self.lives[index].exhausted {
-            self.lives[index].exhausted = true;
+        if self.lives[index].exhaust() {
             self.stands[index].exhausted(now);
-            if self.lives[index].taken > 0 {
+            if self.lives[index].taken() > 0 {
                 out.events.push(Event::Exhausted { rule: Arc::clone(&self.plan.rules()[index].name) });
             }
         }
@@ -64,7 +63,7 @@ impl Guardian {
     fn rung_is_over(&mut self, now: Moment, index: usize, rungs: u32, out: &mut Decisions) -> bool {
         let plan = Arc::clone(&self.plan);
         let rule = &plan.rules()[index];
-        let Some(last) = self.lives[index].taken.checked_sub(1) else { return true };
+        let Some(last) = self.lives[index].taken().checked_sub(1) else { return true };
         if self.only_asks(index, last) {
             return true;
         }
@@ -77,7 +76,7 @@ impl Guardian {
         if self.awaits_answer(now, index, last, out) {
             return false;
         }
-        let settles = self.lives[index].settles;
+        let settles = self.lives[index].settles();
         if hurries && settles.is_some_and(|until| until.since(now) + LEAST_LOOK < rule.steps[last].settle) {
             return true;
         }
@@ -85,7 +84,7 @@ impl Guardian {
             return false;
         }
         self.judge(now, index, out);
-        self.lives[index].settles = None;
+        self.lives[index].settled();
         true
     }
 
@@ -137,7 +136,7 @@ impl Guardian {
     /// on would only pile up steps that nobody has seen the effect of.
     fn is_outranked(&self, now: Moment, index: usize) -> bool {
         let rule = &self.plan.rules()[index];
-        let Some(next) = rule.steps.get(self.lives[index].taken) else { return false };
+        let Some(next) = rule.steps.get(self.lives[index].taken()) else { return false };
         let knob = self.plan.knob(&next.mitigation);
         let Some(best) = self.wanted(now, &knob).map(|best| self.demands.get(best)) else { return false };
         let surpasses = |at: usize| {
@@ -153,8 +152,8 @@ impl Guardian {
         let rules = self.plan.rules();
         let settling = |(other, life): (usize, &super::Life)| {
             other != index
-                && life.state == State::Firing
-                && life.settles.is_some_and(|until| now < until)
+                && life.state() == State::Firing
+                && life.settles().is_some_and(|until| now < until)
                 && !rules[other].dry_run
                 && rules[other].priority >= rules[index].priority
         };
@@ -207,11 +206,11 @@ impl Guardian {
             self.steps[plan.flat_step(index, step)].view.outcome = Some(Outcome::Already);
         }
         let until = Some(since + meant.settle).filter(|until| now < *until);
-        self.lives[index].settles = self.lives[index].settles.max(until);
+        self.lives[index].settle(until);
         // What somebody is told moves no metric.
         if kind == StepKind::Act && meant.class > Class::Notify {
             let baseline = self.baseline(now, index, step);
-            self.lives[index].judged = baseline.or(self.lives[index].judged.take());
+            self.lives[index].measure(baseline);
         }
     }
 
@@ -253,7 +252,7 @@ impl Guardian {
 
     /// In an emergency a ladder that is exhausted takes what its breakers had left out: something is always left to do.
     fn is_last_resort(&self, index: usize) -> bool {
-        self.plan.rules()[index].severity == super::Severity::Emergency && self.lives[index].exhausted
+        self.plan.rules()[index].severity == super::Severity::Emergency && self.lives[index].is_exhausted()
     }
 
     /// Wants a lasting step; `Shared` where that changes nothing.
@@ -280,7 +279,7 @@ impl Guardian {
         if rule.dry_run || plan.policy.dry_run || self.orders.is_paused() {
             return;
         }
-        for (step, taken) in rule.steps.iter().enumerate().take(self.lives[index].taken) {
+        for (step, taken) in rule.steps.iter().enumerate().take(self.lives[index].taken()) {
             let flat = plan.flat_step(index, step);
             let knob = plan.knob(&taken.mitigation);
             let may = plan.policy.level.allows(taken.class) && !self.orders.is_undone(&knob);
@@ -289,7 +288,7 @@ impl Guardian {
                 let mitigation = self.aimed(now, index, step);
                 self.hurry(now, &knob);
                 self.demands.add(Demand::of(index, flat, knob, mitigation));
-                self.lives[index].settles = Some(now + taken.settle);
+                self.lives[index].settle_anew(now + taken.settle);
             }
         }
     }

@@ -45,7 +45,7 @@ impl Guardian {
     fn press_all(&mut self, now: Moment, sample: &Sample, out: &mut Decisions) {
         let plan = Arc::clone(&self.plan);
         for rule in 0..self.lives.len() {
-            if self.lives[rule].state == State::Firing {
+            if self.lives[rule].state() == State::Firing {
                 let programs = &plan.programs()[rule];
                 self.troubles.find(rule, &programs.spots, &programs.when, self.slots.readings(), sample);
                 self.press(now, rule, out);
@@ -69,16 +69,16 @@ impl Guardian {
         let readings = self.slots.readings();
         let programs = &self.plan.programs()[index];
         let life = &mut self.lives[index];
-        life.when = programs.when.evaluate(readings, &mut self.stack);
-        if life.when == Verdict::False && life.state == State::Quiet {
+        life.see(programs.when.evaluate(readings, &mut self.stack));
+        if life.when() == Verdict::False && life.state() == State::Quiet {
             life.rest(now);
             return State::Quiet;
         }
-        life.clear = match &programs.clear {
+        life.see_clear(match &programs.clear {
             Some(clear) => clear.evaluate(readings, &mut self.stack),
-            None => opposite(life.when),
-        };
-        let was = self.lives[index].state;
+            None => opposite(life.when()),
+        });
+        let was = self.lives[index].state();
         let turn = self.lives[index].advance(now, &self.plan.rules()[index], self.plan.programs()[index].patience);
         if turn == Turn::Cleared {
             self.judge_cleared(now, index, out);
@@ -98,7 +98,7 @@ impl Guardian {
             }
             Turn::None | Turn::Pending | Turn::Relented | Turn::Cleared | Turn::Quiet | Turn::Blind | Turn::Sees => {}
         }
-        self.lives[index].state
+        self.lives[index].state()
     }
 
     fn tell_turn(&self, index: usize, turn: Turn, out: &mut Decisions) {
@@ -137,7 +137,7 @@ impl Guardian {
     /// The condition that the rule's state waits for.
     fn awaited(&self, index: usize) -> &Program {
         let programs = &self.plan.programs()[index];
-        let clears = (self.lives[index].state == State::Firing).then_some(programs.clear.as_ref()).flatten();
+        let clears = (self.lives[index].state() == State::Firing).then_some(programs.clear.as_ref()).flatten();
         clears.unwrap_or(&programs.when)
     }
 

@@ -240,8 +240,8 @@ impl Guardian {
     #[must_use]
     pub fn is_alert(&self) -> bool {
         let urgent = |(life, rule): (&Life, &Rule)| {
-            life.settles.is_some()
-                || life.state == State::Pending && rule.severity > Severity::Info && rule.hold_for <= SOON
+            life.settles().is_some()
+                || life.state() == State::Pending && rule.severity > Severity::Info && rule.hold_for <= SOON
         };
         self.mode.mode() == Mode::Emergency
             || self.in_force.all().iter().any(|action| action.is_waiting())
@@ -254,7 +254,7 @@ impl Guardian {
     pub fn is_concerned(&self) -> bool {
         let wants = |rule: &Rule| rule.steps.iter().any(|step| step.asked == Asked::ByLadder);
         let mut lives = self.lives.iter().zip(self.plan.rules());
-        lives.any(|(life, rule)| matches!(life.state, State::Pending | State::Firing) && wants(rule))
+        lives.any(|(life, rule)| matches!(life.state(), State::Pending | State::Firing) && wants(rule))
     }
 
     #[must_use]
@@ -272,7 +272,7 @@ impl Guardian {
     }
 
     pub(super) fn state_of(&self, rule: usize) -> State {
-        self.lives[rule].state
+        self.lives[rule].state()
     }
 
     pub(super) const fn memory_total(&self) -> Option<f64> {
@@ -283,7 +283,7 @@ impl Guardian {
         self.mode.mode() == Mode::Normal
             && self.in_force.is_empty()
             && self.demands.is_empty()
-            && self.lives.iter().all(|life| life.state != State::Undoing)
+            && self.lives.iter().all(|life| life.state() != State::Undoing)
     }
 
     fn turn_mode(&mut self, to: Mode, now: Moment, why: ModeReason, out: &mut Decisions) {

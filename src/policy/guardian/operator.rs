@@ -40,7 +40,7 @@ impl Guardian {
     fn drop_wishes(&mut self, knob: &Knob) {
         for flat in 0..self.plan.step_count() {
             let (index, step) = self.plan.owner_of(flat);
-            let is_taken = self.lives[index].state == State::Firing && step < self.lives[index].taken;
+            let is_taken = self.lives[index].state() == State::Firing && step < self.lives[index].taken();
             if is_taken && self.plan.knob(&self.plan.rules()[index].steps[step].mitigation) == *knob {
                 self.steps[flat].view.skipped = Some(Skip::Operator);
             }
@@ -107,7 +107,7 @@ impl Guardian {
         let (plan, lives) = (&self.plan, &self.lives);
         let wants = |knob: &Knob| {
             plan.rules().iter().zip(lives).any(|(rule, life)| {
-                let is_active = matches!(life.state, State::Pending | State::Firing | State::Undoing);
+                let is_active = matches!(life.state(), State::Pending | State::Firing | State::Undoing);
                 is_active && rule.steps.iter().any(|step| plan.knob(&step.mitigation) == *knob)
             })
         };
@@ -118,7 +118,7 @@ impl Guardian {
     /// Every rule that fires begins its ladder again.
     fn climb_anew(&mut self) {
         for index in 0..self.lives.len() {
-            if self.lives[index].state != State::Firing {
+            if self.lives[index].state() != State::Firing {
                 continue;
             }
             self.lives[index].climb_from(0);

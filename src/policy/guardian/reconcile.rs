@@ -49,7 +49,7 @@ impl Guardian {
 
     /// Its rule fires, or is held: it is not only being let go of.
     pub(super) fn is_wanted_still(&self, now: Moment, demand: usize) -> bool {
-        let wants = |rule: usize| self.lives[rule].state == State::Firing || self.is_held(now, rule);
+        let wants = |rule: usize| self.lives[rule].state() == State::Firing || self.is_held(now, rule);
         self.demands.get(demand).rule.is_some_and(wants)
     }
 
@@ -61,7 +61,7 @@ impl Guardian {
     /// may want all of its ladder, also after a pause, or while it gives something back as a test.
     pub(super) fn forget_idle_knobs(&mut self) {
         let (demands, plan, lives) = (&self.demands, &self.plan, &self.lives);
-        let firing = plan.rules().iter().zip(lives).filter(|(_, life)| life.state == State::Firing);
+        let firing = plan.rules().iter().zip(lives).filter(|(_, life)| life.state() == State::Firing);
         let steps: Vec<&Step> = firing.flat_map(|(rule, _)| &rule.steps).collect();
         let may_be_wanted = |knob: &Knob| steps.iter().any(|step| plan.knob(&step.mitigation) == *knob);
         self.retries.keep(|knob| demands.is_claimed(knob) || may_be_wanted(knob));

@@ -40,7 +40,7 @@ impl Guardian {
     pub(super) fn leave_emergency(&mut self, now: Moment, out: &mut Decisions) {
         let alarmed =
             self.lives.iter().zip(self.plan.rules()).any(|(life, rule)| {
-                life.state == State::Firing && rule.severity == Severity::Emergency && !rule.dry_run
+                life.state() == State::Firing && rule.severity == Severity::Emergency && !rule.dry_run
             });
         if self.mode.mode() == Mode::Emergency && !alarmed && !self.mode.holds(now) {
             self.turn_mode(Mode::Recovering, now, ModeReason::Cleared, out);
@@ -51,12 +51,12 @@ impl Guardian {
         // An undo that a target will not take is owed, alarmed and tried again, but the node is not recovering by it.
         // What some rule wants, although nothing is an emergency, is no part of the recovery either.
         let is_wanted = |knob: &Knob| {
-            let fires = |rule: usize| self.lives[rule].state == State::Firing;
+            let fires = |rule: usize| self.lives[rule].state() == State::Firing;
             self.demands.on(knob).any(|at| self.demands.get(at).rule.is_some_and(fires))
         };
         let settled = |action: &super::Action| action.phase() == Phase::Owed || is_wanted(action.knob());
         let recovered = self.in_force.all().iter().all(settled)
-            && self.lives.iter().all(|life| life.state != State::Undoing)
+            && self.lives.iter().all(|life| life.state() != State::Undoing)
             && self.demands.all().iter().all(|demand| demand.rule.is_some());
         if self.mode.mode() == Mode::Recovering && recovered {
             let owed = self.in_force.all().iter().filter(|action| action.phase() == Phase::Owed).count();
@@ -68,7 +68,7 @@ impl Guardian {
     fn last_undoable(&self, now: Moment) -> Option<usize> {
         self.demands.all().iter().rposition(|demand| match demand.rule {
             None => self.mode.mode() != Mode::Emergency || !self.may_be_wanted(&demand.knob),
-            Some(rule) => self.lives[rule].state == State::Undoing && !self.is_held(now, rule),
+            Some(rule) => self.lives[rule].state() == State::Undoing && !self.is_held(now, rule),
         })
     }
 
@@ -133,7 +133,7 @@ impl Guardian {
 
     fn cool_rules(&mut self, now: Moment, out: &mut Decisions) {
         for index in 0..self.lives.len() {
-            if self.lives[index].state != State::Undoing || self.is_held(now, index) {
+            if self.lives[index].state() != State::Undoing || self.is_held(now, index) {
                 continue;
             }
             let rule = &self.plan.rules()[index];

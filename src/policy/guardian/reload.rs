@@ -11,7 +11,6 @@ use super::super::moment::Moment;
 use super::super::plan::Plan;
 use super::super::rule::{Rule, Step};
 use super::super::slots::Slots;
-use super::super::view::State;
 use super::stand_down::Stand;
 use super::{Guardian, StepMemory};
 
@@ -37,11 +36,10 @@ impl Guardian {
         for (old, new) in moved.rules.iter().enumerate() {
             let Some(new) = *new else { continue };
             if plan.policy.level == Level::Disabled {
-                lives[new].fired = self.lives[old].fired;
+                lives[new] = self.lives[old].idle(now);
                 continue;
             }
-            lives[new] = self.lives[old].clone();
-            lives[new].judged = None;
+            lives[new] = self.lives[old].moved();
             stands[new] = self.stands[old].moved(&moved.steps, &plan);
             let first = first_to_take(&older, &plan, old, new, &steps);
             let is_new =
@@ -50,7 +48,7 @@ impl Guardian {
                 // Something can be tried now that could not be when nothing helped.
                 stands[new] = stands[new].begun_anew(now);
             }
-            if first < lives[new].taken || !is_same_ladder(&older.rules()[old], &plan.rules()[new]) {
+            if first < lives[new].taken() || !is_same_ladder(&older.rules()[old], &plan.rules()[new]) {
                 lives[new].climb_to(first);
             }
         }
@@ -170,14 +168,4 @@ fn first_to_take(older: &Plan, newer: &Plan, old: usize, new: usize, steps: &[St
         is_allowed && (memory.run.taken_at.is_some() || memory.view.skipped.is_some())
     };
     (0..rule.steps.len()).find(|step| !is_taken(*step)).unwrap_or(rule.steps.len())
-}
-
-impl Life {
-    /// The ladder was changed while the rule fires: it is climbed on from this step.
-    fn climb_to(&mut self, step: usize) {
-        if matches!(self.state, State::Firing | State::Undoing) {
-            self.taken = step;
-            self.exhausted = false;
-        }
-    }
 }

@@ -9,10 +9,10 @@ use super::{Decisions, Guardian};
 
 impl Guardian {
     pub(super) fn revisit(&mut self, now: Moment, index: usize, out: &mut Decisions) {
-        if self.lives[index].when != Verdict::True {
+        if self.lives[index].when() != Verdict::True {
             return;
         }
-        for step in 0..self.lives[index].taken {
+        for step in 0..self.lives[index].taken() {
             if self.is_due_again(now, index, step) {
                 self.take_step(now, index, step, out);
             }

@@ -5,7 +5,7 @@ use super::super::condition::Function;
 use super::super::metric::Metric;
 use super::super::mitigation::{ActionId, Lasting, Mitigation};
 use super::super::rule::Resource;
-use super::super::view::{RuleView, View};
+use super::super::view::View;
 use super::Guardian;
 
 impl Guardian {
@@ -26,17 +26,7 @@ impl Guardian {
         view.hold = self.mode.hold();
         view.hold_until = self.mode.hold_until();
         view.rules.clear();
-        view.rules.extend(self.lives.iter().zip(self.plan.rules()).map(|(life, rule)| RuleView {
-            state: life.state,
-            since: life.since,
-            until: life.until(rule),
-            when: life.when,
-            clear: life.clear,
-            taken: life.taken,
-            fired: life.fired,
-            stood_down: None,
-            retries_at: None,
-        }));
+        view.rules.extend(self.lives.iter().zip(self.plan.rules()).map(|(life, rule)| life.view(rule)));
         for (shown, stand) in view.rules.iter_mut().zip(&self.stands) {
             (shown.stood_down, shown.retries_at) = (stand.down_since(), stand.retries_at());
         }

@@ -164,7 +164,7 @@ impl Guardian {
         let is_real = !self.orders.is_paused() && !self.plan.policy.dry_run;
         let alarms = |index: &usize| {
             let (rule, life) = (&self.plan.rules()[*index], &self.lives[*index]);
-            life.state == State::Firing && rule.severity == Severity::Emergency && !rule.dry_run
+            life.state() == State::Firing && rule.severity == Severity::Emergency && !rule.dry_run
         };
         let mut firing = (0..self.lives.len()).filter(alarms).peekable();
         let all_down = firing.peek().is_some() && firing.all(|index| self.stands[index].down_since.is_some());
@@ -172,7 +172,7 @@ impl Guardian {
     }
 
     pub(super) fn watch_stand(&mut self, now: Moment, index: usize, out: &mut Decisions) {
-        if self.lives[index].when == Verdict::Unknown {
+        if self.lives[index].when() == Verdict::Unknown {
             return;
         }
         self.note_rest(now, index);
@@ -185,7 +185,7 @@ impl Guardian {
 
     fn note_rest(&mut self, now: Moment, index: usize) {
         let life = &self.lives[index];
-        let rests = life.when == Verdict::False && life.clear != Verdict::True;
+        let rests = life.when() == Verdict::False && life.clear() != Verdict::True;
         let since = self.stands[index].rests.filter(|_| rests);
         self.stands[index].rests = since.or(rests.then_some(now));
     }
@@ -201,7 +201,7 @@ impl Guardian {
             (0, Some(_)) => (stand.since, whole),
             (_, Some(at)) => (at, whole / RETRY_SHARE),
         };
-        let unsettled = self.lives[index].settles.is_some_and(|until| now < until);
+        let unsettled = self.lives[index].settles().is_some_and(|until| now < until);
         let is_over = now.since(since) >= patience && !unsettled;
         let has_shown = stand.exhausted.is_some_and(|at| now.since(at) >= SHOWS_AFTER) && !unsettled;
         if self.stands[index].onset.is_some_and(|onset| is_over || has_shown && !onset.is_slow()) {
@@ -412,7 +412,7 @@ impl Guardian {
         let end = if *sign > 0.0 && operand.unit() == Unit::Percent { 100.0 } else { 0.0 };
         let span = (end - threshold).abs();
         let margin = (share * span).max(SPREADS * self.slots.spread(slot));
-        let worse = if *held { sign * (actual - value) > margin } else { self.lives[index].when == Verdict::True };
+        let worse = if *held { sign * (actual - value) > margin } else { self.lives[index].when() == Verdict::True };
         let runs_out = self.seconds_to_exhaustion(index).is_some_and(|left| left < TOO_SOON);
         let words = || format!("{operand} {} → {}", operand.show(*value), operand.show(actual));
         (worse || runs_out).then(words)
@@ -421,7 +421,7 @@ impl Guardian {
     fn metric_of(&self, index: usize) -> Option<Mark> {
         let (slot, threshold, sign) = self.subject(index)?;
         let value = self.slots.readings()[slot].known()?;
-        let held = self.lives[index].when == Verdict::True;
+        let held = self.lives[index].when() == Verdict::True;
         Some(Mark { operand: Arc::clone(&self.plan.operands()[slot]), threshold, sign, value, held })
     }
 }

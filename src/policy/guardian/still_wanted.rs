@@ -27,7 +27,7 @@ impl Guardian {
         let (rule, life) = (&self.plan.rules()[index], &self.lives[index]);
         let may = self.plan.policy.level.allows(rule.steps[step].class) && !self.plan.policy.dry_run && !rule.dry_run;
         let is_ordered_off = self.stopping || self.orders.is_paused() || self.orders.is_undone(action.knob());
-        let fires = life.state == State::Firing && life.when == Verdict::True;
+        let fires = life.state() == State::Firing && life.when() == Verdict::True;
         may && fires && !is_ordered_off && !self.stands[index].gives_back()
     }
 
