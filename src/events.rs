@@ -77,6 +77,11 @@ pub enum Daemon {
     JournalAnswers {
         after: Duration,
     },
+    /// It can be written, for the first time or again.
+    JournalWorks {
+        /// What it held that was not known: to be undone first.
+        found: usize,
+    },
     /// The guardian is of no use until it is started again.
     ThreadHangs {
         why: Arc<str>,
@@ -333,6 +338,15 @@ impl fmt::Display for Daemon {
             Daemon::JournalSlow { why } => write!(f, "the journal is {why}"),
             Daemon::JournalAnswers { after } => {
                 write!(f, "the disk of the journal answers again, after {:.0} s", after.as_secs_f64())
+            }
+            Daemon::JournalWorks { found: 0 } => {
+                f.write_str("the journal can be written: what stays in force is done again")
+            }
+            Daemon::JournalWorks { found } => {
+                write!(
+                    f,
+                    "the journal can be written: {found} from before to be undone first, then all is done as usual"
+                )
             }
             Daemon::ThreadHangs { why } => write!(f, "{why}; the service manager is to start node-guardian again"),
             Daemon::ThreadsLive => f.write_str("every thread lives again"),

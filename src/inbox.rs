@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::control::service::Numbers;
 use crate::drill::DrillView;
+use crate::journal::Before;
 use crate::policy::gives::Gives;
 use crate::policy::mitigation::{ActionId, Report};
 use crate::policy::orders::Hold;
@@ -40,6 +41,12 @@ pub enum Message {
     },
     /// The journal cannot be written: what it does not know, and why.
     JournalFailed(String),
+    /// Nothing can be recorded, and why; told again where the reason changes.
+    JournalTrouble(String),
+    /// There was no journal, now there is; with what it holds that was not known.
+    JournalFound(Box<Before>),
+    /// It can be written again.
+    JournalWorks,
     /// Something of the guardian's own that cannot be had, a port or a file, and why; no reason: it can be had again.
     Lacking {
         what: String,

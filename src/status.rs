@@ -32,6 +32,8 @@ pub struct Snapshot {
     /// Which of the guardian's own threads hangs or has ended: it should be started again.
     pub hanging: Option<Arc<str>>,
     pub controls: Arc<Vec<ControlView>>,
+    /// Why nothing can be written down to be undone after a crash, so that nothing new stays in force; `None`: it can.
+    pub unrecordable: Option<Arc<str>>,
     /// The last one, or the one that is under way.
     pub drill: Arc<Option<DrillView>>,
     pub configuration: Arc<Configuration>,

@@ -91,6 +91,7 @@ impl Loop {
             facts: Arc::default(),
             blind_spots: Arc::default(),
             hanging: None,
+            unrecordable: None,
             controls: Arc::default(),
             drill: Arc::default(),
             configuration: Arc::default(),

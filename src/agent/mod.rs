@@ -2,6 +2,7 @@
 //! It owns the policy, and it never waits for anything else: acting, telling and slow reading have threads of their own.
 
 mod drill;
+mod journal;
 mod numbers;
 mod orders;
 mod publish;
@@ -38,6 +39,7 @@ use crate::policy::plan::Plan;
 use crate::policy::sample::Sample;
 use crate::status::{BlindSpot, Board, Configuration, ControlView};
 use crate::telemetry::Timings;
+pub use journal::{lost_orders, without_a_journal};
 pub use wait::Waker;
 use wait::Woken;
 
@@ -83,6 +85,8 @@ pub struct Parts {
     pub notifier: Notifier,
     /// Privileges and triggers that were refused at start.
     pub blind_spots: Vec<BlindSpot>,
+    /// Why there is no journal.
+    pub no_journal: Option<String>,
     pub started: Moment,
     /// Once set, a further request to stop ends the process at once.
     pub impatience: Arc<AtomicBool>,
@@ -103,6 +107,8 @@ pub struct Agent {
     configuration: Arc<Configuration>,
     /// As they were kept last.
     orders: Orders,
+    /// They are not those of before a restart any more.
+    orders_given: bool,
     blind_spots: Arc<Vec<BlindSpot>>,
     /// The sampler's own list, to see when it changes.
     seen_blind_spots: Option<Arc<Vec<BlindSpot>>>,
@@ -120,7 +126,8 @@ impl Agent {
     #[must_use]
     pub fn new(mut parts: Parts) -> Self {
         let out = std::mem::take(&mut parts.first);
-        let supervision = Supervision::new(parts.workers.heartbeats(), &parts.settings.state_directory);
+        let mut supervision = Supervision::new(parts.workers.heartbeats(), &parts.settings.state_directory);
+        supervision.note_journal(parts.no_journal.as_deref());
         let mut numbers = Numbers::default();
         numbers.expect(&Plan::new(parts.settings.policy.clone()), &parts.settings, parts.started);
         let mut relevance = Relevance::default();
@@ -138,6 +145,7 @@ impl Agent {
             drill_view: Arc::default(),
             configuration: Arc::new(parts.configuration.clone()),
             orders: parts.guardian.orders().clone(),
+            orders_given: !parts.guardian.orders().is_empty(),
             blind_spots: Arc::default(),
             seen_blind_spots: None,
             tick: 0,
@@ -317,6 +325,9 @@ impl Agent {
                 Message::JournalFailed(why) => {
                     self.parts.events.emit(clock::unix_ms(), Event::Daemon(Daemon::JournalFailed { why }));
                 }
+                Message::JournalTrouble(why) => self.journal_fails(now, why),
+                Message::JournalFound(before) => self.journal_is_found(now, *before),
+                Message::JournalWorks => self.journal_works(now, 0),
                 Message::Lacking { what, why } => self.note_lacking(what, why),
                 Message::Order { order, by } => self.obey(now, order, by),
                 Message::Ask { id, reply } => {

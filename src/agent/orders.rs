@@ -26,6 +26,7 @@ impl Agent {
             return;
         }
         self.orders = orders.clone();
+        self.orders_given = true;
         let now = Now { moment: self.ticked_at, unix_ms: clock::unix_ms() };
         self.parts.keeper.keep(orders::NAME, orders::bytes(&self.orders, now));
     }

@@ -42,7 +42,8 @@ impl Agent {
         }
         self.told = Some((mode, in_force));
         let fallback = if self.configuration.footing == Footing::Asked { "" } else { "on a fallback configuration; " };
-        self.parts.notifier.status(&format!("{fallback}{mode}; {in_force} in force"));
+        let lost = if self.supervision.unrecordable().is_none() { "" } else { "the journal cannot be written; " };
+        self.parts.notifier.status(&format!("{fallback}{lost}{mode}; {in_force} in force"));
     }
 
     pub(super) fn publish(&mut self) {
@@ -54,6 +55,7 @@ impl Agent {
         let (controls, drill) = (&self.controls, &self.drill_view);
         let configuration = &self.configuration;
         let (blind_spots, hanging) = (self.shown_blind_spots(), self.supervision.hanging().cloned());
+        let unrecordable = self.supervision.unrecordable();
         self.parts.board.publish(|snapshot| {
             snapshot.tick = tick;
             snapshot.at = at;
@@ -67,6 +69,7 @@ impl Agent {
             share(&mut snapshot.configuration, configuration);
             share(&mut snapshot.blind_spots, &blind_spots);
             snapshot.hanging.clone_from(&hanging);
+            snapshot.unrecordable = unrecordable;
         });
     }
 

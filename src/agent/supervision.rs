@@ -20,11 +20,25 @@ pub struct Supervision {
     slow: Option<Duration>,
     /// Which thread hangs or has ended, in a sentence.
     hanging: Option<Arc<str>>,
+    /// Why the journal cannot be had or written, in a sentence.
+    trouble: Option<Arc<str>>,
 }
 
 impl Supervision {
     pub fn new(heartbeats: Heartbeats, directory: &Path) -> Self {
-        Self { heartbeats, directory: directory.display().to_string().into(), slow: None, hanging: None }
+        let directory = directory.display().to_string().into();
+        Self { heartbeats, directory, slow: None, hanging: None, trouble: None }
+    }
+
+    /// Whether the journal can be had and written.
+    pub fn note_journal(&mut self, trouble: Option<&str>) {
+        self.trouble = trouble.map(|why| format!("{why}. It is tried again, at least once a minute").into());
+    }
+
+    /// Why nothing can be recorded.
+    pub fn unrecordable(&self) -> Option<Arc<str>> {
+        let slow = || self.slow.map(|since| self.why_slow(since).into());
+        self.trouble.clone().or_else(slow)
     }
 
     /// Looks at both threads; what has changed is to be told.

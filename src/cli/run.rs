@@ -10,27 +10,23 @@ use std::time::Duration;
 use nix::unistd::geteuid;
 
 use super::code;
-use crate::agent::{Agent, Parts, Waker};
+use crate::agent::{Agent, Parts, Waker, lost_orders, without_a_journal};
 use crate::clock;
 use crate::config::settings::Settings;
 use crate::config::{self, Complaints, Footing, Loaded, Source};
-use crate::control::standing;
 use crate::control::worker::Workers;
 use crate::events::{Daemon, Event, Events, Log};
 use crate::host::facts::Facts;
 use crate::host::sampler::Sampler;
 use crate::host::trigger::Triggers;
 use crate::http;
-use crate::inbox::{self, Door};
-use crate::journal::{self, Change, Entry, Journal, JournalError, Record};
+use crate::inbox;
+use crate::journal::{self, Before, Journal, Late, Record};
 use crate::keeper::Keeper;
-use crate::keeper::orders::{self, Now};
 use crate::logging::{self, LoggingError};
 use crate::notify::Notifier;
-use crate::policy::guardian::{Decisions, Guardian, Inherited};
-use crate::policy::mitigation::ActionId;
+use crate::policy::guardian::{Decisions, Guardian};
 use crate::policy::moment::Moment;
-use crate::policy::orders::Orders;
 use crate::policy::plan::Plan;
 use crate::policy::sample::Sample;
 use crate::policy::view::View;
@@ -122,11 +118,14 @@ fn guard(loaded: Loaded, source: Source) -> Result<(), String> {
 
     let plan = Arc::new(Plan::new(settings.policy.clone()));
     events.expect(&settings.policy);
-    let opened = open_journal(&settings, &mut events, &mut blind_spots)?;
+    let (journal, before) = open_journal(&settings, &mut events)?;
+    let no_journal = journal.trouble().map(ToOwned::to_owned);
     let mut first = Decisions::default();
-    let mut guardian = Guardian::new(started, Arc::clone(&plan), opened.inherited, opened.next_id, &mut first);
-    guardian.restore_orders(read_orders(&settings.state_directory, started, &mut events));
-    let workers = start_workers(opened.journal, &settings, &door)?;
+    let inherited = before.entries.iter().map(journal::inherited).collect();
+    let mut guardian = Guardian::new(started, Arc::clone(&plan), inherited, before.next_id, &mut first);
+    guardian.restore_orders(before.orders);
+    let workers = Workers::start(journal, settings.controls.clone(), door.clone())
+        .map_err(|error| format!("cannot start the thread that acts: {error}"))?;
     let keeper = Keeper::start(&settings.state_directory, door.clone());
     let keeper = keeper.map_err(|error| format!("cannot start the thread that keeps small files: {error}"))?;
 
@@ -165,6 +164,7 @@ fn guard(loaded: Loaded, source: Source) -> Result<(), String> {
         events,
         notifier: Notifier::from_environment(),
         blind_spots,
+        no_journal,
         started,
         impatience,
     });
@@ -173,96 +173,22 @@ fn guard(loaded: Loaded, source: Source) -> Result<(), String> {
     ended
 }
 
-/// A guardian that was killed holds its lock until the kernel is done with it: that is worth a moment's patience.
-fn open_when_free(directory: &Path) -> Result<journal::Opened, JournalError> {
-    for _ in 0..20 {
-        match Journal::open(directory) {
-            Err(JournalError::Held { .. }) => std::thread::sleep(Duration::from_millis(100)),
-            opened => return opened,
-        }
+/// What was before, and how to remember from now on. Without a journal nothing new stays in force, but everything is still
+/// seen and told; and what can be read of it is undone all the same, since that is safe to repeat.
+fn open_journal(settings: &Settings, events: &mut Events) -> Result<(Late, Before), String> {
+    let directory = &settings.state_directory;
+    let (journal, mut before) = Late::open(directory).map_err(|error| error.to_string())?;
+    let unix_ms = clock::unix_ms();
+    if let Some(what) = before.damage.take() {
+        events.emit(unix_ms, Event::Daemon(Daemon::JournalDamage { what }));
     }
-    Journal::open(directory)
-}
-
-fn inherit(entry: &Entry) -> Inherited {
-    Inherited {
-        id: entry.id,
-        mitigation: entry.mitigation.clone(),
-        rule: Arc::clone(&entry.rule),
-        target: entry.target.identity().into(),
-        changed: standing::moved(&entry.undo.changes).into(),
-        age: Duration::from_millis(clock::unix_ms().saturating_sub(entry.since_unix_ms)),
+    if let Some(why) = journal.trouble() {
+        events.emit(unix_ms, Event::Daemon(Daemon::JournalFailed { why: without_a_journal(why) }));
     }
-}
-
-struct Opened {
-    journal: Result<Journal, NoJournal>,
-    inherited: Vec<Inherited>,
-    next_id: ActionId,
-}
-
-/// Without a journal nothing is changed, but everything is still seen and told.
-fn open_journal(settings: &Settings, events: &mut Events, blind_spots: &mut Vec<BlindSpot>) -> Result<Opened, String> {
-    match open_when_free(&settings.state_directory) {
-        Ok(opened) => {
-            if let Some(what) = opened.damage {
-                events.emit(clock::unix_ms(), Event::Daemon(Daemon::JournalDamage { what }));
-            }
-            let inherited = opened.journal.entries().iter().map(inherit).collect();
-            let next_id = opened.journal.next_id();
-            Ok(Opened { journal: Ok(opened.journal), inherited, next_id })
-        }
-        Err(held @ JournalError::Held { .. }) => Err(held.to_string()),
-        Err(error) => {
-            let why = format!("nothing will be changed, because the journal cannot be opened: {error}");
-            events.emit(clock::unix_ms(), Event::Daemon(Daemon::JournalFailed { why: why.clone() }));
-            blind_spots.push(BlindSpot { what: settings.state_directory.display().to_string(), why });
-            // What it says is in force is undone all the same: that is safe to repeat, so nothing need be written.
-            let entries = Journal::peek(&settings.state_directory).unwrap_or_default();
-            let inherited = entries.iter().map(inherit).collect();
-            let next_id = ActionId(entries.iter().map(|entry| entry.id.0 + 1).max().unwrap_or(1));
-            Ok(Opened { journal: Err(NoJournal { why: error.to_string(), entries }), inherited, next_id })
-        }
+    if let Some(why) = before.unread_orders.take() {
+        events.emit(unix_ms, Event::Daemon(lost_orders(directory, &why)));
     }
-}
-
-/// What an operator ordered before a restart. Where that cannot be read, somebody should order it again.
-fn read_orders(directory: &Path, now: Moment, events: &mut Events) -> Orders {
-    let now = Now { moment: now, unix_ms: clock::unix_ms() };
-    orders::read(directory, now).unwrap_or_else(|error| {
-        let what = directory.join(orders::NAME).display().to_string();
-        let why = format!("it cannot be read, so a pause or an undo that was ordered before is forgotten: {error}");
-        events.emit(now.unix_ms, Event::Daemon(Daemon::Degraded { what, why }));
-        Orders::default()
-    })
-}
-
-fn start_workers(journal: Result<Journal, NoJournal>, settings: &Settings, door: &Door) -> Result<Workers, String> {
-    let controls = settings.controls.clone();
-    let started = match journal {
-        Ok(journal) => Workers::start(journal, controls, door.clone()),
-        Err(none) => Workers::start(none, controls, door.clone()),
-    };
-    started.map_err(|error| format!("cannot start the thread that acts: {error}"))
-}
-
-/// Refuses every change, since none could be undone after a crash; knows what an older guardian left in force.
-struct NoJournal {
-    why: String,
-    entries: Vec<Entry>,
-}
-
-impl Record for NoJournal {
-    fn commit(&mut self, changes: &[Change]) -> Result<(), JournalError> {
-        match changes.iter().any(|change| matches!(change, Change::Write(_))) {
-            true => Err(JournalError::Absent { why: self.why.clone() }),
-            false => Ok(()),
-        }
-    }
-
-    fn entries(&self) -> &[Entry] {
-        &self.entries
-    }
+    Ok((journal, before))
 }
 
 fn first_snapshot(started: Moment, plan: Arc<Plan>, configuration: Configuration) -> Snapshot {
@@ -278,6 +204,7 @@ fn first_snapshot(started: Moment, plan: Arc<Plan>, configuration: Configuration
         facts: Arc::new(Facts::default()),
         blind_spots: Arc::default(),
         hanging: None,
+        unrecordable: None,
         controls: Arc::default(),
         drill: Arc::default(),
         configuration: Arc::new(configuration),

@@ -7,7 +7,7 @@ use crate::policy::mitigation::{ActionId, Mitigation, Outcome};
 use crate::policy::rule::Severity;
 
 /// All of them, for whoever picks.
-pub const NAMES: [&str; 48] = [
+pub const NAMES: [&str; 49] = [
     "started",
     "stopping",
     "reloaded",
@@ -19,6 +19,7 @@ pub const NAMES: [&str; 48] = [
     "journal_failed",
     "journal_slow",
     "journal_answers",
+    "journal_works",
     "thread_hangs",
     "threads_live",
     "control",
@@ -103,6 +104,7 @@ impl Daemon {
             Daemon::JournalFailed { .. } => "journal_failed",
             Daemon::JournalSlow { .. } => "journal_slow",
             Daemon::JournalAnswers { .. } => "journal_answers",
+            Daemon::JournalWorks { .. } => "journal_works",
             Daemon::ThreadHangs { .. } => "thread_hangs",
             Daemon::ThreadsLive => "threads_live",
             Daemon::Control { .. } => "control",
@@ -114,7 +116,7 @@ impl Daemon {
 
     fn level(&self) -> Level {
         match self {
-            Daemon::JournalAnswers { .. } | Daemon::ThreadsLive => Level::Info,
+            Daemon::JournalAnswers { .. } | Daemon::JournalWorks { .. } | Daemon::ThreadsLive => Level::Info,
             Daemon::Started { .. } | Daemon::Stopping { .. } | Daemon::Reloaded { .. } | Daemon::SourceFound { .. } => {
                 Level::Info
             }

@@ -27,12 +27,17 @@ pub enum Weight {
     Warns,
 }
 
-/// The configuration first, then what an operator ordered, then what is in force.
+/// What is over when it is done needs no undo, and goes on.
+const UNRECORDABLE: &str =
+    "nothing that stays in force is done: the journal cannot be written, so a crash would leave it";
+
+/// The configuration first, then that nothing can be recorded, then what an operator ordered, then what is in force.
 #[must_use]
 pub fn points(snapshot: &Snapshot) -> Vec<Point> {
     let mut points: Vec<Point> = Vec::new();
     let mut add = |weight, text: Option<String>| points.extend(text.map(|text| Point { text, weight }));
     add(Weight::Warns, configuration(snapshot));
+    add(Weight::Warns, snapshot.unrecordable.as_ref().map(|_| UNRECORDABLE.to_owned()));
     add(Weight::Warns, pause(snapshot));
     add(Weight::Warns, undone(&snapshot.view.orders));
     for told in stood_down(snapshot) {
@@ -57,7 +62,8 @@ pub fn notices(snapshot: &Snapshot) -> Vec<String> {
             "#{id} {mitigation} was undone {since} ago by {by}; `node-guardian resume {id}` gives it back to the rules"
         )
     });
-    why.into_iter().chain(pause(snapshot)).chain(undone).chain(stood_down(snapshot)).collect()
+    let unrecordable = snapshot.unrecordable.iter().map(|why| format!("{UNRECORDABLE}. {why}"));
+    why.into_iter().chain(unrecordable).chain(pause(snapshot)).chain(undone).chain(stood_down(snapshot)).collect()
 }
 
 fn configuration(snapshot: &Snapshot) -> Option<String> {

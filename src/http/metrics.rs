@@ -74,6 +74,11 @@ fn write_process(snapshot: &Snapshot, out: &mut Exposition) {
             "1 where the configuration was taken when it was last read, at start or by a reload.",
             flag(snapshot.configuration.refused.is_none()),
         ),
+        (
+            "node_guardian_journal_ok",
+            "1 where it can be written down what is in force; at 0 nothing new that stays in force is done.",
+            flag(snapshot.unrecordable.is_none()),
+        ),
         ("node_guardian_paused", "1 while an operator pauses it.", flag(snapshot.view.orders.is_paused())),
         ("node_guardian_owed", "What should be undone and could not be yet.", owed(snapshot)),
         ("node_guardian_dry_run", "1 where decisions are told and not done.", flag(snapshot.plan.policy.dry_run)),

@@ -1,6 +1,7 @@
 //! One guardian per journal: a lock on the directory that the kernel lets go with the process. Never waits.
 
 use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -9,7 +10,7 @@ use super::error::JournalError;
 /// Held until dropped; the lock leaves no file behind.
 #[derive(Debug)]
 pub struct Lock {
-    _directory: File,
+    directory: File,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,11 +32,20 @@ impl Lock {
             Sharing::Together => file.try_lock_shared(),
         };
         match taken {
-            Ok(()) => Ok(Self { _directory: file }),
+            Ok(()) => Ok(Self { directory: file }),
             Err(TryLockError::WouldBlock) => {
                 Err(JournalError::Held { directory: directory.to_owned(), pid: holder(&file) })
             }
             Err(TryLockError::Error(error)) => Err(refused(error)),
+        }
+    }
+
+    /// Whether this path leads to what is locked; what cannot be told is believed.
+    pub fn is_of(&self, path: &Path) -> bool {
+        match (self.directory.metadata(), fs::metadata(path)) {
+            (Ok(held), Ok(found)) => (held.dev(), held.ino()) == (found.dev(), found.ino()),
+            (_, Err(error)) if error.kind() == ErrorKind::NotFound => false,
+            (Err(_), _) | (_, Err(_)) => true,
         }
     }
 }

@@ -4,9 +4,11 @@
 //! Two files of fixed size take turns. Records are appended to one until it is full; then what is still in force is
 //! written to the other, which is sealed when all of it is durable. Space is taken once, when the directory is made.
 //!
-//! A disk may keep a call for as long as it likes, so the journal lives on a thread of its own (`writer`).
+//! A disk may keep a call for as long as it likes, so the journal lives on a thread of its own (`writer`). Where it cannot be
+//! had, it is tried again (`late`).
 
 mod error;
+mod late;
 mod lock;
 mod record;
 mod recover;
@@ -22,6 +24,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use self::lock::{Lock, Sharing};
@@ -34,8 +37,9 @@ use crate::control::undo::Undo;
 use crate::policy::mitigation::{ActionId, Mitigation};
 
 pub use self::error::JournalError;
+pub use self::late::{Before, Late, inherited};
 pub use self::state::Change;
-pub use self::writer::{Handle, Record, Writer};
+pub use self::writer::{Handle, News, Record, Writer};
 
 const FILES: [&str; 2] = ["journal.a", "journal.b"];
 
@@ -54,7 +58,7 @@ pub struct Entry {
 #[derive(Debug)]
 pub struct Journal {
     directory: PathBuf,
-    _lock: Lock,
+    lock: Lock,
     slots: [Slot; 2],
     state: State,
     generation: u32,
@@ -68,6 +72,13 @@ pub struct Opened {
     pub journal: Journal,
     /// What a crash cost, if anything: told once to the operator.
     pub damage: Option<String>,
+}
+
+/// What a journal says, to whoever only looks.
+#[derive(Debug)]
+pub struct Peeked {
+    pub entries: Vec<Entry>,
+    pub next_id: ActionId,
 }
 
 impl Journal {
@@ -84,7 +95,7 @@ impl Journal {
         sync_names(directory).map_err(|error| JournalError::io("write", directory, error))?;
         let mut journal = Journal {
             directory: directory.to_owned(),
-            _lock: lock,
+            lock,
             slots,
             state: recovered.state,
             generation: recovered.generation,
@@ -102,12 +113,27 @@ impl Journal {
     /// # Errors
     /// When a guardian holds it (ask that one), or it cannot be read.
     pub fn peek(directory: &Path) -> Result<Vec<Entry>, JournalError> {
+        Self::look(directory).map(|peeked| peeked.entries)
+    }
+
+    /// The same, with the next free id.
+    ///
+    /// # Errors
+    /// As `peek`.
+    pub fn look(directory: &Path) -> Result<Peeked, JournalError> {
         if matches!(directory.try_exists(), Ok(false)) {
-            return Ok(Vec::new());
+            return Ok(Peeked { entries: Vec::new(), next_id: ActionId(1) });
         }
         let _lock = Lock::take(directory, Sharing::Together)?;
         let bytes = [slot::read(&directory.join(FILES[0]))?, slot::read(&directory.join(FILES[1]))?];
-        Ok(recover([&bytes[0], &bytes[1]]).state.entries)
+        let state = recover([&bytes[0], &bytes[1]]).state;
+        Ok(Peeked { entries: state.entries, next_id: state.next_id })
+    }
+
+    /// False where the path leads elsewhere now, so that the next start would not find it.
+    #[must_use]
+    pub fn is_in_place(&self) -> bool {
+        self.lock.is_of(&self.directory) && self.slots.iter().all(Slot::is_linked)
     }
 
     /// Records an intent, or replaces the entry of the same id. Durable when it returns.
@@ -218,6 +244,9 @@ fn prepare(directory: &Path) -> io::Result<()> {
         File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
     }
     let found = fs::metadata(directory)?;
+    if !found.is_dir() {
+        return Err(io::Error::from(Errno::ENOTDIR));
+    }
     if found.permissions().mode() & 0o077 == 0 {
         return Ok(());
     }

@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -40,6 +40,11 @@ impl Slot {
 
     pub(super) const fn opened(file: File, path: PathBuf) -> Self {
         Self { file, path }
+    }
+
+    /// Whether its name is still there, as far as that can be told.
+    pub fn is_linked(&self) -> bool {
+        self.file.metadata().map_or(true, |file| file.nlink() > 0)
     }
 
     fn fill(&self) -> io::Result<()> {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::{Change, Entry, Journal, JournalError};
+use super::{Before, Change, Entry, Journal, JournalError};
 use crate::heartbeat::{Alive, Heartbeat};
 use crate::policy::mitigation::ActionId;
 use crate::privilege;
@@ -34,6 +34,26 @@ pub trait Record {
 
     /// What is in force or may be, oldest first.
     fn entries(&self) -> &[Entry];
+
+    /// There is nothing to write to, so whoever asks for it need not wait.
+    fn is_missing(&self) -> bool {
+        false
+    }
+
+    /// Why nothing can be made durable at present.
+    fn trouble(&self) -> Option<&str> {
+        None
+    }
+
+    /// When to try again to have what is missing; `None`: nothing is.
+    fn due(&self) -> Option<Instant> {
+        None
+    }
+
+    /// What it holds, where it can be had now.
+    fn try_again(&mut self) -> Option<Before> {
+        None
+    }
 }
 
 impl Record for Journal {
@@ -46,8 +66,20 @@ impl Record for Journal {
     }
 }
 
-/// Told where a change that nobody waits for could not be recorded.
-pub type Complain = Box<dyn Fn(String) + Send>;
+/// What happens to the journal itself.
+#[derive(Debug)]
+pub enum News {
+    /// A change that nobody waits for could not be recorded.
+    Unrecorded(String),
+    /// Nothing can be recorded, and why.
+    Trouble { why: String, missing: bool },
+    /// It can be had now, and holds this.
+    Found(Box<Before>),
+    /// It can be written again.
+    Works,
+}
+
+pub type Tell = Box<dyn Fn(News) + Send>;
 
 /// Owns the thread. Dropping it without `stop` leaves it to end with the process.
 pub struct Writer {
@@ -89,7 +121,7 @@ struct Waiting {
 impl Writer {
     /// # Errors
     /// When the system gives no thread.
-    pub fn start(record: impl Record + Send + 'static, complain: Complain) -> io::Result<Self> {
+    pub fn start(record: impl Record + Send + 'static, tell: Tell) -> io::Result<Self> {
         let heartbeat = Heartbeat::new();
         let handle = Handle(Arc::new(Shared {
             queue: Mutex::default(),
@@ -102,7 +134,7 @@ impl Writer {
             std::thread::Builder::new().name("journal".to_owned()).stack_size(STACK_BYTES).spawn(move || {
                 // What acts waits for it. Where refused, the loop tells it.
                 let _refused = privilege::schedule_in_real_time(privilege::Urgency::Acting);
-                mine.serve(record, &complain);
+                mine.serve(record, &tell);
             })?;
         Ok(Self { handle, thread })
     }
@@ -165,28 +197,33 @@ impl Handle {
         }
     }
 
-    fn serve(&self, mut record: impl Record, complain: &Complain) {
+    fn serve(&self, mut record: impl Record, tell: &Tell) {
         let _gone = Gone(self);
         let _alive = Alive(Arc::clone(&self.0.heartbeat));
-        while let Some(batch) = self.next() {
+        let mut told = record.trouble().map(ToOwned::to_owned);
+        while let Some(batch) = self.next(record.due()) {
             self.0.heartbeat.wait();
             let failed = commit(&mut record, batch);
+            let found = record.due().filter(|due| *due <= Instant::now()).and_then(|_| record.try_again());
             self.0.heartbeat.beat();
-            self.try_again(failed, complain);
+            self.try_again(failed, tell);
+            tell_change(&record, found, &mut told, tell);
             let mut queue = self.queue();
             queue.taken = 0;
             self.0.count(&queue);
         }
     }
 
-    /// Everything that waits; `None` when it is to end. What failed before waits for its time, or for company.
-    fn next(&self) -> Option<Vec<Waiting>> {
+    /// Everything that waits, or nothing when something else is due; `None` when it is to end. What failed before waits for
+    /// its time, or for company.
+    fn next(&self, due: Option<Instant>) -> Option<Vec<Waiting>> {
         self.0.heartbeat.idle();
         let mut queue = self.queue();
         let again = Instant::now() + TRY_AGAIN;
         loop {
+            let is_time = due.is_some_and(|due| Instant::now() >= due) && !queue.ends;
             let is_due = Instant::now() >= again || queue.ends || queue.waiting.iter().any(|waiting| !waiting.told);
-            if is_due && !queue.waiting.is_empty() {
+            if is_due && !queue.waiting.is_empty() || is_time {
                 self.0.heartbeat.beat();
                 queue.taken = queue.waiting.len();
                 return Some(std::mem::take(&mut queue.waiting));
@@ -194,17 +231,19 @@ impl Handle {
             if queue.ends {
                 return None;
             }
-            queue = if queue.waiting.is_empty() {
-                self.0.more.wait(queue).unwrap_or_else(PoisonError::into_inner)
-            } else {
-                let left = again.saturating_duration_since(Instant::now());
-                self.0.more.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0
+            let next = [Some(again).filter(|_| !queue.waiting.is_empty()), due].into_iter().flatten().min();
+            queue = match next {
+                None => self.0.more.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                Some(next) => {
+                    let left = next.saturating_duration_since(Instant::now());
+                    self.0.more.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0
+                }
             };
         }
     }
 
     /// Those that somebody waited for are answered, and forgotten.
-    fn try_again(&self, failed: Vec<(Waiting, String)>, complain: &Complain) {
+    fn try_again(&self, failed: Vec<(Waiting, String)>, tell: &Tell) {
         for (mut waiting, why) in failed {
             if let Some(durable) = waiting.durable.take() {
                 // Who gave up has said what is to be recorded instead.
@@ -212,7 +251,7 @@ impl Handle {
                 continue;
             }
             if !waiting.told {
-                complain(complaint(&waiting.change, &why));
+                tell(News::Unrecorded(complaint(&waiting.change, &why)));
             }
             waiting.told = true;
             let mut queue = self.queue();
@@ -242,6 +281,26 @@ impl Drop for Gone<'_> {
         let mut queue = self.0.queue();
         queue.gone = true;
         queue.waiting.clear();
+    }
+}
+
+/// What was told is told again only where it is different.
+fn tell_change(record: &impl Record, found: Option<Before>, told: &mut Option<String>, tell: &Tell) {
+    if let Some(found) = found {
+        *told = None;
+        tell(News::Found(Box::new(found)));
+    }
+    match (record.trouble(), &told) {
+        (None, None) => {}
+        (Some(why), Some(known)) if why == known => {}
+        (Some(why), _) => {
+            *told = Some(why.to_owned());
+            tell(News::Trouble { why: why.to_owned(), missing: record.is_missing() });
+        }
+        (None, Some(_)) => {
+            *told = None;
+            tell(News::Works);
+        }
     }
 }
 
@@ -316,8 +375,11 @@ mod tests {
         fn new() -> Self {
             let ((committed, seen), (refuse, refused)) = (mpsc::channel(), mpsc::channel());
             let (complaint, complaints) = mpsc::channel();
-            let complain = Box::new(move |why| complaint.send(why).unwrap());
-            let writer = Writer::start(Disk { committed, refused }, complain).unwrap();
+            let tell = Box::new(move |news| {
+                let News::Unrecorded(why) = news else { panic!("{news:?}") };
+                complaint.send(why).unwrap();
+            });
+            let writer = Writer::start(Disk { committed, refused }, tell).unwrap();
             Self { handle: writer.handle(), writer, committed: seen, refuse, complaints }
         }
 

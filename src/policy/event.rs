@@ -241,7 +241,7 @@ impl fmt::Display for ModeReason {
         match self {
             ModeReason::Rule(rule) => write!(f, "rule {rule}"),
             ModeReason::Cleared => f.write_str("no emergency rule fires any more"),
-            ModeReason::FoundAtStart => f.write_str("found in force at start"),
+            ModeReason::FoundAtStart => f.write_str("found in force in the journal"),
             ModeReason::Recovered { in_force: 0, owed: 0 } => f.write_str("nothing is in force"),
             ModeReason::Recovered { in_force, owed: 0 } => write!(f, "{in_force} still in force"),
             ModeReason::Recovered { in_force: 0, owed } => write!(f, "{owed} still owed"),

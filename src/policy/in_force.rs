@@ -27,6 +27,11 @@ impl InForce {
         id
     }
 
+    /// Ids below this were given before.
+    pub fn raise(&mut self, next_id: ActionId) {
+        self.next_id = self.next_id.max(next_id.0);
+    }
+
     pub fn add(&mut self, action: Action) {
         self.actions.push(action);
     }

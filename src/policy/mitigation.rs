@@ -249,7 +249,7 @@ fn trimmed(percent: f64) -> f64 {
 }
 
 /// Names one mitigation from its first intent to its verified end; unique within the life of the journal.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ActionId(pub u64);
 

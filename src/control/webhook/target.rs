@@ -10,13 +10,14 @@ use crate::control::target::{Address, Identity, Overlap, Place, Target};
 use crate::policy::mitigation::Verb;
 
 /// What somebody who is not looking should hear of, unless `events` says otherwise.
-pub const USUAL: [&str; 24] = [
+pub const USUAL: [&str; 25] = [
     "started",
     "stopping",
     "reload_refused",
     "fallback",
     "journal_damage",
     "journal_failed",
+    "journal_works",
     "journal_slow",
     "thread_hangs",
     "mode",

@@ -30,7 +30,7 @@ use crate::config::settings;
 use crate::events::Log;
 use crate::heartbeat::{Alive, Heartbeat};
 use crate::inbox::{Door, Message};
-use crate::journal::{Record, Writer};
+use crate::journal::{Before, News, Record, Writer};
 use crate::policy::mitigation::{Answered, Command, Outcome, Report};
 use crate::privilege;
 pub use records::RECORDED_WITHIN;
@@ -79,6 +79,10 @@ enum Order {
     ProbeAll,
     Numbers(Arc<str>),
     Gives(Arc<str>),
+    /// The journal can be had, and holds this.
+    Adopt(Box<Before>),
+    /// There is no journal any more.
+    Lose(String),
     Stop,
 }
 
@@ -107,14 +111,9 @@ impl Workers {
     ) -> io::Result<Self> {
         let (orders, queue) = unbounded_channel();
         let entries = record.entries().to_vec();
-        let complaints = door.clone();
-        let writer = Writer::start(
-            record,
-            Box::new(move |why| {
-                // A loop that has ended needs no news.
-                let _heard = complaints.tell(Message::JournalFailed(why));
-            }),
-        )?;
+        let missing = record.trouble().filter(|_| record.is_missing()).map(ToOwned::to_owned);
+        let (news, crew) = (door.clone(), orders.clone());
+        let writer = Writer::start(record, Box::new(move |told| pass_on(told, &news, &crew)))?;
         let (journal, heartbeat) = (writer.handle(), Heartbeat::new());
         let alive = Arc::clone(&heartbeat);
         heartbeat.beat();
@@ -125,7 +124,7 @@ impl Workers {
                 let _refused = privilege::schedule_in_real_time(privilege::Urgency::Acting);
                 let alive = Alive(alive);
                 let crew = Crew {
-                    shared: Rc::new(Shared::new(Records::new(entries, journal), door, open)),
+                    shared: Rc::new(Shared::new(Records::new(entries, missing, journal), door, open)),
                     tasks: HashMap::new(),
                     running: JoinSet::new(),
                 };
@@ -206,6 +205,26 @@ impl Workers {
     }
 }
 
+/// The crew hears first of a journal that comes or goes: what it says of an action comes after that.
+fn pass_on(news: News, door: &Door, crew: &UnboundedSender<Order>) {
+    let message = match news {
+        News::Found(before) => {
+            // A crew that has ended needs no news; nor does a loop.
+            crew.send(Order::Adopt(before)).ok();
+            return;
+        }
+        News::Unrecorded(why) => Message::JournalFailed(why),
+        News::Works => Message::JournalWorks,
+        News::Trouble { why, missing } => {
+            if missing {
+                crew.send(Order::Lose(why.clone())).ok();
+            }
+            Message::JournalTrouble(why)
+        }
+    };
+    let _heard = door.tell(message);
+}
+
 /// Probes each control once, in turn: for `check --live`.
 ///
 /// # Errors
@@ -272,6 +291,8 @@ impl Crew {
                 Order::Gives(control) => {
                     self.give(&control, Job::Gives);
                 }
+                Order::Adopt(before) => self.adopt(*before, &configured),
+                Order::Lose(why) => self.shared.records.lose(why),
                 Order::Stop => {
                     let couriers = self.shared.post.borrow().couriers();
                     return post::last_try(couriers).await;
@@ -313,10 +334,22 @@ impl Crew {
         self.shared.door.tell(Message::Report(report))
     }
 
-    fn configure(&mut self, controls: &[settings::Control], last_event: u64) {
+    fn adopt(&self, before: Before, controls: &[settings::Control]) {
+        let entries = self.shared.records.adopt(before.entries);
+        self.keep_code(controls);
+        // A loop that has ended needs no news.
+        let _heard = self.shared.door.tell(Message::JournalFound(Box::new(Before { entries, ..before })));
+    }
+
+    /// Of the kinds that are configured, or that something is owed at.
+    fn keep_code(&self, controls: &[settings::Control]) {
         let configured = controls.iter().map(|control| control.target.kind());
         let owed = self.shared.records.all();
         privilege::layout::keep(&configured.chain(owed.iter().map(|entry| entry.target.kind())).collect::<Vec<_>>());
+    }
+
+    fn configure(&mut self, controls: &[settings::Control], last_event: u64) {
+        self.keep_code(controls);
         self.shared.post.borrow_mut().configure(controls, last_event, &mut self.running);
         let gone: Vec<_> =
             self.tasks.keys().filter(|name| controls.iter().all(|control| control.name != **name)).cloned().collect();

@@ -20,12 +20,33 @@ pub const RECORDED_WITHIN: Duration = Duration::from_secs(2);
 pub struct Records {
     /// Nothing here is borrowed across an await.
     entries: RefCell<Vec<Entry>>,
+    /// What was known at the start: where it is gone from here, it is over.
+    known: Vec<ActionId>,
+    /// Why there is no journal.
+    missing: RefCell<Option<String>>,
     journal: Handle,
 }
 
 impl Records {
-    pub const fn new(entries: Vec<Entry>, journal: Handle) -> Self {
-        Self { entries: RefCell::new(entries), journal }
+    pub fn new(entries: Vec<Entry>, missing: Option<String>, journal: Handle) -> Self {
+        let known = entries.iter().map(|entry| entry.id).collect();
+        Self { entries: RefCell::new(entries), known, missing: RefCell::new(missing), journal }
+    }
+
+    /// Nothing is written until one is found.
+    pub fn lose(&self, why: String) {
+        self.missing.replace(Some(why));
+    }
+
+    /// The journal is there, and holds these: those that were not known. What changed of the others meanwhile waits for the
+    /// journal already.
+    pub fn adopt(&self, found: Vec<Entry>) -> Vec<Entry> {
+        self.missing.replace(None);
+        let unknown = found.into_iter().filter(|entry| self.entry(entry.id).is_none());
+        let (new, ended): (Vec<_>, Vec<_>) = unknown.partition(|entry| !self.known.contains(&entry.id));
+        ended.iter().for_each(|entry| self.journal.note(Change::Close(entry.id)));
+        self.entries.borrow_mut().extend(new.iter().cloned());
+        new
     }
 
     /// Everything that is in force, or may be, or is about to be.
@@ -42,6 +63,9 @@ impl Records {
     /// # Errors
     /// When it could not be recorded in time: then nothing may be sent, and it is as if this had never been wanted.
     pub async fn write(&self, entry: &Entry) -> Result<(), Failure> {
+        if let Some(why) = &*self.missing.borrow() {
+            return Err(unrecorded(&format!("there is no journal: {why}")));
+        }
         let left = RECORDED_WITHIN.saturating_sub(self.silent_for());
         if left.is_zero() {
             return Err(silent());

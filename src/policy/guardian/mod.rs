@@ -79,6 +79,11 @@ pub enum Input<'a> {
         control: &'a Arc<str>,
         gives: Gives,
     },
+    /// The journal could not be had until now, and says that these may be in force.
+    Found {
+        inherited: Vec<Inherited>,
+        next_id: ActionId,
+    },
     /// The daemon is to end: everything is undone at once.
     Stopping,
 }
@@ -181,14 +186,20 @@ impl Guardian {
             troubles: Troubles::of_each(plan.rules().len()),
             plan,
         };
-        for found in inherited {
-            guardian.inherit(now, found, out);
-        }
-        if !guardian.in_force.is_empty() {
-            guardian.turn_mode(Mode::Recovering, now, ModeReason::FoundAtStart, out);
-        }
+        guardian.find(now, inherited, next_id, out);
         guardian.keep_within_level();
         guardian
+    }
+
+    fn find(&mut self, now: Moment, inherited: Vec<Inherited>, next_id: ActionId, out: &mut Decisions) {
+        self.in_force.raise(next_id);
+        let any = !inherited.is_empty();
+        for found in inherited {
+            self.inherit(now, found, out);
+        }
+        if any && self.mode() == Mode::Normal {
+            self.turn_mode(Mode::Recovering, now, ModeReason::FoundAtStart, out);
+        }
     }
 
     pub fn step(&mut self, now: Moment, input: Input<'_>, out: &mut Decisions) {
@@ -202,6 +213,7 @@ impl Guardian {
             Input::Drill(mitigation) => self.drill(now, mitigation, out),
             Input::Usable(control) => self.control_is_usable(now, control),
             Input::Gives { control, gives } => self.services.note(control, gives),
+            Input::Found { inherited, next_id } => self.find(now, inherited, next_id, out),
             Input::Stopping => self.stop(),
         }
         if !self.is_calm() {

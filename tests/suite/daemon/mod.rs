@@ -3,12 +3,12 @@
 mod ask;
 mod crash;
 mod disk;
-
 mod drill;
 mod fallback;
 mod footprint;
 mod guard;
 mod hung;
+mod journal;
 mod manager;
 mod marks;
 mod orders;

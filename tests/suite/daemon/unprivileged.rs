@@ -1,6 +1,7 @@
 //! Without root: it guards what it may, and says what it cannot see.
 
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
 use std::process::Command;
 
 use nix::unistd::geteuid;
@@ -11,13 +12,13 @@ use super::super::support::node::{Daemon, EXECUTABLE, Node, short_of_memory};
 const NOBODY: u32 = 65534;
 
 /// As nobody, from a copy that nobody may run, wherever this source lies.
-fn start(node: &Node) -> Daemon {
+pub fn start(node: &Node) -> Daemon {
     let mut command = Command::new(EXECUTABLE);
     if geteuid().is_root() {
         let copy = node.path("node-guardian");
         std::fs::copy(EXECUTABLE, &copy).unwrap();
         std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755)).unwrap();
-        chown(node.path(""), Some(NOBODY), Some(NOBODY)).unwrap();
+        give(&node.path(""));
         command = Command::new("setpriv");
         let nobody = NOBODY.to_string();
         command.args(["--reuid", &nobody, "--regid", &nobody, "--clear-groups", "--no-new-privs"]).arg(copy);
@@ -25,6 +26,11 @@ fn start(node: &Node) -> Daemon {
     let mut daemon = node.launch(command);
     daemon.until("the first tick", |daemon| (daemon.try_get("/status")?.json()["tick"].as_u64()? > 0).then_some(()));
     daemon
+}
+
+/// To nobody.
+pub fn give(path: &Path) {
+    chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
 }
 
 fn blind(daemon: &Daemon) -> Vec<(String, String)> {

@@ -184,6 +184,7 @@ pub fn node() -> Snapshot {
         facts: Arc::new(Facts { host: "web-3".into(), ..Facts::default() }),
         blind_spots: Arc::default(),
         hanging: None,
+        unrecordable: None,
         controls: Arc::default(),
         drill: Arc::default(),
         configuration: Arc::default(),

@@ -1,0 +1,290 @@
+//! The journal where it may not be had: not at start, or not any more. Opening it waits for nobody's disk, it is tried again
+//! with growing pauses, and what it holds is handed over once it is there. Never says that anything is recorded that is not.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
+use std::time::{Duration, Instant};
+
+use super::{Change, Entry, Journal, JournalError, Opened, Peeked, Record};
+use crate::clock;
+use crate::control::standing;
+use crate::keeper::orders::{self, Now};
+use crate::policy::action::pause_after;
+use crate::policy::guardian::Inherited;
+use crate::policy::mitigation::ActionId;
+use crate::policy::moment::Moment;
+use crate::policy::orders::Orders;
+
+/// A busy disk takes a second; one that is slower than this is not waited for any longer.
+const OPENED_WITHIN: Duration = Duration::from_secs(5);
+/// A guardian that was killed holds its lock until the kernel is done with it: that is worth a moment's patience.
+const FREE_WITHIN: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_millis(100);
+/// One look at a name. What is written to a directory that is gone helps no later start.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// What was before: in force or may be, and ordered.
+#[derive(Debug, Default)]
+pub struct Before {
+    /// Oldest first.
+    pub entries: Vec<Entry>,
+    /// Greater than every id that is known to have been given.
+    pub next_id: ActionId,
+    pub orders: Orders,
+    /// What a crash cost, or what cannot be read; told once to the operator.
+    pub damage: Option<String>,
+    pub unread_orders: Option<String>,
+}
+
+#[derive(Debug)]
+pub struct Late {
+    directory: PathBuf,
+    journal: Result<Journal, Missing>,
+    /// What is known of it while there is none.
+    entries: Vec<Entry>,
+    /// Why it could not be written when that was last tried.
+    failing: Option<String>,
+    /// What a journal that was opened meanwhile holds.
+    found: Option<Before>,
+    /// When to look whether it still is where it was.
+    look: Instant,
+}
+
+#[derive(Debug)]
+struct Missing {
+    why: String,
+    tries: u32,
+    due: Instant,
+    /// The first try, where it takes so long.
+    first: Option<Receiver<First>>,
+}
+
+struct First {
+    opened: Result<Opened, JournalError>,
+    peeked: Option<Peeked>,
+    orders: Result<Orders, String>,
+}
+
+impl Late {
+    /// Opens it if that can be done in a few seconds. Where it cannot, what it says is known as far as it can be read.
+    ///
+    /// # Errors
+    /// When another guardian holds it: there is one guardian per state directory.
+    pub fn open(directory: &Path) -> Result<(Self, Before), JournalError> {
+        let (found, first) = mpsc::channel();
+        let place = directory.to_owned();
+        // Whoever waits for it may have given up.
+        let look = move || drop(found.send(First::look(&place)));
+        let thread = std::thread::Builder::new().name("opening".to_owned()).spawn(look);
+        thread.map(drop).map_err(|error| JournalError::io("open", directory, error))?;
+        match first.recv_timeout(OPENED_WITHIN) {
+            Ok(First { opened: Err(held @ JournalError::Held { .. }), .. }) => Err(held),
+            Ok(found) => Ok(Self::begun(directory, found)),
+            Err(RecvTimeoutError::Timeout) => Ok(Self::without(directory, silent(directory), Some(first))),
+            Err(RecvTimeoutError::Disconnected) => {
+                Ok(Self::without(directory, "its opening ended unexpectedly".to_owned(), None))
+            }
+        }
+    }
+
+    fn begun(directory: &Path, found: First) -> (Self, Before) {
+        let (orders, unread_orders) = found.orders();
+        match found.opened {
+            Ok(opened) => {
+                let before = Before { orders, unread_orders, ..before(&opened) };
+                (Self::of(directory, Ok(opened.journal)), before)
+            }
+            Err(error) => {
+                let (mut late, mut before) = Self::without(directory, error.to_string(), None);
+                if let Some(peeked) = found.peeked {
+                    late.entries.clone_from(&peeked.entries);
+                    before = Before { entries: peeked.entries, next_id: peeked.next_id, ..before };
+                }
+                (late, Before { orders, unread_orders, ..before })
+            }
+        }
+    }
+
+    fn without(directory: &Path, why: String, first: Option<Receiver<First>>) -> (Self, Before) {
+        let missing = Missing { why, tries: 1, due: Instant::now() + pause_after(0), first };
+        let late = Self::of(directory, Err(missing));
+        // Nobody knows which ids it has given, but fewer than one a second.
+        let next_id = ActionId(clock::unix_ms() / 1000);
+        (late, Before { next_id, ..Before::default() })
+    }
+
+    fn of(directory: &Path, journal: Result<Journal, Missing>) -> Self {
+        let (directory, look) = (directory.to_owned(), Instant::now() + LOOK_EVERY);
+        Self { directory, journal, entries: Vec::new(), failing: None, found: None, look }
+    }
+
+    /// Where the path leads elsewhere, what is in force is written down there, for the next start to find.
+    fn stay_in_place(&mut self) {
+        self.look = Instant::now() + LOOK_EVERY;
+        let Some(moved) = self.journal.as_ref().ok().filter(|journal| !journal.is_in_place()) else { return };
+        self.entries = moved.entries().to_vec();
+        self.failing = None;
+        let why = format!("{} is not where it was: moved, removed or mounted over", self.directory.display());
+        // Its lock goes with it.
+        self.journal = Err(Missing { why: why.clone(), tries: 0, due: Instant::now(), first: None });
+        self.found = self.reopen().map(|before| Before { damage: Some(why), ..before });
+    }
+
+    fn reopen(&mut self) -> Option<Before> {
+        let Err(missing) = &mut self.journal else { return None };
+        let found = missing.first_found(&self.directory)?;
+        let (orders, unread_orders) = found.orders();
+        match found.opened.and_then(|opened| carry_over(opened, &self.entries)) {
+            Ok(opened) => {
+                let before = Before { orders, unread_orders, ..before(&opened) };
+                *self = Self::of(&self.directory, Ok(opened.journal));
+                Some(before)
+            }
+            Err(error) => {
+                missing.why = error.to_string();
+                missing.postpone();
+                None
+            }
+        }
+    }
+}
+
+/// What is in force already, where this journal knows nothing of its own by that number.
+fn carry_over(mut opened: Opened, known: &[Entry]) -> Result<Opened, JournalError> {
+    let is_new = |entry: &&Entry| opened.journal.entries().iter().all(|own| own.id != entry.id);
+    let new = known.iter().filter(is_new).map(|entry| Change::Write(Box::new(entry.clone())));
+    let new: Vec<_> = new.collect();
+    opened.journal.commit(&new)?;
+    Ok(opened)
+}
+
+impl Record for Late {
+    fn commit(&mut self, changes: &[Change]) -> Result<(), JournalError> {
+        self.stay_in_place();
+        match &mut self.journal {
+            Ok(journal) => {
+                let outcome = journal.commit(changes);
+                match &outcome {
+                    Ok(()) => self.failing = None,
+                    Err(error @ JournalError::Io { .. }) => self.failing = Some(error.to_string()),
+                    // What cannot be written for its own sake says nothing about the disk.
+                    Err(_) => {}
+                }
+                outcome
+            }
+            Err(missing) => Err(JournalError::Absent { why: missing.why.clone() }),
+        }
+    }
+
+    fn entries(&self) -> &[Entry] {
+        match &self.journal {
+            Ok(journal) => journal.entries(),
+            Err(_) => &self.entries,
+        }
+    }
+
+    fn is_missing(&self) -> bool {
+        self.journal.is_err()
+    }
+
+    fn trouble(&self) -> Option<&str> {
+        match &self.journal {
+            Ok(_) => self.failing.as_deref(),
+            Err(missing) => Some(&missing.why),
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        match &self.journal {
+            Ok(_) if self.found.is_some() => Some(Instant::now()),
+            Ok(_) => Some(self.look),
+            Err(missing) => Some(missing.due),
+        }
+    }
+
+    fn try_again(&mut self) -> Option<Before> {
+        match &self.journal {
+            Ok(_) if self.found.is_none() => self.stay_in_place(),
+            Ok(_) => {}
+            Err(_) => self.found = self.reopen(),
+        }
+        self.found.take()
+    }
+}
+
+impl Missing {
+    fn postpone(&mut self) {
+        self.due = Instant::now() + pause_after(self.tries);
+        self.tries = self.tries.saturating_add(1);
+    }
+
+    /// `None`: the first try still waits for its disk, and a second one would, too.
+    fn first_found(&mut self, directory: &Path) -> Option<First> {
+        let first = self.first.take();
+        match first.as_ref().map(Receiver::try_recv) {
+            Some(Ok(found)) => Some(found),
+            Some(Err(TryRecvError::Empty)) => {
+                self.first = first;
+                self.postpone();
+                None
+            }
+            Some(Err(TryRecvError::Disconnected)) | None => Some(First::glance(directory)),
+        }
+    }
+}
+
+impl First {
+    /// With the patience of a start, and a look at what cannot be opened.
+    fn look(directory: &Path) -> Self {
+        let until = Instant::now() + FREE_WITHIN;
+        let opened = loop {
+            match Journal::open(directory) {
+                Err(JournalError::Held { .. }) if Instant::now() < until => std::thread::sleep(POLL),
+                opened => break opened,
+            }
+        };
+        let peeked = if opened.is_ok() { None } else { Journal::look(directory).ok() };
+        Self { opened, peeked, orders: read_orders(directory) }
+    }
+
+    fn glance(directory: &Path) -> Self {
+        Self { opened: Journal::open(directory), peeked: None, orders: read_orders(directory) }
+    }
+
+    fn orders(&self) -> (Orders, Option<String>) {
+        match &self.orders {
+            Ok(orders) => (orders.clone(), None),
+            Err(why) => (Orders::default(), Some(why.clone())),
+        }
+    }
+}
+
+fn before(opened: &Opened) -> Before {
+    let (entries, next_id) = (opened.journal.entries().to_vec(), opened.journal.next_id());
+    Before { entries, next_id, damage: opened.damage.clone(), ..Before::default() }
+}
+
+/// What the policy is to know of an entry.
+#[must_use]
+pub fn inherited(entry: &Entry) -> Inherited {
+    Inherited {
+        id: entry.id,
+        mitigation: entry.mitigation.clone(),
+        rule: Arc::clone(&entry.rule),
+        target: entry.target.identity().into(),
+        changed: standing::moved(&entry.undo.changes).into(),
+        age: Duration::from_millis(clock::unix_ms().saturating_sub(entry.since_unix_ms)),
+    }
+}
+
+/// What an operator ordered before a restart.
+fn read_orders(directory: &Path) -> Result<Orders, String> {
+    let now = Now { moment: clock::now().unwrap_or(Moment::ORIGIN), unix_ms: clock::unix_ms() };
+    orders::read(directory, now).map_err(|error| error.to_string())
+}
+
+fn silent(directory: &Path) -> String {
+    let (seconds, directory) = (OPENED_WITHIN.as_secs(), directory.display());
+    format!("the disk of {directory} has not answered for {seconds} s; look at `dmesg`, or set another state_directory")
+}
