@@ -1,11 +1,19 @@
 //! The ladders that come built in, with whatever is configured.
 
 use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
 
 use node_guardian::config::settings::Settings;
 use node_guardian::config::{self, Source};
-use node_guardian::policy::mitigation::{Amount, Level, Verb};
+use node_guardian::policy::gives::Gives;
+use node_guardian::policy::guardian::{Decisions, Guardian, Input};
+use node_guardian::policy::metric::Metric;
+use node_guardian::policy::mitigation::{ActionId, Amount, Level, Verb};
+use node_guardian::policy::moment::Moment;
+use node_guardian::policy::plan::Plan;
 use node_guardian::policy::rule::{Asked, Resource, Rule, Severity, Step};
+use node_guardian::policy::sample::Sample;
 use tempfile::TempDir;
 
 struct Etc(TempDir);
@@ -150,6 +158,35 @@ fn a_warning_refuses_nobody() {
         }
     }
     assert!(asked > 0 && refusing > 0);
+}
+
+/// What the built-in rules do in two minutes in which accept queues overflow, with an HAProxy that has this to give.
+fn done_about_overflows(gives: Option<Gives>) -> Vec<String> {
+    let etc = Etc::new();
+    etc.write("config.toml", "[control.haproxy.edge]\nsocket = \"/run/h\"\n");
+    let plan = Arc::new(Plan::new(load(&etc.source()).policy));
+    let (mut out, edge) = (Decisions::default(), Arc::from("edge"));
+    let mut guardian = Guardian::new(Moment::ORIGIN, plan, Vec::new(), ActionId(1), &mut out);
+    for second in 1..120 {
+        let now = Moment::ORIGIN + Duration::from_secs(second);
+        let mut sample = Sample::new(now);
+        sample.set(Metric::ConnectionsListenOverflowRate, Some(100.0));
+        if let Some(gives) = &gives {
+            guardian.step(now, Input::Gives { control: &edge, gives: gives.clone() }, &mut out);
+        }
+        guardian.step(now, Input::Sampled(&sample), &mut out);
+    }
+    out.commands.iter().map(ToString::to_string).collect()
+}
+
+/// Overflows are counted for the whole node, whoever's queue it was: who has no traffic is not before it.
+#[test]
+fn an_idle_proxy_is_not_made_to_refuse_for_another_process() {
+    let idle = Gives { per_second: Some(0.0), sessions: Some(0), ..Gives::default() };
+    let busy = Gives { per_second: Some(200.0), sessions: Some(40), ..Gives::default() };
+    assert_eq!(done_about_overflows(Some(idle)), [""; 0]);
+    assert!(!done_about_overflows(Some(busy)).is_empty());
+    assert!(!done_about_overflows(None).is_empty(), "who tells nothing may matter");
 }
 
 /// One control of each kind that can be asked, in the order in which memory is asked for.
