@@ -22,8 +22,7 @@ use tower_service::Service;
 
 use super::credential::Peer;
 use super::gate::{Actor, Gate, Via};
-use super::listen::Admin;
-use super::opening::Ways;
+use super::opening::{AdminWay, Ways};
 use super::problem::Problem;
 use super::routes;
 use super::seats::{Room, Seated, Seats};
@@ -87,9 +86,18 @@ impl Entry {
         }
     }
 
-    async fn admin(self, way: impl Future<Output = (UnixListener, Admin)>) {
-        // The file is there for as long as it is served.
-        let (listener, _file) = way.await;
+    async fn admin(self, mut way: AdminWay) {
+        loop {
+            // The file is there for as long as it is served.
+            let (listener, file) = way.open().await;
+            tokio::select! {
+                () = way.watch(&file) => {}
+                () = self.admin_guests(&listener) => {}
+            }
+        }
+    }
+
+    async fn admin_guests(&self, listener: &UnixListener) {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {

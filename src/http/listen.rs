@@ -23,9 +23,16 @@ pub struct Admin {
     inode: u64,
 }
 
+impl Admin {
+    /// Whether its file is still its own.
+    pub fn is_in_place(&self) -> bool {
+        fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode)
+    }
+}
+
 impl Drop for Admin {
     fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
+        if self.is_in_place() {
             fs::remove_file(&self.path).ok();
         }
     }

@@ -4,7 +4,7 @@
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ impl Ways {
     }
 
     /// To be called inside the runtime that will serve them.
-    pub fn open(self) -> (impl Future<Output = (UnixListener, Admin)>, impl Future<Output = TcpListener>) {
+    pub fn open(self) -> (AdminWay, impl Future<Output = TcpListener>) {
         let Self { settings, group, door, opened } = self;
         let first_admin = admin(&settings.socket, group);
         let first_tcp = settings.listen.map(tcp);
@@ -44,14 +44,41 @@ impl Ways {
         // Whoever started us may not care.
         opened.send(address).ok();
         let way = Way { what: format!("who asks at {}", settings.socket.display()), door: door.clone() };
-        let socket = settings.socket;
-        let admin = way.until_open(first_admin, move || admin(&socket, group));
+        let admin = AdminWay { way, path: settings.socket, group, first: Some(first_admin), told: None };
         let tcp = async move {
             let (Some(address), Some(first)) = (settings.listen, first_tcp) else { return pending().await };
             let way = Way { what: format!("who asks at {address}"), door };
-            way.until_open(first, || tcp(address)).await.0
+            way.until_open(first, &mut None, || tcp(address)).await.0
         };
         (admin, tcp)
+    }
+}
+
+/// The admin socket, which is a file that somebody may remove: then it is opened anew.
+pub struct AdminWay {
+    way: Way,
+    path: PathBuf,
+    group: Option<Gid>,
+    first: Option<Result<(UnixListener, Admin), String>>,
+    told: Option<String>,
+}
+
+impl AdminWay {
+    /// Waits until it can be had.
+    pub async fn open(&mut self) -> (UnixListener, Admin) {
+        let open = || admin(&self.path, self.group);
+        let first = self.first.take().unwrap_or_else(open);
+        self.way.until_open(first, &mut self.told, open).await
+    }
+
+    /// Returns when its file leads elsewhere.
+    pub async fn watch(&mut self, admin: &Admin) {
+        while admin.is_in_place() {
+            sleep(AGAIN).await;
+        }
+        let why = format!("{} was removed or replaced; it is opened anew", self.path.display());
+        self.way.tell(Some(why.clone()));
+        self.told = Some(why);
     }
 }
 
@@ -61,13 +88,18 @@ struct Way {
 }
 
 impl Way {
-    async fn until_open<T>(self, first: Result<T, String>, open: impl Fn() -> Result<T, String>) -> T {
+    /// What was told of it before may be over.
+    async fn until_open<T>(
+        &self,
+        first: Result<T, String>,
+        told: &mut Option<String>,
+        open: impl Fn() -> Result<T, String>,
+    ) -> T {
         let mut outcome = first;
-        let mut told = None;
         loop {
             match outcome {
                 Ok(opened) => {
-                    if told.is_some() {
+                    if told.take().is_some() {
                         self.tell(None);
                     }
                     return opened;
@@ -75,7 +107,7 @@ impl Way {
                 Err(why) if told.as_ref() == Some(&why) => {}
                 Err(why) => {
                     self.tell(Some(format!("{why}; it is tried again every 10 s")));
-                    told = Some(why);
+                    *told = Some(why);
                 }
             }
             sleep(AGAIN).await;
