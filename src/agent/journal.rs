@@ -39,6 +39,7 @@ impl Agent {
             self.parts.events.emit(clock::unix_ms(), Event::Daemon(told));
         }
         self.take_orders(orders);
+        self.fall_back_again(now);
         let (inherited, found) = (entries.iter().map(journal::inherited).collect(), entries.len());
         self.parts.guardian.step(now, Input::Found { inherited, next_id }, &mut self.out);
         self.journal_works(now, found);

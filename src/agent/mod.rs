@@ -74,6 +74,8 @@ pub struct Parts {
     pub keeper: Keeper,
     /// Compiles the configuration anew, or says in full why not.
     pub reload: Box<dyn Fn() -> Result<Loaded, Complaints>>,
+    /// Finds something to guard by in any case, as at start.
+    pub settle: Box<dyn Fn() -> Loaded>,
     pub guardian: Guardian,
     pub first: Decisions,
     pub sampler: Sampler,

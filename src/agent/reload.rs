@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Agent;
 use crate::clock;
 use crate::config::settings::Settings;
+use crate::config::{Footing, Loaded};
 use crate::events::{Daemon, Event};
 use crate::host::sampler::Sampler;
 use crate::pace::Pace;
@@ -39,6 +40,21 @@ impl Agent {
         self.parts.notifier.ready("guarding");
         self.told = None;
         self.tell_manager(now);
+    }
+
+    /// The last good one could not be read until now.
+    pub(super) fn fall_back_again(&mut self, now: Moment) {
+        if self.configuration.footing != Footing::BuiltIn || self.stop_by.is_some() {
+            return;
+        }
+        let Loaded { settings, complaints, footing, last_good: _ } = (self.parts.settle)();
+        if footing != Footing::LastGood {
+            return;
+        }
+        self.take(now, settings);
+        self.configuration = Arc::new(Configuration { footing, refused: Some(complaints.brief()) });
+        let told = Daemon::Fallback { footing, why: complaints.to_string() };
+        self.parts.events.emit(clock::unix_ms(), Event::Daemon(told));
     }
 
     fn take(&mut self, now: Moment, settings: Settings) {

@@ -153,6 +153,10 @@ fn guard(loaded: Loaded, source: Source) -> Result<(), String> {
         configuration,
         last_good,
         keeper,
+        settle: Box::new({
+            let source = source.clone();
+            move || config::settle(&source)
+        }),
         reload: Box::new(move || config::load_again(&source)),
         guardian,
         first,

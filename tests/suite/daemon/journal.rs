@@ -28,6 +28,17 @@ fn owe(node: &Node, edge: &Haproxy) {
     assert_eq!(edge.limit("be/s1"), "4");
 }
 
+/// The state directory, behind a file in its place.
+fn put_away(node: &Node) {
+    std::fs::rename(node.path("state"), node.path("away")).unwrap();
+    std::fs::write(node.path("state"), "in the way").unwrap();
+}
+
+fn bring_back(node: &Node) {
+    std::fs::remove_file(node.path("state")).unwrap();
+    std::fs::rename(node.path("away"), node.path("state")).unwrap();
+}
+
 /// Where everybody looks first.
 fn says(node: &Node, daemon: &Daemon, reason: &str) {
     let page = node.ask(&["status"]);
@@ -68,8 +79,7 @@ fn what_it_owes_from_before_is_undone_first_when_it_can_be_had() {
     let before = edge.face();
     let node = node(&edge);
     owe(&node, &edge);
-    std::fs::rename(node.path("state"), node.path("away")).unwrap();
-    std::fs::write(node.path("state"), "in the way").unwrap();
+    put_away(&node);
 
     let mut daemon = node.start();
     says(&node, &daemon, "something else is in its place: move it away");
@@ -78,8 +88,7 @@ fn what_it_owes_from_before_is_undone_first_when_it_can_be_had() {
     daemon.until("no emergency", |daemon| (daemon.mode() == "normal").then_some(()));
     assert_eq!(edge.limit("be/s1"), "4", "nobody knows what it owes");
 
-    std::fs::remove_file(node.path("state")).unwrap();
-    std::fs::rename(node.path("away"), node.path("state")).unwrap();
+    bring_back(&node);
     daemon.until_told("journal_works", "1 from before to be undone first");
     daemon.until_told("undone", "throttle edge");
     daemon.until_calm();
@@ -95,12 +104,10 @@ fn in_an_emergency_it_acts_as_soon_as_it_can_be_had() {
     let node = node(&edge);
     owe(&node, &edge);
     edge.ask("set maxconn server be/s1 8");
-    std::fs::rename(node.path("state"), node.path("away")).unwrap();
-    std::fs::write(node.path("state"), "in the way").unwrap();
+    put_away(&node);
     let mut daemon = node.start();
     acts_not(&node, &mut daemon, &edge);
-    std::fs::remove_file(node.path("state")).unwrap();
-    std::fs::rename(node.path("away"), node.path("state")).unwrap();
+    bring_back(&node);
     acts_as_usual(&node, daemon, &edge, &before);
 }
 
@@ -112,14 +119,45 @@ fn a_pause_that_could_not_be_read_at_start_counts_when_it_can() {
     assert_eq!(node.ask(&["pause", "--for", "30m"]).code, 0);
     daemon.until("the pause is kept", |_| node.path("state/orders.json").exists().then_some(()));
     daemon.kill();
-    std::fs::rename(node.path("state"), node.path("away")).unwrap();
-    std::fs::write(node.path("state"), "in the way").unwrap();
+    put_away(&node);
     daemon = node.start();
     assert!(daemon.status()["paused"].is_null());
-    std::fs::remove_file(node.path("state")).unwrap();
-    std::fs::rename(node.path("away"), node.path("state")).unwrap();
+    bring_back(&node);
     daemon.until_told("journal_works", "");
     assert!(!daemon.status()["paused"].is_null());
+    assert_eq!(daemon.stop(), 0);
+}
+
+/// With a typo, and nothing to fall back to before the directory is there.
+#[test]
+fn a_last_good_configuration_that_could_not_be_read_at_start_is_guarded_by_when_it_can() {
+    let edge = Haproxy::start();
+    let before = edge.face();
+    let node = node(&edge);
+    let mut daemon = node.start();
+    let is_last_good = |name: String| name.starts_with("last-good-");
+    daemon.until("the configuration is kept", |_| {
+        let mut files = std::fs::read_dir(node.path("state")).unwrap();
+        files.any(|file| is_last_good(file.unwrap().file_name().into_string().unwrap())).then_some(())
+    });
+    assert_eq!(daemon.stop(), 0);
+    put_away(&node);
+    node.edit("[rule.short]", "[rule.short]\nwehn = 1");
+    let mut daemon = node.start();
+    assert_eq!(daemon.status()["configuration"]["by"], "built_in");
+    bring_back(&node);
+    daemon.until("the last good one", |daemon| (daemon.status()["configuration"]["by"] == "last_good").then_some(()));
+    acts_as_usual(&node, daemon, &edge, &before);
+}
+
+#[test]
+fn an_admin_socket_that_is_removed_is_there_again() {
+    let node = Node::new("");
+    let mut daemon = node.start();
+    let log = |node: &Node| node.log().matches("was removed or replaced; it is opened anew").count();
+    std::fs::remove_file(node.path("admin.sock")).unwrap();
+    daemon.until("it answers again", |daemon| daemon.try_get("/status").map(drop));
+    assert_eq!((log(&node), node.ask(&["status"]).code), (1, 0));
     assert_eq!(daemon.stop(), 0);
 }
 
