@@ -172,7 +172,10 @@ impl Agent {
             self.parts.waker.arm(due)?;
             let woken = self.parts.waker.wait()?;
             let now = clock::now()?;
-            self.read_messages(now);
+            // Only a look tells what rules want of what was found in force: whoever answers before it waits for it.
+            if self.tick > 0 {
+                self.read_messages(now);
+            }
             if woken == Woken::Stalled(Stall::Memory) {
                 self.alert_until = now + ALERT_AFTER_STALL;
             }
