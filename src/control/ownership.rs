@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::failure::Failure;
 use super::landing::Patience;
-use super::standing::{Live, Reading};
+use super::standing::{self, Live, Reading};
 use super::undo::{Change, Owner, State, Undo};
 use super::{Control, Wish};
 
@@ -38,8 +38,17 @@ impl Control {
         undo.changes.iter().zip(&live.values).map(reading).collect()
     }
 
+    /// By somebody: it was seen here, or by an earlier guardian that had not begun to undo it.
     fn was_put_back(&self, undo: &Undo, change: &Change) -> bool {
-        self.witnessed.contains(&(undo.epoch.clone(), change.key.clone()))
+        let was_seen = self.witnessed.contains(&(undo.epoch.clone(), change.key.clone()));
+        was_seen || change.state == State::Landed && !self.service.returns(&change.key)
+    }
+
+    /// Values that are as they were before us although nobody here has put them back.
+    pub(super) fn put_back_by_others(&self, undo: &Undo, readings: &[Reading<'_>]) -> Option<String> {
+        let is_back = |it: &&Reading<'_>| it.owner == Owner::Back && self.was_put_back(undo, it.change);
+        let back: Vec<_> = readings.iter().filter(is_back).map(|it| (it.change, it.value)).collect();
+        (!back.is_empty()).then(|| standing::remains(&back))
     }
 
     /// It is being put back now, by us.

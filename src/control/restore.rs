@@ -11,25 +11,26 @@ use crate::policy::mitigation::Outcome;
 
 impl Control {
     /// Puts back what is still ours, reads that back, and leaves alone what somebody else has set. What has not arrived yet
-    /// is waited for, and taken back where it does not.
+    /// is waited for, and taken back where it does not. Tells beside it what somebody else had put back already.
     ///
     /// # Errors
     /// When it could not be done: it is still owed.
-    pub async fn undo(&mut self, undo: &Undo) -> Result<Done, Failure> {
+    pub async fn undo(&mut self, undo: &Undo) -> Result<(Done, Option<String>), Failure> {
         let held = self.held_by_another().await;
         let (undo, live) = self.read_adopting(undo, Patience::Arriving).await?;
         if undo.epoch != live.epoch {
-            return Ok(Done::from(Failure::epoch_changed(self.service.name())));
+            return Ok((Done::from(Failure::epoch_changed(self.service.name())), None));
         }
         let readings = self.readings(&undo, &live, Wish::Over);
         let sorted = standing::sort(&readings);
+        let back = self.put_back_by_others(&undo, &readings);
         let unseen: Vec<_> =
             readings.iter().filter(|it| it.owner == Owner::Pending).map(|reading| reading.change).collect();
         self.note_unseen(&undo, false);
         self.put_back(&undo);
         if let Err(failure) = self.restore(&undo.epoch, &sorted.restore).await {
             return match failure.outcome {
-                Outcome::EpochChanged => Ok(Done::from(failure)),
+                Outcome::EpochChanged => Ok((Done::from(failure), None)),
                 _ => Err(failure),
             };
         }
@@ -42,7 +43,7 @@ impl Control {
         if let Some(held) = held.filter(|_| sorted.foreign.iter().any(is_new)) {
             return Err(held);
         }
-        Ok(Done { outcome: outcome(&sorted), detail: told(&sorted), freed_bytes: None })
+        Ok((Done { outcome: outcome(&sorted), detail: told(&sorted), freed_bytes: None }, back))
     }
 
     async fn put(&mut self, epoch: &str, changes: &[&Change]) -> Result<(), Failure> {

@@ -85,6 +85,16 @@ impl Undo {
         Undo { lapses_unix_ms: self.lapses_unix_ms.map(|_| lease_end()), ..self.clone() }
     }
 
+    /// The same, when it begins to be undone: the prior values are on their way, and tell nothing of anybody else.
+    #[must_use]
+    pub fn returning(&self) -> Undo {
+        let returning = |change: &Change| match change.state {
+            State::Landed => Change { state: State::Adjusting, ..change.clone() },
+            State::Intended | State::Adjusting | State::Overridden => change.clone(),
+        };
+        Undo { changes: self.changes.iter().map(returning).collect(), ..self.clone() }
+    }
+
     /// The same, wanting what an earlier version of it wanted. Everything that was ever written still counts as ours.
     #[must_use]
     pub fn falling_back_to(&self, earlier: &Undo) -> Undo {
@@ -235,6 +245,15 @@ mod tests {
             lapses_unix_ms: None,
         };
         assert_eq!(undo(&["50", "20"]).falling_back_to(&undo(&["50"])), undo(&["20", "50"]));
+    }
+
+    #[test]
+    fn what_we_began_to_put_back_is_nobody_elses_deed() {
+        let states = [State::Landed, State::Intended, State::Overridden];
+        let changes = states.iter().map(|state| change(&["50"], *state)).collect();
+        let undo = Undo { epoch: "1".into(), changes, lapses_unix_ms: None };
+        let returning: Vec<_> = undo.returning().changes.iter().map(|change| change.state).collect();
+        assert_eq!(returning, [State::Adjusting, State::Intended, State::Overridden]);
     }
 
     #[test]

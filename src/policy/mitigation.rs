@@ -399,7 +399,8 @@ pub struct Report {
     pub took: Duration,
     /// Memory that the target's resident set lost, where it was measured. Negative where it grew.
     pub freed_bytes: Option<i64>,
-    /// Of what is still in force, the part that somebody else has set meanwhile. It stays theirs.
+    /// Of what is still in force, the part that somebody else has set meanwhile; of what was undone, what somebody else had
+    /// put back before. It stays theirs.
     pub theirs: Option<Arc<str>>,
 }
 

@@ -12,7 +12,7 @@ use super::shared::Shared;
 use super::{Job, NOTHING, clash};
 use crate::clock;
 use crate::control::failure::Failure;
-use crate::control::service::Probe;
+use crate::control::service::{Done, Probe};
 use crate::control::standing::Standing;
 use crate::control::target::Target;
 use crate::control::undo::Undo;
@@ -329,7 +329,7 @@ impl Task {
                 self.fall_back(entry, *before, why)
             }
             (Ok(Standing::Ours { .. } | Standing::Pending(_)), Held::Nothing) => {
-                match control.undo(&entry.undo).await {
+                match self.put_back(control, entry).await {
                     Ok(_) => self.closed(entry.id, Answer::failed(why)),
                     Err(failure) => Answer::doubtful(failure),
                 }
@@ -367,7 +367,7 @@ impl Task {
         let service = control.service();
         match lease {
             Lease::LetLapse => Answer::applied(&format!("{service} was told and may still obey: {still}")),
-            Lease::Renew { .. } if control.is_overdue(&entry.undo) => match control.undo(&entry.undo).await {
+            Lease::Renew { .. } if control.is_overdue(&entry.undo) => match self.put_back(control, entry).await {
                 Ok(_) => {
                     let why = format!("{service} took the command and never did it, so it was taken back: {still}");
                     self.closed(entry.id, Answer::already(&why))
@@ -415,12 +415,19 @@ impl Task {
     async fn undo(&mut self, id: ActionId) -> Answer {
         let Some(entry) = self.shared.records.entry(id) else { return Answer::already(NOTHING) };
         let mut control = self.take(&entry.target);
-        let answer = match control.undo(&entry.undo).await {
-            Ok(done) => self.closed(id, Answer::done(done)),
+        let answer = match self.put_back(&mut control, &entry).await {
+            Ok((done, theirs)) => self.closed(id, Answer { theirs, ..Answer::done(done) }),
             Err(failure) => self.ended(id, failure),
         };
         self.give_back(&entry.target, control);
         answer
+    }
+
+    /// That it begins is noted, and nothing waits for that: should we end meanwhile, the next start must not take what we
+    /// have put back for somebody else's deed.
+    async fn put_back(&self, control: &mut Control, entry: &Entry) -> Result<(Done, Option<String>), Failure> {
+        self.note(&Entry { undo: entry.undo.returning(), ..entry.clone() }, &entry.undo);
+        control.undo(&entry.undo).await
     }
 
     /// The configured control with its open connection, or where the entry is for another target that one's.
