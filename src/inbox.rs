@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use crate::control::service::Numbers;
 use crate::drill::DrillView;
 use crate::journal::Before;
+use crate::keeper::Heard;
 use crate::policy::gives::Gives;
 use crate::policy::mitigation::{ActionId, Report};
 use crate::policy::orders::Hold;
@@ -56,6 +57,8 @@ pub enum Message {
     Order {
         order: Order,
         by: Arc<str>,
+        /// Who waits until it is durable.
+        heard: Heard,
     },
     /// An operator wants to see that everything can be undone.
     Drill(Drilling),
@@ -206,7 +209,8 @@ mod tests {
     fn what_is_urgent_comes_first_and_once() {
         let (door, inbox) = open().unwrap();
         assert!(!rings(&inbox));
-        assert!(door.tell(Message::Order { order: Order::Undo(Vec::new()), by: "token".into() }));
+        let (heard, _hears) = oneshot::channel();
+        assert!(door.tell(Message::Order { order: Order::Undo(Vec::new()), by: "token".into(), heard }));
         door.raise(Urgent::Describe);
         door.raise(Urgent::Stop);
         door.raise(Urgent::Stop);

@@ -1,8 +1,9 @@
-//! Small files of the state directory that are written whole: the last good configuration, the operator's orders. It has a
-//! thread of its own, since a disk may take its time; the loop only hands over what is to be written, and is never made to
-//! wait. Each file is the old one or the new one, whole, whatever happens meanwhile.
+//! Small files of the state directory: the last good configuration, written whole, and the operator's orders, whose room is
+//! taken at start so that a full disk loses none. It has a thread of its own, since a disk may take its time; the loop only
+//! hands over what is to be written, and is never made to wait. Each file is the old one or the new one, whatever happens.
 
 pub mod orders;
+mod slots;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
@@ -13,6 +14,9 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
+
+use self::slots::Slots;
 use crate::config::last_good;
 use crate::inbox::{Door, Message};
 use crate::privilege;
@@ -25,11 +29,14 @@ const SETTLED: Duration = Duration::from_secs(1);
 /// A stop waits this long for what was handed over last.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Files by name, newest content last.
+/// Who waits for an order to be durable: nothing, or why it is not.
+pub type Heard = oneshot::Sender<Result<(), String>>;
+
+/// Newest content last.
 #[derive(Debug)]
-struct Page {
-    name: String,
-    bytes: Vec<u8>,
+enum Page {
+    File { name: String, bytes: Vec<u8> },
+    Orders { bytes: Vec<u8>, heard: Vec<Heard> },
 }
 
 #[derive(Debug)]
@@ -39,14 +46,19 @@ pub struct Keeper {
 }
 
 impl Keeper {
+    /// Keeps these orders, and takes the room that later ones will need before it returns. None where nobody could read
+    /// what is kept there: that must not be written over.
+    ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn start(directory: &Path, door: Door) -> io::Result<Self> {
+    pub fn start(directory: &Path, orders: Option<Vec<u8>>, door: Door) -> io::Result<Self> {
         let (pages, queue) = mpsc::channel();
-        let directory = directory.to_owned();
-        let write = move || {
-            Writer { directory, door, waiting: BTreeMap::new(), failing: BTreeSet::new(), settles: true }.work(&queue)
-        };
+        let mut writer = Writer::new(directory, door);
+        writer.orders = orders;
+        if !directory.join(orders::NAME).exists() {
+            writer.write_orders();
+        }
+        let write = move || writer.work(&queue);
         let thread = std::thread::Builder::new().name("keeper".to_owned()).stack_size(STACK_BYTES).spawn(write)?;
         Ok(Self { pages, thread })
     }
@@ -54,7 +66,13 @@ impl Keeper {
     /// Returns at once. Of several contents of one file only the newest need be written.
     pub fn keep(&self, name: &str, bytes: Vec<u8>) {
         // A thread that has ended told so by its panic, and there is nobody else to write it.
-        self.pages.send(Page { name: name.to_owned(), bytes }).ok();
+        self.pages.send(Page::File { name: name.to_owned(), bytes }).ok();
+    }
+
+    /// Returns at once; whoever waits hears when these are durable, or why they are not.
+    pub fn keep_orders(&self, bytes: Vec<u8>, heard: Vec<Heard>) {
+        // As above: then those who wait hear nothing, which tells them enough.
+        self.pages.send(Page::Orders { bytes, heard }).ok();
     }
 
     /// Waits for what is being written, but not for a disk that hangs: then it ends with the process.
@@ -71,6 +89,11 @@ struct Writer {
     directory: PathBuf,
     door: Door,
     waiting: BTreeMap<String, Vec<u8>>,
+    /// `None` where there was no room for them yet.
+    slots: Option<Slots>,
+    orders: Option<Vec<u8>>,
+    /// Who waits for these orders.
+    heard: Vec<Heard>,
     /// Those of which it was told that they cannot be written.
     failing: BTreeSet<String>,
     /// A start or a reload is not long over.
@@ -78,21 +101,43 @@ struct Writer {
 }
 
 impl Writer {
+    fn new(directory: &Path, door: Door) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            door,
+            waiting: BTreeMap::new(),
+            slots: None,
+            orders: None,
+            heard: Vec::new(),
+            failing: BTreeSet::new(),
+            settles: true,
+        }
+    }
+
     fn work(mut self, queue: &Receiver<Page>) {
+        self.write_orders();
         while self.take(queue) {
-            for page in queue.try_iter() {
-                self.waiting.insert(page.name, page.bytes);
-            }
+            queue.try_iter().for_each(|page| self.note(page));
             self.write_all();
         }
         self.write_all();
+    }
+
+    fn note(&mut self, page: Page) {
+        match page {
+            Page::File { name, bytes } => drop(self.waiting.insert(name, bytes)),
+            Page::Orders { bytes, heard } => {
+                self.orders = Some(bytes);
+                self.heard.extend(heard);
+            }
+        }
     }
 
     /// False when nothing more will come.
     fn take(&mut self, queue: &Receiver<Page>) -> bool {
         let taken = if self.settles {
             queue.recv_timeout(SETTLED)
-        } else if self.waiting.is_empty() {
+        } else if self.waiting.is_empty() && self.orders.is_none() {
             queue.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected)
         } else {
             queue.recv_timeout(AGAIN)
@@ -100,7 +145,7 @@ impl Writer {
         match taken {
             Ok(page) => {
                 self.settles = true;
-                self.waiting.insert(page.name, page.bytes);
+                self.note(page);
                 true
             }
             Err(mpsc::RecvTimeoutError::Timeout) => {
@@ -113,20 +158,54 @@ impl Writer {
         }
     }
 
+    /// Somebody waits for the orders.
     fn write_all(&mut self) {
+        self.write_orders();
         for (name, bytes) in std::mem::take(&mut self.waiting) {
-            match replace(&self.directory, &name, &bytes) {
-                Ok(()) if self.failing.remove(&name) => self.tell(&name, None),
-                Ok(()) => {}
-                Err(error) => {
-                    if self.failing.insert(name.clone()) {
-                        self.tell(&name, Some(format!("it cannot be written: {error}; it is tried again every 10 s")));
-                    }
-                    self.waiting.insert(name, bytes);
-                }
+            let outcome = replace(&self.directory, &name, &bytes);
+            self.note_outcome(&name, outcome.as_ref().err());
+            if outcome.is_err() {
+                self.waiting.insert(name, bytes);
             }
         }
         last_good::tidy(&self.directory);
+    }
+
+    fn write_orders(&mut self) {
+        let Some(bytes) = self.orders.take() else { return };
+        let outcome = self.write_to_slots(&bytes);
+        self.note_outcome(orders::NAME, outcome.as_ref().err());
+        if outcome.is_err() {
+            self.orders = Some(bytes);
+        }
+        for heard in self.heard.drain(..) {
+            // Whoever asked may have given up.
+            heard.send(outcome.as_ref().map_or_else(|error| Err(error.to_string()), |()| Ok(()))).ok();
+        }
+    }
+
+    fn write_to_slots(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Some(slots) = &mut self.slots {
+            return slots.write(bytes);
+        }
+        let mut slots = Slots::open(&self.directory.join(orders::NAME), bytes)?;
+        slots.write(bytes)?;
+        self.slots = Some(slots);
+        // It is read where there is no newer one, and there is.
+        fs::remove_file(self.directory.join(orders::EARLIER)).ok();
+        Ok(())
+    }
+
+    /// Told once until it works again.
+    fn note_outcome(&mut self, name: &str, failure: Option<&io::Error>) {
+        match failure {
+            None if self.failing.remove(name) => self.tell(name, None),
+            None => {}
+            Some(error) if self.failing.insert(name.to_owned()) => {
+                self.tell(name, Some(format!("it cannot be written: {error}; it is tried again every 10 s")));
+            }
+            Some(_) => {}
+        }
     }
 
     fn tell(&self, name: &str, why: Option<String>) {
@@ -157,26 +236,53 @@ mod tests {
     fn the_newest_is_there_whole_and_ours_alone() {
         let folder = tempfile::tempdir().unwrap();
         let (door, _inbox) = inbox::open().unwrap();
-        let keeper = Keeper::start(folder.path(), door).unwrap();
+        fs::write(folder.path().join(orders::EARLIER), "of an earlier version").unwrap();
+        let keeper = Keeper::start(folder.path(), Some(b"first".to_vec()), door).unwrap();
         for n in 0..50 {
-            keeper.keep("orders.json", format!("{n}").into_bytes());
+            keeper.keep("good.json", format!("{n}").into_bytes());
+            keeper.keep_orders(format!("order {n}").into_bytes(), Vec::new());
         }
         keeper.say_goodbye();
-        let path = folder.path().join("orders.json");
+        let path = folder.path().join("good.json");
         assert_eq!(fs::read_to_string(&path).unwrap(), "49");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
+        let orders = folder.path().join(orders::NAME);
+        assert_eq!(slots::payload(&slots::read(&orders).unwrap()).unwrap(), b"order 49");
+        assert_eq!(fs::metadata(&orders).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing else is left");
+    }
+
+    #[test]
+    fn whoever_waits_hears_when_an_order_is_durable_or_why_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let (door, _inbox) = inbox::open().unwrap();
+        let keeper = Keeper::start(folder.path(), Some(b"first".to_vec()), door).unwrap();
+        let order = |bytes: Vec<u8>| {
+            let (heard, hears) = oneshot::channel();
+            keeper.keep_orders(bytes, vec![heard]);
+            hears.blocking_recv().unwrap()
+        };
+        let path = folder.path().join(orders::NAME);
+        let kept = || slots::payload(&slots::read(&path).unwrap()).unwrap().to_vec();
+        assert_eq!((order(b"one".to_vec()), kept()), (Ok(()), b"one".to_vec()));
+        let refused = order(vec![b'x'; slots::LARGEST + 1]).unwrap_err();
+        assert!(refused.contains("at most"), "{refused}");
+        assert_eq!((order(b"two".to_vec()), kept()), (Ok(()), b"two".to_vec()));
+        keeper.say_goodbye();
     }
 
     #[test]
     fn what_cannot_be_written_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let (door, inbox) = inbox::open().unwrap();
-        let keeper = Keeper::start(&folder.path().join("gone"), door).unwrap();
-        keeper.keep("orders.json", b"{}".to_vec());
+        let keeper = Keeper::start(&folder.path().join("gone"), Some(b"{}".to_vec()), door).unwrap();
+        keeper.keep("good.json", b"{}".to_vec());
+        keeper.keep_orders(b"{}".to_vec(), Vec::new());
         keeper.say_goodbye();
-        let Some(Message::Lacking { what, why: Some(why) }) = inbox.take() else { panic!("nothing told") };
-        assert!(what.ends_with("gone/orders.json") && why.contains("No such file"), "{what}: {why}");
+        for name in ["gone/orders", "gone/good.json"] {
+            let Some(Message::Lacking { what, why: Some(why) }) = inbox.take() else { panic!("nothing told") };
+            assert!(what.ends_with(name) && why.contains("No such file"), "{what}: {why}");
+        }
         assert!(inbox.take().is_none(), "told once");
     }
 }

@@ -8,6 +8,7 @@ use crate::clock;
 use crate::events::{Daemon, Event};
 use crate::journal::{self, Before};
 use crate::keeper::orders;
+use crate::policy::mitigation::Command;
 use crate::policy::moment::Moment;
 use crate::policy::orders::Orders;
 
@@ -21,7 +22,7 @@ pub fn without_a_journal(why: &str) -> String {
 #[must_use]
 pub fn lost_orders(directory: &Path, why: &str) -> Daemon {
     let what = directory.join(orders::NAME).display().to_string();
-    let why = format!("it cannot be read, so a pause or an undo that was ordered before is forgotten: {why}");
+    let why = format!("it cannot be read, so what an operator ordered or set before is forgotten: {why}");
     Daemon::Degraded { what, why }
 }
 
@@ -38,9 +39,13 @@ impl Agent {
         for told in [damage, lost].into_iter().flatten() {
             self.parts.events.emit(clock::unix_ms(), Event::Daemon(told));
         }
+        // A journal that was not told in time has what was given up still.
+        let (given_up, entries): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|entry| orders.forgotten.contains(&entry.id));
         self.take_orders(orders);
         self.fall_back_again(now);
         let (inherited, found) = (entries.iter().map(journal::inherited).collect(), entries.len());
+        self.out.commands.extend(given_up.iter().map(|entry| Command::Forget { id: entry.id }));
         self.parts.guardian.step(now, Input::Found { inherited, next_id }, &mut self.out);
         self.journal_works(now, found);
     }
@@ -59,10 +64,11 @@ impl Agent {
         if self.orders_given {
             self.orders = orders;
         } else if !orders.is_empty() {
-            self.parts.guardian.restore_orders(orders.clone());
+            self.parts.guardian.restore_orders(orders.clone(), &mut self.out);
             self.orders = orders;
             self.orders_given = true;
         }
+        self.hand_over_orders();
     }
 
     fn tell_of_journal(&mut self, now: Moment, told: Daemon) {

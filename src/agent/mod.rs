@@ -25,7 +25,7 @@ use crate::events::{Daemon, Event, Events};
 use crate::host::sampler::{Sampler, Scope};
 use crate::host::trigger::Stall;
 use crate::inbox::{Inbox, Message};
-use crate::keeper::Keeper;
+use crate::keeper::{Heard, Keeper};
 use crate::notify::Notifier;
 use crate::pace::{Pace, Watch};
 use crate::policy;
@@ -107,10 +107,11 @@ pub struct Agent {
     drills: u64,
     drill_view: Arc<Option<DrillView>>,
     configuration: Arc<Configuration>,
-    /// As they were kept last.
+    /// As they were handed over last, to be kept; and who waits for what was ordered since.
     orders: Orders,
     /// They are not those of before a restart any more.
     orders_given: bool,
+    heard: Vec<Heard>,
     blind_spots: Arc<Vec<BlindSpot>>,
     /// The sampler's own list, to see when it changes.
     seen_blind_spots: Option<Arc<Vec<BlindSpot>>>,
@@ -148,6 +149,7 @@ impl Agent {
             configuration: Arc::new(parts.configuration.clone()),
             orders: parts.guardian.orders().clone(),
             orders_given: !parts.guardian.orders().is_empty(),
+            heard: Vec::new(),
             blind_spots: Arc::default(),
             seen_blind_spots: None,
             tick: 0,
@@ -334,7 +336,7 @@ impl Agent {
                 Message::JournalFound(before) => self.journal_is_found(now, *before),
                 Message::JournalWorks => self.journal_works(now, 0),
                 Message::Lacking { what, why } => self.note_lacking(what, why),
-                Message::Order { order, by } => self.obey(now, order, by),
+                Message::Order { order, by, heard } => self.obey(now, order, by, heard),
                 Message::Ask { id, reply } => {
                     self.look_again(now);
                     // Whoever asked may have given up: then it is not done.

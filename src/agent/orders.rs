@@ -5,11 +5,13 @@ use std::sync::Arc;
 use super::{Agent, Input};
 use crate::clock;
 use crate::inbox::Order;
+use crate::keeper::Heard;
 use crate::keeper::orders::{self, Now};
 use crate::policy::moment::Moment;
 
 impl Agent {
-    pub(super) fn obey(&mut self, now: Moment, order: Order, by: Arc<str>) {
+    pub(super) fn obey(&mut self, now: Moment, order: Order, by: Arc<str>, heard: Heard) {
+        self.heard.push(heard);
         let (guardian, out) = (&mut self.parts.guardian, &mut self.out);
         match order {
             Order::Undo(ids) => guardian.step(now, Input::Undo { ids: &ids, by }, out),
@@ -19,15 +21,21 @@ impl Agent {
         }
     }
 
-    /// Cheap where nothing changed: it is looked at with every publication.
+    /// Cheap where nothing changed: it is looked at with every publication. What was ordered and changed nothing is handed
+    /// over as well: what it asked for may not be durable yet.
     pub(super) fn keep_orders(&mut self) {
         let orders = self.parts.guardian.orders();
-        if *orders == self.orders {
+        if self.heard.is_empty() && *orders == self.orders {
             return;
         }
-        self.orders = orders.clone();
         self.orders_given = true;
+        self.hand_over_orders();
+    }
+
+    pub(super) fn hand_over_orders(&mut self) {
+        let orders = self.parts.guardian.orders();
         let now = Now { moment: self.ticked_at, unix_ms: clock::unix_ms() };
-        self.parts.keeper.keep(orders::NAME, orders::bytes(&self.orders, now));
+        self.parts.keeper.keep_orders(orders::bytes(orders, now), std::mem::take(&mut self.heard));
+        self.orders = orders.clone();
     }
 }

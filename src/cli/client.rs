@@ -17,6 +17,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::{Reach, code};
+use crate::http::shape::Kept;
 
 const DEFAULT_SOCKET: &str = "/run/node-guardian/admin.sock";
 const DEFAULT_URL: &str = "http://127.0.0.1:9977";
@@ -40,6 +41,14 @@ impl Failure {
             Failure::Unreachable(sentence) => super::complain(sentence, code::UNREACHABLE),
             Failure::Refused(sentence) => super::complain(sentence, code::NOT_WELL),
         }
+    }
+}
+
+/// The order is done, so this is no failure; but whoever relies on it must know.
+pub fn warn(kept: &Kept) {
+    // One that says nothing is of a daemon that does not know yet, just before it is started anew.
+    if !kept.detail.is_empty() {
+        eprintln!("node-guardian: {}", kept.detail);
     }
 }
 

@@ -3,29 +3,38 @@
 
 use serde_json::json;
 
-use super::client::{Client, Failure};
+use super::client::{Client, Failure, warn};
 use super::paint::duration;
 use super::{PauseArgs, ResumeArgs, print};
-use crate::http::shape::{Pausing, Resuming};
+use crate::http::shape::{Kept, Pausing, Resuming};
 
 pub fn pause(args: &PauseArgs) -> u8 {
     let asked = || -> Result<Pausing, Failure> {
         let lasts = format!("{}ms", args.lasts.as_millis());
         Client::new(&args.reach)?.post("/pause", json!({ "for": lasts, "hold": args.hold }).to_string())
     };
-    answer(asked(), |pausing| if args.json { json!(pausing).to_string() } else { paused(pausing) })
+    answer(
+        asked(),
+        |pausing: &Pausing| &pausing.kept,
+        |pausing| if args.json { json!(pausing).to_string() } else { paused(pausing) },
+    )
 }
 
 pub fn resume(args: &ResumeArgs) -> u8 {
     let asked = || -> Result<Resuming, Failure> {
         Client::new(&args.reach)?.post("/resume", json!({ "actions": args.actions }).to_string())
     };
-    answer(asked(), |resuming| if args.json { json!(resuming).to_string() } else { resumed(resuming) })
+    answer(
+        asked(),
+        |resuming: &Resuming| &resuming.kept,
+        |resuming| if args.json { json!(resuming).to_string() } else { resumed(resuming) },
+    )
 }
 
-fn answer<T>(asked: Result<T, Failure>, say: impl Fn(&T) -> String) -> u8 {
+fn answer<T>(asked: Result<T, Failure>, kept: impl Fn(&T) -> &Kept, say: impl Fn(&T) -> String) -> u8 {
     match asked {
         Ok(answer) => {
+            warn(kept(&answer));
             print(&format!("{}\n", say(&answer)));
             0
         }
@@ -67,7 +76,7 @@ mod tests {
         );
         assert!(paused(&Pausing { hold: true, ..pausing }).contains("the 2 in force stay"));
         let knob = UndoneKnob { id: 7, text: "throttle edge to 50%".into(), ..UndoneKnob::default() };
-        let resuming = Resuming { paused: true, given_back: vec![knob], since: 0 };
+        let resuming = Resuming { paused: true, given_back: vec![knob], ..Resuming::default() };
         assert_eq!(resumed(&resuming), "the pause is over\n#7 throttle edge to 50% is the rules' again");
         assert_eq!(resumed(&Resuming::default()), "nothing was paused or undone");
     }

@@ -23,6 +23,7 @@ use crate::http;
 use crate::inbox;
 use crate::journal::{self, Before, Journal, Late, Record};
 use crate::keeper::Keeper;
+use crate::keeper::orders::{self, Now};
 use crate::logging::{self, LoggingError};
 use crate::notify::Notifier;
 use crate::policy::guardian::{Decisions, Guardian};
@@ -123,10 +124,14 @@ fn guard(loaded: Loaded, source: Source) -> Result<(), String> {
     let mut first = Decisions::default();
     let inherited = before.entries.iter().map(journal::inherited).collect();
     let mut guardian = Guardian::new(started, Arc::clone(&plan), inherited, before.next_id, &mut first);
-    guardian.restore_orders(before.orders);
+    guardian.restore_orders(before.orders, &mut first);
     let workers = Workers::start(journal, settings.controls.clone(), door.clone())
         .map_err(|error| format!("cannot start the thread that acts: {error}"))?;
-    let keeper = Keeper::start(&settings.state_directory, door.clone());
+    // What could not be read must not be written over.
+    let kept = no_journal
+        .is_none()
+        .then(|| orders::bytes(guardian.orders(), Now { moment: started, unix_ms: clock::unix_ms() }));
+    let keeper = Keeper::start(&settings.state_directory, kept, door.clone());
     let keeper = keeper.map_err(|error| format!("cannot start the thread that keeps small files: {error}"))?;
 
     let sampler = Sampler::open(&settings.sampling);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::client::{Client, Failure};
+use super::client::{Client, Failure, warn};
 use super::{UndoArgs, code, complain, print};
 use crate::http::shape::{Action, Actions, Events, Record, Undone};
 
@@ -23,9 +23,10 @@ pub fn run(args: &UndoArgs) -> u8 {
 fn undo(args: &UndoArgs) -> Result<u8, Failure> {
     let client = Client::new(&args.reach)?;
     let asked: Undone = client.post("/undo", json!({ "actions": args.actions, "forget": args.forget }).to_string())?;
+    warn(&asked.kept);
     if asked.undoing.is_empty() {
         let nothing = if args.forget { "nothing is owed\n" } else { "nothing is in force\n" };
-        print(if args.json { "{\"undone\":[],\"owed\":[],\"events\":[]}\n" } else { nothing });
+        print(&if args.json { page(&asked, &[], &[]) } else { nothing.to_owned() });
         return Ok(0);
     }
     let ids: BTreeSet<u64> = asked.undoing.iter().map(|action| action.id).collect();
@@ -43,10 +44,14 @@ fn undo(args: &UndoArgs) -> Result<u8, Failure> {
         thread::sleep(LOOK_EVERY);
     };
     if args.json {
-        let gone: Vec<&Action> = asked.undoing.iter().filter(|one| left.iter().all(|l| l.id != one.id)).collect();
-        print(&format!("{}\n", json!({ "undone": gone, "owed": left, "events": told.records })));
+        print(&page(&asked, &left, &told.records));
     }
     Ok(if left.is_empty() { 0 } else { owed(&left) })
+}
+
+fn page(asked: &Undone, left: &[Action], events: &[Record]) -> String {
+    let gone: Vec<&Action> = asked.undoing.iter().filter(|one| left.iter().all(|l| l.id != one.id)).collect();
+    format!("{}\n", json!({ "undone": gone, "owed": left, "events": events, "kept": asked.kept.kept }))
 }
 
 fn still_there(client: &Client, ids: &BTreeSet<u64>) -> Result<Vec<Action>, Failure> {

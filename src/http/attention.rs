@@ -63,7 +63,12 @@ pub fn notices(snapshot: &Snapshot) -> Vec<String> {
         )
     });
     let unrecordable = snapshot.unrecordable.iter().map(|why| format!("{UNRECORDABLE}. {why}"));
-    why.into_iter().chain(unrecordable).chain(pause(snapshot)).chain(undone).chain(stood_down(snapshot)).collect()
+    let theirs = snapshot.view.orders.theirs.iter().map(|theirs| {
+        let (id, mitigation, found) = (theirs.id, &theirs.mitigation, &theirs.found);
+        format!("#{id} {mitigation} is left to whoever changed it ({found}); `node-guardian resume {id}` gives it back")
+    });
+    let standing = pause(snapshot).into_iter().chain(undone).chain(theirs).chain(stood_down(snapshot));
+    why.into_iter().chain(unrecordable).chain(standing).collect()
 }
 
 fn configuration(snapshot: &Snapshot) -> Option<String> {

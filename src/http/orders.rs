@@ -12,11 +12,13 @@ use hyper::StatusCode;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::gate::Actor;
 use super::problem::Problem;
 use super::routes::{accepted, read, tell};
-use super::shape::{self, Action};
+use super::shape::{self, Action, Kept};
 use super::site::Site;
 use super::summary;
 use crate::inbox::{Message, Order};
@@ -27,6 +29,8 @@ use crate::policy::unit::Quantity;
 type Answer = Result<Response, Problem>;
 type Shared = State<Arc<Site>>;
 
+/// As long as a change waits for its record. Whoever asks on the command line has 5 s of patience.
+const KEPT_WITHIN: Duration = Duration::from_secs(2);
 const USUAL_PAUSE: Duration = Duration::from_secs(30 * 60);
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 /// A long weekend. Longer is what `level` and `dry_run` are for: a pause that everybody forgot must end.
@@ -72,11 +76,12 @@ pub async fn undo(State(site): Shared, Extension(Actor(by)): Extension<Actor>, b
     // What comes to be in force in this very moment is meant too, where all of it is.
     let ids = if request.actions.is_empty() && !request.forget { Vec::new() } else { ids.collect() };
     let since = site.log.last();
-    if !request.forget || !ids.is_empty() {
-        let order = if request.forget { Order::Forget(ids) } else { Order::Undo(ids) };
-        tell(&site, Message::Order { order, by })?;
-    }
-    accepted(&json!(shape::Undone { undoing, since }))
+    let kept = match (request.forget, ids.is_empty()) {
+        (true, true) => Kept { kept: true, detail: String::new() },
+        (true, false) => order(&site, Order::Forget(ids), by).await?,
+        (false, _) => order(&site, Order::Undo(ids), by).await?,
+    };
+    accepted(&json!(shape::Undone { undoing, since, kept }))
 }
 
 pub async fn pause(State(site): Shared, Extension(Actor(by)): Extension<Actor>, body: Body) -> Answer {
@@ -87,32 +92,54 @@ pub async fn pause(State(site): Shared, Extension(Actor(by)): Extension<Actor>, 
     };
     let hold = if request.hold { Hold::Keep } else { Hold::Undo };
     let since = site.log.last();
-    let answer = json!(shape::Pausing {
+    let answer = shape::Pausing {
         seconds: lasts.as_secs_f64(),
         hold: request.hold,
         by: by.to_string(),
         in_force: summary::actions(&site.snapshot()),
         since,
-    });
-    tell(&site, Message::Order { order: Order::Pause { lasts, hold }, by })?;
-    accepted(&answer)
+        kept: Kept::default(),
+    };
+    let kept = order(&site, Order::Pause { lasts, hold }, by).await?;
+    accepted(&json!(shape::Pausing { kept, ..answer }))
 }
 
 pub async fn resume(State(site): Shared, Extension(Actor(by)): Extension<Actor>, body: Body) -> Answer {
     let request: Resume = asked(body, r#"{"actions": [1, 2]}"#).await?;
     let snapshot = site.snapshot();
     let orders = &snapshot.view.orders;
-    named(&request.actions, &orders.undone.iter().map(|undone| undone.id.0).collect::<Vec<_>>(), "undone")?;
+    let known = orders.undone.iter().map(|undone| undone.id.0).chain(orders.theirs.iter().map(|theirs| theirs.id.0));
+    named(&request.actions, &known.collect::<Vec<_>>(), "undone")?;
     let all = request.actions.is_empty();
-    let given_back = summary::undone(&snapshot).into_iter().filter(|one| all || request.actions.contains(&one.id));
-    let answer = json!(shape::Resuming {
-        paused: all && orders.is_paused(),
-        given_back: given_back.collect(),
-        since: site.log.last(),
-    });
-    let order = Order::Resume(request.actions.into_iter().map(ActionId).collect());
-    tell(&site, Message::Order { order, by })?;
-    accepted(&answer)
+    let is_named = |id: u64| request.actions.contains(&id);
+    let undone = summary::undone(&snapshot).into_iter().filter(|one| all || is_named(one.id));
+    // What somebody set by hand is given back by name only.
+    let theirs = summary::theirs(&snapshot).into_iter().filter(|one| is_named(one.id));
+    let (paused, since) = (all && orders.is_paused(), site.log.last());
+    let given_back = undone.chain(theirs.map(shape::TheirKnob::into_undone)).collect();
+    let resumed = Order::Resume(request.actions.iter().copied().map(ActionId).collect());
+    let kept = order(&site, resumed, by).await?;
+    accepted(&json!(shape::Resuming { paused, given_back, since, kept }))
+}
+
+/// Tells the loop, and waits until the order is durable; not for a disk that does not answer, since it is carried out anyway.
+async fn order(site: &Site, order: Order, by: Arc<str>) -> Result<Kept, Problem> {
+    let (heard, hears) = oneshot::channel();
+    tell(site, Message::Order { order, by, heard })?;
+    Ok(match timeout(KEPT_WITHIN, hears).await {
+        Ok(Ok(Ok(()))) => Kept { kept: true, detail: String::new() },
+        Ok(Ok(Err(why))) => not_kept(&why),
+        Ok(Err(_)) => Kept { kept: false, detail: "the daemon is stopping: order it again when it runs".to_owned() },
+        Err(_) => not_kept(&format!("the disk did not take it within {} s", KEPT_WITHIN.as_secs())),
+    })
+}
+
+fn not_kept(why: &str) -> Kept {
+    let detail = format!(
+        "the order is carried out, but a crash would lose it: it is not on the disk ({why}). That is tried again every 10 s; \
+         `node-guardian status` names the file until it works"
+    );
+    Kept { kept: false, detail }
 }
 
 /// Nothing at all is the default.

@@ -28,6 +28,7 @@ pub struct Status {
     pub paused: Option<Pause>,
     /// What an operator undid, until its rules were quiet for 10 minutes or it is given back.
     pub undone: Vec<UndoneKnob>,
+    pub overridden: Vec<TheirKnob>,
     /// 0 before the first sample.
     pub tick: u64,
     pub sampled_unix_ms: u64,
@@ -78,6 +79,26 @@ pub struct UndoneKnob {
     /// How long its rules have been quiet; at 600 it is theirs again.
     pub quiet_seconds: Option<f64>,
     pub by: String,
+}
+
+/// A knob that somebody else set: theirs until no rule wants it.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TheirKnob {
+    /// The action that it was taken from, by which `resume` names it.
+    pub id: u64,
+    pub text: String,
+    pub seconds: f64,
+    /// `server be/s1 maxconn is 5, not the 2 that was set`
+    pub found: String,
+}
+
+impl TheirKnob {
+    #[must_use]
+    pub fn into_undone(self) -> UndoneKnob {
+        let Self { id, text, seconds, .. } = self;
+        UndoneKnob { id, text, seconds, ..UndoneKnob::default() }
+    }
 }
 
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -217,6 +238,19 @@ pub struct Undone {
     pub undoing: Vec<Action>,
     /// The trail's last number before it was asked for.
     pub since: u64,
+    #[serde(flatten)]
+    pub kept: Kept,
+}
+
+/// Whether an order outlives a crash. It is carried out in any case.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Kept {
+    /// It is on the disk.
+    pub kept: bool,
+    /// Why it is not, and what to do.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub detail: String,
 }
 
 /// The answer to `POST /pause`.
@@ -229,6 +263,8 @@ pub struct Pausing {
     /// What is being undone, or stays.
     pub in_force: Vec<Action>,
     pub since: u64,
+    #[serde(flatten)]
+    pub kept: Kept,
 }
 
 /// The answer to `POST /resume`.
@@ -239,6 +275,8 @@ pub struct Resuming {
     pub paused: bool,
     pub given_back: Vec<UndoneKnob>,
     pub since: u64,
+    #[serde(flatten)]
+    pub kept: Kept,
 }
 
 impl From<&crate::events::Record> for Record {

@@ -39,6 +39,7 @@ pub fn status(snapshot: &Snapshot) -> shape::Status {
             by: pause.by.to_string(),
         }),
         undone: undone(snapshot),
+        overridden: theirs(snapshot),
         tick: snapshot.tick,
         sampled_unix_ms: snapshot.unix_ms,
         uptime_seconds: since(snapshot.started),
@@ -68,6 +69,19 @@ pub fn undone(snapshot: &Snapshot) -> Vec<shape::UndoneKnob> {
             seconds: snapshot.at.since(undone.since).as_secs_f64(),
             quiet_seconds: undone.quiet_since.map(|since| snapshot.at.since(since).as_secs_f64()),
             by: undone.by.to_string(),
+        })
+        .collect()
+}
+
+/// The knobs that somebody else set, oldest first.
+pub fn theirs(snapshot: &Snapshot) -> Vec<shape::TheirKnob> {
+    let theirs = snapshot.view.orders.theirs.iter();
+    theirs
+        .map(|theirs| shape::TheirKnob {
+            id: theirs.id.0,
+            text: theirs.mitigation.to_string(),
+            seconds: snapshot.at.since(theirs.since).as_secs_f64(),
+            found: theirs.found.to_string(),
         })
         .collect()
 }

@@ -1,5 +1,6 @@
-//! The operator's orders as a file: a pause and the undone knobs outlive a restart and a crash. By the wall clock, since
-//! moments begin anew with each boot; a clock that jumps makes a pause shorter, never longer than it was meant.
+//! The operator's orders as a file: a pause, and what an operator undid, set or gave up, outlive a restart and a crash. By
+//! the wall clock, since moments begin anew with each boot; a clock that jumps makes a pause shorter, never longer than it
+//! was meant.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
@@ -9,13 +10,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::slots;
 use crate::policy::mitigation::{ActionId, Knob, Mitigation, Verb};
 use crate::policy::moment::Moment;
-use crate::policy::orders::{Hold, Orders, Pause, Undone};
+use crate::policy::orders::{Ends, Hold, Orders, Pause, Theirs, Undone};
 
-pub const NAME: &str = "orders.json";
+pub const NAME: &str = "orders";
+/// What an earlier version wrote instead, as one JSON text.
+pub const EARLIER: &str = "orders.json";
 
-/// A thousand undone knobs have a third of this.
+/// An earlier version set no bound; a thousand undone knobs have a third of this.
 const LARGEST: u64 = 1 << 20;
 
 /// The same moment on both clocks.
@@ -41,10 +45,15 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// What an earlier version did not know is missing in its file.
 #[derive(Serialize, Deserialize)]
 struct Page {
     pause: Option<PauseLine>,
     undone: Vec<UndoneLine>,
+    #[serde(default)]
+    theirs: Vec<TheirsLine>,
+    #[serde(default)]
+    forgotten: Vec<ActionId>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -66,6 +75,16 @@ struct UndoneLine {
     by: Arc<str>,
 }
 
+#[derive(Serialize, Deserialize)]
+struct TheirsLine {
+    id: ActionId,
+    target: Arc<str>,
+    verb: Verb,
+    mitigation: Mitigation,
+    found: Arc<str>,
+    since_unix_ms: u64,
+}
+
 /// What its file holds. Empty where it cannot be written, which is read as no order.
 #[must_use]
 pub fn bytes(orders: &Orders, now: Now) -> Vec<u8> {
@@ -84,7 +103,20 @@ pub fn bytes(orders: &Orders, now: Now) -> Vec<u8> {
         quiet_since_unix_ms: undone.quiet_since.map(|since| now.unix_ms_of(since)),
         by: Arc::clone(&undone.by),
     });
-    serde_json::to_vec(&Page { pause, undone: undone.collect() }).unwrap_or_default()
+    let (undone, theirs) = (undone.collect(), orders.theirs.iter().map(|theirs| theirs_line(theirs, now)).collect());
+    let page = Page { pause, undone, theirs, forgotten: orders.forgotten.clone() };
+    serde_json::to_vec(&page).unwrap_or_default()
+}
+
+fn theirs_line(theirs: &Theirs, now: Now) -> TheirsLine {
+    TheirsLine {
+        id: theirs.id,
+        target: Arc::clone(&theirs.knob.target),
+        verb: theirs.knob.verb,
+        mitigation: theirs.mitigation.clone(),
+        found: Arc::clone(&theirs.found),
+        since_unix_ms: now.unix_ms_of(theirs.since),
+    }
 }
 
 /// Those that were in force when the guardian ended; none where there is no file.
@@ -92,12 +124,7 @@ pub fn bytes(orders: &Orders, now: Now) -> Vec<u8> {
 /// # Errors
 /// When there is one that cannot be read: what it ordered is lost, and somebody should know.
 pub fn read(directory: &Path, now: Now) -> io::Result<Orders> {
-    let mut bytes = Vec::new();
-    match File::open(directory.join(NAME)) {
-        Ok(file) => file.take(LARGEST).read_to_end(&mut bytes)?,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Orders::default()),
-        Err(error) => return Err(error),
-    };
+    let Some(bytes) = newest(directory)? else { return Ok(Orders::default()) };
     let page: Page = serde_json::from_slice(&bytes)?;
     let undone = page.undone.into_iter().map(|line| Undone {
         id: line.id,
@@ -107,7 +134,41 @@ pub fn read(directory: &Path, now: Now) -> io::Result<Orders> {
         by: line.by,
         quiet_since: line.quiet_since_unix_ms.map(|since| now.moment_of(since)),
     });
-    Ok(Orders { pause: page.pause.and_then(|line| pause(line, now)), undone: undone.collect() })
+    let theirs = page.theirs.into_iter().map(|line| theirs(line, now)).collect();
+    let pause = page.pause.and_then(|line| pause(line, now));
+    Ok(Orders { pause, undone: undone.collect(), theirs, forgotten: page.forgotten })
+}
+
+fn newest(directory: &Path) -> io::Result<Option<Vec<u8>>> {
+    match slots::read(&directory.join(NAME)) {
+        Ok(bytes) => {
+            let payload = slots::payload(&bytes).ok_or_else(|| io::Error::other("it is damaged"))?;
+            Ok(Some(payload.to_vec()))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => earlier(directory),
+        Err(error) => Err(error),
+    }
+}
+
+fn earlier(directory: &Path) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    match File::open(directory.join(EARLIER)) {
+        Ok(file) => file.take(LARGEST).read_to_end(&mut bytes).map(|_| Some(bytes)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// By which rule it ends is seen anew: this guardian has evaluated none yet.
+fn theirs(line: TheirsLine, now: Now) -> Theirs {
+    Theirs {
+        id: line.id,
+        knob: Knob { target: line.target, verb: line.verb },
+        mitigation: line.mitigation,
+        found: line.found,
+        since: now.moment_of(line.since_unix_ms),
+        ends: Ends::WhenAllAreClear(None),
+    }
 }
 
 /// `None` where its time is over.
@@ -143,13 +204,21 @@ mod tests {
             quiet_since: Some(at(990)),
         };
         let pause = Pause { since: at(1000), until: at(2800), hold: Hold::Keep, by: "token".into() };
-        Orders { pause: Some(pause), undone: vec![undone] }
+        let theirs = Theirs {
+            id: ActionId(8),
+            knob: Knob { target: "unix:/run/redis.sock".into(), verb: Verb::Shrink },
+            mitigation: Mitigation { control: "cache".into(), verb: Verb::Shrink, amount: Amount::Bytes(1 << 20) },
+            found: "maxmemory is 5, not the 6 that was set".into(),
+            since: at(950),
+            ends: Ends::WhenAllAreClear(None),
+        };
+        Orders { pause: Some(pause), undone: vec![undone], theirs: vec![theirs], forgotten: vec![ActionId(3)] }
     }
 
     fn kept(unix_s: u64, moment: u64) -> Orders {
         let folder = tempfile::tempdir().unwrap();
         let written = bytes(&orders(), Now { moment: at(1000), unix_ms: 5_000_000 });
-        std::fs::write(folder.path().join(NAME), written).unwrap();
+        slots::Slots::open(&folder.path().join(NAME), &written).unwrap();
         read(folder.path(), Now { moment: at(moment), unix_ms: unix_s * 1000 }).unwrap()
     }
 
@@ -174,7 +243,22 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let now = Now { moment: at(1), unix_ms: 1 };
         assert!(read(folder.path(), now).unwrap().is_empty());
-        std::fs::write(folder.path().join(NAME), "{").unwrap();
-        assert!(read(folder.path(), now).is_err());
+        for name in [EARLIER, NAME] {
+            std::fs::write(folder.path().join(name), "{").unwrap();
+            assert!(read(folder.path(), now).is_err());
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_version_kept_is_read_until_there_is_something_newer() {
+        let folder = tempfile::tempdir().unwrap();
+        let text =
+            r#"{"pause":{"since_unix_ms":1000,"until_unix_ms":9000,"keeps":true,"by":"uid 0 (root)"},"undone":[]}"#;
+        std::fs::write(folder.path().join(EARLIER), text).unwrap();
+        let now = Now { moment: at(1), unix_ms: 1000 };
+        let orders = read(folder.path(), now).unwrap();
+        assert_eq!((orders.pause.unwrap().until, orders.theirs.len()), (at(9), 0));
+        slots::Slots::open(&folder.path().join(NAME), &bytes(&Orders::default(), now)).unwrap();
+        assert!(read(folder.path(), now).unwrap().is_empty());
     }
 }

@@ -1,5 +1,6 @@
-//! The operator's standing orders: a pause, and the knobs that an operator undid. They outlive reloads, restarts and
-//! crashes (whoever keeps them writes [`Orders`] down), and each ends by itself, so that none is forgotten. Pure.
+//! The operator's standing orders: a pause, the knobs that an operator undid or set by hand, the debts that were given up.
+//! They outlive reloads, restarts and crashes (whoever keeps them writes [`Orders`] down), and each ends by itself, so that
+//! none is forgotten. Pure.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,10 @@ pub struct Orders {
     pub pause: Option<Pause>,
     /// Oldest first.
     pub undone: Vec<Undone>,
+    /// Oldest first.
+    pub theirs: Vec<Theirs>,
+    /// Debts that were given up: a journal that was not told in time may hold them still.
+    pub forgotten: Vec<ActionId>,
 }
 
 /// No new actions until then.
@@ -50,6 +55,53 @@ pub struct Undone {
     pub quiet_since: Option<Moment>,
 }
 
+/// A knob that somebody else set: no rule turns it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Theirs {
+    /// The action that it was taken from, by which `resume` names it.
+    pub id: ActionId,
+    pub knob: Knob,
+    /// What was in force, for people.
+    pub mitigation: Mitigation,
+    /// What was found instead, for people.
+    pub found: Arc<str>,
+    pub since: Moment,
+    pub ends: Ends,
+}
+
+/// When a knob that somebody else set is the rules' again.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Ends {
+    /// When no rule that fires wants it any more.
+    WithItsRules,
+    /// No rule has fired for it as far as this guardian has seen, as after a restart: when one does, as above; else when all
+    /// that could want it have been clear for as long as they have to be. Since when they are.
+    WhenAllAreClear(Option<Moment>),
+}
+
+/// What the rules that could want a knob are doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wanted {
+    /// One fires.
+    Now,
+    /// None fires, and of one at least it is not known that it is clear.
+    Perhaps,
+    /// All are clear; the knob is nobody's after so long.
+    NotFor(Duration),
+}
+
+impl Wanted {
+    /// What two rules make of it together.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Wanted::Now, _) | (_, Wanted::Now) => Wanted::Now,
+            (Wanted::Perhaps, _) | (_, Wanted::Perhaps) => Wanted::Perhaps,
+            (Wanted::NotFor(one), Wanted::NotFor(two)) => Wanted::NotFor(one.max(two)),
+        }
+    }
+}
+
 impl Orders {
     #[must_use]
     pub const fn is_paused(&self) -> bool {
@@ -69,7 +121,44 @@ impl Orders {
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.pause.is_none() && self.undone.is_empty()
+        self.pause.is_none() && self.undone.is_empty() && self.theirs.is_empty()
+    }
+
+    #[must_use]
+    pub fn is_theirs(&self, knob: &Knob) -> bool {
+        self.theirs.iter().any(|theirs| theirs.knob == *knob)
+    }
+
+    pub fn note_theirs(&mut self, theirs: Theirs) {
+        self.drop_theirs(&theirs.knob);
+        self.theirs.push(theirs);
+    }
+
+    pub fn drop_theirs(&mut self, knob: &Knob) {
+        self.theirs.retain(|known| known.knob != *knob);
+    }
+
+    /// A rule has let go of its knobs: what only they wanted is nobody's any more.
+    pub fn keep_theirs(&mut self, is_wanted: impl Fn(&Knob) -> bool) {
+        self.theirs.retain(|theirs| theirs.ends != Ends::WithItsRules || is_wanted(&theirs.knob));
+    }
+
+    /// After a look at all rules, with the time before it in which nobody looked. That also ends what a rule wanted that is
+    /// there no more.
+    pub fn judge_theirs(&mut self, now: Moment, unseen: Duration, mut wanted: impl FnMut(&Knob) -> Wanted) {
+        self.theirs.retain_mut(|theirs| {
+            let ends = match (wanted(&theirs.knob), theirs.ends) {
+                (Wanted::NotFor(lasts), ends) => {
+                    let since = if let Ends::WhenAllAreClear(Some(since)) = ends { since + unseen } else { now };
+                    theirs.ends = Ends::WhenAllAreClear(Some(since));
+                    return now.since(since) < lasts;
+                }
+                (Wanted::Now, _) | (Wanted::Perhaps, Ends::WithItsRules) => Ends::WithItsRules,
+                (Wanted::Perhaps, Ends::WhenAllAreClear(_)) => Ends::WhenAllAreClear(None),
+            };
+            theirs.ends = ends;
+            true
+        });
     }
 
     /// The newest order on a knob is the one that counts.
@@ -101,10 +190,13 @@ impl Orders {
         over
     }
 
-    /// Gives these back, or all where none is named; which they were.
-    pub fn resume(&mut self, ids: &[ActionId]) -> Vec<Undone> {
-        let (back, kept) = self.undone.drain(..).partition(|undone| ids.is_empty() || ids.contains(&undone.id));
-        self.undone = kept;
+    /// Gives these back, or all that was undone where none is named; what they were. What somebody set by hand is given back
+    /// by name only: whoever ends a pause does not mean it.
+    pub fn resume(&mut self, ids: &[ActionId]) -> Vec<Mitigation> {
+        let is_undone = |undone: &mut Undone| ids.is_empty() || ids.contains(&undone.id);
+        let mut back: Vec<_> = self.undone.extract_if(.., is_undone).map(|undone| undone.mitigation).collect();
+        let theirs = self.theirs.extract_if(.., |theirs| ids.contains(&theirs.id));
+        back.extend(theirs.map(|theirs| theirs.mitigation));
         back
     }
 }
@@ -152,5 +244,58 @@ mod tests {
         let mut orders = Orders { pause: Some(pause), ..Orders::default() };
         assert!(orders.end_pause(at(59)).is_none() && orders.holds());
         assert!(orders.end_pause(at(60)).is_some() && !orders.is_paused());
+    }
+    fn theirs(ends: Ends) -> Orders {
+        let Undone { id, knob, mitigation, since, .. } = undone(1, "edge");
+        let mut orders = Orders::default();
+        orders.note_theirs(Theirs { id, knob, mitigation, found: "maxconn is 5".into(), since, ends });
+        orders
+    }
+
+    #[test]
+    fn what_somebody_set_is_theirs_while_a_rule_that_fires_wants_it() {
+        let mut orders = theirs(Ends::WithItsRules);
+        orders.judge_theirs(at(9999), Duration::ZERO, |_| Wanted::Perhaps);
+        orders.keep_theirs(|_| true);
+        assert!(orders.resume(&[]).is_empty() && !orders.is_empty(), "nobody named it");
+        orders.keep_theirs(|_| false);
+        assert!(orders.is_empty());
+        assert_eq!(theirs(Ends::WithItsRules).resume(&[ActionId(1)]).len(), 1);
+    }
+
+    #[test]
+    fn after_a_restart_it_is_theirs_until_the_rules_were_seen_to_be_clear() {
+        let lasts = Duration::from_secs(10);
+        let mut orders = theirs(Ends::WhenAllAreClear(None));
+        orders.keep_theirs(|_| false);
+        orders.judge_theirs(at(9999), Duration::ZERO, |_| Wanted::Perhaps);
+        orders.judge_theirs(at(10_000), Duration::ZERO, |_| Wanted::NotFor(lasts));
+        orders.judge_theirs(at(10_009), Duration::ZERO, |_| Wanted::NotFor(lasts));
+        orders.judge_theirs(at(10_010), Duration::ZERO, |_| Wanted::Perhaps);
+        orders.judge_theirs(at(10_019), Duration::ZERO, |_| Wanted::NotFor(lasts));
+        orders.judge_theirs(at(10_049), Duration::from_secs(30), |_| Wanted::NotFor(lasts));
+        assert!(!orders.is_empty(), "nobody looked meanwhile");
+        orders.judge_theirs(at(10_059), Duration::ZERO, |_| Wanted::NotFor(lasts));
+        assert!(orders.is_empty());
+    }
+
+    #[test]
+    fn once_a_rule_fires_for_it_that_rule_decides() {
+        let mut orders = theirs(Ends::WhenAllAreClear(None));
+        orders.judge_theirs(at(1), Duration::ZERO, |_| Wanted::Now);
+        orders.judge_theirs(at(2), Duration::ZERO, |_| Wanted::Perhaps);
+        assert!(!orders.is_empty());
+        orders.keep_theirs(|_| false);
+        assert!(orders.is_empty());
+    }
+
+    #[test]
+    fn it_ends_also_where_its_rule_is_gone() {
+        let lasts = Duration::from_secs(10);
+        let mut orders = theirs(Ends::WithItsRules);
+        orders.judge_theirs(at(1), Duration::ZERO, |_| Wanted::NotFor(lasts));
+        assert!(!orders.is_empty());
+        orders.judge_theirs(at(11), Duration::ZERO, |_| Wanted::NotFor(lasts));
+        assert!(orders.is_empty());
     }
 }

@@ -39,6 +39,15 @@ pub struct Programs {
     pub spots: Spots,
 }
 
+impl Programs {
+    /// Whether the rule would clear now, when it reads `when` so: what is unknown never does.
+    #[must_use]
+    pub fn is_clear(&self, when: Verdict, readings: &[Reading], stack: &mut Vec<Verdict>) -> bool {
+        let clear = self.clear.as_ref().map(|clear| clear.evaluate(readings, stack));
+        when == Verdict::False && clear.is_none_or(|clear| clear == Verdict::True)
+    }
+}
+
 /// Rates are missing on the first tick, and a hung file system for a few: that is not blindness.
 const PATIENCE: Duration = Duration::from_secs(10);
 

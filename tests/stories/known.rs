@@ -7,7 +7,7 @@ use node_guardian::policy::orders::Hold;
 
 use crate::rules::{FIRST, Node, Setup};
 use crate::run::{Run, Tell, told};
-use crate::story::Happening::{self, Dies, Gap, Looks, Mood as Feels, Pause, Reads, Reload, Sets, Undo};
+use crate::story::Happening::{self, Dies, Gap, Looks, Mood as Feels, Pause, Reads, Reload, Sets, Stops, Undo};
 use crate::story::Mood;
 
 const fn node(memory: f64, cpu: f64) -> Happening {
@@ -99,4 +99,21 @@ fn what_somebody_set_stays_theirs_over_a_pause() {
 fn what_was_owed_at_a_death_is_paid() {
     let hangs = [node(3.0, 95.0), Looks(4, seconds(1)), Feels("edge", Mood::Hangs), node(80.0, 10.0)];
     ends_well(&[&hangs[..], &[Looks(9, seconds(3)), Dies, Gap(seconds(120))]].concat());
+}
+
+#[test]
+fn what_somebody_set_stays_theirs_over_a_death_and_an_end() {
+    let acted = [node(3.0, 95.0), Looks(2, seconds(1)), Sets("edge", Verb::Throttle, 97.0), Looks(8, seconds(1))];
+    for end in [Dies, Stops] {
+        ends_well(&[&acted[..], &[end, Looks(9, seconds(1)), Dies, Looks(9, seconds(1))]].concat());
+    }
+}
+
+/// Nobody has noticed it before: the journal has ours, and the rule needs a second to fire.
+#[test]
+fn what_somebody_set_before_a_death_is_seen_before_its_rule_fires_again() {
+    let acted = [node(3.0, 95.0), Looks(2, seconds(1)), Sets("edge", Verb::Throttle, 97.0)];
+    for end in [Dies, Stops] {
+        ends_well(&[&acted[..], &[end, Looks(9, Duration::from_millis(500))]].concat());
+    }
 }

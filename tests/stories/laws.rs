@@ -17,10 +17,19 @@ use crate::world::World;
 #[derive(Debug)]
 pub struct Broken(pub &'static str, pub String);
 
+/// Since when a rule wants a knob without a break.
+#[derive(Clone, Copy, PartialEq)]
+enum Since {
+    /// The how manieth firing it is.
+    Firing(u64),
+    /// A guardian that has ended: it has held at each look of those that came after it.
+    Before,
+}
+
 #[derive(Default)]
 pub struct Laws {
-    /// Knobs that somebody else has set, with the rules that wanted them then, and the how manieth firing that was.
-    theirs: Vec<(Knob, Vec<(String, u64)>)>,
+    /// Knobs that somebody else has set, with the rules that wanted them then.
+    theirs: Vec<(Knob, Vec<(String, Since)>)>,
     undone: Vec<(Knob, ActionId, Moment)>,
     paused_until: Option<Moment>,
     /// As last given and answered, of what is in force.
@@ -99,12 +108,7 @@ impl Laws {
     /// What somebody else set is theirs for as long as the rules that wanted it then fire without a break.
     fn respects_theirs(&self, view: &View, guardian: &Guardian, knob: &Knob, command: &Command) -> Result<(), Broken> {
         let Some((_, rules)) = self.theirs.iter().find(|(theirs, _)| theirs == knob) else { return Ok(()) };
-        let still = rules.iter().any(|(name, fired)| {
-            let Some(index) = guardian.plan().rule_named(name) else { return false };
-            let life = &view.rules[index];
-            life.state == State::Firing && life.fired == *fired
-        });
-        if still {
+        if rules.iter().any(|(name, since)| is_wanted_still(view, guardian, name, *since)) {
             Err(Broken("what is somebody else's", format!("{command}, which somebody else has set")))
         } else {
             Ok(())
@@ -127,7 +131,9 @@ impl Laws {
             }
             // Nobody knows what is there.
             (Answered::Apply | Answered::Undo, Outcome::TimedOut) => self.known.retain(|(id, _)| *id != report.id),
-            (Answered::Apply | Answered::Verify, Outcome::Overridden) => self.is_theirs(guardian, report.id),
+            (Answered::Apply | Answered::Verify | Answered::Undo, Outcome::Overridden) => {
+                self.is_theirs(guardian, report.id);
+            }
             _ => {}
         }
     }
@@ -136,6 +142,10 @@ impl Laws {
         guardian.show(&mut self.view);
         let Some(action) = self.view.actions.iter().find(|action| action.id == id) else { return };
         let knob = Knob { target: action.target.clone(), verb: action.mitigation.verb };
+        // That is an order of its own.
+        if self.undone.iter().any(|(undone, ..)| *undone == knob) {
+            return;
+        }
         let plan = guardian.plan();
         let wants = |index: &usize| {
             let (rule, life) = (&plan.rules()[*index], &self.view.rules[*index]);
@@ -143,7 +153,8 @@ impl Laws {
             life.state == State::Firing && taken.into_iter().any(|step| plan.knob(&step.mitigation) == knob)
         };
         let rules = (0..plan.rules().len()).filter(wants);
-        let rules = rules.map(|index| (plan.rules()[index].name.to_string(), self.view.rules[index].fired)).collect();
+        let since = |index: usize| Since::Firing(self.view.rules[index].fired);
+        let rules = rules.map(|index| (plan.rules()[index].name.to_string(), since(index))).collect();
         self.theirs.retain(|(known, _)| *known != knob);
         self.theirs.push((knob, rules));
     }
@@ -204,15 +215,38 @@ impl Laws {
         self.theirs.clear();
     }
 
+    /// This guardian is over: what was somebody else's under it is so under the next.
+    pub fn ends(&mut self, guardian: &Guardian) {
+        guardian.show(&mut self.view);
+        for (_, rules) in &mut self.theirs {
+            rules.retain(|(name, since)| is_wanted_still(&self.view, guardian, name, *since));
+            rules.iter_mut().for_each(|(_, since)| *since = Since::Before);
+        }
+    }
+
+    /// The node was looked at: a rule that does not hold then wants nothing any more.
+    pub fn looked(&mut self, node: Node) {
+        for (_, rules) in &mut self.theirs {
+            rules.retain(|(name, since)| *since != Since::Before || holds(name, node) != Some(false));
+        }
+    }
+
     /// What is in force is what the journal says.
     pub fn began_again(&mut self, world: &World) {
-        self.theirs.clear();
         self.known = world.entries.iter().map(|entry| (entry.id, entry.mitigation.clone())).collect();
         self.believed.clone_from(&self.known);
     }
 
     pub fn is_quiet(&self, view: &View) -> bool {
         view.rules.iter().all(|life| matches!(life.state, State::Quiet | State::Cooling))
+    }
+}
+
+fn is_wanted_still(view: &View, guardian: &Guardian, name: &str, since: Since) -> bool {
+    let Some(index) = guardian.plan().rule_named(name) else { return false };
+    match since {
+        Since::Firing(fired) => view.rules[index].state == State::Firing && view.rules[index].fired == fired,
+        Since::Before => true,
     }
 }
 

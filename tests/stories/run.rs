@@ -138,10 +138,11 @@ impl Run {
 
     fn begin_again(&mut self) -> Result<(), Broken> {
         self.world.forget_commands();
+        self.laws.ends(&self.guardian);
         let orders = self.guardian.orders().clone();
         let inherited = self.world.inherited();
         self.guardian = Guardian::new(self.now, plan(self.setup), inherited, ActionId(self.next_id), &mut self.out);
-        self.guardian.restore_orders(orders);
+        self.guardian.restore_orders(orders, &mut self.out);
         self.laws.began_again(&self.world);
         self.look()
     }
@@ -197,6 +198,7 @@ impl Run {
         let mut sample = Sample::new(self.now);
         sample.set(Metric::MemoryAvailablePercent, self.node.memory);
         sample.set(Metric::CpuUsedPercent, self.node.cpu);
+        self.laws.looked(self.node);
         self.step(Input::Sampled(&sample))
     }
 

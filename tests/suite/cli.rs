@@ -83,11 +83,12 @@ fn metrics_needs_no_daemon() {
     assert_eq!(json["metrics"].as_array().unwrap().len() + 1, list.lines().count());
 }
 
-/// Plays the loop: takes the wish from the inbox, and answers as a control would.
+/// Plays the loop: takes the wish from the inbox, answers as a control would, and says that the order is on the disk.
 fn loop_answers(house: &mut House, answer: impl FnOnce(&mut House)) {
     loop {
-        if let Some(Message::Order { .. }) = house.inbox.take() {
-            return answer(house);
+        if let Some(Message::Order { heard, .. }) = house.inbox.take() {
+            answer(house);
+            return heard.send(Ok(())).unwrap();
         }
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -120,6 +121,8 @@ fn release_waits_for_what_comes_of_it() {
     assert_eq!((code, complaint.as_str()), (0, ""));
     assert_eq!(out, "action 7 throttle edge to 50%: undone, applied in 2.0ms; 50 -> 100\n");
 
-    assert_eq!(said(&guardian(&["undo", "--socket", &socket])), (0, "nothing is in force\n".into(), String::new()));
+    let nothing = undo(&["undo"]);
+    loop_answers(&mut house, |_| ());
+    assert_eq!(nothing.join().unwrap(), (0, "nothing is in force\n".into(), String::new()));
     assert_eq!(said(&guardian(&["undo", "8", "--socket", &socket])).0, 1);
 }

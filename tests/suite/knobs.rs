@@ -9,13 +9,15 @@ use node_guardian::policy::condition::parse;
 use node_guardian::policy::guardian::{Decisions, Guardian, Inherited, Input};
 use node_guardian::policy::metric::Metric;
 use node_guardian::policy::mitigation::{
-    ActionId, Amount, Answered, Class, Command, Level, Mitigation, Outcome, Report, Verb,
+    ActionId, Amount, Answered, Class, Command, Knob, Level, Mitigation, Outcome, Report, Verb,
 };
 use node_guardian::policy::moment::Moment;
+use node_guardian::policy::orders::{Ends, Orders, Theirs};
 use node_guardian::policy::plan::Plan;
 use node_guardian::policy::proportion::Range;
 use node_guardian::policy::rule::{Emergency, Policy, Rule, Severity, Step};
 use node_guardian::policy::sample::Sample;
+use node_guardian::policy::view::{State, View};
 
 fn mitigation(verb: Verb, control: &str, kept: f64) -> Mitigation {
     Mitigation { control: control.into(), verb, amount: Amount::Keep(kept) }
@@ -99,7 +101,7 @@ impl Node {
             self.now = self.now + Duration::from_millis(500);
             let mut sample = Sample::default();
             sample.at = self.now;
-            sample.set(Metric::CpuUsedPercent, Some(cpu));
+            sample.set(Metric::CpuUsedPercent, Some(cpu).filter(|cpu| !cpu.is_nan()));
             self.step(Input::Sampled(&sample));
         }
     }
@@ -203,20 +205,23 @@ fn a_level_that_is_lowered_on_the_way_back_is_kept_by_a_relapse() {
     assert_eq!(node.in_force(), ["throttle edge to 50%"], "{}", node.text);
 }
 
-/// A guardian that was killed in the middle of an emergency goes on where it was.
-#[test]
-fn what_a_crash_left_behind_is_not_loosened_by_climbing_to_it_again() {
-    let found = Inherited {
+fn found(verb: Verb) -> Inherited {
+    Inherited {
         id: ActionId(3),
-        mitigation: mitigation(Verb::Shed, "edge", 50.0),
+        mitigation: mitigation(verb, "edge", 50.0),
         rule: "above-80".into(),
         target: "edge".into(),
         changed: "".into(),
         age: Duration::ZERO,
-    };
+    }
+}
+
+/// A guardian that was killed in the middle of an emergency goes on where it was.
+#[test]
+fn what_a_crash_left_behind_is_not_loosened_by_climbing_to_it_again() {
     let steps = [75.0, 50.0, 25.0].map(|kept| step(Verb::Shed, "edge", kept)).to_vec();
     let plan = policy(Level::Standard, vec![rule("80", 1, steps)]);
-    let mut node = Node::new(plan, vec![found], |_| Outcome::Applied);
+    let mut node = Node::new(plan, vec![found(Verb::Shed)], |_| Outcome::Applied);
     for _ in 0..5 {
         node.run(90.0, 1);
         assert!(matches!(node.in_force()[..], ["shed edge by 50%" | "shed edge by 75%"]), "{}", node.text);
@@ -291,4 +296,71 @@ fn the_next_is_not_ended_while_the_first_is_still_ending() {
     assert!(tick(22, None).is_empty(), "it settles first");
     let second: Vec<_> = (23..=26).flat_map(|halves| tick(halves, None)).collect();
     assert_eq!(second, [(ActionId(2), "b".to_owned())]);
+}
+
+/// A control that answers before the first look says nothing about what the rules want.
+#[test]
+fn nothing_that_a_crash_left_behind_is_undone_before_the_rules_were_looked_at() {
+    let plan = policy(Level::Standard, vec![rule("80", 1, vec![step(Verb::Shed, "edge", 50.0)])]);
+    let mut node = Node::new(plan, vec![found(Verb::Shed)], |_| Outcome::Applied);
+    node.step(Input::Usable("edge"));
+    node.run(90.0, 5);
+    assert_eq!((node.in_force(), node.text.contains("undo")), (vec!["shed edge by 50%"], false), "{}", node.text);
+}
+
+fn set_by_somebody() -> Orders {
+    let (knob, mitigation) =
+        (Knob { target: "edge".into(), verb: Verb::Throttle }, mitigation(Verb::Throttle, "edge", 50.0));
+    let (found, since, ends) = ("maxconn is 5".into(), Moment::ORIGIN, Ends::WithItsRules);
+    let theirs = Theirs { id: ActionId(3), knob, mitigation, found, since, ends };
+    Orders { theirs: vec![theirs], ..Orders::default() }
+}
+
+fn fires(node: &Node, rule: &str) -> bool {
+    let mut view = View::default();
+    node.guardian.show(&mut view);
+    view.rules[node.guardian.plan().rule_named(rule).unwrap()].state == State::Firing
+}
+
+/// Neither a rule that waits for its `for`, nor one that cools meanwhile, nor a drill turns it; nor does what is unknown.
+#[test]
+fn what_somebody_set_before_a_restart_is_theirs_until_its_rules_were_seen_to_be_clear() {
+    let slow = Rule { hold_for: Duration::from_secs(5), ..rule("80", 1, vec![step(Verb::Throttle, "edge", 50.0)]) };
+    let quick = rule("95", 2, vec![step(Verb::Shed, "edge", 50.0)]);
+    let plan = policy(Level::Standard, vec![slow, quick]);
+    let mut node = Node::new(plan, Vec::new(), |_| Outcome::Applied);
+    node.guardian.restore_orders(set_by_somebody(), &mut Decisions::default());
+    let is_theirs = |node: &Node| node.guardian.orders().theirs.len() == 1 && !node.text.contains("throttle");
+    node.step(Input::Drill(&mitigation(Verb::Throttle, "edge", 50.0)));
+    node.run(f64::NAN, 60);
+    node.run(97.0, 3);
+    node.run(90.0, 60);
+    assert!(is_theirs(&node) && fires(&node, "above-80"), "{}", node.text);
+    node.step(Input::Drill(&mitigation(Verb::Throttle, "edge", 50.0)));
+    assert!(is_theirs(&node), "{}", node.text);
+    node.run(10.0, 5);
+    assert!(node.guardian.orders().theirs.is_empty());
+    node.run(90.0, 10);
+    assert_eq!(node.in_force(), ["throttle edge to 50%"], "{}", node.text);
+
+    let mut node = Node::new(Arc::clone(node.guardian.plan()), Vec::new(), |_| Outcome::Applied);
+    node.guardian.restore_orders(set_by_somebody(), &mut Decisions::default());
+    node.run(10.0, 1);
+    node.run(90.0, 2);
+    node.run(10.0, 1);
+    assert!(is_theirs(&node), "never clear for its second");
+    node.run(10.0, 2);
+    assert!(node.guardian.orders().theirs.is_empty(), "no rule has fired, and all were clear");
+}
+
+/// The journal was not told in time; of what it has not the number may be given to something else.
+#[test]
+fn a_debt_that_was_given_up_before_a_restart_is_not_paid_after_it() {
+    let plan = policy(Level::Standard, vec![rule("80", 1, vec![step(Verb::Shed, "edge", 50.0)])]);
+    let mut out = Decisions::default();
+    let mut guardian = Guardian::new(Moment::ORIGIN, plan, vec![found(Verb::Shed)], ActionId(10), &mut out);
+    let forgotten = vec![ActionId(3), ActionId(4)];
+    guardian.restore_orders(Orders { forgotten, ..Orders::default() }, &mut out);
+    assert_eq!(out.commands, [Command::Forget { id: ActionId(3) }]);
+    assert!(guardian.owes_nothing() && guardian.orders().forgotten == [ActionId(3)]);
 }

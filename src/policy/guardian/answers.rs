@@ -8,6 +8,7 @@ use super::super::action::{Action, pause_after};
 use super::super::event::Event;
 use super::super::mitigation::{Answered, Class, Outcome, Report};
 use super::super::moment::Moment;
+use super::super::orders::{Ends, Theirs};
 use super::super::view::{Phase, State};
 use super::drill::DRILL;
 use super::{Decisions, Guardian};
@@ -31,7 +32,7 @@ impl Guardian {
                 self.applied(now, &report, out);
                 // What a drill could not do keeps no rule from trying it.
                 if is_drilled {
-                    self.retries.worked(&knob);
+                    self.retries.forget(&knob);
                 }
             }
             Answered::Verify => self.verified(now, &report, out),
@@ -51,12 +52,12 @@ impl Guardian {
         match report.outcome {
             Outcome::Applied | Outcome::NoEffect => {
                 action.landed(now, &report.detail);
-                self.retries.worked(told.knob());
+                self.retries.forget(told.knob());
             }
             Outcome::TimedOut => action.doubt(now),
             Outcome::Overridden => {
                 self.in_force.remove(report.id);
-                self.retries.overridden(told.knob());
+                self.note_theirs(now, &told, report);
                 self.forget_idle_knobs();
             }
             Outcome::Already if told.amount_before().is_none() => {
@@ -111,7 +112,7 @@ impl Guardian {
             _ => false,
         };
         if theirs {
-            self.retries.overridden(action.knob());
+            self.note_theirs(now, &action, report);
         } else {
             self.retries.failed(now, action.knob(), Duration::ZERO);
         }
@@ -131,7 +132,13 @@ impl Guardian {
         let detail = Arc::clone(&report.detail);
         match outcome {
             Outcome::Applied | Outcome::Already | Outcome::EpochChanged | Outcome::Overridden => {
-                self.in_force.remove(id);
+                let action = self.in_force.remove(id);
+                // What an operator undid is an order of its own.
+                let is_theirs = outcome == Outcome::Overridden || report.theirs.is_some();
+                let found = action.filter(|action| is_theirs && !self.orders.is_undone(action.knob()));
+                if let Some(action) = found {
+                    self.note_theirs(now, &action, report);
+                }
                 out.events.push(Event::Undone { id, mitigation, outcome, detail, took: report.took });
             }
             Outcome::NoEffect
@@ -144,6 +151,14 @@ impl Guardian {
                 out.events.push(Event::Owed { id, mitigation, outcome, detail, retry_in });
             }
         }
+    }
+
+    /// Somebody else set it: no rule turns it until none wants it any more.
+    fn note_theirs(&mut self, now: Moment, action: &Action, report: &Report) {
+        let ends = Ends::WhenAllAreClear(None);
+        let (id, knob, mitigation) = (action.id(), action.knob().clone(), action.mitigation().clone());
+        let found = report.theirs.as_ref().map_or_else(|| Arc::clone(&report.detail), Arc::clone);
+        self.orders.note_theirs(Theirs { id, knob, mitigation, found, since: now, ends });
     }
 
     fn tell_acted(&self, action: &Action, report: &Report, out: &mut Decisions) {

@@ -17,7 +17,7 @@ impl Guardian {
     /// Does nothing where something is in force on this knob, or somebody else, or an operator's order, has it.
     pub(super) fn drill(&mut self, now: Moment, mitigation: &Mitigation, out: &mut Decisions) {
         let knob = self.plan.knob(mitigation);
-        let is_free = self.in_force.at(&knob).is_none() && !self.retries.is_overridden(&knob);
+        let is_free = self.in_force.at(&knob).is_none() && !self.orders.is_theirs(&knob);
         if self.stopping || self.orders.is_paused() || self.orders.is_undone(&knob) || !is_free {
             return;
         }

@@ -10,7 +10,6 @@ use super::super::event::{Event, Mode, Skip, StepKind};
 use super::super::gives::Matters;
 use super::super::mitigation::{Amount, Class, Command, Knob, Lasting, Level, Mitigation, Outcome};
 use super::super::moment::Moment;
-use super::super::retries::Blocked;
 use super::super::rule::{Asked, Step};
 use super::super::view::{Phase, State, StepView, Verdict};
 use super::still_wanted::ONCE_WITHIN;
@@ -234,11 +233,10 @@ impl Guardian {
             return Some(Skip::Breaker);
         }
         let dry_run = self.plan.policy.dry_run || rule.dry_run;
-        match self.retries.blocked(now, knob, amount) {
-            Some(Blocked::Overridden) => Some(Skip::Overridden),
-            Some(Blocked::Failed) if !dry_run => Some(Skip::Unavailable),
-            Some(Blocked::Failed) | None => None,
+        if self.orders.is_theirs(knob) {
+            return Some(Skip::Overridden);
         }
+        (!dry_run && self.retries.must_wait(now, knob, amount)).then_some(Skip::Unavailable)
     }
 
     /// A step that names its control is taken as written; another only where the service has something to give, and stands

@@ -17,6 +17,7 @@ use super::{Decisions, Guardian};
 
 impl Guardian {
     pub(super) fn look(&mut self, now: Moment, sample: &Sample, out: &mut Decisions) {
+        self.has_looked = true;
         let unseen = self.slots.refresh(sample);
         if !unseen.is_zero() {
             self.stands.iter_mut().for_each(|stand| stand.skip(unseen));
@@ -37,6 +38,7 @@ impl Guardian {
         if !fires {
             self.troubles.rest();
         }
+        self.judge_theirs(now, unseen);
         if fires && !self.orders.is_paused() {
             self.press_all(now, sample, out);
         }

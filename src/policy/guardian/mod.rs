@@ -118,6 +118,8 @@ pub struct Guardian {
     orders: Orders,
     mode: NodeMode,
     next_undo: Moment,
+    /// The rules were evaluated: before that nobody knows what they want.
+    has_looked: bool,
     stopping: bool,
     stack: Vec<Verdict>,
     memory_total: Option<f64>,
@@ -179,6 +181,7 @@ impl Guardian {
             orders: Orders::default(),
             mode: NodeMode::new(now, &plan.policy.emergency),
             next_undo: now + plan.policy.emergency.undo_interval,
+            has_looked: false,
             stopping: false,
             stack: Vec::new(),
             memory_total: None,
@@ -216,7 +219,7 @@ impl Guardian {
             Input::Found { inherited, next_id } => self.find(now, inherited, next_id, out),
             Input::Stopping => self.stop(),
         }
-        if !self.is_calm() {
+        if !self.is_calm() && (self.has_looked || self.stopping) {
             self.leave_emergency(now, out);
             self.recover(now, out);
             self.reconcile(now, out);
@@ -272,11 +275,6 @@ impl Guardian {
     #[must_use]
     pub const fn orders(&self) -> &Orders {
         &self.orders
-    }
-
-    /// What an operator had ordered before a restart.
-    pub fn restore_orders(&mut self, orders: Orders) {
-        self.orders = orders;
     }
 
     pub(super) fn readings(&self) -> &[Reading] {

@@ -2,12 +2,15 @@
 //! `resume` or after its rules were quiet for a while; the mode, and what rules see, stay true meanwhile.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::super::action::Action;
 use super::super::event::{Event, Skip, UndoReason};
-use super::super::mitigation::{ActionId, Command, Knob};
+use super::super::life::Life;
+use super::super::mitigation::{ActionId, Command, Knob, Mitigation};
 use super::super::moment::Moment;
-use super::super::orders::{Hold, Pause, Undone};
+use super::super::orders::{Ends, Hold, Orders, Pause, QUIET_FOR, Undone, Wanted};
+use super::super::rule::Rule;
 use super::super::view::{Phase, State};
 use super::{Decisions, Guardian};
 
@@ -47,6 +50,7 @@ impl Guardian {
         }
         self.demands.drop_knob(knob);
         self.retries.forget(knob);
+        self.orders.drop_theirs(knob);
     }
 
     /// Ends debts that cannot be paid: what was changed stays as it is.
@@ -56,11 +60,28 @@ impl Guardian {
         let given_up: Vec<ActionId> =
             self.in_force.all().iter().filter(is_named).filter(is_debt).map(|action| action.id()).collect();
         for id in given_up {
-            let Some(action) = self.in_force.remove(id) else { continue };
-            self.demands.drop_orphans(action.knob());
-            out.events.push(Event::Forgotten { id, mitigation: action.mitigation().clone(), by: Arc::clone(by) });
-            out.commands.push(Command::Forget { id });
+            if let Some(action) = self.give_up(id, out) {
+                self.orders.forgotten.push(id);
+                out.events.push(Event::Forgotten { id, mitigation: action.mitigation().clone(), by: Arc::clone(by) });
+            }
         }
+    }
+
+    fn give_up(&mut self, id: ActionId, out: &mut Decisions) -> Option<Action> {
+        let action = self.in_force.remove(id)?;
+        self.demands.drop_orphans(action.knob());
+        out.commands.push(Command::Forget { id });
+        Some(action)
+    }
+
+    /// What an operator had ordered before a restart. A debt that was given up may have stayed in the journal; of one that
+    /// is not there any more nothing need be known, and its number may be another's where the journal was lost.
+    pub fn restore_orders(&mut self, mut orders: Orders, out: &mut Decisions) {
+        orders.forgotten.retain(|id| self.give_up(*id, out).is_some());
+        for theirs in &mut orders.theirs {
+            theirs.ends = Ends::WhenAllAreClear(None);
+        }
+        self.orders = orders;
     }
 
     pub(super) fn stop(&mut self) {
@@ -86,8 +107,8 @@ impl Guardian {
         if pause.is_some() {
             out.events.push(Event::Resumed { what: "the pause is over".to_owned(), by: Arc::clone(by) });
         }
-        for undone in self.orders.resume(ids) {
-            out.events.push(handed_back(&undone, Arc::clone(by)));
+        for mitigation in self.orders.resume(ids) {
+            out.events.push(handed_back(&mitigation, Arc::clone(by)));
         }
         let is_open = self.steps.iter().any(|memory| memory.view.breaker_until.is_some());
         if ids.is_empty() && is_open {
@@ -112,7 +133,24 @@ impl Guardian {
             })
         };
         let over = self.orders.hand_back(now, wants);
-        out.events.extend(over.iter().map(|undone| handed_back(undone, "10 quiet minutes of its rules".into())));
+        out.events
+            .extend(over.iter().map(|undone| handed_back(&undone.mitigation, "10 quiet minutes of its rules".into())));
+    }
+
+    /// What somebody else set before this guardian began is judged by the rules as they are now.
+    pub(super) fn judge_theirs(&mut self, now: Moment, unseen: Duration) {
+        if self.orders.theirs.is_empty() {
+            return;
+        }
+        let (plan, lives, readings, stack) = (&self.plan, &self.lives, self.slots.readings(), &mut self.stack);
+        self.orders.judge_theirs(now, unseen, |knob| {
+            let wants = |rule: &Rule| rule.steps.iter().any(|step| plan.knob(&step.mitigation) == *knob);
+            let rules = (0..lives.len()).filter(|index| wants(&plan.rules()[*index]));
+            let mut is_clear = |index: usize| plan.programs()[index].is_clear(lives[index].when(), readings, stack);
+            // A rule that is missing may be back with the next configuration.
+            let wishes = rules.map(|index| wish(&plan.rules()[index], &lives[index], || is_clear(index)));
+            wishes.reduce(Wanted::or).unwrap_or(Wanted::NotFor(QUIET_FOR))
+        });
     }
 
     /// Every rule that fires begins its ladder again.
@@ -133,6 +171,15 @@ impl Guardian {
     }
 }
 
-fn handed_back(undone: &Undone, by: Arc<str>) -> Event {
-    Event::Resumed { what: format!("`{}` is the rules' again", undone.mitigation), by }
+/// What one rule wants of its knobs: one that has not fired yet may, unless it would clear now.
+fn wish(rule: &Rule, life: &Life, mut is_clear: impl FnMut() -> bool) -> Wanted {
+    match life.state() {
+        State::Firing => Wanted::Now,
+        State::Quiet | State::Cooling if is_clear() => Wanted::NotFor(rule.clear_for),
+        State::Quiet | State::Cooling | State::Pending | State::Undoing | State::Blind => Wanted::Perhaps,
+    }
+}
+
+fn handed_back(mitigation: &Mitigation, by: Arc<str>) -> Event {
+    Event::Resumed { what: format!("`{mitigation}` is the rules' again"), by }
 }

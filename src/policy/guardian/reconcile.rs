@@ -54,7 +54,7 @@ impl Guardian {
     }
 
     pub(super) fn is_blocked(&self, now: Moment, knob: &Knob, amount: Amount) -> bool {
-        self.orders.is_undone(knob) || self.retries.blocked(now, knob, amount).is_some()
+        self.orders.is_undone(knob) || self.orders.is_theirs(knob) || self.retries.must_wait(now, knob, amount)
     }
 
     /// Forgets what is known of knobs that no rule wants: what is somebody else's is theirs until then. A rule that fires
@@ -64,7 +64,9 @@ impl Guardian {
         let firing = plan.rules().iter().zip(lives).filter(|(_, life)| life.state() == State::Firing);
         let steps: Vec<&Step> = firing.flat_map(|(rule, _)| &rule.steps).collect();
         let may_be_wanted = |knob: &Knob| steps.iter().any(|step| plan.knob(&step.mitigation) == *knob);
-        self.retries.keep(|knob| demands.is_claimed(knob) || may_be_wanted(knob));
+        let is_wanted = |knob: &Knob| demands.is_claimed(knob) || may_be_wanted(knob);
+        self.retries.keep(is_wanted);
+        self.orders.keep_theirs(is_wanted);
     }
 
     /// What loses something waits until nothing else does.

@@ -24,7 +24,10 @@ fn an_operator_releases_over_the_admin_socket() {
     let all = house.ask_admin(&post("/undo", "", ""));
     assert_eq!((all.status, &all.json()["undoing"][0]["id"]), (202, &7.into()));
     assert!(matches!(house.inbox.take(), Some(Message::Order { order: Order::Undo(ids), .. }) if ids.is_empty()));
-    assert_eq!(house.ask_admin(&post("/undo", "", r#"{"actions":[7]}"#)).status, 202);
+    let one = house.ask_admin(&post("/undo", "", r#"{"actions":[7]}"#));
+    // Nobody takes it here.
+    assert_eq!((one.status, &one.json()["kept"]), (202, &false.into()));
+    assert!(one.json()["detail"].as_str().unwrap().contains("did not take it within 2 s"), "{:?}", one.json());
     assert!(matches!(house.inbox.take(), Some(Message::Order { order: Order::Undo(ids), .. }) if ids == [ActionId(7)]));
     let unknown = house.ask_admin(&post("/undo", "", r#"{"actions":[7,8]}"#));
     assert_eq!(unknown.problem(404), "not in force: 8; see /status");
@@ -41,7 +44,7 @@ fn a_pause_and_its_end_are_ordered_with_who_asked() {
     let house = House::open();
     let me = format!("uid {}", nix::unistd::Uid::effective());
     let order = || match house.inbox.take() {
-        Some(Message::Order { order, by }) => (order, by.to_string()),
+        Some(Message::Order { order, by, .. }) => (order, by.to_string()),
         other => panic!("{other:?}"),
     };
     let usual = house.ask_admin(&post("/pause", "", ""));
