@@ -12,9 +12,9 @@ use node_guardian::policy::mitigation::{Amount, Outcome, Verb};
 use super::support::apache::Apache;
 use super::support::desk::Desk;
 use super::support::envoy::Envoy;
-use super::support::eventually;
 use super::support::postgres::Postgres;
 use super::support::recipe::{example, named};
+use super::support::{eventually, halt};
 
 const HALF: Amount = Amount::Keep(50.0);
 const QUARTER: Amount = Amount::Keep(25.0);
@@ -213,7 +213,7 @@ fn an_apache_that_hangs_keeps_what_is_owed() {
     let mut desk = apache(&server);
     assert_eq!(desk.apply(1, "balancer", Verb::Drain, Amount::Whole).outcome, Outcome::Applied);
     let all = server.processes();
-    all.iter().for_each(|process| kill(*process, Signal::SIGSTOP).unwrap());
+    all.iter().for_each(|process| halt(*process));
     let report = desk.undo(1);
     assert_eq!((report.outcome, desk.journaled().len()), (Outcome::TimedOut, 1), "{}", report.detail);
     assert!(report.took < DEADLINE * 3, "{:?}", report.took);

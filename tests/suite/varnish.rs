@@ -12,8 +12,8 @@ use node_guardian::control::target::{self, Address, Target};
 use node_guardian::policy::mitigation::{Amount, Outcome, Verb};
 
 use super::support::desk::Desk;
-use super::support::eventually;
 use super::support::varnish::Varnish;
+use super::support::{eventually, halt};
 
 const HALF: Amount = Amount::Keep(50.0);
 const MIB: i64 = 1 << 20;
@@ -141,7 +141,7 @@ fn a_stopped_manager_is_still_owed_and_a_stuck_child_hinders_no_undo() {
     server.process().signal(Signal::SIGCONT);
 
     let child = Pid::from_raw(server.child().unwrap() as i32);
-    kill(child, Signal::SIGSTOP).unwrap();
+    halt(child);
     let report = desk.undo(1);
     assert_eq!((report.outcome, server.face()), (Outcome::Applied, normal()), "{}", report.detail);
     desk.reconfigure(&[("pages", Target::Varnish(target::Varnish { restart_to_free: true, ..server.target() }))]);

@@ -23,11 +23,27 @@ pub mod trap;
 pub mod varnish;
 pub mod web;
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+/// Stops a process: it does nothing more when this returns. Each of its threads takes its own time.
+pub fn halt(process: Pid) {
+    kill(process, Signal::SIGSTOP).unwrap();
+    eventually("all its threads are stopped", || {
+        let mut threads = std::fs::read_dir(format!("/proc/{process}/task")).unwrap().flatten();
+        threads.all(|thread| is_stopped(&thread.path())).then_some(())
+    });
+}
+
+/// Also where it has ended meanwhile.
+fn is_stopped(thread: &Path) -> bool {
+    let stat = std::fs::read_to_string(thread.join("stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 't', 'Z', 'X']))
+}
 
 /// A process that ends with the test that started it.
 pub struct Process(Child);
@@ -56,7 +72,11 @@ impl Process {
     }
 
     pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.0.id() as i32), signal).unwrap();
+        let process = Pid::from_raw(self.0.id() as i32);
+        match signal {
+            Signal::SIGSTOP => halt(process),
+            other => kill(process, other).unwrap(),
+        }
     }
 
     pub fn id(&self) -> String {
