@@ -17,6 +17,7 @@
 //! - [`clock`]: what time it is, and being woken in time.
 //! - [`signals`]: signals to messages for the loop.
 //! - [`notify`]: what the service manager hears of us.
+//! - [`plain`]: text of strangers made fit to be shown.
 //! - [`privilege`]: staying alive and on time when everything else is not.
 //! - [`logging`]: where log lines go.
 //! - [`events`]: the audit trail: one enum, one `emit` that counts, keeps and logs.
@@ -40,6 +41,7 @@ pub mod keeper;
 pub mod logging;
 pub mod notify;
 pub mod pace;
+pub mod plain;
 pub mod policy;
 pub mod privilege;
 pub mod replay;

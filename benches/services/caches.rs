@@ -32,6 +32,7 @@ pub fn redis() -> Figures {
     let arguments = ["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
     let server = Process::quietly(Command::new("redis-server").args(arguments))?;
     let target = target::Redis {
+        listener: None,
         address: Address::Tcp(format!("127.0.0.1:{port}")),
         username: None,
         password_file: None,
@@ -85,7 +86,7 @@ pub fn varnish() -> Figures {
     ]);
     let server = Process::quietly(&mut command)?;
     let address = Address::Tcp(local(command_line));
-    let target = target::Varnish { address, secret_file: Some(secret), restart_to_free: false };
+    let target = target::Varnish { address, listener: None, secret_file: Some(secret), restart_to_free: false };
     let asked = Asked {
         port: clients,
         request: b"HEAD /0 HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n",

@@ -183,6 +183,7 @@ mod tests {
     /// Nobody else has it.
     fn somewhere() -> Target {
         Target::Redis(Redis {
+            listener: None,
             address: Address::Tcp(format!("mark-test-{}:1", std::process::id())),
             username: None,
             password_file: None,

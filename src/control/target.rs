@@ -58,6 +58,11 @@ pub trait Place {
     /// Which service this is, whatever the control is called and however it is to be treated.
     fn identity(&self) -> Identity;
 
+    /// The file of the secret that it is sent, where it is sent one.
+    fn secret_file(&self) -> Option<&Path> {
+        None
+    }
+
     /// Which part of the service, where two controls of one may each have their own: in words that differ then.
     fn part(&self) -> String {
         String::new()

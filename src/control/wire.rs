@@ -1,19 +1,22 @@
-//! A conversation in text with a service, over a unix socket or TCP: one deadline for silence, one bound on the size of an
-//! answer, and the same words for each way in which it can fail. What an answer looks like is the service's to know. A
-//! wire that failed is never used again, so that a late answer cannot be taken for another's.
+//! A conversation in text with a service: one deadline for silence, one bound on what is kept of an answer, and the same
+//! words for each way in which it can fail. What an answer looks like is the service's to know. A wire that failed is never
+//! used again, so that a late answer cannot be taken for another's.
 
-use std::io;
-
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
 use super::DEADLINE;
-use super::failure::{Failure, connecting};
+use super::failure::Failure;
+use super::stranger;
+use super::stream::{Stream, TooMuch, place};
 use super::target::Address;
 
-/// Far more than any answer that is asked for; what sends more is something else.
-const ANSWER_BYTES: usize = 1 << 20;
+/// Of one answer, at once. Far more than any that is asked for; a table is read row by row.
+pub const KEPT_BYTES: usize = 256 << 10;
+/// What a buffer begins with, and grows from.
+const FIRST_BYTES: usize = 4096;
+/// A row of a table.
+const ROW_BYTES: usize = 16 << 10;
 
 /// What sentences say about a kind of service.
 pub struct Manner {
@@ -27,14 +30,16 @@ pub struct Manner {
 #[derive(Debug)]
 pub struct Foreign;
 
-/// The length of the first whole answer, once it is there.
-pub type End = fn(&[u8]) -> Result<Option<usize>, Foreign>;
+/// Whether and where the first whole answer ends. Told of the same bytes and more each time, so it need not look at what
+/// it has seen.
+type Ended = Result<Option<usize>, Foreign>;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Broken {
     Closed,
     Silent,
     Foreign,
+    TooLong,
 }
 
 /// Who is at the other end.
@@ -48,32 +53,32 @@ pub struct Peer {
 
 pub struct Wire {
     manner: &'static Manner,
-    place: String,
-    io: Box<dyn Io>,
-    peer: Peer,
+    address: Address,
+    io: Stream,
     unread: Vec<u8>,
+    /// It has answered as this service does.
+    is_known: bool,
     deadline: Instant,
 }
-
-trait Io: AsyncRead + AsyncWrite + Unpin {}
-impl Io for UnixStream {}
-impl Io for TcpStream {}
 
 impl Wire {
     pub async fn dial(manner: &'static Manner, address: &Address) -> Result<Self, Failure> {
         let deadline = Instant::now() + DEADLINE;
-        let place = place(address);
-        match timeout_at(deadline, connect(manner, address)).await {
+        match timeout_at(deadline, Stream::dial(manner.service, address)).await {
             Ok(connected) => {
-                let (io, peer) = connected?;
-                Ok(Self { manner, place, io, peer, unread: Vec::new(), deadline })
+                let (io, address) = (connected?, address.clone());
+                Ok(Self { manner, address, io, unread: Vec::new(), is_known: false, deadline })
             }
-            Err(_) => Err(failure(manner, &place, Broken::Silent)),
+            Err(_) => Err(failure(manner, &place(address), Broken::Silent)),
         }
     }
 
-    pub const fn peer(&self) -> Peer {
-        self.peer
+    pub fn peer(&self) -> Peer {
+        Peer { is_here: self.io.is_here(), pid: self.io.pid().and_then(|pid| u32::try_from(pid).ok()) }
+    }
+
+    pub const fn stream(&self) -> &Stream {
+        &self.io
     }
 
     /// Gives the rest of a long conversation a whole deadline again.
@@ -81,8 +86,13 @@ impl Wire {
         self.deadline = Instant::now() + DEADLINE;
     }
 
+    /// Gives the rest of this conversation no longer than this.
+    pub fn hurry(&mut self, until: Instant) {
+        self.deadline = self.deadline.min(until);
+    }
+
     /// One request, one answer.
-    pub async fn ask(&mut self, request: &[u8], end: End) -> Result<Vec<u8>, Broken> {
+    pub async fn ask(&mut self, request: &[u8], end: impl FnMut(&[u8]) -> Ended) -> Result<Vec<u8>, Broken> {
         if !self.unread.is_empty() {
             return Err(Broken::Foreign);
         }
@@ -98,43 +108,89 @@ impl Wire {
     }
 
     /// The next answer.
-    pub async fn hear(&mut self, end: End) -> Result<Vec<u8>, Broken> {
+    pub async fn hear(&mut self, mut end: impl FnMut(&[u8]) -> Ended) -> Result<Vec<u8>, Broken> {
         loop {
             if let Some(length) = end(&self.unread).map_err(|Foreign| Broken::Foreign)? {
+                self.is_known = true;
                 let rest = self.unread.split_off(length.min(self.unread.len()));
                 return Ok(std::mem::replace(&mut self.unread, rest));
             }
-            if self.unread.len() > ANSWER_BYTES {
-                return Err(Broken::Foreign);
-            }
-            match timeout_at(self.deadline, self.io.read_buf(&mut self.unread)).await {
-                Ok(Ok(0) | Err(_)) => return Err(Broken::Closed),
-                Ok(Ok(_)) => {}
-                Err(_) => return Err(Broken::Silent),
-            }
+            self.more(KEPT_BYTES).await?;
         }
     }
 
-    pub fn failure(&self, broken: Broken) -> Failure {
-        failure(self.manner, &self.place, broken)
+    /// Each line of the next answer as it comes, up to the line that ends it, which is not whole. Nothing else is kept.
+    pub async fn hear_lines(
+        &mut self,
+        is_end: fn(&[u8]) -> Result<bool, Foreign>,
+        mut heard: impl FnMut(&str),
+    ) -> Result<(), Broken> {
+        let mut seen = 0;
+        loop {
+            let mut start = 0;
+            while let Some(at) = self.unread[seen.max(start)..].iter().position(|&byte| byte == b'\n') {
+                let at = seen.max(start) + at;
+                heard(&String::from_utf8_lossy(&self.unread[start..at]));
+                start = at + 1;
+            }
+            self.unread.drain(..start);
+            if is_end(&self.unread).map_err(|Foreign| Broken::Foreign)? {
+                self.is_known = true;
+                self.unread.clear();
+                return Ok(());
+            }
+            seen = self.unread.len();
+            self.more(ROW_BYTES).await?;
+        }
+    }
+
+    async fn more(&mut self, most: usize) -> Result<(), Broken> {
+        let length = self.unread.len();
+        if length >= most {
+            return Err(Broken::TooLong);
+        }
+        if length == self.unread.capacity() {
+            self.unread.reserve_exact(length.max(FIRST_BYTES).min(most - length));
+        }
+        match timeout_at(self.deadline, self.io.read_buf(&mut self.unread)).await {
+            Ok(Ok(0)) => Err(Broken::Closed),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) if error.get_ref().is_some_and(|inner| inner.is::<TooMuch>()) => Err(Broken::TooLong),
+            Ok(Err(_)) => Err(Broken::Closed),
+            Err(_) => Err(Broken::Silent),
+        }
+    }
+
+    /// What has come of an answer that is not whole.
+    pub fn unread(&self) -> &[u8] {
+        &self.unread
+    }
+
+    /// In words, by what came; where nothing did, by what the other end says to a stranger.
+    pub async fn failure(&self, broken: Broken) -> Failure {
+        let place = place(&self.address);
+        let name = match stranger::name(&self.unread) {
+            Some(name) if !self.is_known => Some(name),
+            None if !self.is_known && self.unread.is_empty() && broken != Broken::TooLong => {
+                stranger::asked(&self.address).await
+            }
+            Some(_) | None => None,
+        };
+        match name.filter(|name| !name.is(self.manner.service)) {
+            Some(name) => Failure::unsupported(format!("{place} answers as {name}, not as {}", self.manner.service)),
+            None => failure(self.manner, &place, broken),
+        }
     }
 }
 
 /// Up to the end of the first line.
-pub fn line(buffer: &[u8]) -> Result<Option<usize>, Foreign> {
-    Ok(buffer.iter().position(|&byte| byte == b'\n').map(|at| at + 1))
-}
-
-pub fn place(address: &Address) -> String {
-    match address {
-        Address::Unix(path) => path.display().to_string(),
-        Address::Tcp(host) => host.clone(),
+pub fn line() -> impl FnMut(&[u8]) -> Ended {
+    let mut seen = 0;
+    move |heard| {
+        let found = heard[seen..].iter().position(|&byte| byte == b'\n').map(|at| seen + at + 1);
+        seen = heard.len();
+        Ok(found)
     }
-}
-
-/// Enough of a stranger's text to recognise it, on one line.
-pub fn clip(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(120).collect()
 }
 
 fn failure(manner: &Manner, place: &str, broken: Broken) -> Failure {
@@ -148,50 +204,17 @@ fn failure(manner: &Manner, place: &str, broken: Broken) -> Failure {
             DEADLINE.as_millis(),
             manner.when_silent
         )),
-        Broken::Foreign => {
-            Failure::unsupported(format!("what answers on {place} does not speak {service}'s text protocol"))
-        }
-    }
-}
-
-async fn connect(manner: &Manner, address: &Address) -> Result<(Box<dyn Io>, Peer), Failure> {
-    match address {
-        Address::Unix(path) => {
-            let stream = UnixStream::connect(path).await.map_err(|error| connecting(manner.service, path, &error))?;
-            // 0 is a process of another namespace.
-            let pid = stream.peer_cred().ok().and_then(|peer| u32::try_from(peer.pid()?).ok()).filter(|pid| *pid != 0);
-            Ok((Box::new(stream), Peer { is_here: true, pid }))
-        }
-        Address::Tcp(host) => {
-            let stream = TcpStream::connect(host).await.map_err(|error| tcp_failure(manner.service, host, &error))?;
-            // An answer waits for nothing: only a matter of speed where it is refused.
-            stream.set_nodelay(true).ok();
-            // Only a connection of the node with itself has one address at both ends.
-            let ends = stream.local_addr().ok().zip(stream.peer_addr().ok());
-            let is_here = ends.is_some_and(|(mine, theirs)| mine.ip() == theirs.ip());
-            Ok((Box::new(stream), Peer { is_here, pid: None }))
-        }
-    }
-}
-
-fn tcp_failure(service: &str, host: &str, error: &io::Error) -> Failure {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => {
-            Failure::unreachable(format!("nobody listens on {host}: is {service} running, and bound to this address?"))
-        }
-        _ => Failure::unreachable(format!("cannot connect to {service} on {host}: {error}")),
+        Broken::Foreign => Failure::unsupported(format!("what answers on {place} does not speak {service}'s protocol")),
+        Broken::TooLong => Failure::unsupported(format!(
+            "{place} answers with more than anything that {service} is asked for ({} KiB): is it {service}?",
+            KEPT_BYTES >> 10
+        )),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_strangers_text_is_clipped_to_one_line() {
-        assert_eq!(clip("a\r\n\tb  c\n"), "a b c");
-        assert_eq!(clip(&"x".repeat(500)).len(), 120);
-    }
 
     #[test]
     fn each_way_to_break_has_its_outcome() {
@@ -201,5 +224,13 @@ mod tests {
         assert_eq!(outcome(Broken::Closed), Outcome::TimedOut);
         assert_eq!(outcome(Broken::Silent), Outcome::TimedOut);
         assert_eq!(outcome(Broken::Foreign), Outcome::Unsupported);
+        assert_eq!(outcome(Broken::TooLong), Outcome::Unsupported);
+    }
+
+    #[test]
+    fn the_end_of_a_line_is_found_over_any_cut() {
+        let mut end = line();
+        assert!(end(b"ab").unwrap().is_none() && end(b"abc").unwrap().is_none());
+        assert_eq!(end(b"abc\nd").unwrap(), Some(4));
     }
 }

@@ -15,6 +15,7 @@ fn entry(id: u64, prior: &str) -> Entry {
         mitigation: Mitigation { control: "cache".into(), verb: Verb::Shrink, amount: Amount::Keep(50.0) },
         rule: "memory-high".into(),
         target: Target::Redis(Redis {
+            listener: None,
             address: Address::Unix("/run/redis.sock".into()),
             username: None,
             password_file: None,

@@ -308,6 +308,7 @@ fn whatever_answers_is_survived_within_the_deadline_and_told_apart() {
         };
         let memcached = target::Memcached { address: Address::Unix(socket.clone()), cache_only: true };
         let redis = target::Redis {
+            listener: None,
             address: Address::Unix(socket),
             username: None,
             password_file: None,

@@ -223,7 +223,7 @@ fn whatever_answers_is_survived_within_the_deadline_and_told_apart() {
     ];
     for (says, outcome) in cases {
         let secret_file = Some(folder.path().join("secret"));
-        let target = target::Varnish { address: impostor(says), secret_file, restart_to_free: true };
+        let target = target::Varnish { listener: None, address: impostor(says), secret_file, restart_to_free: true };
         let mut desk = Desk::new(&[("pages", Target::Varnish(target))]);
         let shown = String::from_utf8_lossy(says);
         let report = desk.apply(1, "pages", Verb::Shrink, HALF);

@@ -3,10 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use nix::unistd::User;
-
-use super::warn_open_secret;
-use crate::config::document::{Entry, Node, Value};
+use super::{user, warn_open_secret};
+use crate::config::document::{Entry, Node};
 use crate::config::origin::printable;
 use crate::config::section::{Findings, Read, Section, refuse};
 use crate::config::value;
@@ -28,7 +26,7 @@ pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<A
             findings.absence(section.key, format!("{title} has neither `socket` nor `url`"), help);
         }
         (true, false) => refuse_beside("token_file", "socket", "the app knows us by our user", section, findings),
-        (false, true) => refuse_beside("user", "url", "HTTP does not tell who listens", section, findings),
+        (false, true) => {}
     }
     let app = App {
         address: socket.or(url).unwrap_or_else(|| Address::Unix(PathBuf::new())),
@@ -57,27 +55,6 @@ fn url(key: &str, node: &Node) -> Read<String> {
         Some(address) if address.ip().is_loopback() && address.port() > 0 => Ok(address.to_string()),
         Some(_) => refuse(format!("`{}` is not on this node", printable(written)), HELP),
         None => refuse(format!("`{}` is no http:// address with an IP and a port", printable(written)), HELP),
-    }
-}
-
-/// A user by name or number, as a number.
-fn user(key: &str, node: &Node) -> Read<u32> {
-    const HELP: &str = "such as \"api\" or 1000: the user that the app runs as";
-    match &node.value {
-        Value::Integer(number) => match number.and_then(|number| u32::try_from(number).ok()) {
-            Some(number) => Ok(number),
-            None => refuse(format!("`{key}` is no number of a user"), HELP),
-        },
-        _ => {
-            let name = value::text(key, node, "api")?;
-            match User::from_name(name) {
-                Ok(Some(user)) => Ok(user.uid.as_raw()),
-                Ok(None) | Err(_) => {
-                    let help = "create it first, or write its number: user = 1000";
-                    refuse(format!("this node has no user `{}`", printable(name)), help)
-                }
-            }
-        }
     }
 }
 

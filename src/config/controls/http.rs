@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::place_of;
 use super::recipe::{self, Dialect, Peers};
+use super::{place_of, user};
 use crate::config::document::{Entry, Node, Value};
 use crate::config::origin::printable;
 use crate::config::section::{Findings, Read, Section, refuse};
@@ -13,7 +13,7 @@ use crate::control::recipe::text::PASSWORD;
 use crate::control::target::{Address, Http};
 use crate::policy::mitigation::Verb;
 
-pub const KEYS: &[&str] = &["socket", "address", "host", "headers", "password_file", "epoch"];
+pub const KEYS: &[&str] = &["socket", "address", "host", "headers", "password_file", "listener", "epoch"];
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
 const HTTP: Dialect = Dialect {
@@ -50,6 +50,7 @@ pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<H
         address: address.unwrap_or_else(|| Address::Unix(PathBuf::new())),
         host: section.get("host", findings, host).unwrap_or_default(),
         headers: section.get("headers", findings, headers).unwrap_or_default(),
+        listener: section.get("listener", findings, user),
         recipe: Box::new(recipe::read(title, section, &HTTP, peers, findings)),
     })
 }

@@ -16,6 +16,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use nix::unistd::User;
+
 use super::document::{Entry, Node, Value};
 use super::origin::{Place, printable};
 use super::section::{Findings, Read, Section, proposal, refuse};
@@ -207,5 +209,26 @@ pub fn warn_open_secret(place: &Place, file: &Path, findings: &mut Findings<'_>)
         }
         // Whoever checks may have fewer rights than the daemon.
         Ok(_) | Err(_) => {}
+    }
+}
+
+/// A user by name or number, as a number.
+pub(super) fn user(key: &str, node: &Node) -> Read<u32> {
+    const HELP: &str = "such as \"api\" or 1000: the user that the service runs as";
+    match &node.value {
+        Value::Integer(number) => match number.and_then(|number| u32::try_from(number).ok()) {
+            Some(number) => Ok(number),
+            None => refuse(format!("`{key}` is no number of a user"), HELP),
+        },
+        _ => {
+            let name = value::text(key, node, "api")?;
+            match User::from_name(name) {
+                Ok(Some(user)) => Ok(user.uid.as_raw()),
+                Ok(None) | Err(_) => {
+                    let help = "create it first, or write its number: user = 1000";
+                    refuse(format!("this node has no user `{}`", printable(name)), help)
+                }
+            }
+        }
     }
 }

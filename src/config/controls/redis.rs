@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use super::{address, warn_open_secret};
+use super::{address, user, warn_open_secret};
 use crate::config::document::{Entry, Node};
 use crate::config::section::{Findings, Read, Section, refuse};
 use crate::config::value;
 use crate::control::target::{Address, Redis};
 
 pub const KEYS: &[&str] =
-    &["socket", "address", "username", "password_file", "cache_only", "flush_pattern", "client_buffers"];
+    &["socket", "address", "username", "password_file", "cache_only", "flush_pattern", "client_buffers", "listener"];
 
 pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<Redis> {
     let section = Section::open(title, &entry.key, &entry.node, KEYS, findings)?;
@@ -28,6 +28,7 @@ pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<R
     }
     let redis = Redis {
         address: socket.or(address).unwrap_or_else(|| Address::Unix(PathBuf::new())),
+        listener: section.get("listener", findings, user),
         username: section.get("username", findings, username),
         password_file: section.get("password_file", findings, value::path),
         cache_only: section.get("cache_only", findings, value::boolean).unwrap_or(false),

@@ -20,6 +20,7 @@ pub const KEYS: &[&str] = &[
     "ends_with",
     "keep_open",
     "password_file",
+    "listener",
     "on_connect",
     "epoch",
 ];
@@ -60,6 +61,7 @@ pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<S
         protocol,
         keep_open: section.get("keep_open", findings, value::boolean).unwrap_or(false),
         on_connect,
+        listener: section.get("listener", findings, super::user),
         recipe: Box::new(recipe::read(title, section, dialect, peers, findings)),
     })
 }

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use super::{address, warn_open_secret};
+use super::{address, user, warn_open_secret};
 use crate::config::document::{Entry, Node};
 use crate::config::section::{Fault, Findings, Read, Section};
 use crate::config::value;
 use crate::control::target::{Address, Varnish};
 
-pub const KEYS: &[&str] = &["address", "secret_file", "restart_to_free"];
+pub const KEYS: &[&str] = &["address", "secret_file", "restart_to_free", "listener"];
 
 pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<Varnish> {
     let section = Section::open(title, &entry.key, &entry.node, KEYS, findings)?;
@@ -23,6 +23,7 @@ pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<V
     }
     Some(Varnish {
         address: address.unwrap_or_else(|| Address::Unix(PathBuf::new())),
+        listener: section.get("listener", findings, user),
         secret_file,
         restart_to_free: section.get("restart_to_free", findings, value::boolean).unwrap_or(false),
     })

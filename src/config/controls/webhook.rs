@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hyper::Uri;
 
-use super::warn_open_secret;
+use super::{user, warn_open_secret};
 use crate::config::document::{Entry, Node};
 use crate::config::origin::printable;
 use crate::config::section::{Findings, Read, Section, proposal, refuse};
@@ -15,7 +15,7 @@ use crate::config::value;
 use crate::control::target::{Address, USUAL_EVENTS, Webhook};
 use crate::events;
 
-pub const KEYS: &[&str] = &["url", "socket", "path", "events", "token_file", "timeout"];
+pub const KEYS: &[&str] = &["url", "socket", "path", "events", "token_file", "listener", "timeout"];
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(30);
@@ -49,6 +49,7 @@ pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<W
         host,
         path,
         events: section.get("events", findings, events).unwrap_or_else(|| USUAL_EVENTS.map(str::to_owned).into()),
+        listener: section.get("listener", findings, user),
         token_file: section.get("token_file", findings, value::path),
         timeout: section.get("timeout", findings, timeout).unwrap_or(TIMEOUT),
     };

@@ -2,34 +2,33 @@
 //! HTTP. The socket's connection is kept, so that a crowd of clients cannot lock the guardian out; one that failed is
 //! never used again, so that a late answer cannot be taken for another's. The token is read at each request, not kept.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::Request;
-use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper_util::rt::TokioIo;
-use nix::sys::socket::{UnixCredentials, getsockopt, sockopt::PeerCredentials};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout_at};
 
+use super::reply::Reply;
 use super::target::App;
 use super::wire::{self, Hello, LINE_BYTES};
 use crate::control::DEADLINE;
-use crate::control::failure::{Failure, connecting};
-use crate::control::recipe::stream::Stream;
+use crate::control::failure::Failure;
+use crate::control::http;
 use crate::control::secret;
+use crate::control::stream::Stream;
 use crate::control::target::Address;
+use crate::control::trust::{self, Expected};
 
 pub struct Link {
     target: App,
-    stream: Option<UnixStream>,
-    /// As `listen` was called by, where that can be told.
-    listener: Option<UnixCredentials>,
+    stream: Option<Stream>,
+    /// Who listens, where that can be told.
+    listener: Option<i32>,
     deadline: Instant,
     last_id: u64,
 }
@@ -60,7 +59,7 @@ impl Link {
     /// The process that listens, where its memory can be looked at: not over HTTP, not in another pid namespace, and not
     /// where systemd listens in its place.
     pub fn pid(&self) -> Option<u32> {
-        self.listener.and_then(|listener| u32::try_from(listener.pid()).ok()).filter(|pid| *pid > 1)
+        self.listener.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 1)
     }
 
     /// Starts a conversation.
@@ -69,16 +68,16 @@ impl Link {
         let agent = [("agent", concat!("node-guardian/", env!("CARGO_PKG_VERSION")).into())];
         if self.stream.is_some() {
             match self.exchange("hello", &agent).await {
-                Ok(reply) => return wire::hello(&reply, &self.place()),
+                Ok(reply) => return wire::hello(reply, &self.place()),
                 // It restarted, or closed an idle connection: nothing was asked of it yet.
                 Err(Broken::Closed) => {}
                 Err(broken) => return Err(self.failed(broken)),
             }
         }
-        if let Address::Unix(path) = self.target.address.clone() {
-            self.connect(&path).await?;
+        if matches!(self.target.address, Address::Unix(_)) {
+            self.connect().await?;
         }
-        wire::hello(&self.ask("hello", &agent).await?, &self.place())
+        wire::hello(self.ask("hello", &agent).await?, &self.place())
     }
 
     /// Gives the rest of a long conversation a whole deadline again.
@@ -86,26 +85,23 @@ impl Link {
         self.deadline = Instant::now() + DEADLINE;
     }
 
-    pub async fn ask(&mut self, op: &str, fields: &[(&str, Value)]) -> Result<Value, Failure> {
+    pub async fn ask(&mut self, op: &str, fields: &[(&str, Value)]) -> Result<Reply, Failure> {
         let answer = self.exchange(op, fields).await;
         answer.map_err(|broken| self.failed(broken))
     }
 
-    async fn connect(&mut self, path: &Path) -> Result<(), Failure> {
-        let connected = timeout_at(self.deadline, UnixStream::connect(path)).await;
-        let stream = match connected {
-            Ok(connected) => connected.map_err(|error| connecting("the app", path, &error))?,
+    async fn connect(&mut self) -> Result<(), Failure> {
+        let stream = match timeout_at(self.deadline, Stream::dial("the app", &self.target.address)).await {
+            Ok(connected) => connected?,
             Err(_) => return Err(self.failed(Broken::Silent)),
         };
-        let listener = getsockopt(&stream, PeerCredentials)
-            .map_err(|error| Failure::refused(format!("cannot tell who listens on {}: {error}", path.display())))?;
-        trust(&self.target, path, listener.uid())?;
-        self.listener = Some(listener);
+        trust::check(&stream, &self.target.address, expected(&self.target))?;
+        self.listener = stream.pid();
         self.stream = Some(stream);
         Ok(())
     }
 
-    async fn exchange(&mut self, op: &str, fields: &[(&str, Value)]) -> Result<Value, Broken> {
+    async fn exchange(&mut self, op: &str, fields: &[(&str, Value)]) -> Result<Reply, Broken> {
         self.last_id += 1;
         let mut request = serde_json::Map::new();
         request.insert("v".to_owned(), 1.into());
@@ -124,7 +120,7 @@ impl Link {
             }
             Address::Tcp(host) => {
                 let token = self.target.token_file.as_deref().map(read_token).transpose().map_err(Broken::Failed)?;
-                let posted = timeout_at(self.deadline, post(&host, op, token, line)).await;
+                let posted = timeout_at(self.deadline, post(&self.target, &Call { host, op, token }, line)).await;
                 posted.unwrap_or(Err(Broken::Silent))?
             }
         };
@@ -155,27 +151,12 @@ impl Link {
     }
 }
 
-/// Who listens must be who is expected: else whoever may create files there could pose as the application.
-fn trust(target: &App, path: &Path, uid: u32) -> Result<(), Failure> {
-    let owner = path.parent().and_then(|folder| std::fs::metadata(folder).ok()).map(|folder| folder.uid());
-    let is_expected = match target.uid {
-        Some(expected) => uid == expected || uid == 0,
-        None => uid == 0 || uid == nix::unistd::geteuid().as_raw() || Some(uid) == owner,
-    };
-    if is_expected {
-        return Ok(());
-    }
-    let help = match target.uid {
-        Some(expected) => format!("`user` expects uid {expected}"),
-        None => "that is neither root, nor the guardian, nor the owner of its directory".to_owned(),
-    };
-    Err(Failure::refused(format!(
-        "uid {uid} listens on {}: {help}; if that is right, write user = {uid} on this control",
-        path.display()
-    )))
+/// Else whoever may create files there, or takes the port, could pose as the application.
+const fn expected(target: &App) -> Expected {
+    Expected { uid: target.uid, key: "user" }
 }
 
-async fn talk(stream: &mut UnixStream, line: &[u8]) -> Result<Vec<u8>, Broken> {
+async fn talk(stream: &mut Stream, line: &[u8]) -> Result<Vec<u8>, Broken> {
     stream.write_all(line).await.map_err(|_| Broken::Closed)?;
     let mut heard = Vec::with_capacity(1024);
     loop {
@@ -196,7 +177,14 @@ async fn talk(stream: &mut UnixStream, line: &[u8]) -> Result<Vec<u8>, Broken> {
     }
 }
 
-async fn post(host: &str, op: &str, token: Option<String>, body: String) -> Result<Vec<u8>, Broken> {
+/// What is called over HTTP.
+struct Call<'a> {
+    host: String,
+    op: &'a str,
+    token: Option<String>,
+}
+
+async fn post(target: &App, Call { host, op, token }: &Call<'_>, body: String) -> Result<Vec<u8>, Broken> {
     let request = Request::post(format!("/ng/v1/{op}")).header(HOST, host).header(CONTENT_TYPE, "application/json");
     let request = match token {
         Some(token) => request.header(AUTHORIZATION, format!("Bearer {token}")),
@@ -204,8 +192,12 @@ async fn post(host: &str, op: &str, token: Option<String>, body: String) -> Resu
     };
     let request = request.body(Full::new(Bytes::from(body)));
     let request = request.map_err(|_| Broken::Failed(Failure::refused("the token is none that HTTP can carry")))?;
-    let stream = Stream::dial(&Address::Tcp(host.to_owned())).await.map_err(Broken::Failed)?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream.boxed())).await.map_err(|_| Broken::Closed)?;
+    let stream = Stream::dial("the app", &target.address).await.map_err(Broken::Failed)?;
+    if token.is_some() {
+        trust::check(&stream, &target.address, expected(target)).map_err(Broken::Failed)?;
+    }
+    let handshake = http::client().handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(|_| Broken::Closed)?;
     let exchange = async {
         let response = sender.send_request(request).await.map_err(|_| Broken::Closed)?;
         let body = Limited::new(response.into_body(), LINE_BYTES).collect().await.map_err(|_| Broken::TooLong)?;
@@ -221,22 +213,4 @@ async fn post(host: &str, op: &str, token: Option<String>, body: String) -> Resu
 
 fn read_token(file: &Path) -> Result<String, Failure> {
     secret::read("token file", file).map(|token| token.trim().to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_stranger_who_listens_is_not_trusted() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("ng.sock");
-        let me = nix::unistd::geteuid().as_raw();
-        let target = |uid| App { address: Address::Unix(path.clone()), uid, token_file: None, tiers: Vec::new() };
-        let may = |expected, uid| trust(&target(expected), &path, uid).is_ok();
-        assert!(may(None, 0) && may(None, me) && !may(None, 4242));
-        assert!(may(Some(4242), 4242) && may(Some(4242), 0) && !may(Some(4242), 4243));
-        let told = trust(&target(None), &path, 4242).unwrap_err().detail;
-        assert!(told.contains("user = 4242"), "{told}");
-    }
 }

@@ -6,6 +6,7 @@
 
 mod link;
 mod reclaim;
+mod reply;
 pub mod target;
 mod wire;
 
@@ -106,7 +107,7 @@ impl Service for App {
             }
             begun => begun?,
         };
-        let status = wire::status(&self.link.ask("status", &[]).await?, &self.link.place())?;
+        let status = wire::status(self.link.ask("status", &[]).await?, &self.link.place())?;
         let value = |change: &Change| {
             let mut held = status.leases.iter().filter(|(name, _)| key(name) == change.key);
             held.next().map_or(0, |(_, level)| *level).to_string()
@@ -139,7 +140,7 @@ impl Service for App {
 
     async fn numbers(&mut self) -> Result<Numbers, Failure> {
         self.link.begin().await?;
-        Ok(wire::numbers(&self.link.ask("status", &[]).await?))
+        Ok(self.link.ask("status", &[]).await?.numbers)
     }
 
     /// What else it has to give, its own numbers name as they like.
@@ -193,11 +194,11 @@ impl App {
         ];
         let reply = self.link.ask("throttle", &fields).await?;
         if level > 0 {
-            let granted = Duration::from_millis(reply["ttl_ms"].as_u64().unwrap_or(0).min(ttl_ms));
+            let granted = Duration::from_millis(reply.ttl_ms.unwrap_or(0).min(ttl_ms));
             self.given.retain(|_, until| *until > asked);
             self.given.insert(order.key.to_owned(), asked + granted);
         }
-        let effective = reply["effective"].as_u64().ok_or_else(|| wire::untold(&self.link.place(), "`effective`"))?;
+        let effective = reply.effective.ok_or_else(|| wire::untold(&self.link.place(), "`effective`"))?;
         if effective < level {
             return Err(Failure::refused(format!(
                 "the app took a lease at level {level} and obeys level {effective}: the greatest lease is to count"
@@ -212,7 +213,7 @@ impl App {
             return Err(Failure::unsupported(format!("{} cannot {cap}: its `caps` do not say so", hello.app)));
         }
         self.lasts_long_enough(hello)?;
-        wire::status(&self.link.ask("status", &[]).await?, &self.link.place())?;
+        wire::status(self.link.ask("status", &[]).await?, &self.link.place())?;
         // To end what is not there changes nothing, and is denied to whom a throttle is.
         self.link.ask("throttle", &[("lease", new_lease().into()), ("level", 0.into())]).await.map(drop)
     }

@@ -82,8 +82,8 @@ async fn flush(link: &mut Link, tiers: &[&str], key: &str) -> Result<Option<u64>
     loop {
         link.extend();
         let reply = link.ask("flush", &[("tiers", tiers.into()), ("key", key.into())]).await?;
-        match reply["state"].as_str() {
-            Some("done") => return Ok(reply["freed_bytes"].as_u64()),
+        match reply.state.as_deref() {
+            Some("done") => return Ok(reply.freed_bytes),
             Some("accepted") if Instant::now() < until => sleep(POLL).await,
             Some("accepted") => {
                 let seconds = FLUSH_BUDGET.as_secs();

@@ -1,6 +1,6 @@
 //! Where an application listens that speaks ng-control/1, and what of it may be touched.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,10 @@ impl Place for App {
 
     fn open(&self) -> Box<dyn Service> {
         Box::new(super::App::new(self.clone()))
+    }
+
+    fn secret_file(&self) -> Option<&Path> {
+        self.token_file.as_deref()
     }
 
     fn identity(&self) -> Identity {

@@ -11,6 +11,7 @@ mod answer;
 mod knob;
 mod ports;
 mod readings;
+mod rows;
 mod shed;
 mod socket;
 mod survey;
@@ -37,6 +38,7 @@ use answer::Info;
 use knob::Knob;
 use ports::Fronts;
 use readings::{Readings, greet};
+use rows::Rows;
 use shed::Way;
 use socket::Session;
 use watched::Watched;
@@ -101,9 +103,8 @@ impl Service for Haproxy {
             }
             Verb::Drain => {
                 self.some_backend_exists(&readings::backends(&mut session).await?)?;
-                let mut servers = readings::server_states(&mut session).await?;
-                servers.retain(|(proxy, ..)| self.chooses(proxy));
-                survey::drain(&servers)
+                let servers = readings::server_states(&mut session, |proxy| self.chooses(proxy)).await?;
+                survey::not_too_many(survey::drain(servers.states()))?
             }
             Verb::Shed => self.survey_shed(&mut session, mitigation.amount).await?,
             verb => return Err(self.cannot(verb)),
@@ -176,10 +177,7 @@ impl Service for Haproxy {
 
     async fn gives(&mut self) -> Result<Gives, Failure> {
         let mut session = Session::open(&self.target.socket).await?;
-        let answer = session.question("show stat -1 1 -1").await?;
-        let Some((sessions, came)) = answer::traffic(&answer, &self.target.frontends) else {
-            return Err(readings::not_haproxy());
-        };
+        let (sessions, came) = readings::traffic(&mut session, &self.target.frontends).await?;
         let per_second = self.came.per_second(came as f64, Instant::now().into_std());
         let epoch = epoch(&greet(&mut session).await?);
         let ports = ports::ask(session, &mut self.fronts, &self.target, &epoch).await;
@@ -235,27 +233,23 @@ impl Haproxy {
     }
 
     /// A name that is wrong is to be seen before the emergency.
-    fn every_backend_exists(&self, known: &[String]) -> Result<(), Failure> {
-        match self.target.backends.iter().find(|backend| !known.contains(backend)) {
+    fn every_backend_exists(&self, known: &Rows<2>) -> Result<(), Failure> {
+        match self.target.backends.iter().find(|name| !has(known, name)) {
             Some(missing) => Err(none_such("backend", missing, known)),
             None => Ok(()),
         }
     }
 
-    fn every_frontend_exists(&self, known: &[(String, String)]) -> Result<(), Failure> {
-        let is_there = |name: &String| known.iter().any(|(known, _)| known == name);
-        match self.target.frontends.iter().find(|name| !is_there(name)) {
-            Some(missing) => {
-                let known: Vec<_> = known.iter().map(|(name, _)| name.clone()).collect();
-                Err(none_such("frontend", missing, &known))
-            }
+    fn every_frontend_exists(&self, known: &Rows<3>) -> Result<(), Failure> {
+        match self.target.frontends.iter().find(|name| !has(known, name)) {
+            Some(missing) => Err(none_such("frontend", missing, known)),
             None => Ok(()),
         }
     }
 
     /// In the emergency, those that are there are better than none.
-    fn some_backend_exists(&self, known: &[String]) -> Result<(), Failure> {
-        if self.target.backends.iter().any(|backend| known.contains(backend)) {
+    fn some_backend_exists(&self, known: &Rows<2>) -> Result<(), Failure> {
+        if self.target.backends.iter().any(|name| has(known, name)) {
             return Ok(());
         }
         self.every_backend_exists(known)
@@ -287,17 +281,17 @@ impl Haproxy {
     async fn survey_shed(&self, session: &mut Session, amount: Amount) -> Result<Vec<Change>, Failure> {
         let percent = survey::shed_percent(amount)?;
         let way = shed::way(session, &self.target).await?;
-        let mut known = readings::frontends(session).await?;
-        if !self.target.frontends.is_empty() {
-            // What is shed at a name that nobody has would be told as in force.
-            if !known.iter().any(|(name, _)| self.target.frontends.contains(name)) {
-                self.every_frontend_exists(&known)?;
-            }
-            known.retain(|(name, _)| self.target.frontends.contains(name));
+        let known = readings::frontends(session).await?;
+        let is_meant =
+            |name: &str| self.target.frontends.is_empty() || self.target.frontends.iter().any(|of| of == name);
+        let meant = || known.iter().map(|row| row[0]).filter(|name| is_meant(name));
+        // What is shed at a name that nobody has would be told as in force.
+        if meant().next().is_none() {
+            self.every_frontend_exists(&known)?;
         }
-        let mut changes = Vec::with_capacity(known.len());
-        for (frontend, _) in known {
-            let knob = way.knob(&frontend)?;
+        let mut changes = Vec::new();
+        for frontend in meant() {
+            let knob = way.knob(frontend)?;
             let prior = readings::share(session, &knob).await?.unwrap_or_default().value;
             // It goes into a command as it is, when it is put back.
             if !prior.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -305,7 +299,7 @@ impl Haproxy {
             }
             changes.extend(survey::change(&knob, &prior, Some(percent.clone())));
         }
-        Ok(changes)
+        survey::not_too_many(changes)
     }
 
     async fn survey_throttle(
@@ -316,38 +310,38 @@ impl Haproxy {
     ) -> Result<Vec<Change>, Failure> {
         let kept = survey::kept_percent(amount)?;
         self.some_backend_exists(&readings::backends(session).await?)?;
-        let mut servers = readings::servers(session).await?;
-        servers.retain(|row| self.chooses(&row.proxy));
+        let servers = readings::servers(session, |proxy| self.chooses(proxy)).await?;
         if !self.target.says_what_to_throttle() {
-            return Ok(survey::throttle(&servers, &info.maxconn, kept));
+            return survey::not_too_many(survey::throttle(servers.servers(), &info.maxconn, kept));
         }
         let mut changes = Vec::new();
         if !self.target.backends.is_empty() {
-            match survey::throttle_servers(&servers, kept) {
+            match survey::throttle_servers(servers.servers(), kept) {
                 Some(limited) => changes.extend(limited),
                 None if self.target.connection_rate.is_some() || self.target.frontend_maxconn => {}
                 None => return Err(no_limit(&self.target.backends)),
             }
         }
         if self.target.frontend_maxconn {
-            changes.extend(survey::throttle_frontends(&self.frontend_limits(session, info).await?, kept));
+            let known = self.frontend_limits(session, info).await?;
+            let meant = known.iter().filter(|row| self.target.frontends.iter().any(|name| name == row[0]));
+            changes.extend(survey::throttle_frontends(meant.map(|row| (row[0], row[2])), kept));
         }
         if let Some(normal) = self.target.connection_rate {
             let prior = readings::connection_rate(info)?;
             let limited = survey::rate(&prior, normal, kept);
             changes.extend(survey::taken(&Knob::ConnectionRate, &prior, Some(limited)));
         }
-        Ok(changes)
+        survey::not_too_many(changes)
     }
 
     /// Of the frontends that are named, in a version in which they may be touched.
-    async fn frontend_limits(&self, session: &mut Session, info: &Info) -> Result<Vec<(String, String)>, Failure> {
+    async fn frontend_limits(&self, session: &mut Session, info: &Info) -> Result<Rows<3>, Failure> {
         if !version::survives_raising_a_frontend(&info.version) {
             return Err(would_abort(&info.version));
         }
-        let mut known = readings::frontends(session).await?;
+        let known = readings::frontends(session).await?;
         self.every_frontend_exists(&known)?;
-        known.retain(|(name, _)| self.target.frontends.contains(name));
         Ok(known)
     }
 }
@@ -385,10 +379,14 @@ fn is_of_another_boot(epoch: &str, today: &str) -> bool {
     !then.is_empty() && !today.is_empty() && then != today
 }
 
-fn none_such(what: &str, missing: &str, known: &[String]) -> Failure {
+fn has<const N: usize>(known: &Rows<N>, name: &str) -> bool {
+    known.iter().any(|row| row[0] == name)
+}
+
+fn none_such<const N: usize>(what: &str, missing: &str, known: &Rows<N>) -> Failure {
     const ROOM: usize = 8;
-    let some = known.iter().take(ROOM).map(String::as_str).collect::<Vec<_>>().join(", ");
-    let more = if known.len() > ROOM { ", …" } else { "" };
+    let some = known.iter().take(ROOM).map(|row| row[0]).collect::<Vec<_>>().join(", ");
+    let more = if known.iter().nth(ROOM).is_some() { ", …" } else { "" };
     Failure::unsupported(format!("HAProxy has no {what} {missing}; it has {some}{more}: correct `{what}s`"))
 }
 

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use super::answer::table;
+use super::rows::{self, Rows};
 use super::socket::{Beginning, Session};
 use super::target;
 use crate::control::ours::is_ours;
@@ -16,8 +16,8 @@ pub struct Fronts(Option<(String, Option<Vec<u16>>)>);
 
 /// The last questions of a conversation.
 pub async fn ask(mut session: Session, fronts: &mut Fronts, target: &target::Haproxy, epoch: &str) -> Ports {
-    let state = session.question("show servers state").await;
-    let behind = state.ok().and_then(|answer| behind(&answer, &target.backends));
+    let state = session.table("show servers state", rows::addresses(&target.backends)).await;
+    let behind = state.ok().flatten().and_then(|rows| behind(&rows));
     fronts.0 = fronts.0.take().filter(|(life, _)| life == epoch);
     if fronts.0.is_none() {
         // No answer is none: then it is asked again.
@@ -48,15 +48,11 @@ fn listening(seen: &Beginning, frontends: &[String]) -> Option<Vec<u16>> {
 
 /// The ports of this node on which servers of these backends are, or of all. `None` where a server's port is not told: it
 /// may be that of the client's connection.
-fn behind(answer: &str, backends: &[String]) -> Option<Vec<u16>> {
-    let mut lines = answer.lines();
-    // The version of the format, which names its columns.
-    lines.next()?.parse::<u32>().ok()?;
+fn behind(rows: &Rows<3>) -> Option<Vec<u16>> {
     let mut ports = Vec::new();
-    for [backend, address, port] in table(lines, ' ', ["be_name", "srv_addr", "srv_port"])? {
-        let is_meant = backends.is_empty() || backends.iter().any(|name| name == backend);
+    for [_, address, port] in rows.iter() {
         // A unix socket, or a name that nobody has resolved.
-        if !is_meant || address == "-" {
+        if address == "-" {
             continue;
         }
         let (address, port): (IpAddr, u16) = (address.parse().ok()?, port.parse().ok()?);
@@ -98,6 +94,12 @@ mod tests {
         for text in untold {
             assert_eq!(listening(&seen(text), &[]), None, "{text}");
         }
+    }
+
+    fn behind(answer: &str, backends: &[String]) -> Option<Vec<u16>> {
+        let mut reader = rows::addresses(backends);
+        answer.lines().for_each(|line| reader.line(line));
+        super::behind(&reader.rows().ok()?)
     }
 
     #[test]

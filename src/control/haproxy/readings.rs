@@ -1,10 +1,10 @@
 //! What HAProxy is asked, each answer once in a conversation: a hundred servers need one `show stat`.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use super::answer::{self, Info, Lease};
 use super::knob::{ADMIN_BITS, Knob};
+use super::rows::{self, Rows};
 use super::socket::Session;
 use crate::control::failure::Failure;
 
@@ -13,9 +13,9 @@ const GONE: &str = "gone";
 
 #[derive(Default)]
 pub struct Readings {
-    servers: Option<HashMap<String, String>>,
-    frontends: Option<HashMap<String, String>>,
-    states: Option<HashMap<String, String>>,
+    servers: Option<Rows<3>>,
+    frontends: Option<Rows<3>>,
+    states: Option<Rows<3>>,
     /// Of the lease that was read last.
     pub left: Option<Duration>,
 }
@@ -30,7 +30,7 @@ pub struct Held {
 
 impl Readings {
     pub async fn value(&mut self, session: &mut Session, info: &Info, knob: &Knob) -> Result<String, Failure> {
-        let (known, name) = match knob {
+        let found = match knob {
             Knob::GlobalLimit => return Ok(info.maxconn.clone()),
             Knob::ConnectionRate => return connection_rate(info),
             Knob::Lease { .. } | Knob::Map { .. } => {
@@ -43,56 +43,64 @@ impl Readings {
                 if self.servers.is_none() {
                     self.servers = Some(server_limits(session).await?);
                 }
-                (&self.servers, format!("{proxy}/{server}"))
+                limit(&mut self.servers, proxy, server)
             }
             Knob::FrontendLimit { frontend } => {
                 if self.frontends.is_none() {
-                    self.frontends = Some(frontends(session).await?.into_iter().collect());
+                    self.frontends = Some(frontends(session).await?);
                 }
-                (&self.frontends, frontend.clone())
+                limit(&mut self.frontends, frontend, "FRONTEND")
             }
             Knob::ServerState { proxy, server } => {
                 if self.states.is_none() {
-                    let state = |(proxy, server, state): (String, String, u32)| {
-                        (format!("{proxy}/{server}"), (state & ADMIN_BITS).to_string())
-                    };
-                    self.states = Some(server_states(session).await?.into_iter().map(state).collect());
+                    self.states = Some(server_states(session, |_| true).await?);
                 }
-                (&self.states, format!("{proxy}/{server}"))
+                let state = limit(&mut self.states, proxy, server).and_then(|state| state.parse::<u32>().ok());
+                state.map(|state| (state & ADMIN_BITS).to_string())
             }
         };
-        let value = known.as_ref().and_then(|known| known.get(&name));
-        Ok(value.map_or_else(|| GONE.to_owned(), String::clone))
+        Ok(found.unwrap_or_else(|| GONE.to_owned()))
     }
+}
+
+/// The third cell of a row.
+fn limit(rows: &mut Option<Rows<3>>, first: &str, second: &str) -> Option<String> {
+    rows.as_mut()?.find(first, second).map(|row| row[2].to_owned())
 }
 
 pub async fn greet(session: &mut Session) -> Result<Info, Failure> {
     answer::info(&session.ask("show info").await?).ok_or_else(not_haproxy)
 }
 
-pub async fn servers(session: &mut Session) -> Result<Vec<answer::Server>, Failure> {
-    answer::servers(&session.question("show stat -1 4 -1").await?).ok_or_else(not_haproxy)
+/// Those of the backends that are chosen.
+pub async fn servers(session: &mut Session, chooses: impl Fn(&str) -> bool) -> Result<Rows<3>, Failure> {
+    session.table("show stat -1 4 -1", rows::servers(chooses)).await?.ok_or_else(not_haproxy)
 }
 
-async fn server_limits(session: &mut Session) -> Result<HashMap<String, String>, Failure> {
-    let rows = servers(session).await?;
-    if rows.is_empty() {
-        return Err(untold("its servers' limits"));
-    }
-    Ok(rows.into_iter().map(|row| (format!("{}/{}", row.proxy, row.server), row.limit)).collect())
+async fn server_limits(session: &mut Session) -> Result<Rows<3>, Failure> {
+    let rows = servers(session, |_| true).await?;
+    if rows.is_empty() { Err(untold("its servers' limits")) } else { Ok(rows) }
 }
 
-pub async fn backends(session: &mut Session) -> Result<Vec<String>, Failure> {
-    answer::backends(&session.question("show stat -1 2 -1").await?).ok_or_else(not_haproxy)
+pub async fn backends(session: &mut Session) -> Result<Rows<2>, Failure> {
+    session.table("show stat -1 2 -1", rows::backends()).await?.ok_or_else(not_haproxy)
 }
 
 /// Each with its limit.
-pub async fn frontends(session: &mut Session) -> Result<Vec<(String, String)>, Failure> {
-    answer::frontends(&session.question("show stat -1 1 -1").await?).ok_or_else(not_haproxy)
+pub async fn frontends(session: &mut Session) -> Result<Rows<3>, Failure> {
+    session.table("show stat -1 1 -1", rows::frontends()).await?.ok_or_else(not_haproxy)
 }
 
-pub async fn server_states(session: &mut Session) -> Result<Vec<(String, String, u32)>, Failure> {
-    answer::admin_states(&session.question("show servers state").await?).ok_or_else(|| untold("its servers' states"))
+/// Sessions now, and requests or connections since the start.
+pub async fn traffic(session: &mut Session, of: &[String]) -> Result<(u64, u64), Failure> {
+    let rows = session.table("show stat -1 1 -1", rows::traffic(of)).await?;
+    rows.as_ref().and_then(Rows::traffic).ok_or_else(not_haproxy)
+}
+
+/// Those of the backends that are chosen.
+pub async fn server_states(session: &mut Session, chooses: impl Fn(&str) -> bool) -> Result<Rows<3>, Failure> {
+    let rows = session.table("show servers state", rows::states(chooses)).await?;
+    rows.filter(|rows| !rows.is_empty()).ok_or_else(|| untold("its servers' states"))
 }
 
 pub fn connection_rate(info: &Info) -> Result<String, Failure> {

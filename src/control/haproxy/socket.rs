@@ -4,17 +4,18 @@
 
 use std::path::Path;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
-use crate::control::DEADLINE;
-use crate::control::failure::{Failure, connecting};
+use super::rows::{Fault, Reader, Rows};
+use crate::control::failure::Failure;
+use crate::control::said::clip;
+use crate::control::target::Address;
+use crate::control::wire::{Broken, Foreign, KEPT_BYTES, Manner, Wire};
 
-/// About 2,500 servers in `show stat`, at 400 bytes each.
-const ANSWER_BYTES: usize = 1 << 20;
-/// What ends every answer in prompt mode.
-const PROMPT: &[u8] = b"\n> ";
+const MANNER: Manner =
+    Manner { service: "HAProxy", when_silent: "is the process stopped, or are all its CLI slots taken?" };
+/// What ends every answer in prompt mode, on a line of its own.
+const PROMPT: &[u8] = b"> ";
 /// The process that manages the others has a socket of its own (`-S`).
 const PROMPT_OF_THE_MASTER: &[u8] = b"master> ";
 const REFUSALS: [&str; 2] = ["Permission denied", "Unknown command"];
@@ -37,68 +38,88 @@ impl Beginning {
 }
 
 pub struct Session {
-    stream: UnixStream,
-    deadline: Instant,
+    wire: Wire,
     shown: String,
 }
 
 impl Session {
     pub async fn open(socket: &Path) -> Result<Self, Failure> {
-        let deadline = Instant::now() + DEADLINE;
-        let shown = socket.display().to_string();
-        let stream = match timeout_at(deadline, UnixStream::connect(socket)).await {
-            Ok(connected) => connected.map_err(|error| connecting("HAProxy", socket, &error))?,
-            Err(_) => return Err(silent(&shown)),
-        };
-        let mut session = Self { stream, deadline, shown };
+        let wire = Wire::dial(&MANNER, &Address::Unix(socket.to_owned())).await?;
+        let mut session = Self { wire, shown: socket.display().to_string() };
         session.ask("prompt").await?;
         Ok(session)
     }
 
     /// Gives the rest of a long conversation a whole deadline again, until that moment at most.
     pub fn extend(&mut self, until: Instant) {
-        self.deadline = (Instant::now() + DEADLINE).min(until);
+        self.wire.extend();
+        self.wire.hurry(until);
     }
 
     /// The answer without the prompt and surrounding blank lines.
     pub async fn ask(&mut self, command: &str) -> Result<String, Failure> {
-        let deadline = self.deadline;
-        match timeout_at(deadline, self.exchange(command)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(silent(&self.shown)),
+        let (mut answer, mut is_long) = (String::new(), false);
+        let heard = self.exchange(command, |line| {
+            is_long |= answer.len() + line.len() >= KEPT_BYTES;
+            if !is_long {
+                answer.push_str(line);
+                answer.push('\n');
+            }
+        });
+        heard.await?;
+        if is_long {
+            return Err(self.wire.failure(Broken::TooLong).await);
         }
+        Ok(answer.trim().to_owned())
     }
 
     /// The answer, unless it is that this may not be asked.
     pub async fn question(&mut self, command: &str) -> Result<String, Failure> {
         let answer = self.ask(command).await?;
-        let is_refused = REFUSALS.iter().any(|refusal| answer.starts_with(refusal));
-        if is_refused { Err(complaint(&self.shown, command, &answer)) } else { Ok(answer) }
+        if is_refusal(&answer) { Err(complaint(&self.shown, command, &answer)) } else { Ok(answer) }
+    }
+
+    /// A table, of which only what is wanted is kept. `None` where it cannot be read wholly.
+    pub async fn table<const N: usize>(
+        &mut self,
+        command: &str,
+        mut reader: Reader<'_, N>,
+    ) -> Result<Option<Rows<N>>, Failure> {
+        let mut refusal = None;
+        self.exchange(command, |line| {
+            if is_refusal(line) && refusal.is_none() {
+                refusal = Some(line.to_owned());
+            }
+            reader.line(line);
+        })
+        .await?;
+        match (reader.rows(), refusal) {
+            (Ok(rows), _) => Ok(Some(rows)),
+            (Err(_), Some(refusal)) => Err(complaint(&self.shown, command, &refusal)),
+            (Err(Fault::Unreadable), None) => Ok(None),
+            (Err(Fault::TooMany), None) => Err(Failure::unsupported(format!(
+                "`{command}` on {} tells of more servers than the guardian keeps ({} KiB): name fewer `backends`",
+                self.shown,
+                KEPT_BYTES >> 10
+            ))),
+        }
     }
 
     /// The beginning of an answer that may be long. It ends the conversation.
     pub async fn beginning(mut self, command: &str) -> Result<Beginning, Failure> {
-        let deadline = self.deadline;
-        match timeout_at(deadline, self.begin(command)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(silent(&self.shown)),
-        }
-    }
-
-    async fn begin(&mut self, command: &str) -> Result<Beginning, Failure> {
-        let line = format!("{command}\n");
-        if self.stream.write_all(line.as_bytes()).await.is_err() {
-            return Err(self.broken());
-        }
-        let mut answer = Vec::with_capacity(4096);
-        while !answer.ends_with(PROMPT) && answer.len() < BEGINNING_BYTES {
-            match self.stream.read_buf(&mut answer).await {
-                Ok(0) | Err(_) => return Err(self.broken()),
-                Ok(_) => {}
+        let (mut text, mut is_cut) = (String::new(), false);
+        let heard = self.exchange(command, |line| {
+            is_cut |= text.len() + line.len() >= BEGINNING_BYTES;
+            if !is_cut {
+                text.push_str(line);
+                text.push('\n');
             }
+        });
+        match heard.await {
+            // What comes after is not looked at, so its end need not be.
+            Err(failure) if !is_cut => Err(failure),
+            Ok(()) | Err(_) => Ok(Beginning { text, is_cut }),
         }
-        let is_cut = !answer.ends_with(PROMPT);
-        Ok(Beginning { text: String::from_utf8_lossy(&answer).into_owned(), is_cut })
     }
 
     /// A command that answers nothing when it worked.
@@ -107,44 +128,29 @@ impl Session {
         if answer.is_empty() { Ok(()) } else { Err(complaint(&self.shown, command, &answer)) }
     }
 
-    async fn exchange(&mut self, command: &str) -> Result<String, Failure> {
-        let line = format!("{command}\n");
-        if self.stream.write_all(line.as_bytes()).await.is_err() {
-            return Err(self.broken());
+    async fn exchange(&mut self, command: &str, heard: impl FnMut(&str)) -> Result<(), Failure> {
+        let done = match self.wire.send(format!("{command}\n").as_bytes()).await {
+            Ok(()) => self.wire.hear_lines(is_over, heard).await,
+            Err(broken) => Err(broken),
+        };
+        let Err(broken) = done else { return Ok(()) };
+        if self.wire.unread().ends_with(PROMPT_OF_THE_MASTER) {
+            return Err(Failure::unsupported(format!(
+                "{} is the socket of HAProxy's master process: name in `socket` the one of a `stats socket` line",
+                self.shown
+            )));
         }
-        let mut answer = Vec::with_capacity(4096);
-        while !answer.ends_with(PROMPT) {
-            if answer.ends_with(PROMPT_OF_THE_MASTER) {
-                return Err(Failure::unsupported(format!(
-                    "{} is the socket of HAProxy's master process: name in `socket` the one of a `stats socket` line",
-                    self.shown
-                )));
-            }
-            if answer.len() > ANSWER_BYTES {
-                return Err(Failure::unsupported(format!(
-                    "{} answered `{command}` with over {ANSWER_BYTES} bytes: is it HAProxy's runtime socket?",
-                    self.shown
-                )));
-            }
-            match self.stream.read_buf(&mut answer).await {
-                Ok(0) | Err(_) => return Err(self.broken()),
-                Ok(_) => {}
-            }
-        }
-        answer.truncate(answer.len() - PROMPT.len());
-        Ok(String::from_utf8_lossy(&answer).trim().to_owned())
-    }
-
-    fn broken(&self) -> Failure {
-        Failure::timed_out(format!("HAProxy closed {} in the middle of an answer: did it restart?", self.shown))
+        Err(self.wire.failure(broken).await)
     }
 }
 
-fn silent(shown: &str) -> Failure {
-    Failure::timed_out(format!(
-        "no whole answer from HAProxy on {shown} within {} ms: is the process stopped, or are all its CLI slots taken?",
-        DEADLINE.as_millis()
-    ))
+/// By what has come of the last line.
+fn is_over(line: &[u8]) -> Result<bool, Foreign> {
+    if line.ends_with(PROMPT_OF_THE_MASTER) { Err(Foreign) } else { Ok(line == PROMPT) }
+}
+
+fn is_refusal(answer: &str) -> bool {
+    REFUSALS.iter().any(|refusal| answer.starts_with(refusal))
 }
 
 /// What HAProxy says instead of doing it.
@@ -160,11 +166,6 @@ pub fn complaint(shown: &str, command: &str, answer: &str) -> Failure {
         return Failure::unsupported(format!("this HAProxy does not know `{command}`"));
     }
     Failure::refused(format!("HAProxy refuses `{command}` on {shown}: {}", clip(first)))
-}
-
-/// Enough of a stranger's text to recognise it.
-fn clip(text: &str) -> String {
-    text.chars().take(120).collect()
 }
 
 #[cfg(test)]

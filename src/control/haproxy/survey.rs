@@ -1,7 +1,7 @@
 //! What a verb would change at HAProxy, from what is there now: prior values and the ones we will write. Pure.
 
-use super::answer::Server;
 use super::knob::{ADMIN_BITS, DRAIN, Knob};
+use super::rows::Server;
 use crate::control::failure::Failure;
 use crate::control::undo::Change;
 use crate::policy::mitigation::Amount;
@@ -16,29 +16,29 @@ pub fn scaled(prior: &str, kept_percent: f64) -> Option<String> {
 
 /// The limits of those servers that have one; where none has, the process's own limit.
 #[must_use]
-pub fn throttle(servers: &[Server], global: &str, kept_percent: f64) -> Vec<Change> {
+pub fn throttle<'r>(servers: impl Iterator<Item = Server<'r>>, global: &str, kept_percent: f64) -> Vec<Change> {
     throttle_servers(servers, kept_percent)
         .unwrap_or_else(|| taken(&Knob::GlobalLimit, global, scaled(global, kept_percent)).into_iter().collect())
 }
 
 /// `None` where no server has a limit: then there is nothing that a share could be taken of.
 #[must_use]
-pub fn throttle_servers(servers: &[Server], kept_percent: f64) -> Option<Vec<Change>> {
-    let mut limited = servers.iter().filter(|row| !row.limit.is_empty() && row.limit != "0").peekable();
+pub fn throttle_servers<'r>(servers: impl Iterator<Item = Server<'r>>, kept_percent: f64) -> Option<Vec<Change>> {
+    let mut limited = servers.filter(|row| !row.limit.is_empty() && row.limit != "0").peekable();
     limited.peek()?;
-    let lowered = |row: &Server| {
-        let knob = Knob::ServerLimit { proxy: row.proxy.clone(), server: row.server.clone() };
-        taken(&knob, &row.limit, scaled(&row.limit, kept_percent))
+    let lowered = |row: Server<'_>| {
+        let knob = Knob::ServerLimit { proxy: row.proxy.to_owned(), server: row.server.to_owned() };
+        taken(&knob, row.limit, scaled(row.limit, kept_percent))
     };
     Some(limited.filter_map(lowered).collect())
 }
 
 #[must_use]
-pub fn throttle_frontends(frontends: &[(String, String)], kept_percent: f64) -> Vec<Change> {
-    let lowered = |(name, limit): &(String, String)| {
-        taken(&Knob::FrontendLimit { frontend: name.clone() }, limit, scaled(limit, kept_percent))
+pub fn throttle_frontends<'r>(frontends: impl Iterator<Item = (&'r str, &'r str)>, kept_percent: f64) -> Vec<Change> {
+    let lowered = |(name, limit): (&str, &str)| {
+        taken(&Knob::FrontendLimit { frontend: name.to_owned() }, limit, scaled(limit, kept_percent))
     };
-    frontends.iter().filter_map(lowered).collect()
+    frontends.filter_map(lowered).collect()
 }
 
 /// The share of what is normal, unless a stricter limit is there already. At least 1, because 0 means unlimited.
@@ -53,11 +53,25 @@ pub fn rate(prior: &str, normal: u32, kept_percent: f64) -> String {
 
 /// Only servers that are in service: who is in maintenance stays there.
 #[must_use]
-pub fn drain(servers: &[(String, String, u32)]) -> Vec<Change> {
-    let drained = |(proxy, server, _): &(String, String, u32)| {
-        change(&Knob::ServerState { proxy: proxy.clone(), server: server.clone() }, "0", Some(DRAIN.to_string()))
+pub fn drain<'r>(servers: impl Iterator<Item = (&'r str, &'r str, u32)>) -> Vec<Change> {
+    let drained = |(proxy, server, _): (&str, &str, u32)| {
+        let knob = Knob::ServerState { proxy: proxy.to_owned(), server: server.to_owned() };
+        change(&knob, "0", Some(DRAIN.to_string()))
     };
-    servers.iter().filter(|(_, _, state)| state & ADMIN_BITS == 0).filter_map(drained).collect()
+    servers.filter(|(_, _, state)| state & ADMIN_BITS == 0).filter_map(drained).collect()
+}
+
+/// What one step can set, and the journal can keep.
+const MOST_CHANGES: usize = 1500;
+
+pub fn not_too_many(changes: Vec<Change>) -> Result<Vec<Change>, Failure> {
+    if changes.len() <= MOST_CHANGES {
+        return Ok(changes);
+    }
+    Err(Failure::unsupported(format!(
+        "HAProxy has {} servers that this would set, and {MOST_CHANGES} can be set at once: name fewer `backends`",
+        changes.len()
+    )))
 }
 
 /// Percent of requests to refuse at once.
@@ -98,8 +112,8 @@ pub fn change(knob: &Knob, prior: &str, ours: Option<String>) -> Option<Change> 
 mod tests {
     use super::*;
 
-    fn server(name: &str, limit: &str) -> Server {
-        Server { proxy: "be".into(), server: name.into(), limit: limit.into() }
+    fn server<'r>(name: &'r str, limit: &'r str) -> Server<'r> {
+        Server { proxy: "be", server: name, limit }
     }
 
     fn told(changes: &[Change]) -> Vec<String> {
@@ -108,23 +122,23 @@ mod tests {
 
     #[test]
     fn limits_of_servers_come_before_the_limit_of_the_process() {
-        let changes = throttle(&[server("s1", "100"), server("s2", ""), server("s3", "3")], "2000", 50.0);
+        let changes = throttle([server("s1", "100"), server("s2", ""), server("s3", "3")].into_iter(), "2000", 50.0);
         assert_eq!(told(&changes), ["server be/s1 maxconn 100>50", "server be/s3 maxconn 3>2"]);
-        let changes = throttle(&[server("s2", "")], "2000", 10.0);
+        let changes = throttle([server("s2", "")].into_iter(), "2000", 10.0);
         assert_eq!(told(&changes), ["global maxconn 2000>200"]);
-        assert_eq!(throttle_servers(&[server("s2", "")], 10.0), None);
+        assert_eq!(throttle_servers([server("s2", "")].into_iter(), 10.0), None);
     }
 
     #[test]
     fn a_limit_never_becomes_zero() {
         assert_eq!(scaled("3", 0.0).unwrap(), "1");
-        assert_eq!(unless_all_stay(throttle(&[server("s1", "1")], "9", 20.0)), []);
-        assert_eq!(unless_all_stay(throttle(&[server("s1", "100")], "9", 100.0)), []);
+        assert_eq!(unless_all_stay(throttle([server("s1", "1")].into_iter(), "9", 20.0)), []);
+        assert_eq!(unless_all_stay(throttle([server("s1", "100")].into_iter(), "9", 100.0)), []);
     }
 
     #[test]
     fn what_a_share_does_not_lower_yet_is_there_for_a_stronger_one() {
-        let changes = unless_all_stay(throttle(&[server("s1", "100"), server("s2", "3")], "2000", 90.0));
+        let changes = unless_all_stay(throttle([server("s1", "100"), server("s2", "3")].into_iter(), "2000", 90.0));
         assert_eq!(told(&changes), ["server be/s1 maxconn 100>90", "server be/s2 maxconn 3>3"]);
     }
 
@@ -133,14 +147,14 @@ mod tests {
         assert_eq!((rate("0", 1000, 50.0), rate("800", 1000, 50.0)), ("500".into(), "500".into()));
         assert_eq!(rate("300", 1000, 50.0), "300", "a stricter limit stays");
         assert_eq!(rate("0", 1, 10.0), "1");
-        let named = [("web".to_owned(), "200".to_owned())];
-        assert_eq!(told(&throttle_frontends(&named, 25.0)), ["frontend web maxconn 200>50"]);
+        let named = [("web", "200")];
+        assert_eq!(told(&throttle_frontends(named.into_iter(), 25.0)), ["frontend web maxconn 200>50"]);
     }
 
     #[test]
     fn servers_in_maintenance_are_not_drained() {
-        let servers = [("be".into(), "s1".into(), 0), ("be".into(), "s2".into(), 1), ("be".into(), "s3".into(), 32)];
-        assert_eq!(told(&drain(&servers)), ["server be/s1 state 0>8", "server be/s3 state 0>8"]);
+        let servers = [("be", "s1", 0), ("be", "s2", 1), ("be", "s3", 32)];
+        assert_eq!(told(&drain(servers.into_iter())), ["server be/s1 state 0>8", "server be/s3 state 0>8"]);
     }
 
     #[test]

@@ -4,12 +4,13 @@
 pub mod target;
 
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::task::Poll;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{HOST, USER_AGENT};
 use hyper_util::rt::TokioIo;
@@ -17,14 +18,20 @@ use tokio::time::{Instant, timeout_at};
 
 use super::DEADLINE;
 use super::failure::Failure;
-use super::recipe::stream::{Stream, shown};
+use super::json::Picker;
 use super::recipe::text::{Words, as_it_is, fill, percent_encoded};
-use super::recipe::{Line, Peer, Request};
+use super::recipe::{Heard, Line, Peer, Request};
+use super::said::clip;
+use super::stream::{Stream, TooMuch, place, text};
 use super::target::Address;
+use super::trust::{self, Expected};
+use super::wire::KEPT_BYTES;
 use target::Http;
 
-/// Envoy's `/config_dump` of a small mesh has 300 kB.
-const ANSWER_BYTES: usize = 1 << 20;
+/// A head of an answer, and a piece of its body.
+const PIECE_BYTES: usize = 16 << 10;
+/// Lines of a head.
+const MOST_HEADERS: usize = 64;
 
 type Driver = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -43,13 +50,13 @@ struct Connection {
 
 struct Answer {
     status: u16,
-    body: Bytes,
+    heard: Heard,
 }
 
 #[async_trait(?Send)]
 impl Line for Exchange {
     fn place(&self) -> String {
-        shown(&self.target.address)
+        place(&self.target.address)
     }
 
     async fn begin(&mut self, _words: &Words<'_>) -> Result<Option<Peer>, Failure> {
@@ -62,7 +69,7 @@ impl Line for Exchange {
         self.deadline = Instant::now() + DEADLINE;
     }
 
-    async fn ask(&mut self, request: &Request, words: &Words<'_>) -> Result<String, Failure> {
+    async fn ask(&mut self, request: &Request, words: &Words<'_>, pointer: Option<&str>) -> Result<Heard, Failure> {
         let shown = request.shown();
         let message = self.message(request, words)?;
         // Many close after each answer, or after some.
@@ -73,18 +80,17 @@ impl Line for Exchange {
             }
         }
         let Some(connection) = self.connection.take() else { return Err(self.closed(&shown)) };
-        let (answer, connection) = match timeout_at(self.deadline, exchange(connection, message)).await {
+        let (answer, connection) = match timeout_at(self.deadline, exchange(connection, message, pointer)).await {
             Ok(Ok(exchanged)) => exchanged,
             Ok(Err(error)) => return Err(self.broken(&shown, error.as_ref())),
             Err(_) => return Err(self.silent(&shown)),
         };
         self.connection = connection;
-        let body = String::from_utf8_lossy(&answer.body);
-        let Request::Http { status, .. } = request else { return Ok(body.into_owned()) };
+        let Request::Http { status, .. } = request else { return Ok(answer.heard) };
         if status.map_or((200..300).contains(&answer.status), |status| status == answer.status) {
-            return Ok(body.into_owned());
+            return Ok(answer.heard);
         }
-        let said: String = body.trim().chars().take_while(|c| !c.is_control()).take(120).collect();
+        let said = clip(&answer.heard.text);
         Err(Failure::refused(format!(
             "{} answers {shown} with status {}{}{said}",
             self.place(),
@@ -103,9 +109,13 @@ impl Exchange {
     async fn connect(&mut self) -> Result<Option<Peer>, Failure> {
         self.connection = None;
         let dialled = async {
-            let stream = Stream::dial(&self.target.address).await?;
-            let peer = stream.peer();
-            let made = http1::handshake(TokioIo::new(stream.boxed())).await;
+            let stream = Stream::dial("the service", &self.target.address).await?;
+            if self.target.recipe.password_file.is_some() {
+                let expected = Expected { uid: self.target.listener, key: "listener" };
+                trust::check(&stream, &self.target.address, expected)?;
+            }
+            let peer = Peer::of(&stream);
+            let made = client().handshake(TokioIo::new(stream)).await;
             let (sender, connection) = made.map_err(|_| self.closed("connecting"))?;
             // What ended it is told to whoever waits for an answer.
             let driver: Driver = Box::pin(async { drop(connection.await) });
@@ -160,13 +170,14 @@ impl Exchange {
     }
 
     fn broken(&self, request: &str, error: &(dyn std::error::Error + 'static)) -> Failure {
-        if error.is::<http_body_util::LengthLimitError>() {
+        if error.is::<TooLong>() || is_too_much(error) {
             return Failure::unsupported(format!(
-                "{} answers {request} with over {ANSWER_BYTES} bytes: ask for less",
-                self.place()
+                "{} answers {request} with over {} KiB: ask for less, or take a value by `json`",
+                self.place(),
+                KEPT_BYTES >> 10
             ));
         }
-        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
+        if error.downcast_ref::<hyper::Error>().is_some_and(|error| error.is_parse() || error.is_parse_too_large()) {
             return Failure::unsupported(format!("what answers on {} does not speak HTTP/1.1", self.place()));
         }
         self.closed(request)
@@ -175,13 +186,42 @@ impl Exchange {
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
+/// More came than is kept.
+#[derive(Debug)]
+struct TooLong;
+
+impl std::fmt::Display for TooLong {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("too long an answer")
+    }
+}
+
+impl std::error::Error for TooLong {}
+
+/// As the stream says, somewhere below.
+fn is_too_much(error: &(dyn std::error::Error + 'static)) -> bool {
+    let below = std::iter::successors(Some(error), |error| error.source());
+    below.into_iter().any(|error| {
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        error.is::<TooMuch>() || inner.is_some_and(|inner| inner.is::<TooMuch>())
+    })
+}
+
+/// Bounded in what it keeps while it reads.
+pub fn client() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(PIECE_BYTES).max_headers(MOST_HEADERS);
+    builder
+}
+
 /// The connection comes back where it can be used again.
 async fn exchange(
     Connection { mut sender, mut driver }: Connection,
     message: hyper::Request<Full<Bytes>>,
+    pointer: Option<&str>,
 ) -> Result<(Answer, Option<Connection>), Failed> {
     let (answer, is_over) = {
-        let mut exchange = std::pin::pin!(ask(&mut sender, message));
+        let mut exchange = std::pin::pin!(ask(&mut sender, message, pointer));
         tokio::select! {
             answer = &mut exchange => (answer?, false),
             // The connection may be over before the answer is taken out of it.
@@ -191,10 +231,26 @@ async fn exchange(
     Ok((answer, (!is_over).then_some(Connection { sender, driver })))
 }
 
-async fn ask(sender: &mut SendRequest<Full<Bytes>>, message: hyper::Request<Full<Bytes>>) -> Result<Answer, Failed> {
+async fn ask(
+    sender: &mut SendRequest<Full<Bytes>>,
+    message: hyper::Request<Full<Bytes>>,
+    pointer: Option<&str>,
+) -> Result<Answer, Failed> {
     sender.ready().await?;
     let response = sender.send_request(message).await?;
     let status = response.status().as_u16();
-    let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await?.to_bytes();
-    Ok(Answer { status, body })
+    let mut body = response.into_body();
+    let (mut kept, mut picker) = (Vec::new(), pointer.map(Picker::new));
+    while let Some(frame) = body.frame().await {
+        let Ok(piece) = frame?.into_data() else { continue };
+        if let Some(picker) = &mut picker {
+            picker.read(&piece);
+        }
+        let room = KEPT_BYTES - kept.len();
+        if room < piece.len() && picker.is_none() {
+            return Err(TooLong.into());
+        }
+        kept.extend_from_slice(&piece[..piece.len().min(room)]);
+    }
+    Ok(Answer { status, heard: Heard { text: text(kept), found: picker.and_then(Picker::found) } })
 }

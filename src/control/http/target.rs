@@ -1,5 +1,6 @@
 //! Where a service's HTTP interface is, and what to ask of it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,9 @@ pub struct Http {
     pub host: String,
     /// With each request.
     pub headers: Vec<(String, String)>,
+    /// Whose process must listen where the secret is sent. `None`: root, we, who may make the socket, a system user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listener: Option<u32>,
     pub recipe: Box<Recipe>,
 }
 
@@ -33,6 +37,10 @@ impl Place for Http {
     fn open(&self) -> Box<dyn Service> {
         let line = Box::new(super::Exchange::new(self.clone()));
         Box::new(Performer::new("the service", *self.recipe.clone(), line))
+    }
+
+    fn secret_file(&self) -> Option<&Path> {
+        self.recipe.password_file.as_deref()
     }
 
     fn identity(&self) -> Identity {

@@ -19,6 +19,7 @@ use crate::control::DEADLINE;
 use crate::control::failure::Failure;
 use crate::control::process::pinned::Pinned;
 use crate::control::process::table::{self, Status, has};
+use crate::control::said::clip;
 
 /// VM.flags of a JVM with every flag set takes 4 KiB.
 const ANSWER_BYTES: u64 = 64 << 10;
@@ -134,7 +135,7 @@ fn understood(answer: &str, command: &str) -> Result<String, Failure> {
     match answer.split_once('\n') {
         Some(("0", rest)) => Ok(rest.to_owned()),
         Some((_, said)) => {
-            let said: String = said.lines().next().unwrap_or_default().chars().take(120).collect();
+            let said = clip(said.lines().next().unwrap_or_default());
             Err(Failure::refused(format!("the JVM refuses {command}: {said}")))
         }
         None => Err(Failure::refused(format!("the JVM broke off its answer to {command}"))),

@@ -1,14 +1,13 @@
 //! One connection to memcached, kept open so that a full table of connections cannot lock the guardian out. Every
 //! conversation begins with `stats`, which says which life of the server answers.
 
-use std::collections::HashMap;
-
 use super::survey::MIB;
 use crate::control::boot_id;
 use crate::control::failure::Failure;
 use crate::control::resident;
+use crate::control::said::clip;
 use crate::control::target::Address;
-use crate::control::wire::{self, Broken, Foreign, Manner, Wire, clip};
+use crate::control::wire::{self, Broken, Foreign, Manner, Wire};
 
 const MANNER: Manner =
     Manner { service: "memcached", when_silent: "is the process stopped, or are all its connections (`-c`) taken?" };
@@ -46,7 +45,19 @@ pub struct Class {
     pub pages: u64,
 }
 
-pub type Stats = HashMap<String, String>;
+/// A whole list of `STAT name value`, as it came: what is not asked for takes no room.
+#[derive(Debug)]
+pub struct Stats(String);
+
+impl Stats {
+    fn all(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.lines().filter_map(|line| line.strip_prefix("STAT ")?.split_once(' '))
+    }
+
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.all().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+}
 
 impl Client {
     pub const fn new(address: Address) -> Self {
@@ -57,17 +68,17 @@ impl Client {
     pub async fn begin(&mut self) -> Result<Server, Failure> {
         if let Some(mut wire) = self.wire.take() {
             wire.extend();
-            match wire.ask(b"stats\r\n", end_of_stats).await {
+            match wire.ask(b"stats\r\n", end_of_stats()).await {
                 Ok(answer) => return self.greeted(wire, &answer),
                 // It restarted, or closed an idle connection: nothing was asked of it yet.
                 Err(Broken::Closed) => {}
-                Err(broken) => return Err(wire.failure(broken)),
+                Err(broken) => return Err(wire.failure(broken).await),
             }
         }
         let mut wire = Wire::dial(&MANNER, &self.address).await?;
-        match wire.ask(b"stats\r\n", end_of_stats).await {
+        match wire.ask(b"stats\r\n", end_of_stats()).await {
             Ok(answer) => self.greeted(wire, &answer),
-            Err(broken) => Err(wire.failure(broken)),
+            Err(broken) => Err(wire.failure(broken).await),
         }
     }
 
@@ -80,7 +91,7 @@ impl Client {
 
     /// `stats settings`
     pub async fn stats(&mut self, command: &str) -> Result<Stats, Failure> {
-        let answer = self.exchange(format!("{command}\r\n").as_bytes(), end_of_stats).await?;
+        let answer = self.exchange(format!("{command}\r\n").as_bytes(), end_of_stats()).await?;
         parse(&answer).ok_or_else(|| complaint(command, &text(&answer)))
     }
 
@@ -90,7 +101,7 @@ impl Client {
 
     /// What it says to a command of one line.
     pub async fn say(&mut self, command: &str) -> Result<String, Failure> {
-        Ok(text(&self.exchange(format!("{command}\r\n").as_bytes(), wire::line).await?))
+        Ok(text(&self.exchange(format!("{command}\r\n").as_bytes(), wire::line()).await?))
     }
 
     /// A command that answers `OK` when it worked.
@@ -102,8 +113,8 @@ impl Client {
     /// Both in one packet: it carries out the second also where nobody is left to read what it says to the first.
     pub async fn order_both(&mut self, first: &str, second: &str) -> Result<(), Failure> {
         let said = [
-            text(&self.exchange(format!("{first}\r\n{second}\r\n").as_bytes(), wire::line).await?),
-            text(&self.exchange(b"", wire::line).await?),
+            text(&self.exchange(format!("{first}\r\n{second}\r\n").as_bytes(), wire::line()).await?),
+            text(&self.exchange(b"", wire::line()).await?),
         ];
         match [first, second].into_iter().zip(said).find(|(_, said)| said != "OK") {
             None => Ok(()),
@@ -118,7 +129,11 @@ impl Client {
         Ok(server)
     }
 
-    async fn exchange(&mut self, request: &[u8], end: wire::End) -> Result<Vec<u8>, Failure> {
+    async fn exchange(
+        &mut self,
+        request: &[u8],
+        end: impl FnMut(&[u8]) -> Result<Option<usize>, Foreign>,
+    ) -> Result<Vec<u8>, Failure> {
         let Some(mut wire) = self.wire.take() else {
             return Err(Failure::timed_out("the connection to memcached broke in the middle of this"));
         };
@@ -132,7 +147,7 @@ impl Client {
                 self.wire = Some(wire);
                 Ok(answer)
             }
-            Err(broken) => Err(wire.failure(broken)),
+            Err(broken) => Err(wire.failure(broken).await),
         }
     }
 }
@@ -151,7 +166,7 @@ fn server(stats: &Stats, wire: &Wire) -> Option<Server> {
     };
     Some(Server {
         epoch: format!("{boot}:{pid}:{started}"),
-        version: stats.get("version").cloned().unwrap_or_default(),
+        version: stats.get("version").unwrap_or_default().to_owned(),
         limit: number("limit_maxbytes")?,
         process,
     })
@@ -167,33 +182,29 @@ fn began_at(pid: u32, unix_seconds: u64) -> bool {
 
 fn slabs(stats: &Stats) -> Option<Slabs> {
     let bytes: u64 = stats.get("total_malloced")?.parse().ok()?;
-    let class = |(name, value): (&String, &String)| {
+    let class = |(name, value): (&str, &str)| {
         Some(Class { id: name.strip_suffix(":total_pages")?.parse().ok()?, pages: value.parse().ok()? })
     };
     // Of two alike the first, so that the choice does not jump between them.
-    let largest = stats.iter().filter_map(class).max_by_key(|class| (class.pages, std::cmp::Reverse(class.id)));
+    let largest = stats.all().filter_map(class).max_by_key(|class| (class.pages, std::cmp::Reverse(class.id)));
     Some(Slabs { pages: bytes.div_ceil(MIB), largest })
 }
 
-fn end_of_stats(buffer: &[u8]) -> Result<Option<usize>, Foreign> {
+fn end_of_stats() -> impl FnMut(&[u8]) -> Result<Option<usize>, Foreign> {
     const LAST: &[u8] = b"END\r\n";
-    let is_list = buffer.starts_with(b"STAT ") || buffer.starts_with(LAST);
-    match wire::line(buffer)? {
+    let mut line = wire::line();
+    move |heard| {
+        let is_list = heard.starts_with(b"STAT ") || heard.starts_with(LAST);
         // An error is one line, and so is a stranger's greeting.
-        Some(end) if !is_list => Ok(Some(end)),
-        Some(_) if buffer.ends_with(LAST) => Ok(Some(buffer.len())),
-        Some(_) | None => Ok(None),
+        if is_list { Ok(heard.ends_with(LAST).then_some(heard.len())) } else { line(heard) }
     }
 }
 
-/// `STAT name value` lines; `None` where it is no such list.
+/// `None` where it is no such list.
 fn parse(answer: &[u8]) -> Option<Stats> {
-    let answer = std::str::from_utf8(answer).ok()?;
-    let lines = answer.strip_suffix("END\r\n")?.lines();
-    lines
-        .map(|line| line.strip_prefix("STAT ")?.split_once(' '))
-        .map(|pair| pair.map(|(name, value)| (name.to_owned(), value.to_owned())))
-        .collect()
+    let list = std::str::from_utf8(answer).ok()?.strip_suffix("END\r\n")?;
+    let is_stat = |line: &str| line.strip_prefix("STAT ").is_some_and(|stat| stat.contains(' '));
+    list.lines().all(is_stat).then(|| Stats(list.to_owned()))
 }
 
 fn text(answer: &[u8]) -> String {
@@ -243,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_list_ends_with_its_last_line_and_an_error_with_its_only_one() {
-        let end = |text: &str| end_of_stats(text.as_bytes()).unwrap();
+        let end = |text: &str| end_of_stats()(text.as_bytes()).unwrap();
         assert_eq!(end("STAT a 1\r\nSTAT b 2\r\n"), None);
         assert_eq!(end("STAT a 1\r\nEND\r\n"), Some(15));
         assert_eq!(end("END\r\n"), Some(5));
@@ -263,7 +274,7 @@ mod tests {
     #[test]
     fn what_is_no_list_of_statistics_is_not_taken_for_one() {
         for answer in [&b"STAT a 1\r\n"[..], b"hello\r\nEND\r\n", b"STAT \xff 1\r\nEND\r\n", b"STAT alone\r\nEND\r\n"] {
-            assert_eq!(parse(answer), None);
+            assert!(parse(answer).is_none());
         }
     }
 

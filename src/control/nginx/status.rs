@@ -1,21 +1,17 @@
 //! Asks nginx's `stub_status` whether it answers: one request, one answer of bounded size, one deadline.
 
-use std::path::Path;
-
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::target::Page;
 use crate::control::DEADLINE;
-use crate::control::failure::{Failure, connecting};
+use crate::control::failure::Failure;
+use crate::control::said::clip;
+use crate::control::stream::{Stream, text};
 use crate::control::target::Address;
 
 /// The answer has 250 bytes.
 const ANSWER_BYTES: usize = 4096;
-
-trait Stream: AsyncRead + AsyncWrite + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
 
 /// What it counts itself; the one that asks among them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,30 +33,19 @@ pub async fn ask(page: &Page) -> Result<Counts, Failure> {
         }
     };
     counts(&answer).ok_or_else(|| {
-        let first: String = answer.lines().next().unwrap_or_default().chars().take(80).collect();
+        let first = clip(answer.lines().next().unwrap_or_default());
         Failure::unsupported(format!("{shown} answers `{first}`: write `stub_status;` in that location of nginx.conf"))
     })
 }
 
 async fn fetch(page: &Page, shown: &str) -> Result<String, Failure> {
-    let mut stream: Box<dyn Stream> = match &page.address {
-        Address::Unix(socket) => Box::new(over_unix(socket).await?),
-        Address::Tcp(address) => Box::new(TcpStream::connect(address).await.map_err(|error| {
-            Failure::unreachable(format!(
-                "nobody answers on {shown} ({error}): is nginx running, and does it listen there?"
-            ))
-        })?),
-    };
+    let mut stream = Stream::dial("nginx", &page.address).await?;
     let broken = |error| Failure::unreachable(format!("nginx hung up on {shown}: {error}"));
     let request = format!("GET {} HTTP/1.0\r\nHost: localhost\r\n\r\n", page.path);
     stream.write_all(request.as_bytes()).await.map_err(broken)?;
     let mut answer = Vec::with_capacity(ANSWER_BYTES);
     stream.take(ANSWER_BYTES as u64).read_to_end(&mut answer).await.map_err(broken)?;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
-}
-
-async fn over_unix(socket: &Path) -> Result<UnixStream, Failure> {
-    UnixStream::connect(socket).await.map_err(|error| connecting("nginx", socket, &error))
+    Ok(text(answer))
 }
 
 fn show(page: &Page) -> String {

@@ -4,7 +4,6 @@
 mod aim;
 mod peer;
 mod performer;
-pub mod stream;
 pub mod text;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +18,7 @@ pub use performer::Performer;
 
 use super::DEADLINE;
 use super::failure::Failure;
+use super::json::Found;
 use super::secret;
 use super::target::Overlap;
 use super::undo::Change;
@@ -121,6 +121,14 @@ pub struct Meaning {
     pub value: String,
 }
 
+/// What came for a request.
+pub struct Heard {
+    /// No more than what is kept of an answer.
+    pub text: String,
+    /// What the pointer leads to in all that came; `None` where that is no JSON, or the text is all.
+    pub found: Option<Found>,
+}
+
 /// How requests get to the service: a conversation under one deadline. A line that failed is never used again, so that a
 /// late answer cannot be taken for another's.
 #[async_trait(?Send)]
@@ -134,7 +142,8 @@ pub trait Line {
     /// Gives the rest of a long conversation a whole deadline again.
     fn extend(&mut self);
 
-    async fn ask(&mut self, request: &Request, words: &Words<'_>) -> Result<String, Failure>;
+    /// `pointer` is into JSON, where that is wanted of the answer.
+    async fn ask(&mut self, request: &Request, words: &Words<'_>, pointer: Option<&str>) -> Result<Heard, Failure>;
 }
 
 impl Recipe {

@@ -3,10 +3,9 @@
 
 use std::fs;
 
-use tokio::net::UnixStream;
-
 use crate::control::boot_id;
 use crate::control::failure::Failure;
+use crate::control::stream::Stream;
 
 /// The one that listens, as it was when it began to (`SO_PEERCRED`, unix(7)).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,9 +13,8 @@ pub struct Peer(i32);
 
 impl Peer {
     /// `None` where it is in a namespace of its own, out of sight.
-    pub fn of(stream: &UnixStream) -> Option<Peer> {
-        let pid = stream.peer_cred().ok()?.pid()?;
-        (pid > 0).then_some(Peer(pid))
+    pub fn of(stream: &Stream) -> Option<Peer> {
+        stream.pid().map(Peer)
     }
 
     /// Boot, process and when it started: a number alone comes back.

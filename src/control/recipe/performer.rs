@@ -7,9 +7,11 @@ use async_trait::async_trait;
 use tokio::time::{Instant, sleep};
 
 use super::text::{EPOCH, PASSWORD, VALUE, begins, is_plain, taken};
-use super::{Act, Knob, Line, Meaning, Peer, Recipe, Request, Step, Take, aim, password};
+use super::{Act, Heard, Knob, Line, Meaning, Peer, Recipe, Request, Step, Take, aim, password};
 use crate::control::failure::Failure;
+use crate::control::json::Found;
 use crate::control::rights::Rights;
+use crate::control::said;
 use crate::control::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
 use crate::control::standing::Live;
 use crate::control::undo::{Change, Undo};
@@ -237,9 +239,9 @@ impl Performer {
         let mut told = None;
         for step in &steps {
             self.line.extend();
-            let answer = self.said(step, &name, &talk, "").await?;
+            let heard = self.said(step, &name, &talk, "").await?;
             if step.take.is_some() {
-                let read = self.read_from(step, &name, &answer);
+                let read = self.read_from(step, &name, &heard);
                 told = Some(read.map_err(|failure| hidden(failure, &talk.password))?);
             }
         }
@@ -261,28 +263,35 @@ impl Performer {
     }
 
     /// The answer, which is as expected.
-    async fn said(&mut self, step: &Step, what: &str, talk: &Talk, value: &str) -> Result<String, Failure> {
-        let asked = self.line.ask(&step.request, &talk.words(value)).await;
-        let answer = asked.map_err(|failure| hidden(failure, &talk.password))?;
+    async fn said(&mut self, step: &Step, what: &str, talk: &Talk, value: &str) -> Result<Heard, Failure> {
+        let pointer = if let Some(Take::Json(pointer)) = &step.take { Some(pointer.as_str()) } else { None };
+        let asked = self.line.ask(&step.request, &talk.words(value), pointer).await;
+        let heard = asked.map_err(|failure| hidden(failure, &talk.password))?;
         match &step.expect {
-            Some(expected) if !begins(expected, &answer) => {
-                let (place, answer, expected) = (self.line.place(), clip(&answer), clip(expected));
+            Some(expected) if !begins(expected, &heard.text) => {
+                let (place, answer, expected) = (self.line.place(), clip(&heard.text), clip(expected));
                 let failure = Failure::refused(format!("{what}: {place} answered `{answer}`, not `{expected}`"));
                 Err(hidden(failure, &talk.password))
             }
-            Some(_) | None => Ok(answer),
+            Some(_) | None => Ok(heard),
         }
     }
 
     async fn took(&mut self, step: &Step, what: &str, talk: &Talk) -> Result<String, Failure> {
-        let answer = self.said(step, what, talk, "").await?;
-        self.read_from(step, what, &answer).map_err(|failure| hidden(failure, &talk.password))
+        let heard = self.said(step, what, talk, "").await?;
+        self.read_from(step, what, &heard).map_err(|failure| hidden(failure, &talk.password))
     }
 
-    fn read_from(&self, step: &Step, what: &str, answer: &str) -> Result<String, Failure> {
+    fn read_from(&self, step: &Step, what: &str, heard: &Heard) -> Result<String, Failure> {
+        let answer = heard.text.as_str();
         let found = match &step.take {
             Some(Take::Pattern(pattern)) => taken(pattern, answer).map(str::to_owned),
-            Some(Take::Json(pointer)) => pointed(answer, pointer, step.may_be_empty),
+            Some(Take::Json(_)) => match &heard.found {
+                Some(Found::Value(value)) => Some(value.clone()),
+                Some(Found::Nothing) => step.may_be_empty.then(String::new),
+                // Not JSON is not nothing, and neither is a part of it.
+                Some(Found::Part) | None => None,
+            },
             None => Some(answer.trim_end().to_owned()),
         };
         let place = self.line.place();
@@ -318,17 +327,6 @@ fn hidden(failure: Failure, password: &str) -> Failure {
     Failure { detail: failure.detail.replace(password, PASSWORD), ..failure }
 }
 
-/// `None` where this is no JSON, or has no such thing and that has no meaning.
-fn pointed(answer: &str, pointer: &str, may_be_empty: bool) -> Option<String> {
-    let document: serde_json::Value = serde_json::from_str(answer).ok()?;
-    match document.pointer(pointer) {
-        Some(serde_json::Value::String(text)) => Some(text.clone()),
-        Some(value @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_))) => Some(value.to_string()),
-        Some(serde_json::Value::Null) | None => may_be_empty.then(String::new),
-        Some(serde_json::Value::Array(_) | serde_json::Value::Object(_)) => None,
-    }
-}
-
 fn meant(means: &[Meaning], found: &str) -> Option<String> {
     if means.is_empty() {
         return Some(found.to_owned());
@@ -356,9 +354,8 @@ async fn lower(peer: Option<Peer>, before: u64) -> Result<u64, Failure> {
     }
 }
 
-/// Enough of a stranger's text to recognise it.
 fn clip(text: &str) -> String {
-    let line: String = text.trim().chars().take(120).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let line = said::clip(text);
     if line.is_empty() { "nothing".to_owned() } else { line }
 }
 
@@ -376,17 +373,6 @@ impl Request {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn json_says_a_value_or_nothing_but_never_a_part_of_it() {
-        let json = r#"{"entries": {"a.b": {"layers": ["", 50, true, null]}}}"#;
-        let at = |pointer, may| pointed(json, pointer, may);
-        assert_eq!(at("/entries/a.b/layers/1", false).as_deref(), Some("50"));
-        assert_eq!(at("/entries/a.b/layers/2", false).as_deref(), Some("true"));
-        assert_eq!((at("/entries/c", false), at("/entries/c", true)), (None, Some(String::new())));
-        assert_eq!(at("/entries", true), None);
-        assert_eq!(pointed("upstream connect error", "/a", true), None, "not JSON is not nothing");
-    }
 
     #[test]
     fn the_first_meaning_that_fits_counts() {

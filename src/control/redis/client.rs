@@ -2,45 +2,33 @@
 //! begins with the server's run id and has one deadline; a connection that failed is never used again, so a late answer
 //! cannot be taken for another's. The password is read from its file at each connect and not kept.
 
-use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
-use super::resp::{self, Reply};
-use crate::control::DEADLINE;
-use crate::control::failure::{Failure, connecting};
+use super::resp::{self, Reply, Scanner};
+use crate::control::failure::Failure;
+use crate::control::said::clip;
 use crate::control::secret;
-use crate::control::target::{Address, Redis};
+pub use crate::control::stream::place;
+use crate::control::target::Redis;
+use crate::control::trust::{self, Expected};
+use crate::control::wire::{Broken, Manner, Wire};
+
+const MANNER: Manner = Manner { service: "Redis", when_silent: "is it stopped, or busy with a long command?" };
 
 pub struct Client {
     target: Redis,
-    stream: Option<Stream>,
-    deadline: Instant,
-    /// Who listens on its socket.
-    peer: Option<u32>,
+    wire: Option<Wire>,
     process: Option<u32>,
     /// Commands of ours, over all connections.
     asked: u64,
 }
 
-enum Stream {
-    Unix(UnixStream),
-    Tcp(TcpStream),
-}
-
-enum Broken {
-    Closed,
-    Silent,
-    Garbage,
-}
-
 impl Client {
     pub fn new(target: Redis) -> Self {
-        Self { target, stream: None, deadline: Instant::now(), peer: None, process: None, asked: 0 }
+        Self { target, wire: None, process: None, asked: 0 }
     }
 
     pub const fn target(&self) -> &Redis {
@@ -50,15 +38,16 @@ impl Client {
     /// Starts a conversation: the run id of the server that answers.
     pub async fn begin(&mut self) -> Result<String, Failure> {
         self.extend();
-        if self.stream.is_some() {
-            match self.exchange(&[b"INFO", b"server"]).await {
+        if let Some(mut wire) = self.wire.take() {
+            match self.exchange(&mut wire, &[b"INFO", b"server"]).await {
                 Ok(reply) => {
+                    self.wire = Some(wire);
                     let reply = self.accepted("INFO", reply)?;
                     return self.greeted(&reply);
                 }
                 // It restarted, or closed an idle connection: nothing was asked of it yet.
                 Err(Broken::Closed) => {}
-                Err(broken) => return Err(self.failed(&broken)),
+                Err(broken) => return Err(wire.failure(broken).await),
             }
         }
         self.connect().await?;
@@ -78,28 +67,37 @@ impl Client {
     fn greeted(&mut self, reply: &Reply) -> Result<String, Failure> {
         let field = |name| field_of(reply.text()?, name);
         let told = field("process_id").and_then(|pid| pid.parse().ok());
-        self.process = self.peer.filter(|peer| told == Some(*peer));
+        let peer = self.wire.as_ref().and_then(|wire| wire.peer().pid);
+        self.process = peer.filter(|peer| told == Some(*peer));
         let id = field("run_id").map(str::to_owned);
         id.ok_or_else(|| Failure::unsupported("INFO server names no run_id: is this Redis?"))
     }
 
     /// Gives the rest of a long conversation a whole deadline again.
     pub fn extend(&mut self) {
-        self.deadline = Instant::now() + DEADLINE;
+        if let Some(wire) = &mut self.wire {
+            wire.extend();
+        }
     }
 
     /// An answer that is not an error.
     pub async fn ask(&mut self, words: &[&[u8]]) -> Result<Reply, Failure> {
-        match self.exchange(words).await {
-            Ok(reply) => self.accepted(&name(words), reply),
-            Err(broken) => Err(self.failed(&broken)),
-        }
+        let reply = self.hear(words).await?;
+        self.accepted(&name(words), reply)
     }
 
     /// What Redis says, be it an error.
     pub async fn hear(&mut self, words: &[&[u8]]) -> Result<Reply, Failure> {
-        let answer = self.exchange(words).await;
-        answer.map_err(|broken| self.failed(&broken))
+        let Some(mut wire) = self.wire.take() else {
+            return Err(Failure::timed_out("the connection to Redis broke in the middle of this"));
+        };
+        match self.exchange(&mut wire, words).await {
+            Ok(reply) => {
+                self.wire = Some(wire);
+                Ok(reply)
+            }
+            Err(broken) => Err(wire.failure(broken).await),
+        }
     }
 
     /// The lines `name:value` of a section of INFO.
@@ -115,7 +113,7 @@ impl Client {
     pub async fn would_take(&mut self, commands: &[&[&[u8]]]) -> Result<Result<(), Failure>, Failure> {
         if let Reply::Error(error) = self.hear(&[b"MULTI"]).await? {
             let user = self.target.username.as_deref().unwrap_or("default");
-            let said: String = error.chars().take(120).collect();
+            let said = clip(&error);
             return Err(Failure::refused(format!(
                 "what Redis user {user} may do cannot be seen without doing it ({said}): run `ACL SETUSER {user} +multi \
                  +discard`"
@@ -133,7 +131,9 @@ impl Client {
 
     /// Gives the rest of this conversation no longer than this.
     pub fn hurry(&mut self, within: Duration) {
-        self.deadline = self.deadline.min(Instant::now() + within);
+        if let Some(wire) = &mut self.wire {
+            wire.hurry(Instant::now() + within);
+        }
     }
 
     /// What an error means to a command.
@@ -143,98 +143,32 @@ impl Client {
 
     async fn connect(&mut self) -> Result<(), Failure> {
         let login = login(&self.target)?;
-        let connected = timeout_at(self.deadline, dial(&self.target.address)).await;
-        let stream = match connected {
-            Ok(stream) => stream?,
-            Err(_) => return Err(self.failed(&Broken::Silent)),
-        };
-        self.peer = match &stream {
-            Stream::Unix(stream) => stream.peer_cred().ok().and_then(|peer| u32::try_from(peer.pid()?).ok()),
-            Stream::Tcp(_) => None,
-        };
-        self.stream = Some(stream);
+        let wire = Wire::dial(&MANNER, &self.target.address).await?;
         if login.is_empty() {
+            self.wire = Some(wire);
             return Ok(());
         }
+        trust::check(wire.stream(), &self.target.address, Expected { uid: self.target.listener, key: "listener" })?;
+        self.wire = Some(wire);
         let words: Vec<&[u8]> = login.iter().map(Vec::as_slice).collect();
         let answer = self.ask(&words).await;
         if answer.is_err() {
-            self.stream = None;
+            self.wire = None;
         }
         answer.map(|_| ())
     }
 
-    async fn exchange(&mut self, words: &[&[u8]]) -> Result<Reply, Broken> {
-        let Some(stream) = self.stream.take() else { return Err(Broken::Closed) };
+    async fn exchange(&mut self, wire: &mut Wire, words: &[&[u8]]) -> Result<Reply, Broken> {
         self.asked += 1;
-        let talk = async {
-            match stream {
-                Stream::Unix(mut stream) => talk(&mut stream, words).await.map(|reply| (reply, Stream::Unix(stream))),
-                Stream::Tcp(mut stream) => talk(&mut stream, words).await.map(|reply| (reply, Stream::Tcp(stream))),
-            }
-        };
-        let (reply, stream) = timeout_at(self.deadline, talk).await.unwrap_or(Err(Broken::Silent))?;
-        self.stream = Some(stream);
-        Ok(reply)
+        let mut scanner = Scanner::default();
+        let answer = wire.ask(&resp::command(words), |heard| scanner.end(heard)).await?;
+        resp::parse(&answer).map_err(|resp::Malformed| Broken::Foreign)
     }
 
     fn accepted(&self, command: &str, reply: Reply) -> Result<Reply, Failure> {
         match reply {
             Reply::Error(error) => Err(complaint(&self.target, command, &error)),
             Reply::Simple(_) | Reply::Integer(_) | Reply::Bulk(_) | Reply::Array(_) | Reply::Nil => Ok(reply),
-        }
-    }
-
-    fn failed(&self, broken: &Broken) -> Failure {
-        let place = place(&self.target.address);
-        match broken {
-            Broken::Closed => {
-                Failure::timed_out(format!("Redis closed {place} in the middle of an answer: did it restart?"))
-            }
-            Broken::Silent => Failure::timed_out(format!(
-                "no whole answer from Redis on {place} within {} ms: is it stopped, or busy with a long command?",
-                DEADLINE.as_millis()
-            )),
-            Broken::Garbage => Failure::unsupported(format!("what answers on {place} does not speak Redis's protocol")),
-        }
-    }
-}
-
-async fn dial(address: &Address) -> Result<Stream, Failure> {
-    match address {
-        Address::Unix(path) => {
-            UnixStream::connect(path).await.map(Stream::Unix).map_err(|error| connecting("Redis", path, &error))
-        }
-        Address::Tcp(host) => {
-            let stream = TcpStream::connect(host).await.map_err(|error| tcp_failure(host, &error))?;
-            // An answer waits for nothing: only a matter of speed where it is refused.
-            stream.set_nodelay(true).ok();
-            Ok(Stream::Tcp(stream))
-        }
-    }
-}
-
-fn tcp_failure(host: &str, error: &io::Error) -> Failure {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => {
-            Failure::unreachable(format!("nobody listens on {host}: is Redis running, and bound to this address?"))
-        }
-        _ => Failure::unreachable(format!("cannot connect to Redis on {host}: {error}")),
-    }
-}
-
-async fn talk(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), words: &[&[u8]]) -> Result<Reply, Broken> {
-    stream.write_all(&resp::command(words)).await.map_err(|_| Broken::Closed)?;
-    let mut buffer = Vec::with_capacity(4096);
-    loop {
-        match stream.read_buf(&mut buffer).await {
-            Ok(0) | Err(_) => return Err(Broken::Closed),
-            Ok(_) => {}
-        }
-        match resp::parse(&buffer) {
-            Ok(Some(reply)) => return Ok(reply),
-            Ok(None) => {}
-            Err(resp::Malformed) => return Err(Broken::Garbage),
         }
     }
 }
@@ -252,13 +186,6 @@ fn login(target: &Redis) -> Result<Vec<Vec<u8>>, Failure> {
 
 fn read_password(file: &Path) -> Result<Vec<u8>, Failure> {
     Ok(secret::read("password file", file)?.trim_ascii_end().as_bytes().to_vec())
-}
-
-pub fn place(address: &Address) -> String {
-    match address {
-        Address::Unix(path) => path.display().to_string(),
-        Address::Tcp(host) => host.clone(),
-    }
 }
 
 /// `name:value` in an answer to INFO.
@@ -280,7 +207,7 @@ fn name(words: &[&[u8]]) -> String {
 fn complaint(target: &Redis, command: &str, error: &str) -> Failure {
     let place = place(&target.address);
     let user = target.username.as_deref().unwrap_or("default");
-    let said: String = error.chars().take(120).collect();
+    let said = clip(error);
     match error.split(' ').next().unwrap_or_default() {
         "NOPERM" if error.contains("key") => Failure::refused(format!(
             "Redis user {user} may not {command} these keys: let its ACL have them (`~cache:*`), or narrow flush_pattern"
@@ -304,6 +231,7 @@ fn complaint(target: &Redis, command: &str, error: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::target::Address;
     use crate::policy::mitigation::Outcome;
 
     fn target() -> Redis {
@@ -314,6 +242,7 @@ mod tests {
             cache_only: false,
             flush_pattern: None,
             client_buffers: None,
+            listener: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Where a Redis is and what of it may be touched.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,9 @@ use crate::policy::rule::PATIENCE;
 pub struct Redis {
     pub address: Address,
     pub username: Option<String>,
+    /// Whose process must listen where the secret is sent. `None`: root, we, who may make the socket, a system user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listener: Option<u32>,
     pub password_file: Option<PathBuf>,
     /// The operator declares that everything in it can be rebuilt: a full flush is allowed.
     pub cache_only: bool,
@@ -37,6 +40,10 @@ impl Place for Redis {
 
     fn open(&self) -> Box<dyn Service> {
         Box::new(super::Redis::new(self.clone()))
+    }
+
+    fn secret_file(&self) -> Option<&Path> {
+        self.password_file.as_deref()
     }
 
     fn identity(&self) -> Identity {

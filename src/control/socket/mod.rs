@@ -12,14 +12,18 @@ use tokio::time::{Instant, timeout_at};
 
 use super::DEADLINE;
 use super::failure::Failure;
-use super::recipe::stream::{Io, Stream, shown};
+use super::json::Picker;
 use super::recipe::text::{Words, as_it_is, begins, fill};
-use super::recipe::{Line, Peer, Request, Step};
+use super::recipe::{Heard, Line, Peer, Request, Step};
+use super::said::clip;
+use super::stream::{Stream, place, text};
+use super::trust::{self, Expected};
+use super::wire::KEPT_BYTES;
 use crate::policy::mitigation::Outcome;
 use target::{Protocol, Socket};
 
-/// As for HAProxy's `show stat` with about 2,500 servers.
-const ANSWER_BYTES: usize = 1 << 20;
+/// What a buffer begins with, and grows from.
+const FIRST_BYTES: usize = 4096;
 
 pub struct Session {
     target: Socket,
@@ -43,7 +47,7 @@ type Answer = Result<String, Broken>;
 #[async_trait(?Send)]
 impl Line for Session {
     fn place(&self) -> String {
-        shown(&self.target.address)
+        place(&self.target.address)
     }
 
     async fn begin(&mut self, words: &Words<'_>) -> Result<Option<Peer>, Failure> {
@@ -51,7 +55,7 @@ impl Line for Session {
         if !self.target.keep_open || !self.stream.as_ref().is_some_and(Stream::is_quiet) {
             self.connect(words).await?;
         }
-        self.peer = self.stream.as_ref().and_then(Stream::peer);
+        self.peer = self.stream.as_ref().and_then(Peer::of);
         Ok(self.peer)
     }
 
@@ -59,10 +63,10 @@ impl Line for Session {
         self.deadline = Instant::now() + DEADLINE;
     }
 
-    async fn ask(&mut self, request: &Request, words: &Words<'_>) -> Result<String, Failure> {
+    async fn ask(&mut self, request: &Request, words: &Words<'_>, pointer: Option<&str>) -> Result<Heard, Failure> {
         if self.stream.is_none() && self.target.protocol.closes() {
             self.connect(words).await?;
-            let now = self.stream.as_ref().and_then(Stream::peer);
+            let now = self.stream.as_ref().and_then(Peer::of);
             // It closes after each answer: it must still be the same one.
             if now != self.peer {
                 return Err(Failure::epoch_changed(&self.place()));
@@ -71,9 +75,9 @@ impl Line for Session {
         let Some(mut stream) = self.stream.take() else { return Err(self.failed(Broken::Closed, &request.shown())) };
         let asked = async {
             match &self.target.protocol {
-                Protocol::Postgres { .. } => postgres::query(stream.io(), &sent(request, words)).await,
+                Protocol::Postgres { .. } => postgres::query(&mut stream, &sent(request, words)).await,
                 Protocol::Text { ends_with } => {
-                    exchange(stream.io(), &sent(request, words), end(request).unwrap_or(ends_with)).await
+                    exchange(&mut stream, &sent(request, words), end(request).unwrap_or(ends_with)).await
                 }
             }
         };
@@ -90,7 +94,13 @@ impl Line for Session {
         if is_whole && !self.target.protocol.closes() {
             self.stream = Some(stream);
         }
-        answer.map_err(|broken| self.failed(broken, &request.shown()))
+        let text = answer.map_err(|broken| self.failed(broken, &request.shown()))?;
+        let found = pointer.and_then(|pointer| {
+            let mut picker = Picker::new(pointer);
+            picker.read(text.as_bytes());
+            picker.found()
+        });
+        Ok(Heard { text, found })
     }
 }
 
@@ -102,11 +112,15 @@ impl Session {
 
     async fn connect(&mut self, words: &Words<'_>) -> Result<(), Failure> {
         self.stream = None;
-        let mut stream = match timeout_at(self.deadline, Stream::dial(&self.target.address)).await {
+        let mut stream = match timeout_at(self.deadline, Stream::dial("the service", &self.target.address)).await {
             Ok(stream) => stream?,
             Err(_) => return Err(self.silent("connecting")),
         };
-        match timeout_at(self.deadline, self.greet(stream.io(), words)).await {
+        if self.target.recipe.password_file.is_some() {
+            let expected = Expected { uid: self.target.listener, key: "listener" };
+            trust::check(&stream, &self.target.address, expected)?;
+        }
+        match timeout_at(self.deadline, self.greet(&mut stream, words)).await {
             Ok(Ok(())) => {
                 self.stream = Some(stream);
                 Ok(())
@@ -116,7 +130,7 @@ impl Session {
         }
     }
 
-    async fn greet(&self, stream: &mut dyn Io, words: &Words<'_>) -> Result<(), Broken> {
+    async fn greet(&self, stream: &mut Stream, words: &Words<'_>) -> Result<(), Broken> {
         match &self.target.protocol {
             Protocol::Postgres { user, database } => postgres::greet(stream, user, database).await?,
             Protocol::Text { .. } => {}
@@ -128,7 +142,7 @@ impl Session {
                 Protocol::Text { ends_with } => exchange(stream, &bytes, end(request).unwrap_or(ends_with)).await?,
             };
             if expect.as_ref().is_some_and(|expected| !begins(expected, &answer)) {
-                let line: String = answer.chars().take_while(|c| !c.is_control()).take(120).collect();
+                let line = clip(&answer);
                 return Err(Broken::Told(Failure::refused(format!(
                     "{} answers `{line}` when it is connected to: check `on_connect`",
                     self.place()
@@ -155,8 +169,9 @@ impl Session {
                 self.place()
             )),
             Broken::TooLong => Failure::unsupported(format!(
-                "{} answers `{request}` with over {ANSWER_BYTES} bytes: is it the right service?",
-                self.place()
+                "{} answers `{request}` with over {} KiB: is it the right service?",
+                self.place(),
+                KEPT_BYTES >> 10
             )),
             Broken::Told(failure) => {
                 Failure { detail: format!("{} on {}", failure.detail, self.place()), outcome: failure.outcome }
@@ -182,12 +197,15 @@ fn end(request: &Request) -> Option<&String> {
 }
 
 /// Up to the text that ends it; up to the end of the connection where that is none.
-async fn exchange(stream: &mut dyn Io, bytes: &[u8], ends_with: &str) -> Answer {
+async fn exchange(stream: &mut Stream, bytes: &[u8], ends_with: &str) -> Answer {
     stream.write_all(bytes).await.map_err(|_| Broken::Closed)?;
     let mut answer = Vec::new();
     while ends_with.is_empty() || !answer.ends_with(ends_with.as_bytes()) {
-        if answer.len() > ANSWER_BYTES {
+        if answer.len() >= KEPT_BYTES {
             return Err(Broken::TooLong);
+        }
+        if answer.len() == answer.capacity() {
+            answer.reserve_exact(answer.len().max(FIRST_BYTES).min(KEPT_BYTES - answer.len()));
         }
         match stream.read_buf(&mut answer).await {
             Ok(0) if ends_with.is_empty() => break,
@@ -195,5 +213,5 @@ async fn exchange(stream: &mut dyn Io, bytes: &[u8], ends_with: &str) -> Answer 
             Ok(_) => {}
         }
     }
-    Ok(String::from_utf8_lossy(&answer).into_owned())
+    Ok(text(answer))
 }

@@ -4,11 +4,17 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{ANSWER_BYTES, Answer, Broken};
+use super::{Answer, Broken};
 use crate::control::failure::Failure;
-use crate::control::recipe::stream::Io;
+use crate::control::said::clip;
+use crate::control::stream::{Stream, text};
+use crate::control::wire::KEPT_BYTES;
 
 const VERSION: i32 = 3 << 16;
+/// What it says of itself when somebody logs in.
+const NOTICE_BYTES: usize = 16 << 10;
+/// Of one message; of all that is kept the answer's bound.
+const ROW_BYTES: usize = 64 << 10;
 /// Type and length.
 const HEAD: usize = 5;
 
@@ -18,7 +24,7 @@ struct Message {
 }
 
 /// Ready for a statement afterwards.
-pub async fn greet(stream: &mut dyn Io, user: &str, database: &str) -> Result<(), Broken> {
+pub async fn greet(stream: &mut Stream, user: &str, database: &str) -> Result<(), Broken> {
     let mut body = VERSION.to_be_bytes().to_vec();
     for word in ["user", user, "database", database, "application_name", "node-guardian", ""] {
         body.extend(word.as_bytes());
@@ -28,7 +34,7 @@ pub async fn greet(stream: &mut dyn Io, user: &str, database: &str) -> Result<()
     packet.extend(body);
     stream.write_all(&packet).await.map_err(|_| Broken::Closed)?;
     loop {
-        let Message { kind, body } = receive(stream, ANSWER_BYTES).await?;
+        let Message { kind, body } = receive(stream, NOTICE_BYTES).await?;
         match kind {
             b'R' if body.first_chunk() == Some(&[0; 4]) => {}
             b'R' => {
@@ -45,7 +51,7 @@ pub async fn greet(stream: &mut dyn Io, user: &str, database: &str) -> Result<()
     }
 }
 
-pub async fn query(stream: &mut dyn Io, statement: &[u8]) -> Answer {
+pub async fn query(stream: &mut Stream, statement: &[u8]) -> Answer {
     let mut packet = vec![b'Q'];
     packet.extend(length(statement.len() + 1));
     packet.extend(statement);
@@ -53,11 +59,12 @@ pub async fn query(stream: &mut dyn Io, statement: &[u8]) -> Answer {
     stream.write_all(&packet).await.map_err(|_| Broken::Closed)?;
     let (mut answer, mut refused) = (String::new(), None);
     loop {
-        let Message { kind, body } = receive(stream, ANSWER_BYTES - answer.len().min(ANSWER_BYTES)).await?;
+        let Message { kind, body } =
+            receive(stream, (KEPT_BYTES - answer.len().min(KEPT_BYTES)).min(ROW_BYTES)).await?;
         match kind {
-            b'D' => answer.push_str(&row(&body).ok_or_else(garbage)?),
+            b'D' => row(&body, &mut answer).ok_or_else(garbage)?,
             b'C' => {
-                answer.push_str(&String::from_utf8_lossy(body.strip_suffix(b"\0").unwrap_or(&body)));
+                answer.push_str(&text(body.strip_suffix(b"\0").unwrap_or(&body).to_vec()));
                 answer.push('\n');
             }
             b'E' => refused = Some(told(format!("PostgreSQL refuses it: {}", complaint(&body)))),
@@ -68,7 +75,7 @@ pub async fn query(stream: &mut dyn Io, statement: &[u8]) -> Answer {
     }
 }
 
-async fn receive(stream: &mut dyn Io, most: usize) -> Result<Message, Broken> {
+async fn receive(stream: &mut Stream, most: usize) -> Result<Message, Broken> {
     let mut head = [0; HEAD];
     stream.read_exact(&mut head).await.map_err(|_| Broken::Closed)?;
     let [kind, length @ ..] = head;
@@ -90,9 +97,8 @@ fn length(bytes: usize) -> Vec<u8> {
     i32::try_from(bytes + 4).unwrap_or(i32::MAX).to_be_bytes().to_vec()
 }
 
-fn row(body: &[u8]) -> Option<String> {
+fn row(body: &[u8], line: &mut String) -> Option<()> {
     let (count, mut rest) = body.split_first_chunk()?;
-    let mut line = String::new();
     for column in 0..u16::from_be_bytes(*count) {
         if column > 0 {
             line.push('|');
@@ -100,18 +106,17 @@ fn row(body: &[u8]) -> Option<String> {
         let (length, from) = rest.split_first_chunk()?;
         // NULL is of length -1, and shown as nothing.
         let length = usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0);
-        line.push_str(&String::from_utf8_lossy(from.get(..length)?));
+        line.push_str(&text(from.get(..length)?.to_vec()));
         rest = &from[length..];
     }
     line.push('\n');
-    Some(line)
+    Some(())
 }
 
 /// The message for people (`M`) of an error.
 fn complaint(body: &[u8]) -> String {
     let message = body.split(|byte| *byte == 0).find_map(|field| field.strip_prefix(b"M"));
-    let text = String::from_utf8_lossy(message.unwrap_or(b"it does not say why"));
-    text.chars().filter(|c| !c.is_control()).take(160).collect()
+    clip(&String::from_utf8_lossy(message.unwrap_or(b"it does not say why")))
 }
 
 fn told(what: String) -> Broken {
@@ -130,8 +135,9 @@ mod tests {
     #[test]
     fn a_row_is_a_line() {
         let body = [0, 3, 0, 0, 0, 2, b'-', b'1', 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1, b'x'];
-        assert_eq!(row(&body).as_deref(), Some("-1||x\n"));
-        assert_eq!(row(&body[..body.len() - 1]), None);
+        let mut line = String::new();
+        assert_eq!((row(&body, &mut line), line.as_str()), (Some(()), "-1||x\n"));
+        assert_eq!(row(&body[..body.len() - 1], &mut line), None);
     }
 
     #[test]
@@ -143,8 +149,9 @@ mod tests {
     proptest! {
         #[test]
         fn any_row_is_survived(body in proptest::collection::vec(any::<u8>(), 0..60)) {
-            if let Some(line) = row(&body) {
-                prop_assert!(line.len() <= body.len() * 3 + usize::from(u16::MAX) + 1);
+            let mut line = String::new();
+            if row(&body, &mut line).is_some() {
+                prop_assert!(line.len() <= body.len() + 1);
             }
             complaint(&body);
         }

@@ -1,5 +1,6 @@
 //! Where a service with a socket is, how it speaks, and what to say to it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,9 @@ pub struct Socket {
     pub keep_open: bool,
     /// Said once on each connection.
     pub on_connect: Vec<Step>,
+    /// Whose process must listen where the secret is sent. `None`: root, we, who may make the socket, a system user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listener: Option<u32>,
     pub recipe: Box<Recipe>,
 }
 
@@ -55,6 +59,10 @@ impl Place for Socket {
     fn open(&self) -> Box<dyn Service> {
         let line = Box::new(super::Session::new(self.clone()));
         Box::new(Performer::new("the service", *self.recipe.clone(), line))
+    }
+
+    fn secret_file(&self) -> Option<&Path> {
+        self.recipe.password_file.as_deref()
     }
 
     fn identity(&self) -> Identity {

@@ -11,7 +11,10 @@ use tokio::time::Instant;
 
 use super::target::Varnish;
 use crate::control::failure::Failure;
-use crate::control::wire::{Broken, End, Foreign, Manner, Wire, clip, place};
+use crate::control::said::clip;
+use crate::control::stream::place;
+use crate::control::trust::{self, Expected};
+use crate::control::wire::{Broken, Foreign, Manner, Wire};
 
 const MANNER: Manner = Manner { service: "Varnish", when_silent: "is varnishd stopped, or its child stuck?" };
 /// Status, length, and what ends that line (varnish-cli(7)).
@@ -49,10 +52,14 @@ impl Session {
                 return Err(Failure::refused(format!("Varnish on {at} asks for its secret: set `secret_file`")));
             };
             let (Some(challenge), true) = (greeting.text.get(..CHALLENGE_BYTES), greeting.text.is_ascii()) else {
-                return Err(wire.failure(Broken::Foreign));
+                return Err(wire.failure(Broken::Foreign).await);
             };
+            // Whoever has an answer to a challenge of its own may guess the secret at leisure.
+            trust::check(wire.stream(), &target.address, Expected { uid: target.listener, key: "listener" })?;
             let answer = response(challenge, &read_secret(file)?);
-            wire.send(format!("auth {answer}\n").as_bytes()).await.map_err(|broken| wire.failure(broken))?;
+            if let Err(broken) = wire.send(format!("auth {answer}\n").as_bytes()).await {
+                return Err(wire.failure(broken).await);
+            }
             greeting = next(&mut wire).await?;
             if greeting.status != OK {
                 return Err(Failure::refused(format!(
@@ -86,18 +93,20 @@ impl Session {
     }
 
     pub async fn send(&mut self, commands: &str) -> Result<(), Failure> {
-        let sent = self.wire.send(format!("{commands}\n").as_bytes()).await;
-        sent.map_err(|broken| self.wire.failure(broken))
+        match self.wire.send(format!("{commands}\n").as_bytes()).await {
+            Ok(()) => Ok(()),
+            Err(broken) => Err(self.wire.failure(broken).await),
+        }
     }
 
     /// The next answer, which may take until then.
     pub async fn hear_until(&mut self, until: Instant) -> Result<Reply, Failure> {
         loop {
             self.wire.extend();
-            match self.wire.hear(end as End).await {
-                Ok(answer) => return parse(&answer).ok_or_else(|| self.wire.failure(Broken::Foreign)),
+            match self.wire.hear(end).await {
+                Ok(answer) => return read(&self.wire, &answer).await,
                 Err(Broken::Silent) if Instant::now() < until => {}
-                Err(broken) => return Err(self.wire.failure(broken)),
+                Err(broken) => return Err(self.wire.failure(broken).await),
             }
         }
     }
@@ -105,8 +114,15 @@ impl Session {
 
 async fn next(wire: &mut Wire) -> Result<Reply, Failure> {
     match wire.hear(end).await {
-        Ok(answer) => parse(&answer).ok_or_else(|| wire.failure(Broken::Foreign)),
-        Err(broken) => Err(wire.failure(broken)),
+        Ok(answer) => read(wire, &answer).await,
+        Err(broken) => Err(wire.failure(broken).await),
+    }
+}
+
+async fn read(wire: &Wire, answer: &[u8]) -> Result<Reply, Failure> {
+    match parse(answer) {
+        Some(reply) => Ok(reply),
+        None => Err(wire.failure(Broken::Foreign).await),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where a Varnish is and how far one may go.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,9 @@ use crate::policy::rule::PATIENCE;
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Varnish {
     pub address: Address,
+    /// Whose process must listen where the secret is sent. `None`: root, we, who may make the socket, a system user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listener: Option<u32>,
     /// `-S`; none where Varnish was started without.
     pub secret_file: Option<PathBuf>,
     /// `flush` restarts the child: all memory at once, and nobody is served for a moment.
@@ -32,6 +35,10 @@ impl Place for Varnish {
 
     fn open(&self) -> Box<dyn Service> {
         Box::new(super::Varnish::new(self.clone()))
+    }
+
+    fn secret_file(&self) -> Option<&Path> {
+        self.secret_file.as_deref()
     }
 
     fn identity(&self) -> Identity {

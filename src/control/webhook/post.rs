@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use super::courier::Courier;
 use super::target::Webhook;
 use crate::clock;
 use crate::config::settings;
+use crate::control::said;
 use crate::control::target::Target;
 use crate::events::Log;
 use crate::inbox::{Door, Message};
@@ -161,6 +163,8 @@ impl Delivery {
             return;
         }
         let (outcome, detail) = self.judged(outcome, &detail);
+        let secrets: Vec<PathBuf> = self.target().token_file.iter().cloned().collect();
+        let detail = said::told(&detail, &secrets);
         let view = ControlView {
             name: Arc::clone(&self.name),
             kind: "webhook",

@@ -124,6 +124,7 @@ mod tests {
 
     fn receiver(events: &[&str]) -> Webhook {
         Webhook {
+            listener: None,
             address: Address::Tcp("127.0.0.1:1".into()),
             host: "127.0.0.1:1".into(),
             path: "/".into(),

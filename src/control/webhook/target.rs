@@ -1,6 +1,6 @@
 //! Where events are posted to, and which.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -48,6 +48,9 @@ pub struct Webhook {
     pub path: String,
     /// Names of events, as `/events` has them.
     pub events: Vec<String>,
+    /// Whose process must listen where the secret is sent. `None`: root, we, who may make the socket, a system user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listener: Option<u32>,
     /// Goes along as a bearer.
     pub token_file: Option<PathBuf>,
     /// For one request, connecting included.
@@ -76,6 +79,10 @@ impl Place for Webhook {
 
     fn open(&self) -> Box<dyn Service> {
         Box::new(super::Doorbell::new(self.clone()))
+    }
+
+    fn secret_file(&self) -> Option<&Path> {
+        self.token_file.as_deref()
     }
 
     fn identity(&self) -> Identity {

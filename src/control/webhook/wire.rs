@@ -2,24 +2,22 @@
 //! the receiver's timeout; of an answer only the status counts, and no redirect is followed.
 
 use std::future::Future;
-use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, USER_AGENT};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::target::Webhook;
-use crate::control::failure::{Failure, connecting};
+use crate::control::failure::Failure;
+use crate::control::http;
 use crate::control::secret;
-use crate::control::target::Address;
+use crate::control::stream::Stream;
+use crate::control::trust::{self, Expected};
 
 /// Of a receiver's words nothing is used; reading a little lets it end in peace.
 const ANSWER_BYTES: usize = 64 << 10;
@@ -49,11 +47,6 @@ pub enum Again {
     Never,
 }
 
-enum Stream {
-    Unix(UnixStream),
-    Tcp(TcpStream),
-}
-
 /// Connects and sends nothing.
 pub async fn reach(target: &Webhook) -> Result<(), Failure> {
     token(target)?;
@@ -65,10 +58,7 @@ pub async fn post(target: &Webhook, letter: Letter) -> Result<(), Undelivered> {
     let unsent = |failure| Undelivered { failure, again: Again::Always };
     let request = request(target, letter).map_err(unsent)?;
     let stream = dial(target, until).await.map_err(unsent)?;
-    let answered = match stream {
-        Stream::Unix(stream) => timeout_at(until, exchange(stream, request)).await,
-        Stream::Tcp(stream) => timeout_at(until, exchange(stream, request)).await,
-    };
+    let answered = timeout_at(until, exchange(stream, request)).await;
     let place = target.place();
     let sometimes = |failure| Err(Undelivered { failure, again: Again::Sometimes });
     match answered {
@@ -121,29 +111,12 @@ fn read_token(file: &Path) -> Result<String, Failure> {
 }
 
 async fn dial(target: &Webhook, until: Instant) -> Result<Stream, Failure> {
-    let connected = async {
-        match &target.address {
-            Address::Unix(socket) => {
-                let stream = UnixStream::connect(socket).await;
-                stream.map(Stream::Unix).map_err(|error| connecting("the receiver", socket, &error))
-            }
-            Address::Tcp(host) => {
-                let stream = TcpStream::connect(host).await;
-                stream.map(Stream::Tcp).map_err(|error| unreachable(target, &error))
-            }
-        }
-    };
-    timeout_at(until, connected).await.unwrap_or_else(|_| Err(silent(target)))
-}
-
-fn unreachable(target: &Webhook, error: &io::Error) -> Failure {
-    let place = target.place();
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => {
-            Failure::unreachable(format!("nobody listens at {place}: is the receiver running?"))
-        }
-        _ => Failure::unreachable(format!("cannot connect to {place}: {error}")),
+    let connected = timeout_at(until, Stream::dial("the receiver", &target.address)).await;
+    let stream = connected.unwrap_or_else(|_| Err(silent(target)))?;
+    if target.token_file.is_some() {
+        trust::check(&stream, &target.address, Expected { uid: target.listener, key: "listener" })?;
     }
+    Ok(stream)
 }
 
 fn silent(target: &Webhook) -> Failure {
@@ -152,11 +125,8 @@ fn silent(target: &Webhook) -> Failure {
 }
 
 /// The status.
-async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> hyper::Result<u16>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+async fn exchange(stream: Stream, request: Request<Full<Bytes>>) -> hyper::Result<u16> {
+    let (mut sender, connection) = http::client().handshake(TokioIo::new(stream)).await?;
     let exchange = async {
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();

@@ -23,6 +23,7 @@ use tokio::sync::mpsc::error::SendError;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{JoinError, JoinSet, LocalSet};
 
+use super::said;
 use super::target::Target;
 use super::webhook::post;
 use super::{Control, Probe};
@@ -234,7 +235,9 @@ pub fn probe_once(controls: &[settings::Control]) -> io::Result<Vec<(Arc<str>, P
     Ok(runtime.block_on(async {
         let mut probes = Vec::with_capacity(controls.len());
         for control in controls {
-            probes.push((Arc::clone(&control.name), Control::new(&control.target).probe().await));
+            let Probe { outcome, detail } = Control::new(&control.target).probe().await;
+            let detail = said::told(&detail, &said::secrets(&control.target));
+            probes.push((Arc::clone(&control.name), Probe { outcome, detail }));
         }
         probes
     }))

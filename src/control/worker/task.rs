@@ -1,5 +1,6 @@
 //! All that is done to one control, one thing after the other, in the order that keeps the journal true.
 
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use super::shared::Shared;
 use super::{Job, NOTHING, clash};
 use crate::clock;
 use crate::control::failure::Failure;
+use crate::control::said;
 use crate::control::service::{Done, Probe};
 use crate::control::standing::Standing;
 use crate::control::target::Target;
@@ -121,6 +123,7 @@ impl Task {
     fn tell_state(&mut self, outcome: Outcome, detail: String) -> bool {
         let Some((target, _)) = &self.configured else { return true };
         let (judged, told) = self.shared.judged(&self.name, outcome, &detail);
+        let told = said::told(&told, &said::secrets(target));
         let view = ControlView {
             name: Arc::clone(&self.name),
             kind: target.kind(),
@@ -135,6 +138,7 @@ impl Task {
     async fn run(&mut self, command: Command) -> bool {
         let began = Instant::now();
         let id = command.id();
+        let secrets = self.secrets(id);
         // What is queued to be told says nothing about who is to hear it.
         let is_letter = matches!(&command, Command::Apply { mitigation, .. } if mitigation.verb == Verb::Notify);
         let (answered, answer) = match command {
@@ -151,12 +155,19 @@ impl Task {
             id,
             answered,
             outcome: answer.outcome,
-            detail: answer.detail.into(),
+            detail: said::told(&answer.detail, &secrets).into(),
             took: began.elapsed(),
             freed_bytes: answer.freed_bytes,
-            theirs: answer.theirs.map(Into::into),
+            theirs: answer.theirs.map(|theirs| said::told(&theirs, &secrets).into()),
         };
         self.shared.door.tell(Message::Report(report)) && reached
+    }
+
+    /// Of every target that a command may speak to.
+    fn secrets(&self, id: ActionId) -> Vec<PathBuf> {
+        let recorded = self.shared.records.entry(id).map(|entry| entry.target);
+        let known = [&self.configured, &self.earlier].into_iter().flatten().map(|(target, _)| target);
+        known.chain(&recorded).flat_map(said::secrets).collect()
     }
 
     /// A command tells as much about the control as a probe does, where it failed for a reason of the control's.

@@ -92,6 +92,7 @@ impl Redis {
 
     pub fn target(&self) -> target::Redis {
         target::Redis {
+            listener: None,
             address: Address::Unix(self.path("redis.sock")),
             username: Some("guardian".into()),
             password_file: Some(self.path("password")),

@@ -82,6 +82,7 @@ impl Varnish {
 
     pub fn target(&self) -> target::Varnish {
         target::Varnish {
+            listener: None,
             address: Address::Tcp(format!("127.0.0.1:{}", self.command_line)),
             secret_file: Some(self.path("secret")),
             restart_to_free: false,

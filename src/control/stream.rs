@@ -1,0 +1,235 @@
+//! One connection to a service, over a unix socket or TCP, for every kind of control. It bounds what the other end can
+//! cost: how many bytes answer one request, and how long the thread that all controls share computes without once waiting.
+//! Never decides what an answer means.
+
+use std::future::Future;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Sleep, sleep};
+
+use super::failure::{Failure, connecting};
+use super::target::Address;
+
+/// What may come for one request: `show stat` of HAProxy with 20,000 servers. What is kept of it is the reader's.
+pub const MOST_BYTES: usize = 8 << 20;
+/// The thread computes this long at most before it waits, whatever comes: a tick of the loop takes a tenth of it.
+const LONGEST_BREATH: Duration = Duration::from_millis(2);
+/// Long enough that the kernel counts it as a wait (`RLIMIT_RTTIME`).
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// More came for one request than any answer has.
+#[derive(Debug)]
+pub struct TooMuch;
+
+pub struct Stream {
+    io: Either,
+    pause: Option<Pin<Box<Sleep>>>,
+    /// How much may still come until the next request.
+    left: usize,
+}
+
+enum Either {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+impl Stream {
+    /// `service` is what sentences call it.
+    ///
+    /// # Errors
+    /// Why not, and what to try.
+    pub async fn dial(service: &str, address: &Address) -> Result<Self, Failure> {
+        let io = match address {
+            Address::Unix(path) => {
+                let connected = UnixStream::connect(path).await;
+                Either::Unix(connected.map_err(|error| connecting(service, path, &error))?)
+            }
+            Address::Tcp(host) => {
+                let stream = TcpStream::connect(host).await.map_err(|error| unconnected(service, host, &error))?;
+                // An answer waits for nothing: only a matter of speed where it is refused.
+                stream.set_nodelay(true).ok();
+                Either::Tcp(stream)
+            }
+        };
+        Ok(Self { io, pause: None, left: MOST_BYTES })
+    }
+
+    /// The process that listens on the unix socket, as it was when it began to. `None` where it is in a namespace out of
+    /// sight, or this is TCP.
+    pub fn pid(&self) -> Option<i32> {
+        match &self.io {
+            Either::Unix(stream) => stream.peer_cred().ok()?.pid().filter(|pid| *pid > 0),
+            Either::Tcp(_) => None,
+        }
+    }
+
+    /// Whose the process is that listens on the unix socket.
+    pub fn uid(&self) -> Option<u32> {
+        match &self.io {
+            Either::Unix(stream) => Some(stream.peer_cred().ok()?.uid()),
+            Either::Tcp(_) => None,
+        }
+    }
+
+    pub const fn tcp(&self) -> Option<&TcpStream> {
+        match &self.io {
+            Either::Unix(_) => None,
+            Either::Tcp(stream) => Some(stream),
+        }
+    }
+
+    /// It runs under this kernel: only a connection of the node with itself has one address at both ends.
+    pub fn is_here(&self) -> bool {
+        match &self.io {
+            Either::Unix(_) => true,
+            Either::Tcp(stream) => {
+                let ends = stream.local_addr().ok().zip(stream.peer_addr().ok());
+                ends.is_some_and(|(mine, theirs)| mine.ip() == theirs.ip())
+            }
+        }
+    }
+
+    /// Nothing came that was not asked for, the end neither.
+    pub fn is_quiet(&self) -> bool {
+        recv(self.as_fd().as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) == Err(Errno::EAGAIN)
+    }
+
+    fn breathe(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.pause.is_none() && !breath::is_long() {
+            return Poll::Ready(());
+        }
+        let pause = self.pause.get_or_insert_with(|| Box::pin(sleep(PAUSE)));
+        ready!(pause.as_mut().poll(context));
+        self.pause = None;
+        Poll::Ready(())
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.io {
+            Either::Unix(stream) => stream.as_fd(),
+            Either::Tcp(stream) => stream.as_fd(),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        ready!(self.breathe(context));
+        if self.left == 0 {
+            return Poll::Ready(Err(io::Error::other(TooMuch)));
+        }
+        let before = into.filled().len();
+        let read = match &mut self.io {
+            Either::Unix(stream) => Pin::new(stream).poll_read(context, into),
+            Either::Tcp(stream) => Pin::new(stream).poll_read(context, into),
+        };
+        self.left = self.left.saturating_sub(into.filled().len() - before);
+        read
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.left = MOST_BYTES;
+        match &mut self.io {
+            Either::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+            Either::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.io {
+            Either::Unix(stream) => Pin::new(stream).poll_flush(context),
+            Either::Tcp(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.io {
+            Either::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+            Either::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}
+
+impl std::fmt::Display for TooMuch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "over {MOST_BYTES} bytes")
+    }
+}
+
+impl std::error::Error for TooMuch {}
+
+/// As text, in the room that the bytes take: what is no UTF-8 would take three times that.
+pub fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| {
+        let plain = |byte: u8| if byte.is_ascii() { byte } else { b'?' };
+        let bytes = error.into_bytes().into_iter().map(plain).collect();
+        String::from_utf8(bytes).unwrap_or_default()
+    })
+}
+
+pub fn place(address: &Address) -> String {
+    match address {
+        Address::Unix(path) => path.display().to_string(),
+        Address::Tcp(host) => host.clone(),
+    }
+}
+
+fn unconnected(service: &str, host: &str, error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => {
+            Failure::unreachable(format!("nobody listens on {host}: is {service} running, and bound to this address?"))
+        }
+        _ => Failure::unreachable(format!("cannot connect to {service} on {host}: {error}")),
+    }
+}
+
+/// How long the calling thread has computed since it last waited, as the kernel counts it.
+mod breath {
+    use std::cell::Cell;
+    use std::mem::MaybeUninit;
+
+    use super::{Duration, LONGEST_BREATH};
+
+    thread_local! {
+        static LAST: Cell<(i64, Duration)> = const { Cell::new((-1, Duration::ZERO)) };
+    }
+
+    /// A wait is counted from where it is first seen, which is as good.
+    pub fn is_long() -> bool {
+        let (waits, computed) = used();
+        LAST.with(|last| {
+            let (known, since) = last.get();
+            if known != waits {
+                last.set((waits, computed));
+                return false;
+            }
+            computed.saturating_sub(since) >= LONGEST_BREATH
+        })
+    }
+
+    fn used() -> (i64, Duration) {
+        let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+        // SAFETY: fills a structure of its type; where it cannot, zeroes are a value too, and nothing is long.
+        let usage = unsafe {
+            libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr());
+            usage.assume_init()
+        };
+        let time = |time: libc::timeval| {
+            let micros = u64::try_from(time.tv_sec * 1_000_000 + time.tv_usec).unwrap_or_default();
+            Duration::from_micros(micros)
+        };
+        (i64::from(usage.ru_nvcsw), time(usage.ru_utime) + time(usage.ru_stime))
+    }
+}
