@@ -16,7 +16,6 @@ use crate::clock;
 use crate::config::Footing;
 use crate::drill::Count;
 use crate::policy;
-use crate::policy::mitigation::Outcome;
 
 mod describe;
 mod tally;
@@ -351,7 +350,6 @@ impl fmt::Display for Daemon {
             Daemon::ThreadHangs { why } => write!(f, "{why}; the service manager is to start node-guardian again"),
             Daemon::ThreadsLive => f.write_str("every thread lives again"),
             Daemon::Control { name, state, detail } => {
-                let state = if *state == Outcome::Applied.name() { "usable" } else { state };
                 let colon = if detail.is_empty() { "" } else { "; " };
                 write!(f, "control {name}: {state}{colon}{detail}")
             }

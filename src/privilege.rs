@@ -2,6 +2,7 @@
 //! the queue of the out-of-memory killer. Each may be refused; then it is reported, with what to do, and lived without.
 
 pub mod layout;
+pub mod overrun;
 mod stack;
 mod tables;
 
@@ -37,6 +38,7 @@ const SYS_NICE: u32 = 23;
 pub fn schedule_in_real_time(urgency: Urgency) -> Option<BlindSpot> {
     let priority = urgency as libc::c_int;
     let policy = libc::SCHED_RR | libc::SCHED_RESET_ON_FORK;
+    overrun::leave_in_time();
     // SAFETY: the kernel's `sched_param` is one int, which it reads. musl's own wrapper only says ENOSYS.
     let answer = unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const priority) };
     Errno::result(answer).err().map(|errno| BlindSpot {

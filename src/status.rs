@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::config::Footing;
 use crate::drill::DrillView;
+use crate::policy::mitigation::Outcome;
 use crate::policy::moment::Moment;
 use crate::policy::plan::Plan;
 use crate::policy::sample::Sample;
@@ -56,12 +57,24 @@ pub struct BlindSpot {
     pub why: String,
 }
 
+/// The state of a control that obeys. What of it is in force, the actions say.
+pub const USABLE: &str = "usable";
+
+/// The state of a control, by what came of the last thing that was asked of it.
+#[must_use]
+pub const fn state_of(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Applied | Outcome::Already => USABLE,
+        failed => failed.name(),
+    }
+}
+
 /// What is known about a control since it was last asked.
 #[derive(Clone, PartialEq, Debug, serde::Serialize)]
 pub struct ControlView {
     pub name: Arc<str>,
     pub kind: &'static str,
-    /// `applied` where the last probe or command succeeded, or how it failed.
+    /// `USABLE` where the last probe or command succeeded, or how it failed.
     pub state: &'static str,
     pub detail: Arc<str>,
     pub checked_unix_ms: u64,

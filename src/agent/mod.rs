@@ -37,7 +37,7 @@ use crate::policy::moment::Moment;
 use crate::policy::orders::Orders;
 use crate::policy::plan::Plan;
 use crate::policy::sample::Sample;
-use crate::status::{BlindSpot, Board, Configuration, ControlView};
+use crate::status::{BlindSpot, Board, Configuration, ControlView, USABLE};
 use crate::telemetry::Timings;
 pub use journal::{lost_orders, without_a_journal};
 pub use wait::Waker;
@@ -371,7 +371,7 @@ impl Agent {
         let controls = Arc::make_mut(&mut self.controls);
         if changed {
             let (name, state, detail) = (Arc::clone(&control.name), control.state, Arc::clone(&control.detail));
-            if state == Outcome::Applied.name() && was_away {
+            if state == USABLE && was_away {
                 self.parts.guardian.step(now, Input::Usable(&name), &mut self.out);
             }
             self.parts.events.emit(clock::unix_ms(), Event::Daemon(Daemon::Control { name, state, detail }));

@@ -12,12 +12,14 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::{Reach, code};
 use crate::http::shape::Kept;
+use crate::plain;
 
 const DEFAULT_SOCKET: &str = "/run/node-guardian/admin.sock";
 const DEFAULT_URL: &str = "http://127.0.0.1:9977";
@@ -107,8 +109,8 @@ impl Client {
     fn accepted(&self, method: &Method, path: &str, body: &str) -> Result<Answer, Failure> {
         let answer = self.runtime.block_on(self.first_answer(method, path, body))?;
         if answer.status >= 400 {
-            let problem: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-            let detail = problem["detail"].as_str().unwrap_or("it did not say why");
+            let problem: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+            let detail = plain::lines(problem["detail"].as_str().unwrap_or("it did not say why")).into_owned();
             let before = answer.closed_before.map_or_else(String::new, |closed| format!("; {closed}"));
             return Err(Failure::Refused(format!("{method} {path} was refused ({}): {detail}{before}", answer.status)));
         }
@@ -117,7 +119,11 @@ impl Client {
 
     fn ask<T: DeserializeOwned>(&self, method: &Method, path: &str, body: String) -> Result<T, Failure> {
         let answer = self.accepted(method, path, &body)?;
-        serde_json::from_slice(&answer.body).map_err(|error| {
+        let read = serde_json::from_slice(&answer.body).and_then(|mut read| {
+            make_plain(&mut read);
+            serde_json::from_value(read)
+        });
+        read.map_err(|error| {
             Failure::Refused(format!("the answer to {path} cannot be read ({error}); is that a node-guardian?"))
         })
     }
@@ -166,6 +172,16 @@ async fn send<S: AsyncRead + AsyncWrite + Unpin>(stream: S, request: Request<Ful
         answer = &mut exchange => answer,
         // The connection may be over before the answer is taken out of it.
         _ = connection => exchange.await,
+    }
+}
+
+/// Whoever answers, what a terminal would obey is not printed.
+fn make_plain(answer: &mut Value) {
+    match answer {
+        Value::String(text) => *text = plain::lines(text).into_owned(),
+        Value::Array(items) => items.iter_mut().for_each(make_plain),
+        Value::Object(fields) => fields.values_mut().for_each(make_plain),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

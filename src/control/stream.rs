@@ -20,8 +20,8 @@ use super::target::Address;
 
 /// What may come for one request: `show stat` of HAProxy with 20,000 servers. What is kept of it is the reader's.
 pub const MOST_BYTES: usize = 8 << 20;
-/// The thread computes this long at most before it waits, whatever comes: a tick of the loop takes a tenth of it.
-const LONGEST_BREATH: Duration = Duration::from_millis(2);
+/// The thread computes twice this long at most before it waits, whatever comes: a tick of the loop takes a fifth of it.
+const LONGEST_BREATH: Duration = Duration::from_millis(1);
 /// Long enough that the kernel counts it as a wait (`RLIMIT_RTTIME`).
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -170,6 +170,13 @@ impl std::fmt::Display for TooMuch {
 
 impl std::error::Error for TooMuch {}
 
+/// Between two pieces of work that may be many: waits where this thread has computed for its share.
+pub async fn breathe() {
+    if breath::is_long() {
+        sleep(PAUSE).await;
+    }
+}
+
 /// As text, in the room that the bytes take: what is no UTF-8 would take three times that.
 pub fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap_or_else(|error| {
@@ -200,36 +207,38 @@ mod breath {
     use std::cell::Cell;
     use std::mem::MaybeUninit;
 
+    use nix::time::{ClockId, clock_gettime};
+
     use super::{Duration, LONGEST_BREATH};
 
     thread_local! {
+        /// How often it had waited, and how long it had computed.
         static LAST: Cell<(i64, Duration)> = const { Cell::new((-1, Duration::ZERO)) };
     }
 
-    /// A wait is counted from where it is first seen, which is as good.
+    /// A wait is only looked for once this may be long, so that the usual case is one question: then it is counted from
+    /// there, and no breath is longer than twice the bound.
     pub fn is_long() -> bool {
-        let (waits, computed) = used();
+        let Ok(time) = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID) else { return false };
+        let computed = Duration::from(time);
         LAST.with(|last| {
             let (known, since) = last.get();
-            if known != waits {
-                last.set((waits, computed));
+            if computed.saturating_sub(since) < LONGEST_BREATH {
                 return false;
             }
-            computed.saturating_sub(since) >= LONGEST_BREATH
+            let waits = waits();
+            last.set((waits, computed));
+            waits == known
         })
     }
 
-    fn used() -> (i64, Duration) {
+    fn waits() -> i64 {
         let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-        // SAFETY: fills a structure of its type; where it cannot, zeroes are a value too, and nothing is long.
+        // SAFETY: fills a structure of its type; where it cannot, zeroes are a value too.
         let usage = unsafe {
             libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr());
             usage.assume_init()
         };
-        let time = |time: libc::timeval| {
-            let micros = u64::try_from(time.tv_sec * 1_000_000 + time.tv_usec).unwrap_or_default();
-            Duration::from_micros(micros)
-        };
-        (i64::from(usage.ru_nvcsw), time(usage.ru_utime) + time(usage.ru_stime))
+        i64::from(usage.ru_nvcsw)
     }
 }

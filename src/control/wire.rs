@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use super::DEADLINE;
 use super::failure::Failure;
 use super::stranger;
-use super::stream::{Stream, TooMuch, place};
+use super::stream::{Stream, TooMuch, breathe, place};
 use super::target::Address;
 
 /// Of one answer, at once. Far more than any that is asked for; a table is read row by row.
@@ -17,6 +17,8 @@ pub const KEPT_BYTES: usize = 256 << 10;
 const FIRST_BYTES: usize = 4096;
 /// A row of a table.
 const ROW_BYTES: usize = 16 << 10;
+/// Then the time is looked at.
+const LINES_AT_ONCE: u32 = 64;
 
 /// What sentences say about a kind of service.
 pub struct Manner {
@@ -127,11 +129,18 @@ impl Wire {
     ) -> Result<(), Broken> {
         let mut seen = 0;
         loop {
-            let mut start = 0;
+            if !self.is_known && stranger::name(&self.unread).is_some_and(|name| !name.is(self.manner.service)) {
+                return Err(Broken::Foreign);
+            }
+            let (mut start, mut lines) = (0, 0);
             while let Some(at) = self.unread[seen.max(start)..].iter().position(|&byte| byte == b'\n') {
                 let at = seen.max(start) + at;
                 heard(&String::from_utf8_lossy(&self.unread[start..at]));
-                start = at + 1;
+                (start, lines) = (at + 1, lines + 1);
+                // A line may be one byte, and thousands come with one reading.
+                if lines % LINES_AT_ONCE == 0 {
+                    breathe().await;
+                }
             }
             self.unread.drain(..start);
             if is_end(&self.unread).map_err(|Foreign| Broken::Foreign)? {

@@ -5,6 +5,7 @@ use crate::policy::event::Event as Decision;
 use crate::policy::event::Mode;
 use crate::policy::mitigation::{ActionId, Mitigation, Outcome};
 use crate::policy::rule::Severity;
+use crate::status::USABLE;
 
 /// All of them, for whoever picks.
 pub const NAMES: [&str; 49] = [
@@ -122,7 +123,7 @@ impl Daemon {
             }
             Daemon::DrillEnded { count } if count.astray > 0 => Level::Warning,
             Daemon::DrillBegan { .. } | Daemon::DrillEnded { .. } => Level::Info,
-            Daemon::Control { state, .. } if matches!(*state, "applied" | "already") => Level::Info,
+            Daemon::Control { state, .. } if *state == USABLE => Level::Info,
             Daemon::SourceLost { .. }
             | Daemon::Control { .. }
             | Daemon::Degraded { .. }

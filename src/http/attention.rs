@@ -5,11 +5,11 @@
 use std::time::Duration;
 
 use crate::config::Footing;
-use crate::policy::mitigation::{Lasting, Outcome};
+use crate::policy::mitigation::Lasting;
 use crate::policy::orders::{Hold, Orders};
 use crate::policy::unit::{Shown, Unit};
-use crate::policy::view::{ActionView, Phase};
-use crate::status::Snapshot;
+use crate::policy::view::{ActionView, Phase, StepView};
+use crate::status::{Snapshot, USABLE};
 
 /// One thing to know.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -47,6 +47,7 @@ pub fn points(snapshot: &Snapshot) -> Vec<Point> {
     add(Weight::Tells, Some(count(snapshot, false)).filter(|held| *held > 0).map(|held| format!("{held} in force")));
     add(Weight::Warns, Some(owed).filter(|owed| *owed > 0).map(|owed| format!("{owed} owed")));
     add(Weight::Warns, broken(snapshot));
+    add(Weight::Warns, breakers(snapshot));
     points
 }
 
@@ -118,12 +119,21 @@ fn duration(duration: Duration) -> Shown {
     Unit::Seconds.show(duration.as_secs_f64())
 }
 
+/// `1 step is left out: it measurably did nothing`
+fn breakers(snapshot: &Snapshot) -> Option<String> {
+    let is_open = |view: &&StepView| view.breaker_until.is_some_and(|until| snapshot.at < until);
+    match snapshot.view.steps.iter().filter(is_open).count() {
+        0 => None,
+        1 => Some("1 step is left out, because it did nothing".to_owned()),
+        open => Some(format!("{open} steps are left out, because they did nothing")),
+    }
+}
+
 fn broken(snapshot: &Snapshot) -> Option<String> {
-    let fine = [Outcome::Applied.name(), Outcome::Already.name()];
     let broken: Vec<String> = snapshot
         .controls
         .iter()
-        .filter(|control| !fine.contains(&control.state))
+        .filter(|control| control.state != USABLE)
         .map(|control| format!("{} {}", control.name, control.state))
         .collect();
     (!broken.is_empty()).then(|| broken.join(", "))

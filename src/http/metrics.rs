@@ -10,7 +10,7 @@ use crate::policy::metric::{Family as Instances, Metric};
 use crate::policy::mitigation::{Lasting, Mitigation};
 use crate::policy::unit::Unit;
 use crate::policy::view::{Phase, State};
-use crate::status::Snapshot;
+use crate::status::{Snapshot, USABLE};
 use crate::telemetry::text::{Exposition, Family, Kind, Labels};
 
 /// `node_guardian_memory_available_ratio` for `memory.available_percent`.
@@ -42,6 +42,8 @@ pub fn write(snapshot: &Snapshot, out: &mut Exposition) {
     write_mode(snapshot, out);
     write_rules(snapshot, out);
     write_effects(snapshot, out);
+    write_breakers(snapshot, out);
+    write_controls(snapshot, out);
     write_in_force(snapshot, out);
     write_outlook(snapshot, out);
     for metric in Metric::ALL {
@@ -129,6 +131,26 @@ fn write_effects(snapshot: &Snapshot, out: &mut Exposition) {
         if let Some(effect) = view.effect.and_then(Effect::share) {
             out.sample(name, Labels::Pairs(&[("rule", rule), ("step", &step)]), effect);
         }
+    }
+}
+
+fn write_breakers(snapshot: &Snapshot, out: &mut Exposition) {
+    let name = "node_guardian_breaker_open";
+    gauge(out, name, "1 while a rule's step is left out, because it measurably did nothing several times in a row.");
+    let rules = snapshot.plan.policy.rules.iter();
+    let rungs = rules.flat_map(|rule| (1..=rule.steps.len()).map(move |step| (&*rule.name, step.to_string())));
+    for ((rule, step), view) in rungs.zip(&snapshot.view.steps) {
+        let is_open = view.breaker_until.is_some_and(|until| snapshot.at < until);
+        out.sample(name, Labels::Pairs(&[("rule", rule), ("step", &step)]), flag(is_open));
+    }
+}
+
+fn write_controls(snapshot: &Snapshot, out: &mut Exposition) {
+    let name = "node_guardian_control_up";
+    gauge(out, name, "1 where a control can be reached and may act, as of the last time that it was asked.");
+    for control in snapshot.controls.iter() {
+        let labels = [("control", &*control.name), ("kind", control.kind)];
+        out.sample(name, Labels::Pairs(&labels), flag(control.state == USABLE));
     }
 }
 

@@ -51,7 +51,7 @@ fn a_stopped_server_times_out_and_delays_nobody_else() {
     let (edge, cache) = (Haproxy::start(), Redis::start());
     let redis = target::Redis { cache_only: true, ..cache.target() };
     let mut desk = Desk::new(&[("edge", Target::Haproxy(edge.target())), ("cache", Target::Redis(redis))]);
-    desk.view("cache", "applied");
+    desk.view("cache", "usable");
     cache.process().signal(Signal::SIGSTOP);
     desk.order(1, "cache", Verb::Shrink, HALF);
     let began = Instant::now();
@@ -236,7 +236,7 @@ fn haproxy_is_interrupted_at_every_message_of_a_throttle_its_adjustment_and_its_
 fn when_all_its_command_slots_are_taken_haproxy_is_said_to_be_silent() {
     let server = Haproxy::start();
     let mut desk = Desk::new(&[("edge", Target::Haproxy(server.target()))]);
-    desk.view("edge", "applied");
+    desk.view("edge", "usable");
     // HAProxy has 10 by default.
     let taken: Vec<_> = (0..10).map(|_| UnixStream::connect(server.path("admin.sock")).unwrap()).collect();
     let report = desk.apply(1, "edge", Verb::Throttle, HALF);

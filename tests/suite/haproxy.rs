@@ -185,7 +185,7 @@ fn shedding_without_a_table_is_refused_with_what_to_add() {
     let report = desk.apply(1, "edge", Verb::Shed, HALF);
     assert_eq!(report.outcome, Outcome::Refused);
     assert!(report.detail.contains("stick-table type string len 32"), "{}", report.detail);
-    let view = desk.view("edge", "applied");
+    let view = desk.view("edge", "usable");
     assert!(view.detail.contains("cannot shed"), "{}", view.detail);
 }
 
@@ -439,8 +439,8 @@ fn each_level_of_the_socket_may_what_it_may() {
     let at = |socket: &str| Target::Haproxy(target::Haproxy { socket: server.path(socket), ..server.target() });
     let mut desk =
         Desk::new(&[("user", at("user.sock")), ("operator", at("operator.sock")), ("admin", at("admin.sock"))]);
-    assert!(desk.view("admin", "applied").detail.contains("may throttle, drain and shed"));
-    assert!(desk.view("operator", "applied").detail.contains("may shed; cannot throttle and drain: "));
+    assert!(desk.view("admin", "usable").detail.contains("may throttle, drain and shed"));
+    assert!(desk.view("operator", "usable").detail.contains("may shed; cannot throttle and drain: "));
     assert!(desk.view("user", "refused").detail.contains("level admin"));
     for (id, control) in [(1, "user"), (2, "operator")] {
         let report = desk.apply(id, control, Verb::Throttle, HALF);

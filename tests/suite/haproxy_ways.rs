@@ -30,7 +30,7 @@ fn without_a_table_a_share_is_shed_by_the_map_and_its_entry_comes_back() {
     let before = server.face();
     let traffic = Traffic::start(&server.path("web.sock"), 8, counts);
     let mut desk = desk(by_map(&server));
-    let view = desk.view("edge", "applied");
+    let view = desk.view("edge", "usable");
     assert!(view.detail.ends_with("may throttle, drain and shed by its map"), "{}", view.detail);
 
     let report = desk.apply(1, "edge", Verb::Shed, Amount::Keep(40.0));
@@ -80,8 +80,8 @@ fn a_lease_is_preferred_and_a_users_socket_takes_the_map() {
     let at = |socket: &str| Target::Haproxy(target::Haproxy { socket: server.path(socket), ..by_map(&server) });
     let mut desk =
         Desk::new(&[("user", at("user.sock")), ("operator", at("operator.sock")), ("admin", at("admin.sock"))]);
-    assert!(desk.view("operator", "applied").detail.contains("may shed; cannot throttle and drain: "));
-    assert!(desk.view("user", "applied").detail.contains("may shed by its map; cannot throttle and drain: "));
+    assert!(desk.view("operator", "usable").detail.contains("may shed; cannot throttle and drain: "));
+    assert!(desk.view("user", "usable").detail.contains("may shed by its map; cannot throttle and drain: "));
     for (id, control) in [(1, "operator"), (2, "admin")] {
         let report = desk.apply(id, control, Verb::Shed, HALF);
         assert_eq!((report.outcome, &*report.detail), (Outcome::Applied, "lease ng_lease web none → 50"));
@@ -100,7 +100,7 @@ fn a_map_that_is_not_there_is_told_with_what_to_add() {
     let report = desk.apply(1, "edge", Verb::Shed, HALF);
     assert_eq!(report.outcome, Outcome::Refused);
     assert!(report.detail.contains("has no map") && report.detail.contains("map_str_int("), "{}", report.detail);
-    assert!(desk.view("edge", "applied").detail.contains("cannot shed: HAProxy has no map"));
+    assert!(desk.view("edge", "usable").detail.contains("cannot shed: HAProxy has no map"));
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn the_limit_of_a_frontend_is_left_alone_where_raising_it_again_would_end_haprox
     assert_eq!(report.outcome, Outcome::Refused);
     for told in ["haproxy/haproxy#2726", "2.6.20", "remove `frontend_maxconn`"] {
         assert!(report.detail.contains(told), "{}", report.detail);
-        assert!(desk.view("edge", "applied").detail.contains(told), "the other verbs are usable");
+        assert!(desk.view("edge", "usable").detail.contains(told), "the other verbs are usable");
     }
     assert_eq!((server.face(), desk.journaled().len()), (before, 0));
     assert_eq!(desk.apply(2, "edge", Verb::Shed, HALF).outcome, Outcome::Applied, "all else is as it was");

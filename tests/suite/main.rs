@@ -1,6 +1,7 @@
 //! The integration tests, one binary: each module is an area, its data lies beside it.
 
 mod again;
+mod answers;
 mod app;
 mod bookkeeping;
 mod cli;

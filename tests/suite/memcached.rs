@@ -30,7 +30,7 @@ fn rebuildable(server: &Memcached) -> Desk {
 fn shrink_drops_pages_again_and_again_and_is_undone_exactly() {
     let server = Memcached::start();
     let mut desk = desk(&server);
-    assert!(desk.view("cache", "applied").detail.contains("limit 256.0MiB, resident"));
+    assert!(desk.view("cache", "usable").detail.contains("limit 256.0MiB, resident"));
     for round in 1..=3 {
         server.fill(100);
         let (full, prober) = (server.resident(), server.probe());
@@ -241,7 +241,7 @@ fn tcp_works_like_the_socket_and_what_cannot_be_seen_is_not_claimed() {
     let server = Memcached::over_tcp();
     let target = target::Memcached { address: server.tcp(), cache_only: true };
     let mut desk = Desk::new(&[("cache", Target::Memcached(target))]);
-    assert!(desk.view("cache", "applied").detail.contains("resident"));
+    assert!(desk.view("cache", "usable").detail.contains("resident"));
     assert_eq!(desk.apply(1, "cache", Verb::Shrink, Amount::Bytes(64 * MIB)).outcome, Outcome::Applied);
     assert_eq!(desk.undo(1).outcome, Outcome::Applied);
 
@@ -251,7 +251,7 @@ fn tcp_works_like_the_socket_and_what_cannot_be_seen_is_not_claimed() {
     proxy::start(&front, &server.path("memcached.sock"), Protocol::Memcached, |_| Verdict::Pass);
     let target = target::Memcached { address: Address::Unix(front), cache_only: true };
     let mut desk = Desk::new(&[("cache", Target::Memcached(target))]);
-    assert!(desk.view("cache", "applied").detail.contains("cannot be measured"), "the listener is somebody else");
+    assert!(desk.view("cache", "usable").detail.contains("cannot be measured"), "the listener is somebody else");
     let report = desk.apply(1, "cache", Verb::Shrink, HALF);
     assert_eq!((report.outcome, report.freed_bytes), (Outcome::Applied, None), "{}", report.detail);
     assert!(report.detail.contains("not measured") && server.resident() < 40 * MIB, "{}", report.detail);
@@ -269,7 +269,7 @@ fn each_option_that_stands_in_the_way_is_named() {
     ] {
         let server = Memcached::start_with(GIVES_BACK, options);
         let mut desk = rebuildable(&server);
-        let detail = desk.view("cache", "applied").detail;
+        let detail = desk.view("cache", "usable").detail;
         assert!(detail.contains("may flush; cannot shrink: ") && detail.contains(told), "{detail}");
         let report = desk.apply(1, "cache", Verb::Shrink, HALF);
         assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Refused, 0), "{}", report.detail);
@@ -278,7 +278,7 @@ fn each_option_that_stands_in_the_way_is_named() {
     }
     let server = Memcached::start_with(GIVES_BACK, &["-F"]);
     let mut desk = rebuildable(&server);
-    let detail = desk.view("cache", "applied").detail;
+    let detail = desk.view("cache", "usable").detail;
     assert!(detail.contains("may shrink; cannot flush: ") && detail.contains("`-F`"), "{detail}");
     let report = desk.apply(1, "cache", Verb::Flush, Amount::Whole);
     assert!(report.outcome == Outcome::Refused && report.detail.contains("`-F`"), "{}", report.detail);

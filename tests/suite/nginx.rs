@@ -174,7 +174,7 @@ fn two_controls_never_hold_one_flag() {
 fn a_stopped_nginx_is_told_and_can_be_shed_and_undone_all_the_same() {
     let server = Nginx::start();
     let mut desk = desk(server.target());
-    let view = desk.view("front", "applied");
+    let view = desk.view("front", "usable");
     assert!(
         view.detail.contains("nginx answers, with") && view.detail.contains("and prune its caches"),
         "{}",
@@ -190,7 +190,7 @@ fn a_stopped_nginx_is_told_and_can_be_shed_and_undone_all_the_same() {
     assert_eq!(desk.apply(1, "front", Verb::Shed, HALF).outcome, Outcome::Applied);
     assert_eq!((desk.undo(1).outcome, server.set().len()), (Outcome::Applied, 0));
     workers(Signal::SIGCONT);
-    desk.view("front", "applied");
+    desk.view("front", "usable");
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn a_directory_that_nginx_cannot_look_into_is_told() {
     let server = Nginx::start();
     fs::set_permissions(server.path("run"), fs::Permissions::from_mode(0o750)).unwrap();
     let mut desk = desk(server.target());
-    let view = desk.view("front", "applied");
+    let view = desk.view("front", "usable");
     assert!(view.detail.contains("run is closed to others, so nginx sees no flag unless"), "{}", view.detail);
 }
 

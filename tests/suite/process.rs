@@ -27,7 +27,7 @@ fn half_of_the_workers_leave_and_come_back_without_a_failed_request() {
     let server = Gunicorn::start(4);
     let prober = server.prober();
     let mut desk = pool(&server);
-    assert!(desk.view("app", "applied").detail.ends_with("4 workers"));
+    assert!(desk.view("app", "usable").detail.ends_with("4 workers"));
     let report = desk.apply(1, "app", Verb::Throttle, HALF);
     assert_eq!((report.outcome, &*report.detail), (Outcome::Applied, "workers 4 → 2"));
     assert_eq!(server.workers().len(), 2);
@@ -312,7 +312,7 @@ fn what_could_not_be_put_back_as_it_was_is_not_begun() {
     let target = server.sacrificial();
     without(Capability::SysNice, || {
         let mut desk = Desk::new(&[("batch", target)]);
-        let detail = desk.view("batch", "applied").detail;
+        let detail = desk.view("batch", "usable").detail;
         assert!(detail.contains("may freeze and terminate; cannot throttle: "), "{detail}");
         let report = desk.apply(1, "batch", Verb::Throttle, HALF);
         assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Refused, 0), "{}", report.detail);
@@ -328,7 +328,7 @@ fn a_family_is_frozen_only_where_all_of_it_can_be_continued() {
     let target = server.sacrificial();
     without(Capability::Kill, || {
         let mut desk = Desk::new(&[("batch", target)]);
-        let detail = desk.view("batch", "applied").detail;
+        let detail = desk.view("batch", "usable").detail;
         assert!(detail.contains("may throttle and terminate; cannot freeze: "), "{detail}");
         let report = desk.apply(1, "batch", Verb::Freeze, Amount::Whole);
         assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Refused, 0), "{}", report.detail);

@@ -66,7 +66,7 @@ fn postgresql_lets_fewer_connect_and_as_many_as_before_again() {
     let server = Postgres::start();
     server.psql("ALTER ROLE app CONNECTION LIMIT 4");
     let mut desk = postgres(&server, "interval '5 minutes'");
-    assert!(desk.view("database", "applied").detail.contains("connection limit of app is 4"));
+    assert!(desk.view("database", "usable").detail.contains("connection limit of app is 4"));
     let report = desk.apply(1, "database", Verb::Throttle, HALF);
     assert_eq!((report.outcome, &*report.detail), (Outcome::Applied, "connection limit of app 4 → 2"));
     let _open = server.idle("app", 2);
@@ -163,7 +163,7 @@ fn apache_drains_a_member_and_takes_it_back() {
     let before = server.face();
     assert_eq!(before, ["100.00 Init Ok", "100.00 Init Ok"]);
     let mut desk = apache(&server);
-    assert!(desk.view("balancer", "applied").detail.contains("load factor of"));
+    assert!(desk.view("balancer", "usable").detail.contains("load factor of"));
     let report = desk.apply(1, "balancer", Verb::Drain, Amount::Whole);
     assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
     assert_eq!(server.face(), ["100.00 Init Ok", "100.00 Init Drn Ok"]);
@@ -227,7 +227,7 @@ fn envoy_refuses_a_share_at_once_and_none_afterwards() {
     let mut server = Envoy::start();
     let before = server.face();
     let mut desk = envoy(&server);
-    desk.view("envoy", "applied");
+    desk.view("envoy", "usable");
     let report = desk.apply(1, "envoy", Verb::Shed, HALF);
     assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
     let refused = (0..200).filter(|_| server.status("/") == "503").count();

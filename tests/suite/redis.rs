@@ -306,7 +306,7 @@ fn tcp_works_like_the_socket() {
     let server = Redis::start();
     let target = target::Redis { address: server.tcp(), cache_only: true, ..server.target() };
     let mut desk = Desk::new(&[("cache", Target::Redis(target))]);
-    assert!(desk.view("cache", "applied").detail.contains("maxmemory 0, noeviction"));
+    assert!(desk.view("cache", "usable").detail.contains("maxmemory 0, noeviction"));
     assert_eq!(desk.apply(1, "cache", Verb::Shrink, Amount::Bytes(64 << 20)).outcome, Outcome::Applied);
     assert_eq!(desk.undo(1).outcome, Outcome::Applied);
     assert_eq!(server.setting("maxmemory"), "0");
@@ -328,7 +328,7 @@ fn each_missing_permission_is_named() {
         ("nobody", with(|target, _| (target.username, target.password_file) = (None, None))),
         ("reader", with(|target, _| target.username = Some("reader".into()))),
     ]);
-    assert!(desk.view("right", "applied").detail.contains("may release, throttle and shrink"));
+    assert!(desk.view("right", "usable").detail.contains("may release, throttle and shrink"));
     assert!(desk.view("wrong", "refused").detail.contains("rejects the password of user guardian"));
     assert!(desk.view("missing", "refused").detail.contains("cannot read the password file"));
     assert!(desk.view("nobody", "refused").detail.contains("set `password_file`"));
@@ -345,13 +345,13 @@ fn what_could_not_be_undone_is_not_begun() {
     let user =
         |name: &str| Target::Redis(target::Redis { username: Some(name.into()), cache_only: true, ..server.target() });
     let mut desk = Desk::new(&["pauser", "stuck", "blind", "flusher"].map(|name| (name, user(name))));
-    let pauser = desk.view("pauser", "applied").detail;
+    let pauser = desk.view("pauser", "usable").detail;
     assert!(pauser.contains("may throttle;") && pauser.contains("cannot shrink: "), "{pauser}");
-    let stuck = desk.view("stuck", "applied").detail;
+    let stuck = desk.view("stuck", "usable").detail;
     assert!(stuck.contains("may release;") && stuck.contains("cannot throttle: "), "{stuck}");
     assert!(stuck.contains("ACL SETUSER stuck +client|unpause"), "{stuck}");
     assert!(stuck.contains("ACL SETUSER stuck +config|set") && stuck.contains("+flushall"), "{stuck}");
-    let blind = desk.view("blind", "applied").detail;
+    let blind = desk.view("blind", "usable").detail;
     assert!(blind.contains("+multi +discard"), "it cannot be seen whether the pause could be ended: {blind}");
 
     for (id, name, verb) in [
@@ -378,7 +378,7 @@ fn what_could_not_be_undone_is_not_begun() {
 fn a_redis_whose_config_was_renamed_away_is_paused_and_resumed_and_nothing_else() {
     let server = Redis::without("CONFIG");
     let mut desk = rebuildable(&server);
-    let told = desk.view("cache", "applied").detail;
+    let told = desk.view("cache", "usable").detail;
     assert!(told.contains("may release and throttle; cannot shrink: "), "{told}");
     let report = desk.apply(1, "cache", Verb::Shrink, HALF);
     assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Unsupported, 0), "{}", report.detail);
@@ -390,7 +390,7 @@ fn a_redis_whose_config_was_renamed_away_is_paused_and_resumed_and_nothing_else(
 fn a_redis_whose_pause_could_not_be_ended_is_not_paused() {
     let server = Redis::without("CLIENT");
     let mut desk = desk(&server);
-    let told = desk.view("cache", "applied").detail;
+    let told = desk.view("cache", "usable").detail;
     assert!(told.contains("may release and shrink; cannot throttle: "), "{told}");
     let report = desk.apply(1, "cache", Verb::Throttle, Amount::Whole);
     assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Unsupported, 0), "{}", report.detail);
@@ -400,7 +400,7 @@ fn a_redis_whose_pause_could_not_be_ended_is_not_paused() {
 fn a_password_that_changes_is_read_again() {
     let mut server = Redis::start();
     let mut desk = desk(&server);
-    desk.view("cache", "applied");
+    desk.view("cache", "usable");
     std::fs::write(server.path("password"), "other").unwrap();
     let users = std::fs::read_to_string(server.path("users.acl")).unwrap();
     std::fs::write(server.path("users.acl"), users.replace("guardian on >s3cret", "guardian on >other")).unwrap();

@@ -104,7 +104,7 @@ fn an_older_redis_is_shrunk_without_its_clients_and_says_so() {
     });
     let target = target::Redis { address: Address::Unix(front), ..buffers(&server) };
     let mut desk = Desk::new(&[("old", Target::Redis(target))]);
-    let view = desk.view("old", "applied");
+    let view = desk.view("old", "usable");
     assert!(
         view.detail.ends_with("client_buffers is left out, because only Redis 7 and later limits what clients hold")
     );

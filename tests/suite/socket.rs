@@ -118,7 +118,7 @@ fn a_recipe_for_haproxy_is_applied_adjusted_and_undone() {
         [(conversing(&server.path("admin.sock")), "maxconn"), (hanging_up(&server.path("admin.sock")), "throttle")]
     {
         let mut desk = Desk::new(&[("edge", target)]);
-        assert!(desk.view("edge", "applied").detail.contains(&format!("{name} is 200")));
+        assert!(desk.view("edge", "usable").detail.contains(&format!("{name} is 200")));
         let report = desk.apply(1, "edge", Verb::Throttle, HALF);
         assert_eq!((report.outcome, &*report.detail), (Outcome::Applied, &*format!("{name} 200 → 100")));
         desk.apply(1, "edge", Verb::Throttle, Amount::Keep(25.0));
@@ -361,7 +361,7 @@ fn a_session_that_said_what_it_should_not_is_never_used_again() {
          [control.socket.database.flush]\ndo = {{ send = \"SELECT 1\" }}\n"
     );
     let mut desk = Desk::new(&[("database", control(&text))]);
-    desk.view("database", "applied");
+    desk.view("database", "usable");
     for id in 1..=3 {
         assert_eq!(desk.apply(id, "database", Verb::Flush, Amount::Whole).outcome, Outcome::Unsupported);
         assert_eq!(GREETED.load(Ordering::SeqCst), usize::try_from(id).unwrap());

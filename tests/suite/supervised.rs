@@ -107,7 +107,7 @@ fn two_controls_of_one_server_that_wait_for_their_records_do_not_take_one_value(
     let server = Haproxy::start();
     let mut desk =
         Desk::new(&[("edge", Target::Haproxy(server.target())), ("other", Target::Haproxy(server.target()))]);
-    desk.view("other", "applied");
+    desk.view("other", "usable");
     desk.ledger.hangs.store(true, Ordering::SeqCst);
     desk.order(1, "edge", Verb::Throttle, HALF);
     desk.order(2, "other", Verb::Throttle, HALF);

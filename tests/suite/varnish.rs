@@ -34,7 +34,7 @@ fn set(threads: &str, age: &str) -> (String, String) {
 fn shrink_lets_a_share_of_the_objects_go_and_is_undone_exactly() {
     let server = Varnish::start();
     let mut desk = desk(&server);
-    let probed = desk.view("pages", "applied").detail;
+    let probed = desk.view("pages", "usable").detail;
     assert!(probed.contains("thread_pool_max 1000, ban_lurker_age 60.000 s, resident"), "{probed}");
     server.fill(600);
     let (full, prober) = (server.resident() as i64, server.probe());
@@ -166,7 +166,7 @@ fn what_is_missing_is_named() {
         ("missing", with(Some("missing"))),
         ("none", with(None)),
     ]);
-    assert!(desk.view("right", "applied").detail.contains("obeys"));
+    assert!(desk.view("right", "usable").detail.contains("obeys"));
     assert!(desk.view("wrong", "refused").detail.contains("rejects the secret"));
     assert!(desk.view("missing", "refused").detail.contains("LoadCredential="));
     assert!(desk.view("none", "refused").detail.contains("set `secret_file`"));
@@ -186,7 +186,7 @@ fn a_parameter_that_is_protected_is_found_before_another_is_set() {
     let server = Varnish::protecting("ban_lurker_age");
     let before = server.face();
     let mut desk = desk(&server);
-    let detail = desk.view("pages", "applied").detail;
+    let detail = desk.view("pages", "usable").detail;
     assert!(detail.contains("may flush; cannot shrink: ") && detail.contains("`-r ban_lurker_age`"), "{detail}");
     let report = desk.apply(1, "pages", Verb::Shrink, HALF);
     assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Refused, 0), "{}", report.detail);

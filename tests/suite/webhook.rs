@@ -115,11 +115,11 @@ fn a_receiver_that_is_down_at_first_gets_everything_in_order_when_it_comes() {
     let (mut desk, mut events) = desk(webhook(&format!("url = \"http://127.0.0.1:{port}\"")));
     (1..=3).for_each(|n| tell(&mut events, n, mode(n)));
     let view = desk.view("ops", "unreachable");
-    assert!(view.detail.starts_with(&format!("nobody listens at http://127.0.0.1:{port}/")), "{}", view.detail);
+    assert!(view.detail.starts_with(&format!("nobody listens on 127.0.0.1:{port}")), "{}", view.detail);
     let receiver = Receiver::on(TcpListener::bind(("127.0.0.1", port)).unwrap(), OK);
     let why: Vec<_> = receiver.first(3).iter().map(|letter| letter.json["text"].to_string()).collect();
     assert!(why.iter().zip(1..).all(|(text, n)| text.contains(&format!("rule {n}"))), "{why:?}");
-    desk.view("ops", "applied");
+    desk.view("ops", "usable");
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn a_receiver_that_hangs_or_floods_delays_nobody_else() {
         let (well, mut events) = (Receiver::start(OK), Events::new(Arc::default()));
         let cached = Target::Redis(target::Redis { cache_only: true, ..cache.target() });
         let mut desk = Desk::new(&[("stuck", at(&stuck)), ("well", at(&well)), ("cache", cached)]);
-        desk.view("cache", "applied");
+        desk.view("cache", "usable");
         desk.tell(events.log());
         tell(&mut events, 1, mode(1));
         stuck.first(1);
@@ -175,7 +175,7 @@ fn a_receiver_that_hangs_or_floods_delays_nobody_else() {
         well.first(1);
         stuck.answers(OK);
         stuck.first(2);
-        desk.view("stuck", "applied");
+        desk.view("stuck", "usable");
     }
 }
 
@@ -239,7 +239,7 @@ fn a_socket_works_like_an_address_and_looking_says_nothing() {
     let view = desk.view("ops", "unreachable");
     assert!(view.detail.contains("does not exist: is the receiver running"), "{}", view.detail);
     let receiver = Receiver::on_socket(&socket, OK);
-    desk.view("ops", "applied");
+    desk.view("ops", "usable");
     eventually("it was looked at", || (receiver.connections() > 0).then_some(()));
     assert!(receiver.letters().is_empty());
     tell(&mut events, 1, mode(1));
@@ -265,7 +265,7 @@ fn a_token_that_cannot_be_read_is_told_and_nothing_is_sent_without_it() {
 fn a_key_in_an_address_is_sent_and_never_shown() {
     let receiver = Receiver::start(Answer::Status(403));
     let (mut desk, mut events) = desk(webhook(&format!("url = \"{}?key=s3cret\"", receiver.url())));
-    let usable = desk.view("ops", "applied").detail;
+    let usable = desk.view("ops", "usable").detail;
     let queued = desk.apply(7, "ops", Verb::Notify, Amount::Whole).detail;
     tell(&mut events, 1, mode(1));
     let refused = desk.view("ops", "refused").detail;

@@ -22,7 +22,7 @@ use super::json::Picker;
 use super::recipe::text::{Words, as_it_is, fill, percent_encoded};
 use super::recipe::{Heard, Line, Peer, Request};
 use super::said::clip;
-use super::stream::{Stream, TooMuch, place, text};
+use super::stream::{Stream, TooMuch, breathe, place, text};
 use super::target::Address;
 use super::trust::{self, Expected};
 use super::wire::KEPT_BYTES;
@@ -242,6 +242,8 @@ async fn ask(
     let mut body = response.into_body();
     let (mut kept, mut picker) = (Vec::new(), pointer.map(Picker::new));
     while let Some(frame) = body.frame().await {
+        // A frame may be one byte, and thousands come with one reading.
+        breathe().await;
         let Ok(piece) = frame?.into_data() else { continue };
         if let Some(picker) = &mut picker {
             picker.read(&piece);

@@ -3,23 +3,21 @@
 //! names of its threads and its signal masks, which are read without any lock of its memory. (Its maps would say the same,
 //! but reading those waits for a process that thrashes.)
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::fcntl::{AT_FDCWD, AtFlags};
-use nix::unistd::{AccessFlags, faccessat};
+use nix::errno::Errno;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::folder::{Folder, Owner, Socket};
 use crate::control::DEADLINE;
 use crate::control::failure::Failure;
 use crate::control::process::pinned::Pinned;
 use crate::control::process::table::{self, Status, has};
 use crate::control::said::clip;
+use crate::control::stream::{Stream, text};
+use crate::control::target::Address;
 
 /// VM.flags of a JVM with every flag set takes 4 KiB.
 const ANSWER_BYTES: u64 = 64 << 10;
@@ -54,16 +52,11 @@ pub fn may_attach(process: &Pinned) -> Result<(), Failure> {
             status.uid
         )));
     }
-    fs::metadata(folder(process)).map_err(|error| match error.kind() {
-        io::ErrorKind::PermissionDenied => Failure::refused(format!(
-            "may not look into /tmp as process {pid} sees it: give the guardian's unit CAP_SYS_PTRACE"
-        )),
-        _ => Failure::unreachable(format!("cannot look into /tmp as process {pid} sees it: {error}")),
-    })?;
-    if socket(process, &status).exists() {
+    let folder = folder(process)?;
+    if folder.socket(&socket_name(&status)).is_some() {
         return Ok(());
     }
-    faccessat(AT_FDCWD, &folder(process), AccessFlags::W_OK | AccessFlags::X_OK, AtFlags::AT_EACCESS).map_err(|errno| {
+    folder.may_write().map_err(|errno| {
         Failure::refused(format!(
             "may not write to /tmp as process {pid} sees it, by which a JVM is asked to listen: {}",
             errno.desc()
@@ -77,18 +70,18 @@ pub fn may_attach(process: &Pinned) -> Result<(), Failure> {
 /// Where it does not.
 pub async fn open(process: &Pinned) -> Result<(), Failure> {
     let status = status(process)?;
-    let socket = socket(process, &status);
+    let (folder, name) = (folder(process)?, socket_name(&status));
     if process.stat().is_some_and(|stat| stat.is_stopped()) {
         return Err(Failure::timed_out(format!("the JVM is stopped: `kill -CONT {}` lets it go on", process.pid)));
     }
-    if listens(&socket).await {
+    if listens(folder.socket(&name)).await {
         return Ok(());
     }
-    let _wish = Wish::leave(process, &status)?;
+    let _wish = Wish::leave(process, &folder, &status)?;
     process.signal(libc::SIGQUIT).map_err(|errno| process.unsent(errno))?;
     let until = Instant::now() + OPENS;
     while Instant::now() < until {
-        if listens(&socket).await {
+        if listens(folder.socket(&name)).await {
             return Ok(());
         }
         if process.is_over() {
@@ -109,15 +102,18 @@ pub async fn open(process: &Pinned) -> Result<(), Failure> {
 /// # Errors
 /// Where it does not answer in time, or refuses.
 pub async fn ask(process: &Pinned, command: &str, patience: Duration) -> Result<String, Failure> {
-    let path = socket(process, &status(process)?);
+    let gone = || Failure::unreachable("the JVM has taken its attach socket away");
+    let socket = folder(process)?.socket(&socket_name(&status(process)?)).ok_or_else(gone)?;
     let silent = |_| {
         let (pid, ms) = (process.pid, patience.as_millis());
         Failure::timed_out(format!("no answer to {command} from the JVM (process {pid}) within {ms} ms"))
     };
     let broken = |error: io::Error| Failure::unreachable(format!("the JVM closed its attach socket: {error}"));
-    let mut stream = timeout(DEADLINE, UnixStream::connect(&path)).await.map_err(silent)?.map_err(broken)?;
-    if stream.peer_cred().map_err(broken)?.pid() != Some(process.pid) {
-        return Err(Failure::refused(format!("{} is not the JVM's own socket: remove it", path.display())));
+    let address = Address::Unix(socket.path());
+    let mut stream = timeout(DEADLINE, Stream::dial("the JVM", &address)).await.map_err(silent)??;
+    if stream.pid() != Some(process.pid) {
+        let name = socket_name(&status(process)?);
+        return Err(Failure::refused(format!("{name} in the JVM's /tmp is not the JVM's own socket: remove it")));
     }
     let request = format!("1\0jcmd\0{command}\0\0\0");
     let talk = async {
@@ -127,7 +123,7 @@ pub async fn ask(process: &Pinned, command: &str, patience: Duration) -> Result<
         Ok::<_, io::Error>(answer)
     };
     let answer = timeout(patience, talk).await.map_err(silent)?.map_err(broken)?;
-    understood(&String::from_utf8_lossy(&answer), command)
+    understood(&text(answer), command)
 }
 
 /// A line with 0, then the answer.
@@ -142,43 +138,32 @@ fn understood(answer: &str, command: &str) -> Result<String, Failure> {
     }
 }
 
-async fn listens(socket: &Path) -> bool {
-    timeout(DEADLINE, UnixStream::connect(socket)).await.is_ok_and(|connected| connected.is_ok())
+async fn listens(socket: Option<Socket>) -> bool {
+    let Some(socket) = socket else { return false };
+    let address = Address::Unix(socket.path());
+    timeout(DEADLINE, Stream::dial("the JVM", &address)).await.is_ok_and(|connected| connected.is_ok())
 }
 
 /// The file that says that somebody wants in. Gone when this is: the JVM looks for it once.
-struct Wish(PathBuf);
+struct Wish<'f> {
+    folder: &'f Folder,
+    name: String,
+}
 
-impl Wish {
-    fn leave(process: &Pinned, status: &Status) -> Result<Self, Failure> {
-        let path = folder(process).join(format!(".attach_pid{}", status.inner_pid));
-        // Not through a link that somebody put there.
-        let mut options = fs::File::options();
-        options.write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-        let file = match options.open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_left_over(&path) => {
-                fs::remove_file(&path).and_then(|()| options.open(&path))
-            }
-            other => other,
-        };
-        let file = file.map_err(|error| {
-            Failure::refused(format!("cannot create .attach_pid{} in the JVM's /tmp: {error}", status.inner_pid))
-        })?;
-        // Before 11, a JVM does not take root's file for its own user's. Where it cannot be given, root's it stays.
-        std::os::unix::fs::fchown(&file, Some(status.uid), None).ok();
-        Ok(Self(path))
+impl<'f> Wish<'f> {
+    /// Of the JVM's user: before 11, it does not take root's file for its own user's.
+    fn leave(process: &Pinned, folder: &'f Folder, status: &Status) -> Result<Self, Failure> {
+        let name = format!(".attach_pid{}", status.inner_pid);
+        let made = Owner::of(process.pid, status.uid).and_then(|owner| folder.create(&name, owner));
+        made.map_err(|error| Failure::refused(format!("cannot create {name} in the JVM's /tmp: {error}")))?;
+        Ok(Self { folder, name })
     }
 }
 
-impl Drop for Wish {
+impl Drop for Wish<'_> {
     fn drop(&mut self) {
-        fs::remove_file(&self.0).ok();
+        self.folder.remove(&self.name);
     }
-}
-
-/// Of a guardian or a jcmd that was killed: a plain empty file.
-fn is_left_over(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.len() == 0 && found.nlink() == 1)
 }
 
 fn status(process: &Pinned) -> Result<Status, Failure> {
@@ -187,12 +172,18 @@ fn status(process: &Pinned) -> Result<Status, Failure> {
 }
 
 /// As the JVM sees it: a container, or a unit with PrivateTmp=, has one of its own.
-fn folder(process: &Pinned) -> PathBuf {
-    PathBuf::from(format!("/proc/{}/root/tmp", process.pid))
+fn folder(process: &Pinned) -> Result<Folder, Failure> {
+    let pid = process.pid;
+    Folder::of(pid).map_err(|errno| match errno {
+        Errno::EACCES => Failure::refused(format!(
+            "may not look into /tmp as process {pid} sees it: give the guardian's unit CAP_SYS_PTRACE"
+        )),
+        errno => Failure::unreachable(format!("cannot look into /tmp as process {pid} sees it: {}", errno.desc())),
+    })
 }
 
-fn socket(process: &Pinned, status: &Status) -> PathBuf {
-    folder(process).join(format!(".java_pid{}", status.inner_pid))
+fn socket_name(status: &Status) -> String {
+    format!(".java_pid{}", status.inner_pid)
 }
 
 #[cfg(test)]

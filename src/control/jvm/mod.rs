@@ -3,6 +3,7 @@
 //! can help, and what it gave is what the process no longer holds.
 
 mod attach;
+mod folder;
 pub mod target;
 
 use std::time::Duration;

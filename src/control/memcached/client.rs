@@ -6,6 +6,7 @@ use crate::control::boot_id;
 use crate::control::failure::Failure;
 use crate::control::resident;
 use crate::control::said::clip;
+use crate::control::stranger;
 use crate::control::target::Address;
 use crate::control::wire::{self, Broken, Foreign, Manner, Wire};
 
@@ -194,6 +195,9 @@ fn end_of_stats() -> impl FnMut(&[u8]) -> Result<Option<usize>, Foreign> {
     const LAST: &[u8] = b"END\r\n";
     let mut line = wire::line();
     move |heard| {
+        if stranger::name(heard).is_some_and(|name| !name.is(MANNER.service)) {
+            return Err(Foreign);
+        }
         let is_list = heard.starts_with(b"STAT ") || heard.starts_with(LAST);
         // An error is one line, and so is a stranger's greeting.
         if is_list { Ok(heard.ends_with(LAST).then_some(heard.len())) } else { line(heard) }

@@ -23,6 +23,8 @@ const CHALLENGE_BYTES: usize = 32;
 const SECRET_BYTES: u64 = 64 << 10;
 
 pub const OK: u16 = 200;
+/// It worked, and the answer is longer than `cli_limit` lets it be.
+pub const CUT: u16 = 201;
 /// What a command of the child's is while there is no child.
 pub const UNKNOWN: u16 = 101;
 /// Something is wrong with what the command is about.
@@ -61,7 +63,7 @@ impl Session {
                 return Err(wire.failure(broken).await);
             }
             greeting = next(&mut wire).await?;
-            if greeting.status != OK {
+            if greeting.status == AUTHENTICATE {
                 return Err(Failure::refused(format!(
                     "Varnish on {at} rejects the secret in {}: name the file that its `-S` names, or copy it anew and restart the \
                      guardian",
@@ -189,6 +191,11 @@ fn version(greeting: &str) -> String {
 /// What Varnish says instead of doing it.
 pub fn complaint(command: &str, reply: &Reply) -> Failure {
     let said = clip(&reply.text);
+    if reply.status == CUT {
+        return Failure::refused(format!(
+            "Varnish cuts its answer to `{command}` short: `varnishadm param.set cli_limit 64k`, and set it in its unit"
+        ));
+    }
     if reply.status != UNKNOWN {
         return Failure::refused(format!("Varnish refuses `{command}` ({}): {said}", reply.status));
     }

@@ -20,7 +20,7 @@ use crate::control::target::Target;
 use crate::events::Log;
 use crate::inbox::{Door, Message};
 use crate::policy::mitigation::Outcome;
-use crate::status::ControlView;
+use crate::status::{ControlView, state_of};
 
 /// What is queued when the daemon ends has this long: everything is undone by then, and somebody waits for the end.
 const LAST_TRY: Duration = Duration::from_secs(1);
@@ -168,7 +168,7 @@ impl Delivery {
         let view = ControlView {
             name: Arc::clone(&self.name),
             kind: "webhook",
-            state: outcome.name(),
+            state: state_of(outcome),
             detail: detail.into(),
             checked_unix_ms: clock::unix_ms(),
         };

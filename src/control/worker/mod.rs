@@ -34,6 +34,7 @@ use crate::inbox::{Door, Message};
 use crate::journal::{Before, News, Record, Writer};
 use crate::policy::mitigation::{Answered, Command, Outcome, Report};
 use crate::privilege;
+use crate::status::BlindSpot;
 pub use records::RECORDED_WITHIN;
 use records::Records;
 use shared::Shared;
@@ -130,7 +131,7 @@ impl Workers {
                     running: JoinSet::new(),
                 };
                 let local = LocalSet::new();
-                local.spawn_local(beat(Arc::clone(&alive.0)));
+                local.spawn_local(beat(Arc::clone(&alive.0), crew.shared.door.clone()));
                 local.block_on(&runtime, crew.lead(controls, queue));
                 // A name that is being looked up would be waited for.
                 runtime.shutdown_background();
@@ -244,9 +245,13 @@ pub fn probe_once(controls: &[settings::Control]) -> io::Result<Vec<(Arc<str>, P
 }
 
 /// While the runtime goes round, timers come; one task that blocks the thread stops them all.
-async fn beat(heartbeat: Arc<Heartbeat>) {
+async fn beat(heartbeat: Arc<Heartbeat>, door: Door) {
     loop {
         heartbeat.beat();
+        if let Some(BlindSpot { what, why }) = privilege::overrun::told() {
+            // A loop that has ended needs no news.
+            let _heard = door.tell(Message::Lacking { what, why: Some(why) });
+        }
         tokio::time::sleep(BEAT_EVERY).await;
     }
 }

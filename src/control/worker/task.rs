@@ -25,7 +25,7 @@ use crate::policy::mitigation::{
     ActionId, Answered, Class, Command, Lasting, Lease, Mitigation, Outcome, Report, Verb,
 };
 use crate::policy::moment::Moment;
-use crate::status::ControlView;
+use crate::status::{ControlView, state_of};
 
 /// A control that nobody uses is looked at this often, so that `status` knows before the emergency does.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -127,7 +127,7 @@ impl Task {
         let view = ControlView {
             name: Arc::clone(&self.name),
             kind: target.kind(),
-            state: judged.name(),
+            state: state_of(judged),
             detail: told.into(),
             checked_unix_ms: clock::unix_ms(),
         };

@@ -313,7 +313,7 @@ fn an_application_that_tells_its_state_to_nobody_is_not_throttled() {
     let deaf =
         App::altered("need(allowed or op in", "need(allowed and op != \"status\" or op in (\"hello\",) and op in");
     let mut desk = desk(deaf.target());
-    let detail = desk.view("api", "applied").detail;
+    let detail = desk.view("api", "usable").detail;
     assert!(detail.contains("may release") && detail.contains("cannot throttle and drain: "), "{detail}");
     assert!(detail.contains("denies the guardian `status`"), "{detail}");
     let report = desk.apply(1, "api", Verb::Throttle, TO_40);
@@ -325,7 +325,7 @@ fn a_probe_says_what_may_be_done_and_changes_nothing() {
     for language in LANGUAGES {
         let app = App::with(language, "--fill 1");
         let mut desk = desk(app.target());
-        let detail = desk.view("api", "applied").detail;
+        let detail = desk.view("api", "usable").detail;
         let wanted = "pages answers: may throttle, drain, release buffers (1.0MiB) and flush pages (1.0MiB)";
         assert_eq!((&*detail, app.leases().len()), (wanted, 0));
     }
@@ -423,7 +423,7 @@ fn an_application_that_swallows_a_throttle_may_have_taken_it() {
 fn one_that_hangs_delays_no_other() {
     let (mut stopped, other) = (App::start(Language::Rust), App::start(Language::Rust));
     let mut desk = Desk::new(&[("stopped", Target::App(stopped.target())), ("other", Target::App(other.target()))]);
-    desk.view("stopped", "applied");
+    desk.view("stopped", "usable");
     stopped.process().signal(Signal::SIGSTOP);
     desk.order(1, "stopped", Verb::Throttle, TO_40);
     let began = Instant::now();

@@ -14,8 +14,8 @@ fn a_person_is_told_what_is_in_force_and_why_and_can_end_it() {
     let rule = short_of_memory(STEPS).replace("300ms\"\nsteps", "60s\"\nsteps");
     let node = Node::new(&(edge.section("edge", "admin.sock") + &cache.section("cache", "redis.sock") + &rule));
     let mut daemon = node.start();
-    daemon.until_control("edge", "applied");
-    daemon.until_control("cache", "applied");
+    daemon.until_control("edge", "usable");
+    daemon.until_control("cache", "usable");
     let calm = node.ask(&["status"]);
     assert_eq!((calm.code, calm.err.as_str()), (0, ""), "{}", calm.out);
     assert!(calm.out.contains("NORMAL for ") && calm.out.contains("IN FORCE\n  nothing\n"), "{}", calm.out);

@@ -12,8 +12,8 @@ fn every_reversible_action_is_tried_and_comes_back() {
     let before = (edge.face(), cache.face());
     let node = Node::new(&(edge.section("edge", "admin.sock") + &cache.section("cache", "redis.sock")));
     let mut daemon = node.start();
-    daemon.until_control("edge", "applied");
-    daemon.until_control("cache", "applied");
+    daemon.until_control("edge", "usable");
+    daemon.until_control("cache", "usable");
     assert!(node.ask(&["drill"]).err.contains("not drilled; --yes"), "nobody said yes");
     let drilled = node.ask(&["drill", "--yes"]);
     assert_eq!((drilled.code, drilled.err.as_str()), (0, ""), "{}", drilled.out);
@@ -70,13 +70,13 @@ fn a_target_that_hangs_in_a_drill_is_owed_alarmed_and_put_back() {
     let before = edge.face();
     let node = Node::new(&edge.section("edge", "admin.sock"));
     let mut daemon = node.start();
-    daemon.until_control("edge", "applied");
+    daemon.until_control("edge", "usable");
     edge.process().signal(Signal::SIGSTOP);
     let hung = node.ask(&["drill", "--yes"]);
     assert!(hung.code == 1 && hung.err.contains("3 of 3"), "{hung:?}");
     edge.process().signal(Signal::SIGCONT);
     daemon.until_calm();
-    daemon.until_control("edge", "applied");
+    daemon.until_control("edge", "usable");
     assert_eq!(edge.face(), before);
     assert_eq!(node.ask(&["drill", "--yes"]).code, 0, "it answers again, and comes back");
     assert_eq!(daemon.stop(), 0);
@@ -89,7 +89,7 @@ fn a_drill_that_is_killed_is_undone_by_the_next_start() {
     let node = Node::new(&edge.section("edge", "admin.sock"));
     for _ in 0..5 {
         let mut daemon = node.start();
-        daemon.until_control("edge", "applied");
+        daemon.until_control("edge", "usable");
         let socket = node.path("admin.sock");
         let ask = std::thread::spawn(move || {
             std::process::Command::new(super::super::support::node::EXECUTABLE)
@@ -113,7 +113,7 @@ fn a_reload_ends_a_drill_that_it_may_forbid() {
     let before = edge.face();
     let node = Node::new(&edge.section("edge", "admin.sock"));
     let mut daemon = node.start();
-    daemon.until_control("edge", "applied");
+    daemon.until_control("edge", "usable");
     edge.process().signal(Signal::SIGSTOP);
     let asked = std::thread::scope(|scope| {
         let asked = scope.spawn(|| node.ask(&["drill", "--yes"]));

@@ -48,7 +48,7 @@ fn thousands_of_requests_and_emergencies_leave_no_trace() {
     let sections = edge.section("edge", "admin.sock") + &cache.section("cache", "redis.sock");
     let node = Node::listening(&(sections + &short_of_memory(steps)), &format!("127.0.0.1:{port}"));
     let mut daemon = node.start();
-    daemon.until_control("cache", "applied");
+    daemon.until_control("cache", "usable");
     let emergency = |daemon: &mut Daemon| {
         node.set_available(5);
         daemon.until_in_force(&["throttle edge to 50%", "shrink cache to 64.0MiB"]);

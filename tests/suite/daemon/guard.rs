@@ -41,8 +41,8 @@ fn an_emergency_throttles_one_server_relieves_the_other_and_leaves_both_as_they_
         &(edge.section("edge", "admin.sock") + &cache.section("cache", "redis.sock") + &short_of_memory(steps)),
     );
     let mut daemon = node.start();
-    daemon.until_control("edge", "applied");
-    daemon.until_control("cache", "applied");
+    daemon.until_control("edge", "usable");
+    daemon.until_control("cache", "usable");
     assert_eq!((daemon.mode().as_str(), daemon.get("/readyz").status), ("normal", 200));
     assert_eq!(traffic.most_busy_over(60), 8);
     assert_eq!(node.ask(&["status"]).code, 0);

@@ -38,7 +38,7 @@ fn nothing_is_ended_because_a_disk_was_slow() {
     let node = Node::new(&(control + &short_of_memory(steps)));
     node.edit("[sampling]", "level = \"maximum\"\n[sampling]");
     let mut daemon = node.start();
-    daemon.until_control("batch", "applied");
+    daemon.until_control("batch", "usable");
     let hang = Hang::of_disk(daemon.pid());
     node.set_available(5);
     daemon.until_told("step", "throttle batch");
@@ -72,8 +72,8 @@ fn a_disk_that_does_not_answer_harms_no_lease_holds_up_no_undo_and_ends_nobody()
     node.environment.push(("WATCHDOG_USEC", "600000".into()));
     let manager = Manager::of(&mut node);
     let mut daemon = node.start();
-    daemon.until_control("edge", "applied");
-    daemon.until_control("inner", "applied");
+    daemon.until_control("edge", "usable");
+    daemon.until_control("inner", "usable");
     node.set_available(9);
     daemon.until_in_force(&["shed edge by 50%"]);
     node.set_available(5);

@@ -96,7 +96,7 @@ fn guarded(edge: &Haproxy) -> Node {
 }
 
 fn until_in_force(node: &Node, daemon: &mut Daemon) {
-    daemon.until_control("edge", "applied");
+    daemon.until_control("edge", "usable");
     node.set_available(5);
     daemon.until_in_force(&["throttle edge to 50%"]);
 }

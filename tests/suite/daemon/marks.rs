@@ -120,7 +120,7 @@ fn nobody_without_rights_can_take_the_mark() {
     eventually("the names are taken", || UnixListener::bind_addr(&last).is_err().then_some(()));
     let node = node(&edge);
     let mut daemon = node.start();
-    assert!(daemon.until_control("edge", "applied").contains("may throttle"));
+    assert!(daemon.until_control("edge", "usable").contains("may throttle"));
     node.set_available(5);
     daemon.until_in_force(&["throttle edge to 50%"]);
     let second = self::node(&edge);

@@ -9,7 +9,7 @@ const THROTTLE: &str = r#"{ throttle = "edge", to = "50%" }"#;
 fn in_an_emergency(edge: &Haproxy) -> (Node, Daemon) {
     let node = Node::new(&(edge.section("edge", "admin.sock") + &short_of_memory(THROTTLE)));
     let mut daemon = node.start();
-    daemon.until_control("edge", "applied");
+    daemon.until_control("edge", "usable");
     node.set_available(5);
     daemon.until_in_force(&["throttle edge to 50%"]);
     (node, daemon)

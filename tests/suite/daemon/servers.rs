@@ -57,13 +57,12 @@ fn each_way_of_being_unusable_is_told_apart_while_sampling_goes_on() {
         ("half", "timed_out", "no whole answer"),
         ("hung", "timed_out", "is the process stopped"),
         ("reader", "refused", "ACL SETUSER reader +config|set"),
-        ("fine", "applied", "admin level"),
+        ("fine", "usable", "admin level"),
     ];
     for (name, state, part) in told {
         let detail = daemon.until_control(name, state);
         assert!(detail.contains(part), "{name}: {detail}");
-        let told = if state == "applied" { "usable" } else { state };
-        let event = daemon.until_told("control", &format!("control {name}: {told}"));
+        let event = daemon.until_told("control", &format!("control {name}: {state}"));
         assert!(event.text().contains(part), "{event:?}");
     }
 
@@ -94,7 +93,7 @@ fn a_server_that_comes_back_is_noticed_without_an_emergency() {
     let mut daemon = node.start();
     daemon.until_control("edge", "unreachable");
     std::os::unix::fs::symlink(edge.path("admin.sock"), edge.path("late.sock")).unwrap();
-    daemon.until_control("edge", "applied");
+    daemon.until_control("edge", "usable");
     let told = daemon.told("control");
     assert_eq!(told.len(), 2, "each change is told once: {told:?}");
     assert_eq!(daemon.stop(), 0);

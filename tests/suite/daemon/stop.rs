@@ -103,7 +103,7 @@ fn what_is_just_being_done_is_undone_too() {
     for end in [Signal::SIGTERM, Signal::SIGHUP] {
         let node = Node::new(&(edge.section("edge", "admin.sock") + &rule));
         let mut daemon = node.start();
-        daemon.until_control("edge", "applied");
+        daemon.until_control("edge", "usable");
         edge.process().signal(Signal::SIGSTOP);
         node.set_available(5);
         daemon.until_in_force(&["throttle edge to 50% (applying)"]);

@@ -15,7 +15,7 @@ fn guarded(edge: &Haproxy) -> Node {
 
 fn in_force(node: &Node) -> Daemon {
     let mut daemon = node.start();
-    daemon.until_control("edge", "applied");
+    daemon.until_control("edge", "usable");
     node.set_available(5);
     daemon.until_in_force(&["throttle edge to 25%"]);
     daemon

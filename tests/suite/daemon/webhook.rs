@@ -19,7 +19,7 @@ fn a_receiver_hears_of_it_all_even_where_nothing_may_be_changed() {
     let mut node = Node::new(&(ops(&receiver) + &edge.section("edge", "admin.sock") + &short_of_memory(steps)));
     node.environment.push(("NODE_GUARDIAN_LEVEL", "minimal".into()));
     let mut daemon = node.start();
-    daemon.until_control("ops", "applied");
+    daemon.until_control("ops", "usable");
     node.set_available(5);
     daemon.until_told("acted", "notify ops: applied");
     node.set_available(60);
