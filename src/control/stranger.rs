@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::stream::Stream;
+use super::failure::Failure;
+use super::stream::{Stream, place};
 use super::target::Address;
 
 /// On the node, or next to it.
@@ -35,6 +36,10 @@ impl fmt::Display for Name {
 
 const ANOTHER: &str = "another service's address: correct this control's";
 
+/// As they are called here.
+pub const JSON_SPEAKER: &str = "a program that speaks JSON";
+pub const HTTP_SERVER: &str = "a server of HTTP";
+
 const fn other(program: &'static str) -> Name {
     Name { program, advice: ANOTHER }
 }
@@ -53,10 +58,7 @@ const BEGINNINGS: [(&[u8], Name); 24] = [
     (b"\x15\x03", TLS),
     (b"\x16\x03", TLS),
     (b"\x81", BINARY_MEMCACHED),
-    (
-        b"HTTP/1.",
-        Name { program: "a server of HTTP", advice: "a control of kind `http`, or another address, is for that" },
-    ),
+    (b"HTTP/1.", Name { program: HTTP_SERVER, advice: "a control of kind `http`, or another address, is for that" }),
     (b"SSH-", other("a server of SSH")),
     (b"220 ", other("a server of mail or FTP")),
     (b"220-", other("a server of mail or FTP")),
@@ -74,7 +76,7 @@ const BEGINNINGS: [(&[u8], Name); 24] = [
     (b"\n> ", other("HAProxy")),
     (b"AMQP", other("RabbitMQ")),
     (b"RFB ", other("a server of VNC")),
-    (b"{\"", other("a program that speaks JSON")),
+    (b"{\"", other(JSON_SPEAKER)),
     (b"<", other("a program that speaks XML or HTML")),
     (b"\x00\x00", other("a server of HTTP/2")),
 ];
@@ -103,11 +105,35 @@ pub async fn asked(address: &Address) -> Option<Name> {
     known.as_deref().and_then(name).filter(|name| *name == BINARY_MEMCACHED)
 }
 
+/// The failure, unless it is TLS that is spoken there.
+pub async fn unless_tls(failure: Failure, address: &Address) -> Failure {
+    match asked(address).await {
+        Some(name) if name == TLS => Failure::unsupported(format!("{} answers as {name}", place(address))),
+        Some(_) | None => failure,
+    }
+}
+
+/// Of one that did not understand this request, or hung up on it.
+pub async fn met(address: &Address, request: &[u8]) -> Option<Name> {
+    match heard(address, request).await.as_deref().and_then(name) {
+        Some(name) => Some(name),
+        None => asked(address).await,
+    }
+}
+
+/// The failure, unless another program is known to be there.
+pub async fn instead(failure: Failure, address: &Address, request: &[u8], service: &str) -> Failure {
+    match met(address, request).await.filter(|name| !name.is(service)) {
+        Some(name) => Failure::unsupported(format!("{} answers as {name}, not as {service}", place(address))),
+        None => failure,
+    }
+}
+
 async fn heard(address: &Address, said: &[u8]) -> Option<Vec<u8>> {
     let talk = async {
         let mut stream = Stream::dial("the service", address).await.ok()?;
         stream.write_all(said).await.ok()?;
-        let mut first = [0; 8];
+        let mut first = [0; 64];
         let length = stream.read(&mut first).await.ok()?;
         Some(first[..length].to_vec())
     };

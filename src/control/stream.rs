@@ -213,7 +213,7 @@ mod breath {
 
     thread_local! {
         /// How often it had waited, and how long it had computed.
-        static LAST: Cell<(i64, Duration)> = const { Cell::new((-1, Duration::ZERO)) };
+        static LAST: Cell<(libc::c_long, Duration)> = const { Cell::new((-1, Duration::ZERO)) };
     }
 
     /// A wait is only looked for once this may be long, so that the usual case is one question: then it is counted from
@@ -232,13 +232,13 @@ mod breath {
         })
     }
 
-    fn waits() -> i64 {
+    fn waits() -> libc::c_long {
         let mut usage = MaybeUninit::<libc::rusage>::zeroed();
         // SAFETY: fills a structure of its type; where it cannot, zeroes are a value too.
         let usage = unsafe {
             libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr());
             usage.assume_init()
         };
-        i64::from(usage.ru_nvcsw)
+        usage.ru_nvcsw
     }
 }

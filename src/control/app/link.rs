@@ -20,9 +20,11 @@ use crate::control::DEADLINE;
 use crate::control::failure::Failure;
 use crate::control::http;
 use crate::control::secret;
+use crate::control::stranger;
 use crate::control::stream::Stream;
 use crate::control::target::Address;
 use crate::control::trust::{self, Expected};
+use crate::policy::mitigation::Outcome;
 
 pub struct Link {
     target: App,
@@ -86,8 +88,17 @@ impl Link {
     }
 
     pub async fn ask(&mut self, op: &str, fields: &[(&str, Value)]) -> Result<Reply, Failure> {
-        let answer = self.exchange(op, fields).await;
-        answer.map_err(|broken| self.failed(broken))
+        match self.exchange(op, fields).await {
+            Ok(reply) => Ok(reply),
+            Err(broken) => {
+                let is_foreign = matches!(&broken, Broken::Closed | Broken::TooLong)
+                    || matches!(&broken, Broken::Failed(failure) if failure.outcome == Outcome::Unsupported);
+                let failure = self.failed(broken);
+                // An application that does not speak the protocol well is one all the same.
+                let is_first = op == "hello" && is_foreign;
+                Err(if is_first { self.named(failure).await } else { failure })
+            }
+        }
     }
 
     async fn connect(&mut self) -> Result<(), Failure> {
@@ -126,12 +137,20 @@ impl Link {
         };
         let reply = wire::reply(&heard, self.last_id, op, &self.place());
         if let Err(failure) = &reply
-            && failure.outcome == crate::policy::mitigation::Outcome::Unsupported
+            && failure.outcome == Outcome::Unsupported
         {
             // What comes next on it may be anything.
             self.stream = None;
         }
         reply.map_err(Broken::Failed)
+    }
+
+    async fn named(&self, failure: Failure) -> Failure {
+        let (hello, service) = match &self.target.address {
+            Address::Unix(_) => (&b"{\"v\":1,\"id\":1,\"op\":\"hello\"}\n"[..], stranger::JSON_SPEAKER),
+            Address::Tcp(_) => (http::HELLO, stranger::HTTP_SERVER),
+        };
+        stranger::instead(failure, &self.target.address, hello, service).await
     }
 
     fn failed(&self, broken: Broken) -> Failure {

@@ -22,6 +22,7 @@ use super::json::Picker;
 use super::recipe::text::{Words, as_it_is, fill, percent_encoded};
 use super::recipe::{Heard, Line, Peer, Request};
 use super::said::clip;
+use super::stranger::{self, HTTP_SERVER};
 use super::stream::{Stream, TooMuch, breathe, place, text};
 use super::target::Address;
 use super::trust::{self, Expected};
@@ -30,6 +31,8 @@ use target::Http;
 
 /// A head of an answer, and a piece of its body.
 const PIECE_BYTES: usize = 16 << 10;
+/// What every server of HTTP understands.
+pub const HELLO: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
 /// Lines of a head.
 const MOST_HEADERS: usize = 64;
 
@@ -82,7 +85,10 @@ impl Line for Exchange {
         let Some(connection) = self.connection.take() else { return Err(self.closed(&shown)) };
         let (answer, connection) = match timeout_at(self.deadline, exchange(connection, message, pointer)).await {
             Ok(Ok(exchanged)) => exchanged,
-            Ok(Err(error)) => return Err(self.broken(&shown, error.as_ref())),
+            Ok(Err(error)) => {
+                let failure = self.broken(&shown, error.as_ref());
+                return Err(stranger::instead(failure, &self.target.address, HELLO, HTTP_SERVER).await);
+            }
             Err(_) => return Err(self.silent(&shown)),
         };
         self.connection = connection;

@@ -6,7 +6,9 @@ use tokio::time::timeout;
 use super::target::Page;
 use crate::control::DEADLINE;
 use crate::control::failure::Failure;
+use crate::control::http::HELLO;
 use crate::control::said::clip;
+use crate::control::stranger::{self, HTTP_SERVER};
 use crate::control::stream::{Stream, text};
 use crate::control::target::Address;
 
@@ -32,10 +34,12 @@ pub async fn ask(page: &Page) -> Result<Counts, Failure> {
             )));
         }
     };
-    counts(&answer).ok_or_else(|| {
+    let Some(counts) = counts(&answer) else {
         let first = clip(answer.lines().next().unwrap_or_default());
-        Failure::unsupported(format!("{shown} answers `{first}`: write `stub_status;` in that location of nginx.conf"))
-    })
+        let told = format!("{shown} answers `{first}`: write `stub_status;` in that location of nginx.conf");
+        return Err(stranger::instead(Failure::unsupported(told), &page.address, HELLO, HTTP_SERVER).await);
+    };
+    Ok(counts)
 }
 
 async fn fetch(page: &Page, shown: &str) -> Result<String, Failure> {

@@ -16,6 +16,7 @@ use super::json::Picker;
 use super::recipe::text::{Words, as_it_is, begins, fill};
 use super::recipe::{Heard, Line, Peer, Request, Step};
 use super::said::clip;
+use super::stranger;
 use super::stream::{Stream, place, text};
 use super::trust::{self, Expected};
 use super::wire::KEPT_BYTES;
@@ -94,7 +95,19 @@ impl Line for Session {
         if is_whole && !self.target.protocol.closes() {
             self.stream = Some(stream);
         }
-        let text = answer.map_err(|broken| self.failed(broken, &request.shown()))?;
+        let text = match answer {
+            Ok(text) => text,
+            Err(broken) => {
+                let is_closed = matches!(broken, Broken::Closed);
+                let failure = self.failed(broken, &request.shown());
+                // With TLS, it hangs up on whoever speaks in the clear.
+                return Err(if is_closed {
+                    stranger::unless_tls(failure, &self.target.address).await
+                } else {
+                    failure
+                });
+            }
+        };
         let found = pointer.and_then(|pointer| {
             let mut picker = Picker::new(pointer);
             picker.read(text.as_bytes());

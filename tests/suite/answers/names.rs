@@ -9,6 +9,7 @@ use node_guardian::policy::mitigation::Outcome;
 use super::super::support::desk::Desk;
 use super::super::support::haproxy::Haproxy;
 use super::super::support::memcached::Memcached;
+use super::super::support::recipe::control;
 use super::super::support::redis::Redis;
 use super::super::support::varnish::Varnish;
 use super::super::support::{Process, eventually};
@@ -109,6 +110,22 @@ fn another_programs_socket_is_named() {
 
 fn edge_socket(edge: &Haproxy) -> std::path::PathBuf {
     edge.target().socket
+}
+
+/// Kinds that only say what a recipe or a protocol tells them.
+#[test]
+fn an_app_and_a_server_of_http_that_are_none_are_named() {
+    let (cache, pages) = (Redis::start(), Memcached::start());
+    let app = |address| Target::App(target::App { address, uid: None, token_file: None, tiers: Vec::new() });
+    is_told(app(Address::Unix(cache.path("redis.sock"))), &["answers as Redis"]);
+    is_told(app(Address::Unix(pages.path("memcached.sock"))), &["answers as memcached"]);
+    is_told(app(cache.tcp()), &["answers as Redis", "not as a server of HTTP"]);
+    let text = format!(
+        "[control.http.c]\nsocket = \"{}\"\nepoch = {{ get = \"/\", json = \"/a\" }}\nthrottle = {{ name = \"limit\", \
+         read = {{ get = \"/\", json = \"/b\" }}, set = {{ post = \"/{{value}}\" }}, to = \"{{share}}\" }}\n",
+        pages.path("memcached.sock").display()
+    );
+    is_told(control(&text), &["answers as memcached", "not as a server of HTTP"]);
 }
 
 #[test]

@@ -133,7 +133,7 @@ fn haproxy_rows(mut stream: UnixStream, worst: bool) {
             _ => {
                 let rows = if worst { 170_000 } else { 100 };
                 let row = |at: usize| {
-                    format!("backend{at},{},0,0,0,0,100,0\n", if at % 2 == 0 { "BACKEND" } else { "FRONTEND" })
+                    format!("backend{at},{},0,0,0,0,100,0\n", if at.is_multiple_of(2) { "BACKEND" } else { "FRONTEND" })
                 };
                 let rows: String = (0..rows).map(row).collect();
                 format!("# pxname,svname,qcur,qmax,scur,smax,slim,stot\n{rows}\n> ")
