@@ -33,7 +33,7 @@ impl Scene {
         let control = format!("[control.haproxy.edge]\nsocket = \"{}\"\n", socket.display());
         let node = Node::new(&(control + RULE));
         let mut daemon = node.start();
-        daemon.until_control("edge", "applied");
+        daemon.until_control("edge", "usable");
         Self { edge, traffic, node, daemon }
     }
 
