@@ -35,3 +35,4 @@ pub mod sockets;
 pub mod space;
 pub mod trigger;
 pub mod unread;
+pub mod watched;

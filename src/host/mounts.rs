@@ -1,10 +1,11 @@
 //! Which file systems to watch: /proc/self/mountinfo, chosen without touching any of them, because touching a hung one
 //! hangs.
 //!
-//! By default: every local file system that is backed by a device, once per device. Not watched: remote and virtual file
-//! systems, loop devices, images that are full by nature. In a container, whose root is an overlay, the root is watched
-//! if nothing else is.
+//! By default: every local file system that is backed by a device, once per device, once per pool of ZFS. Not watched:
+//! remote and virtual file systems, loop devices, snapshots, images that are full by nature. A node has thousands of mounts
+//! where it runs containers, so nothing here may take time that grows with their square.
 
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,9 @@ const IMAGES: [&str; 6] = ["squashfs", "iso9660", "udf", "erofs", "cramfs", "rom
 
 /// Local and on devices, though the kernel gives them a device number of their own making.
 const POOLED: [&str; 3] = ["btrfs", "zfs", "bcachefs"];
+
+/// What the root of a container or of a live system is on, where no device is below it: of these the space can be told.
+const ROOTS: [&str; 7] = ["overlay", "overlayfs", "fuse.fuse-overlayfs", "fuse-overlayfs", "aufs", "9p", "virtiofs"];
 
 /// A line of mountinfo.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,6 +45,32 @@ impl Entry {
     pub fn is_whole(&self) -> bool {
         self.root == Path::new("/")
     }
+
+    /// Of a kind that nobody ever writes to, whatever the mount says of itself.
+    #[must_use]
+    pub fn is_image(&self) -> bool {
+        IMAGES.contains(&self.file_system.as_str())
+    }
+
+    /// Its device is shared by data sets, each of which may have a limit of its own.
+    #[must_use]
+    pub fn is_of_pool(&self) -> bool {
+        self.file_system == "zfs"
+    }
+
+    /// What counts once: the device, or the pool that gives all its data sets numbers of their own.
+    fn volume(&self) -> Volume<'_> {
+        match self.source.split('/').next().filter(|_| self.is_of_pool()) {
+            Some(pool) => Volume::Pool(pool),
+            None => Volume::Device(self.device),
+        }
+    }
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Volume<'a> {
+    Device((u32, u32)),
+    Pool(&'a str),
 }
 
 /// The lines that can be understood.
@@ -94,24 +124,33 @@ fn text(word: &[u8]) -> String {
     String::from_utf8_lossy(&unescape(word)).into_owned()
 }
 
-/// For each file system to watch the places where it is mounted, best first.
+/// For each file system to watch the places where it is mounted, best first. In the order of the table.
 #[must_use]
-pub fn choose(entries: &[Entry]) -> Vec<Vec<Entry>> {
-    let visible = visible(entries);
-    let mut groups: Vec<Vec<Entry>> = Vec::new();
-    for entry in visible.iter().filter(|entry| is_local(entry)) {
-        match groups.iter_mut().find(|group| group[0].device == entry.device) {
-            Some(group) => group.push((*entry).clone()),
-            None => groups.push(vec![(*entry).clone()]),
+pub fn choose(entries: &[Entry]) -> Vec<Vec<&Entry>> {
+    let (mut groups, mut known): (Vec<Vec<&Entry>>, _) = (Vec::new(), BTreeMap::new());
+    for entry in visible(entries).into_iter().filter(|entry| is_local(entry)) {
+        let at = *known.entry(entry.volume()).or_insert(groups.len());
+        match groups.get_mut(at) {
+            Some(group) => group.push(entry),
+            None => groups.push(vec![entry]),
         }
     }
-    if groups.is_empty() {
-        groups.extend(visible.iter().filter(|entry| is_container_root(entry)).map(|entry| vec![(*entry).clone()]));
-    }
     for group in &mut groups {
-        group.sort_by_key(|entry| (!entry.is_whole(), entry.point.as_os_str().len(), entry.point.clone()));
+        group.sort_by(|a, b| rank(a).cmp(&rank(b)));
     }
     groups
+}
+
+/// Whole file systems before parts of them, then the shortest path.
+fn rank(entry: &Entry) -> (bool, usize, &Path) {
+    (!entry.is_whole(), entry.point.as_os_str().len(), &entry.point)
+}
+
+/// What a container writes to where it is given no volume: the layer above its image.
+#[must_use]
+pub fn container_root(entries: &[Entry]) -> Option<&Entry> {
+    let root = entries.iter().rev().find(|entry| entry.point == Path::new("/"))?;
+    ROOTS.contains(&root.file_system.as_str()).then_some(root)
 }
 
 /// The entry of the file system that a path is on.
@@ -121,20 +160,23 @@ pub fn holding<'a>(entries: &'a [Entry], path: &Path) -> Option<&'a Entry> {
     around.max_by_key(|entry| entry.point.components().count())
 }
 
-/// A mount over a mount hides it.
+/// A mount over a mount hides it: of those at one point the last one in the table.
 fn visible(entries: &[Entry]) -> Vec<&Entry> {
-    let hidden = |at: usize| entries[at + 1..].iter().any(|later| later.point == entries[at].point);
-    entries.iter().enumerate().filter(|(at, _)| !hidden(*at)).map(|(_, entry)| entry).collect()
+    let mut covered = HashSet::with_capacity(entries.len());
+    let mut visible: Vec<&Entry> = entries.iter().rev().filter(|entry| covered.insert(&*entry.point)).collect();
+    visible.reverse();
+    visible
 }
 
 fn is_local(entry: &Entry) -> bool {
-    let kind = entry.file_system.as_str();
     let (major, _) = entry.device;
-    (POOLED.contains(&kind) || (major != 0 && major != LOOP_MAJOR)) && !IMAGES.contains(&kind)
+    let is_device = POOLED.contains(&entry.file_system.as_str()) || (major != 0 && major != LOOP_MAJOR);
+    is_device && !entry.is_image() && !is_snapshot(entry)
 }
 
-fn is_container_root(entry: &Entry) -> bool {
-    entry.point == Path::new("/") && entry.file_system.ends_with("overlay")
+/// `tank/home@yesterday`: what it holds is counted where it was taken.
+fn is_snapshot(entry: &Entry) -> bool {
+    entry.is_of_pool() && entry.source.contains('@')
 }
 
 #[cfg(test)]
@@ -142,7 +184,7 @@ mod tests {
     use super::*;
 
     fn chosen(text: &str) -> Vec<String> {
-        let best = |group: &Vec<Entry>| group[0].point.display().to_string();
+        let best = |group: &Vec<&Entry>| group[0].point.display().to_string();
         choose(&parse(text.as_bytes())).iter().map(best).collect()
     }
 
@@ -176,10 +218,26 @@ mod tests {
     }
 
     #[test]
-    fn the_root_of_a_container_if_it_has_nothing_else() {
-        let overlay = "1 0 0:300 / / rw - overlay overlay rw\n";
-        assert_eq!(chosen(overlay), ["/"]);
-        assert_eq!(chosen(&format!("{overlay}2 1 254:0 /v /data rw - ext4 /dev/vda rw\n")), ["/data"]);
+    fn the_root_of_a_container() {
+        let root = |kind: &str| {
+            let text = format!("1 0 0:300 / / rw - {kind} none rw\n2 1 254:0 /v /data rw - ext4 /dev/vda rw\n");
+            container_root(&parse(text.as_bytes())).map(|entry| entry.point.clone())
+        };
+        assert_eq!(root("overlay").as_deref(), Some(Path::new("/")));
+        assert_eq!(root("fuse.fuse-overlayfs").as_deref(), Some(Path::new("/")));
+        assert_eq!(root("nfs4"), None, "it may hang, and others are told of its space");
+    }
+
+    #[test]
+    fn a_pool_counts_once_and_a_snapshot_never() {
+        let mut text = String::from("1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:40 / /tank rw - zfs tank rw\n");
+        for at in 0..20_000 {
+            text += &format!("{at} 2 0:{} / /tank/.zfs/snapshot/{at} ro - zfs tank/home@{at} ro\n", 100 + at);
+            text += &format!("{at} 1 0:{} / /docker/{at} rw - zfs tank/docker/{at} rw\n", 100 + at);
+            text += &format!("{at} 1 0:45 /@/.snapshots/{at} /.snapshots/{at} ro - btrfs /dev/sdb ro\n");
+        }
+        text += "9 1 0:41 / /other rw - zfs other/data rw\n";
+        assert_eq!(chosen(&text), ["/", "/tank", "/.snapshots/0", "/other"]);
     }
 
     #[test]

@@ -4,7 +4,6 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,18 +11,18 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::stat::{major, minor};
 use nix::time::{ClockId, clock_gettime};
 
 use super::blind::Blind;
 use super::counter::rate;
 use super::diag::{Dump, Listening, MOST_PORTS};
 use super::facts::take_inventory;
-use super::mounts::{self, Entry};
+use super::mounts;
 use super::scan::number;
 use super::shared::{Mount, Port, Speed};
 use super::slow::Post;
 use super::space;
+use super::watched::{Asker, MOST, Watched};
 
 /// A disk fills at a few GB/s at most, so a second is soon enough; asking costs a microsecond per mount.
 const SPACE_EVERY: Duration = Duration::from_secs(1);
@@ -40,10 +39,19 @@ const DUMP_SHARE: u32 = 2000;
 const SPEEDS_EVERY: Duration = Duration::from_secs(10);
 /// The kernel tells of changed mounts, but not of a file system that turned read-only.
 const VEILED_EVERY: Duration = Duration::from_secs(5);
+/// A data set of a pool is seen to have come near its own quota so late at most.
+const POOLS_EVERY: Duration = Duration::from_secs(60);
+/// Following mounts may take one part in so many of a core: 6 ms, with 2,000 mounts that change each second, are then due
+/// every 6 s.
+const MOUNTS_SHARE: u32 = 1000;
+/// At most; see [`MOUNTS_SHARE`].
+const MOUNTS_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
 const INVENTORY_EVERY: Duration = Duration::from_secs(60);
 
 /// How blind spots of a mount begin.
 const DISK: &str = "disk[";
+/// What is said of all file systems at once.
+const DISKS: &str = "disks";
 /// What is said of all ports at once.
 pub const PORTS: &str = "connections by port";
 
@@ -66,11 +74,15 @@ pub struct Worker {
     office: u64,
     blind: Blind,
     mountinfo: Option<File>,
+    /// The table was another one when it was last looked at, and has not been read since.
+    moved: bool,
     mounts: Vec<Arc<Mount>>,
     ports: Vec<Arc<Port>>,
     dump: Option<Dump>,
     space: Due,
+    table: Due,
     veiled: Due,
+    pools: Due,
     processes: Due,
     listeners: Due,
     /// What each port had dropped, and when that was.
@@ -85,7 +97,7 @@ impl Worker {
     #[must_use]
     pub fn new(post: Arc<Post>, office: u64) -> Self {
         let now = Instant::now();
-        let [space, veiled, processes, listeners, connections, speeds, inventory] = [(); 7].map(|()| Due(now));
+        let [space, table, veiled, pools, processes, listeners, connections, speeds, inventory] = [(); 9].map(|()| Due(now));
         let mounts = post.shared.mounts.get().to_vec();
         let ports = post.shared.ports.get().to_vec();
         Self {
@@ -93,11 +105,14 @@ impl Worker {
             office,
             blind: Blind::default(),
             mountinfo: None,
+            moved: true,
             mounts,
             ports,
             dump: None,
             space,
+            table,
             veiled,
+            pools,
             processes,
             listeners,
             dropped: Vec::new(),
@@ -131,13 +146,30 @@ impl Worker {
         SPACE_EVERY.saturating_sub(now.elapsed())
     }
 
-    /// Reads the mount table again where the kernel says that it changed.
+    /// Reads the mount table again where the kernel says that it changed, and as often as its length allows.
     fn follow_mounts(&mut self) -> Option<()> {
-        let look_again =
-            self.mounts.iter().any(|mount| mount.is_veiled()) && self.veiled.take(Instant::now(), VEILED_EVERY);
-        if !look_again && self.mountinfo.as_ref().is_some_and(|file| !has_changed(file)) {
+        let now = Instant::now();
+        // Told once for each change: remembered until the table is read.
+        self.moved |= self.mountinfo.as_ref().is_none_or(has_changed) || self.is_to_be_looked_at(now);
+        if !self.moved || now < self.table.0 {
             return Some(());
         }
+        self.moved = false;
+        let before = thread_time();
+        let followed = self.read_mounts();
+        let cost = thread_time().saturating_sub(before);
+        self.table = Due(now + (cost * MOUNTS_SHARE).min(MOUNTS_AT_LEAST_EVERY));
+        followed
+    }
+
+    /// What the kernel does not tell of.
+    fn is_to_be_looked_at(&mut self, now: Instant) -> bool {
+        let veiled = self.mounts.iter().any(|mount| mount.is_veiled()) && self.veiled.take(now, VEILED_EVERY);
+        let pools = self.mounts.iter().any(|mount| mount.is_of_pool()) && self.pools.take(now, POOLS_EVERY);
+        veiled || pools
+    }
+
+    fn read_mounts(&mut self) -> Option<()> {
         let path = self.post.sampling.proc_root.join("self/mountinfo");
         let entries = match read_mountinfo(&path, &mut self.mountinfo) {
             Ok(text) => mounts::parse(&text),
@@ -147,10 +179,17 @@ impl Worker {
             }
         };
         self.blind.clear(&path.to_string_lossy());
-        let mut chosen = match &self.post.sampling.mounts {
-            Some(points) => points.iter().map(|point| named(point, mounts::holding(&entries, point))).collect(),
-            None => self.choose(&entries)?,
+        let asker = Asker { post: &self.post, office: self.office };
+        let watched = match &self.post.sampling.mounts {
+            Some(points) => asker.named(points, &entries),
+            None => asker.choose(&entries)?,
         };
+        self.tell_of(&watched);
+        self.watch(watched.mounts);
+        Some(())
+    }
+
+    fn watch(&mut self, mut chosen: Vec<Mount>) {
         chosen.sort_by(|a, b| a.point.cmp(&b.point));
         let keep = |mount: Mount| match self.mounts.iter().find(|known| ***known == mount) {
             Some(known) => {
@@ -164,24 +203,19 @@ impl Worker {
         self.post.shared.mounts.offer(self.mounts.clone());
         let watched = &self.mounts;
         self.blind.retain(|what| !what.starts_with(DISK) || watched.iter().any(|mount| what == spot(mount)));
-        Some(())
     }
 
-    /// Containers are given single files as mounts; which ones are is known only by asking.
-    fn choose(&self, entries: &[Entry]) -> Option<Vec<Mount>> {
-        let mut chosen = Vec::new();
-        for group in mounts::choose(entries) {
-            for entry in group {
-                let is_file = !entry.is_whole()
-                    && !self.post.is_hung(&entry.point)
-                    && self.post.ask(self.office, &entry.point)? == Err(Errno::ENOTDIR);
-                if !is_file {
-                    chosen.push(named(&entry.point, Some(&entry)));
-                    break;
-                }
+    /// A node whose disks are not seen is no node whose disks are fine.
+    fn tell_of(&mut self, watched: &Watched) {
+        let none = watched.mounts.is_empty() && self.post.sampling.mounts.is_none();
+        match (none, watched.left_out) {
+            (true, _) => self.blind.note(DISKS, "no local file system is in sight: name some as [sampling] mounts"),
+            (false, 0) => self.blind.clear(DISKS),
+            (false, more) => {
+                let why = format!("{more} more than {MOST} are mounted: name those that matter as [sampling] mounts");
+                self.blind.note(DISKS, &why);
             }
         }
-        Some(chosen)
     }
 
     /// Asks every file system that is not known to hang.
@@ -314,28 +348,6 @@ fn read_mountinfo(path: &Path, kept: &mut Option<File>) -> io::Result<Vec<u8>> {
     file.read_to_end(&mut text)?;
     *kept = Some(file);
     Ok(text)
-}
-
-fn named(point: &Path, entry: Option<&Entry>) -> Mount {
-    Mount {
-        point: point.to_owned(),
-        name: point.to_string_lossy().into_owned(),
-        device: entry.and_then(device),
-        source: entry.map(|entry| entry.source.clone()).unwrap_or_default(),
-        file_system: entry.map(|entry| entry.file_system.clone()).unwrap_or_default(),
-        mounted_writable: entry.is_some_and(|entry| entry.writable),
-        file_system_writable: entry.is_some_and(|entry| entry.file_system_writable).into(),
-        ..Mount::default()
-    }
-}
-
-/// The block device: of the mount, or of its source where the file system makes up a number of its own (btrfs).
-fn device(entry: &Entry) -> Option<(u32, u32)> {
-    if entry.device.0 != 0 {
-        return Some(entry.device);
-    }
-    let device = entry.source.starts_with("/dev/").then(|| std::fs::metadata(&entry.source).ok())??.rdev();
-    Some((u32::try_from(major(device)).ok()?, u32::try_from(minor(device)).ok()?))
 }
 
 fn read_number(path: &Path) -> Option<u64> {

@@ -142,6 +142,11 @@ impl Mount {
         self.mounted_writable || ever.iter().any(|seen| seen.load(Ordering::Relaxed))
     }
 
+    #[must_use]
+    pub fn is_of_pool(&self) -> bool {
+        self.file_system == "zfs"
+    }
+
     pub fn forget(&self) {
         for reading in [&self.used_percent, &self.free_bytes, &self.inodes_used_percent, &self.read_only] {
             reading.set(None);

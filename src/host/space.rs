@@ -21,6 +21,8 @@ pub struct Space {
     pub inodes_free: u64,
     /// The mount or its file system is.
     pub read_only: bool,
+    /// The mount is a single file, as those that containers are given.
+    pub is_file: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -30,12 +32,13 @@ pub struct Derived {
     pub inodes_used_percent: f64,
 }
 
-/// Asks the file system itself.
+/// Asks the file system itself, as `df` does: by its mount point and nothing inside, which may be closed to us (0700 of a
+/// database's user) while its space is no secret.
 ///
 /// # Errors
-/// What the kernel says; `ENOTDIR` where the mount is a single file, as those that containers are given.
+/// What the kernel says.
 pub fn ask(point: &Path) -> Result<Space, Errno> {
-    let answer = statvfs(&point.join("."))?;
+    let answer = statvfs(point)?;
     let unit = wide(answer.fragment_size());
     Ok(Space {
         size_bytes: wide(answer.blocks()).saturating_mul(unit),
@@ -44,6 +47,7 @@ pub fn ask(point: &Path) -> Result<Space, Errno> {
         inodes: wide(answer.files()),
         inodes_free: wide(answer.files_free()),
         read_only: answer.flags().contains(FsFlags::ST_RDONLY),
+        is_file: std::fs::metadata(point).is_ok_and(|known| !known.is_dir()),
     })
 }
 
@@ -126,9 +130,10 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_not_a_place() {
+    fn a_file_is_told_from_a_folder() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        assert_eq!(ask(file.path()), Err(Errno::ENOTDIR));
-        assert!(ask(Path::new("/")).is_ok());
+        assert!(ask(file.path()).unwrap().is_file);
+        assert!(!ask(Path::new("/")).unwrap().is_file);
+        assert_eq!(ask(Path::new("/nowhere/at/all")), Err(Errno::ENOENT));
     }
 }

@@ -13,16 +13,26 @@ const NOBODY: u32 = 65534;
 
 /// As nobody, from a copy that nobody may run, wherever this source lies.
 pub fn start(node: &Node) -> Daemon {
-    let mut command = Command::new(EXECUTABLE);
+    start_after(node, &[])
+}
+
+/// After a command that is given the rest as its arguments.
+fn start_after(node: &Node, before: &[&str]) -> Daemon {
+    let mut words: Vec<String> = before.iter().map(|word| (*word).to_owned()).collect();
     if geteuid().is_root() {
         let copy = node.path("node-guardian");
         std::fs::copy(EXECUTABLE, &copy).unwrap();
         std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755)).unwrap();
         give(&node.path(""));
-        command = Command::new("setpriv");
         let nobody = NOBODY.to_string();
-        command.args(["--reuid", &nobody, "--regid", &nobody, "--clear-groups", "--no-new-privs"]).arg(copy);
+        let options = ["setpriv", "--reuid", &nobody, "--regid", &nobody, "--clear-groups", "--no-new-privs"];
+        words.extend(options.map(str::to_owned));
+        words.push(copy.display().to_string());
+    } else {
+        words.push(EXECUTABLE.to_owned());
     }
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
     let mut daemon = node.launch(command);
     daemon.until("the first tick", |daemon| (daemon.try_get("/status")?.json()["tick"].as_u64()? > 0).then_some(()));
     daemon
@@ -83,5 +93,35 @@ fn a_server_that_lets_it_in_is_throttled_and_restored() {
     assert_eq!(edge.limit("be/s1"), "4");
     assert_eq!(node.ask(&["undo"]).code, 0, "root may always change things");
     assert_eq!(edge.face(), before);
+    assert_eq!(daemon.stop(), 0);
+}
+
+#[test]
+fn a_volume_that_is_closed_to_it_is_read_as_df_reads_it() {
+    let node = Node::new("");
+    let [vault, hidden] = ["vault", "closed/hidden"].map(|name| node.path(name));
+    std::fs::create_dir_all(&vault).unwrap();
+    std::fs::create_dir_all(&hidden).unwrap();
+    let [vault, hidden] = [vault, hidden].map(|path| path.display().to_string());
+    node.edit("mounts = []", &format!("mounts = [{vault:?}, {hidden:?}]"));
+    // Full, and of a database's user; the other one lies where nobody may go.
+    let closed = node.path("closed").display().to_string();
+    let mount = format!(
+        "mount -t tmpfs -o size=1m,mode=700,uid=1234 tmpfs {vault} && head -c 2M /dev/zero > {vault}/data 2>&-; \
+         chown 1234 {closed} && chmod 700 {closed}; exec \"$0\" \"$@\""
+    );
+    let unshare = if geteuid().is_root() { "--mount" } else { "--map-root-user" };
+    let mut daemon = start_after(&node, &["unshare", "--mount", unshare, "sh", "-c", &mount]);
+    let line = format!("node_guardian_disk_used_ratio{{mount={vault:?}}} 1\n");
+    daemon.until("the volume", |daemon| daemon.try_get("/metrics")?.body.contains(&line).then_some(()));
+    if geteuid().is_root() {
+        let spots = daemon.until("the other one", |daemon| {
+            let spots = blind(daemon);
+            spots.iter().any(|(what, _)| what.starts_with("disk[")).then_some(spots)
+        });
+        let named: Vec<_> = spots.iter().filter(|(what, _)| what.starts_with("disk[")).collect();
+        assert_eq!(named.len(), 1, "{spots:?}");
+        assert!(named[0].0.contains(&hidden) && named[0].1.contains("Permission denied"), "{named:?}");
+    }
     assert_eq!(daemon.stop(), 0);
 }

@@ -29,7 +29,8 @@ fn answer(point: &Path) -> Result<Space, Errno> {
         Some("/srv/two words") => Ok(Space { read_only: true, ..space }),
         // An image that is full by nature, and mounted read-only.
         Some("/img") => Ok(Space { free_bytes: 0, available_bytes: 0, read_only: true, ..space }),
-        Some("/etc/hosts") => Err(Errno::ENOTDIR),
+        Some("/etc/hosts" | "/etc/resolv.conf") => Ok(Space { is_file: true, ..space }),
+        Some("/closed") => Err(Errno::EACCES),
         _ => Ok(space),
     }
 }

@@ -5,6 +5,7 @@ mod hostile;
 mod hung;
 mod live;
 mod pod;
+mod volumes;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
