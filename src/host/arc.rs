@@ -1,29 +1,48 @@
 //! The cache of ZFS: /proc/spl/kstat/zfs/arcstats. The kernel counts it as used, and ZFS gives it back when memory is short;
 //! without it a file server at rest would look like one that is out of memory.
 
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::kept::{Kept, Reader, Shape};
 use super::scan::{fields, lines};
 use crate::policy::moment::Moment;
 
+/// ZFS may be loaded at any time; to look costs a microsecond.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
 #[derive(Debug)]
 pub struct Arc {
+    path: PathBuf,
+    /// The memory that is counted is the kernel's own. Where a container is shown one of its own in its place (lxcfs), the
+    /// node's cache is no part of it.
+    is_nodes: bool,
     /// `None` where there is no ZFS.
     stats: Option<Kept>,
+    look_at: Moment,
     reclaimable_bytes: u64,
 }
 
 impl Arc {
     #[must_use]
     pub fn new(proc_root: &Path) -> Self {
-        let path = proc_root.join("spl/kstat/zfs/arcstats");
-        let without = "what the cache of ZFS can give back counts as used";
-        let stats = path.exists().then(|| Kept::new(path, Shape::Whole, without));
-        Self { stats, reclaimable_bytes: 0 }
+        let device = |path: &Path| std::fs::metadata(path).ok().map(|known| known.dev());
+        Self {
+            path: proc_root.join("spl/kstat/zfs/arcstats"),
+            is_nodes: device(&proc_root.join("meminfo")) == device(proc_root),
+            stats: None,
+            look_at: Moment::ORIGIN,
+            reclaimable_bytes: 0,
+        }
     }
 
     pub fn sample(&mut self, now: Moment, reader: &mut Reader) {
+        if self.stats.is_none() && self.is_nodes && now >= self.look_at {
+            self.look_at = now + LOOK_EVERY;
+            let without = "what the cache of ZFS can give back counts as used";
+            self.stats = self.path.exists().then(|| Kept::new(self.path.clone(), Shape::Whole, without));
+        }
         if let Some(stats) = &mut self.stats {
             self.reclaimable_bytes = reader.take(stats, now, parse).unwrap_or(0);
         }
@@ -72,5 +91,20 @@ mod tests {
         assert_eq!(parse(new.as_bytes()), Some(260));
         assert_eq!(parse(b"c_min 4 100\nsize 4 70\n"), Some(0));
         assert_eq!(parse(b"name type data\n"), None);
+    }
+    #[test]
+    fn zfs_may_come_later() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("meminfo"), "").unwrap();
+        let (mut arc, mut reader) = (Arc::new(folder.path()), Reader::default());
+        let at = |seconds| Moment::at(Duration::from_secs(seconds));
+        arc.sample(at(1), &mut reader);
+        assert_eq!(arc.reclaimable_bytes(), 0);
+        let stats = folder.path().join("spl/kstat/zfs");
+        std::fs::create_dir_all(&stats).unwrap();
+        std::fs::write(stats.join("arcstats"), OLD).unwrap();
+        arc.sample(at(61), &mut reader);
+        assert_eq!(arc.reclaimable_bytes(), 600);
+        assert!(reader.blind.spots().is_empty(), "a node without ZFS lacks nothing");
     }
 }

@@ -41,6 +41,14 @@ pub fn rate(before: u64, now: u64, elapsed: Duration) -> Option<f64> {
     (seconds > 0.0).then(|| difference as f64 / seconds)
 }
 
+/// What is said once of counters that went back, or gained what nothing can gain in the time.
+#[must_use]
+pub fn jumped(family: &str, name: &str) -> String {
+    format!(
+        "those of {family} {name:?} went back or jumped, as where it was replaced: no rate is known of such a sample"
+    )
+}
+
 /// `part` of `whole`; missing where the whole is nothing.
 #[must_use]
 pub fn percent(part: f64, whole: f64) -> Option<f64> {

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::counter::{Last, rate};
+use super::counter::{Last, jumped, rate};
+use super::cpu::TOLERANCE;
 use super::kept::{Kept, Reader, Shape};
 use super::scan::{fields, lines};
 use super::shared::{Mount, View};
@@ -106,7 +107,12 @@ impl Disks {
                 RATES.iter().for_each(|metric| sample.set_inapplicable(*metric, at));
                 continue;
             }
-            let rates = row.last.step(now, row.read, derive).unwrap_or_default();
+            let rates = row.last.step(now, row.read, derive);
+            if rates == Some(None) {
+                let name = self.names.get(at).map_or("", String::as_str);
+                reader.blind.doubt(now, "counters of disks", || jumped("disk", name));
+            }
+            let rates = rates.flatten().unwrap_or_default();
             sample.set_instance(Metric::DiskReadRate, at, rates.read);
             sample.set_instance(Metric::DiskWriteRate, at, rates.write);
             sample.set_instance(Metric::DiskBusyPercent, at, rates.busy_percent);
@@ -185,22 +191,39 @@ fn parse_line(line: &[u8]) -> Option<((u32, u32), Raw)> {
     Some((device, raw))
 }
 
+/// A device that is busy cannot be so for longer than the time that passed: the clock that counts that is a little coarse,
+/// and what is counted when a request ends began before.
+const LATE: Duration = Duration::from_secs(1);
+
+/// `None` where a counter went back or gained what it cannot have gained: another device has come in the place of this one,
+/// or a counter of 32 bits is full. Then nothing is known of the others either.
+///
 /// A device without requests waits for none: 0, as iostat has it. One whose requests do not complete is unknown.
 #[must_use]
-pub fn derive(before: &Raw, now: &Raw, elapsed: Duration) -> Rates {
-    let bytes = |before: u64, now: u64| rate(before, now, elapsed).map(|sectors| sectors * SECTOR_BYTES as f64);
-    let busy = || rate(before.busy_ms?, now.busy_ms?, elapsed);
-    let wait = || match now.requests.checked_sub(before.requests)? {
-        0 => (now.in_flight? == 0).then_some(0.0),
-        requests => Some(now.request_ms?.checked_sub(before.request_ms?)? as f64 / 1000.0 / requests as f64),
-    };
-    Rates {
-        read: bytes(before.sectors_read, now.sectors_read),
-        write: bytes(before.sectors_written, now.sectors_written),
-        // Milliseconds a second are tenths of a percent; the clock that counts them is a little coarse.
-        busy_percent: busy().map(|ms| (ms / 10.0).min(100.0)),
-        wait_seconds: wait(),
+pub fn derive(before: &Raw, now: &Raw, elapsed: Duration) -> Option<Rates> {
+    let busy = before.busy_ms.zip(now.busy_ms).map(|(before, now)| rate(before, now, elapsed));
+    let waited = before.request_ms.zip(now.request_ms).map(|(before, now)| now.checked_sub(before));
+    let requests = now.requests.checked_sub(before.requests)?;
+    if busy == Some(None) || waited == Some(None) {
+        return None;
     }
+    let busy_ms = busy.flatten();
+    let most = TOLERANCE * (elapsed + LATE).as_secs_f64() / elapsed.as_secs_f64();
+    if busy_ms.is_some_and(|busy| busy > most * 1000.0) {
+        return None;
+    }
+    let bytes = |before: u64, now: u64| rate(before, now, elapsed).map(|sectors| sectors * SECTOR_BYTES as f64);
+    let wait = || match requests {
+        0 => (now.in_flight? == 0).then_some(0.0),
+        requests => Some(waited.flatten()? as f64 / 1000.0 / requests as f64),
+    };
+    Some(Rates {
+        read: Some(bytes(before.sectors_read, now.sectors_read)?),
+        write: Some(bytes(before.sectors_written, now.sectors_written)?),
+        // Milliseconds a second are tenths of a percent.
+        busy_percent: busy_ms.map(|ms| (ms / 10.0).min(100.0)),
+        wait_seconds: wait(),
+    })
 }
 
 #[cfg(test)]
@@ -243,7 +266,7 @@ mod tests {
         let before =
             Raw { requests: 10, request_ms: Some(100), in_flight: Some(0), busy_ms: Some(50), ..Raw::default() };
         let now = Raw { requests: 14, request_ms: Some(140), sectors_read: 8, busy_ms: Some(550), ..before };
-        let rates = derive(&before, &now, Duration::from_secs(2));
+        let rates = derive(&before, &now, Duration::from_secs(2)).unwrap();
         assert_eq!((rates.read, rates.write), (Some(2048.0), Some(0.0)));
         assert_eq!((rates.busy_percent, rates.wait_seconds), (Some(25.0), Some(0.01)));
     }
@@ -251,11 +274,26 @@ mod tests {
     #[test]
     fn idle_waits_for_nothing_stuck_is_unknown_wrapped_is_missing() {
         let idle = Raw { request_ms: Some(1), in_flight: Some(0), busy_ms: Some(5), ..Raw::default() };
-        assert_eq!(derive(&idle, &idle, Duration::from_secs(1)).wait_seconds, Some(0.0));
+        let second = Duration::from_secs(1);
+        assert_eq!(derive(&idle, &idle, second).unwrap().wait_seconds, Some(0.0));
         let stuck = Raw { in_flight: Some(1), busy_ms: Some(1005), ..idle };
-        let rates = derive(&idle, &stuck, Duration::from_secs(1));
+        let rates = derive(&idle, &stuck, second).unwrap();
         assert_eq!((rates.wait_seconds, rates.busy_percent), (None, Some(100.0)));
         let full = Raw { busy_ms: Some(u64::from(u32::MAX)), ..idle };
-        assert_eq!(derive(&full, &idle, Duration::from_secs(1)).busy_percent, None);
+        assert_eq!(derive(&full, &idle, second), None);
+    }
+
+    #[test]
+    fn another_device_in_its_place_is_no_load() {
+        let second = Duration::from_secs(1);
+        let old =
+            Raw { requests: 90, request_ms: Some(900), busy_ms: Some(500), sectors_written: 10, ..Raw::default() };
+        let busier =
+            Raw { requests: 9000, request_ms: Some(1000), busy_ms: Some(90_500), sectors_written: 9_000_000, ..old };
+        assert_eq!(derive(&old, &busier, second), None, "ninety seconds of work in one");
+        let younger = Raw { requests: 5, sectors_written: 4_000_000, ..old };
+        assert_eq!(derive(&old, &younger, second), None, "what it wrote is not what was written since");
+        let burst = Raw { busy_ms: Some(2400), ..old };
+        assert_eq!(derive(&old, &burst, second).unwrap().busy_percent, Some(100.0), "one long request has ended");
     }
 }

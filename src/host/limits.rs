@@ -8,6 +8,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::counter::{Last, percent, rate};
+use super::cpu::TOLERANCE;
+use super::cpuset::CpuSet;
 use super::hierarchy::Version;
 use super::kept::{Kept, Reader, Shape};
 use super::place::{Group, Place};
@@ -20,6 +22,10 @@ use crate::policy::sample::Sample;
 const MEMORY: &str = "memory.used_percent, memory.available_percent and memory.available_bytes are unknown";
 const CPU: &str = "cpu.used_percent is unknown";
 const TASKS: &str = "processes.used_percent is the node's alone";
+
+/// More than all CPUs together in the same time is impossible, but for what was counted late.
+const LATE_CPUS: f64 = 1.0;
+const JUMPED: &str = "the cgroup's CPU time gained more than the CPUs can give: unknown for that sample";
 
 /// Where version 1 writes "no limit": the largest multiple of a page, and what rounds to it.
 const UNLIMITED: u64 = i64::MAX as u64 / 2;
@@ -78,7 +84,7 @@ impl Limits {
         }
     }
 
-    /// After the node's CPU; `online` is how many CPUs that has.
+    /// After the node's CPU; `online` is how many CPUs there are to use.
     pub fn sample_rates(&mut self, now: Moment, online: Option<u32>, reader: &mut Reader, sample: &mut Sample) {
         if let Some(cpu) = &mut self.cpu {
             cpu.sample(now, online, reader, sample);
@@ -170,7 +176,12 @@ impl Cpu {
             Version::One => reader.take(&mut self.used, now, parse_limit).flatten(),
         };
         let used = self.last.step(now, nanoseconds, |before, now, elapsed| rate(*before, *now, elapsed)).flatten();
-        sample.set(Metric::CpuUsedPercent, used.and_then(|used| percent(used / 1e9, allowed)));
+        let used = used.map(|used| used / 1e9);
+        if used.is_some_and(|used| used > nodes * TOLERANCE + LATE_CPUS) {
+            reader.blind.doubt(now, "cpu.used_percent", || JUMPED.to_owned());
+        }
+        let used = used.filter(|used| *used <= nodes * TOLERANCE + LATE_CPUS);
+        sample.set(Metric::CpuUsedPercent, used.and_then(|used| percent(used, allowed)));
     }
 }
 
@@ -249,6 +260,20 @@ pub fn parse_cpu_max(bytes: &[u8]) -> Option<Option<f64>> {
 pub fn parse_quota(bytes: &[u8]) -> Option<Option<u64>> {
     let word = fields(lines(bytes).next()?).next()?;
     if word == b"-1" { Some(None) } else { number(word).map(Some) }
+}
+
+/// The file that says on which CPUs the group may run, and how many these are.
+#[must_use]
+pub fn pinned(group: &Group) -> Option<(PathBuf, u32)> {
+    let names: &[&str] = match group.version {
+        Version::Two => &["cpuset.cpus.effective"],
+        Version::One => &["cpuset.effective_cpus", "cpuset.cpus"],
+    };
+    names.iter().find_map(|name| {
+        let path = group.folder.join(name);
+        let cpus = CpuSet::parse(&fs::read(&path).ok()?)?.count();
+        Some((path, cpus))
+    })
 }
 
 fn cpus(quota: u64, period: u64) -> Option<f64> {

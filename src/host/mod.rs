@@ -11,6 +11,7 @@ pub mod cgroup;
 pub mod container;
 pub mod counter;
 pub mod cpu;
+pub mod cpuset;
 pub mod diag;
 pub mod disk;
 pub mod facts;

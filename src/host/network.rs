@@ -6,7 +6,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::counter::{Last, percent, rate};
+use super::counter::{Last, jumped, percent, rate};
+use super::cpu::TOLERANCE;
 use super::kept::{Kept, Reader, Shape};
 use super::scan::{fields, lines};
 use super::shared::{Shared, Speed, View};
@@ -83,8 +84,13 @@ impl Network {
         if self.speeds.refresh(&shared.speeds) || changed {
             self.look_up_speeds();
         }
-        for row in &mut self.rows {
-            row.rates = row.last.step(now, row.read, derive).unwrap_or_default();
+        for (name, row) in self.names.iter().zip(&mut self.rows) {
+            let speed = row.speed_bits;
+            let rates = row.last.step(now, row.read, |before, now, elapsed| derive(before, now, elapsed, speed));
+            if rates == Some(None) {
+                reader.blind.doubt(now, "counters of interfaces", || jumped("interface", name));
+            }
+            row.rates = rates.flatten().unwrap_or_default();
         }
         self.fill(sample);
     }
@@ -165,14 +171,25 @@ fn parse_counters(text: &[u8]) -> Option<Raw> {
     })
 }
 
+/// No link is faster: IEEE 802.3dj, 1.6 Tbit/s.
+const FASTEST_BITS: u64 = 1_600_000_000_000;
+/// Some drivers ask their card for its counters every other second only, and then it all comes at once.
+const LATE: Duration = Duration::from_secs(2);
+
+/// `None` where a counter went back, or bytes came faster than the link is: another interface has come by this name, and
+/// nothing is known of its other counters either.
 #[must_use]
-pub fn derive(before: &Raw, now: &Raw, elapsed: Duration) -> Rates {
-    Rates {
-        received_bytes: rate(before.received_bytes, now.received_bytes, elapsed),
-        transmitted_bytes: rate(before.transmitted_bytes, now.transmitted_bytes, elapsed),
-        errors: rate(before.errors, now.errors, elapsed),
-        drops: rate(before.drops, now.drops, elapsed),
-    }
+pub fn derive(before: &Raw, now: &Raw, elapsed: Duration, speed_bits: Option<u64>) -> Option<Rates> {
+    let rates = Rates {
+        received_bytes: Some(rate(before.received_bytes, now.received_bytes, elapsed)?),
+        transmitted_bytes: Some(rate(before.transmitted_bytes, now.transmitted_bytes, elapsed)?),
+        errors: Some(rate(before.errors, now.errors, elapsed)?),
+        drops: Some(rate(before.drops, now.drops, elapsed)?),
+    };
+    let speed = speed_bits.unwrap_or(FASTEST_BITS) as f64 / 8.0;
+    let most = TOLERANCE * speed * (elapsed + LATE).as_secs_f64() / elapsed.as_secs_f64();
+    let is_possible = |bytes: Option<f64>| bytes.is_none_or(|bytes| bytes <= most);
+    (is_possible(rates.received_bytes) && is_possible(rates.transmitted_bytes)).then_some(rates)
 }
 
 fn link_used(rates: &Rates, speed_bits: u64) -> Option<f64> {
@@ -208,6 +225,20 @@ mod tests {
     fn a_link_is_as_full_as_its_busier_direction() {
         let rates = Rates { received_bytes: Some(25.0), transmitted_bytes: Some(100.0), ..Rates::default() };
         assert_eq!(link_used(&rates, 1600), Some(50.0));
+    }
+
+    #[test]
+    fn another_interface_by_the_same_name_is_no_traffic() {
+        let (second, gigabit) = (Duration::from_secs(1), Some(1_000_000_000));
+        let old = Raw { received_bytes: 1000, transmitted_bytes: 500, errors: 3, drops: 7 };
+        let recreated = Raw { received_bytes: 900, transmitted_bytes: 90_000_000, errors: 50, drops: 70 };
+        assert_eq!(derive(&old, &recreated, second, None), None);
+        let busier = Raw { received_bytes: 9_000_000_000, ..old };
+        assert_eq!(derive(&old, &busier, second, gigabit), None, "72 times the link");
+        assert!(derive(&old, &busier, second, None).is_some(), "nobody knows the link");
+        let late = Raw { received_bytes: 250_001_000, ..old };
+        let rates = derive(&old, &late, Duration::from_millis(190), gigabit).unwrap();
+        assert!(rates.received_bytes > Some(125e6), "two seconds of traffic came at once");
     }
 
     #[test]

@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::container;
+use super::cpu;
+use super::cpuset::CpuSet;
 use super::hierarchy::{Lineage, Version, found_again, lineage};
-use super::limits::{cpus_allowed, memory_allowed, tasks_allowed};
+use super::limits::{cpus_allowed, memory_allowed, pinned, tasks_allowed};
 use super::scan::{fields, lines, number};
 use crate::config::settings::{Sampling, Scope};
 use crate::policy::unit::Unit;
@@ -45,6 +47,8 @@ pub struct Place {
     /// Where version 1 counts CPU time; the same as `cpu` in version 2.
     pub cpu_time: Option<Group>,
     pub tasks: Option<Group>,
+    /// Lists the CPUs that may be used, where that is not all of them.
+    pub cpuset: Option<PathBuf>,
     /// What the operator says that the limits are, where no file does.
     pub told_memory_bytes: Option<u64>,
     pub told_cpus: Option<f64>,
@@ -122,6 +126,10 @@ impl Place {
             tightest(lineage.version, choose(&lineage), allowed)
         };
         let cpu = group("cpu", cpus_allowed);
+        let cpuset = group("cpuset", |group| pinned(group).map(|(_, cpus)| f64::from(cpus)));
+        let cpuset = cpuset.and_then(|group| pinned(&group)).map(|(path, _)| path);
+        // Without a file for it, what we may use is what others may: unless the cgroup is ours alone.
+        let cpuset = cpuset.or_else(|| (!alone).then(|| sampling.proc_root.join("self/status")));
         Self {
             judged: if pod { Judged::Pod } else { Judged::Container },
             why: match (pod, sampling.scope) {
@@ -135,6 +143,7 @@ impl Place {
                 Version::One => group("cpuacct", |_| None),
             }),
             cpu,
+            cpuset: cpuset.filter(|path| is_a_part(path, &sampling.proc_root)),
             tasks: group("pids", |group| tasks_allowed(group).map(|tasks| tasks as f64)),
             ..self
         }
@@ -154,12 +163,20 @@ impl Place {
         }
         let memory = self.memory.as_ref().and_then(memory_allowed);
         let cpus = self.cpu.as_ref().and_then(cpus_allowed);
+        let set = self.cpuset.as_ref().and_then(|path| CpuSet::parse(&fs::read(path).ok()?));
         Allowed {
             memory_bytes: [memory, self.told_memory_bytes].into_iter().flatten().min(),
-            cpus: [cpus, self.told_cpus].into_iter().flatten().reduce(f64::min),
+            cpus: [cpus, self.told_cpus, set.map(|set| f64::from(set.count()))].into_iter().flatten().reduce(f64::min),
             tasks: self.tasks.as_ref().and_then(tasks_allowed),
         }
     }
+}
+
+/// Whether these CPUs are fewer than are online. Where a container is shown its own CPUs only (lxcfs), they are all there are.
+fn is_a_part(cpuset: &Path, proc_root: &Path) -> bool {
+    let online = fs::read(proc_root.join("stat")).ok().and_then(|text| cpu::parse(&text));
+    let usable = fs::read(cpuset).ok().and_then(|text| CpuSet::parse(&text));
+    usable.zip(online).is_some_and(|(usable, online)| usable.count() < online.online)
 }
 
 fn widen(own: &[u8], seen: &Lineage, root: &Path, controller: &str) -> Option<Lineage> {

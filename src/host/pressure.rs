@@ -62,7 +62,11 @@ impl Pressure {
         let cpu = reader.take(&mut self.cpu, now, parse);
         self.tells_cpu = cpu.is_some();
         if let Some(raw) = cpu {
-            sample.set(Metric::CpuWaitingPercent, self.waiting.push(now, raw.some.total));
+            let waiting = self.waiting.push(now, raw.some.total);
+            if waiting == Some(Waited::Impossible) {
+                reader.blind.doubt(now, "cpu.waiting_percent", || DOUBT.to_owned());
+            }
+            sample.set(Metric::CpuWaitingPercent, waiting.and_then(Waited::percent));
         } else {
             self.waiting = Waiting::default();
         }
@@ -97,7 +101,7 @@ impl Waiting {
     /// and from sample to sample at a calm one.
     const LEAST: Duration = Duration::from_millis(500);
 
-    fn push(&mut self, at: Moment, raw: u64) -> Option<f64> {
+    fn push(&mut self, at: Moment, raw: u64) -> Option<Waited> {
         let age = |stamped: &Stamped<u64>| at.since(stamped.at);
         if self.next.is_some_and(|next| age(&next) >= Self::LEAST) {
             self.from = self.next.take();
@@ -106,13 +110,33 @@ impl Waiting {
         let from = self.from?;
         let Some(microseconds) = raw.checked_sub(from.raw) else {
             *self = Self { from: None, next: Some(Stamped { at, raw }) };
-            return None;
+            return Some(Waited::Impossible);
         };
         let (waited, passed) = (microseconds as f64 / 1e6, age(&from).as_secs_f64());
         // A total that outruns the time is not believed.
-        if waited > passed * TOLERANCE + 0.05 { None } else { percent(waited, passed) }
+        if waited > passed * TOLERANCE + 0.05 {
+            return Some(Waited::Impossible);
+        }
+        percent(waited, passed).map(Waited::Percent)
     }
 }
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Waited {
+    Percent(f64),
+    Impossible,
+}
+
+impl Waited {
+    const fn percent(self) -> Option<f64> {
+        match self {
+            Self::Percent(percent) => Some(percent),
+            Self::Impossible => None,
+        }
+    }
+}
+
+const DOUBT: &str = "the total of /proc/pressure/cpu went back, or gained more than the time that passed";
 
 fn set(sample: &mut Sample, line: Option<Line>, [avg10, avg60]: [Metric; 2]) {
     sample.set(avg10, line.map(|line| line.avg10));
@@ -169,7 +193,7 @@ mod tests {
         let mut waiting = Waiting::default();
         let mut push = |milliseconds: u64, total_ms: u64| {
             let share = waiting.push(Moment::at(Duration::from_millis(milliseconds)), total_ms * 1000);
-            share.map(f64::round)
+            share.and_then(Waited::percent).map(f64::round)
         };
         assert_eq!(push(1000, 10), None);
         assert_eq!(push(2000, 10), Some(0.0));

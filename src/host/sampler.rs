@@ -81,7 +81,7 @@ impl Sampler {
             reader.blind.note(TOLD, TOLD_IN_VAIN);
         }
         Self {
-            cpu: Cpu::new(proc_root),
+            cpu: Cpu::new(proc_root, place.cpuset.as_deref()),
             memory: Memory::new(proc_root),
             paging: Paging::new(proc_root),
             pressure: Pressure::new(proc_root, pressure_folder(&place).as_deref()),
@@ -146,9 +146,10 @@ impl Sampler {
 
     fn sample_rates(&mut self, now: Moment, sample: &mut Sample) {
         let reader = &mut self.reader;
+        reader.blind.settle(now);
         self.cpu.sample(now, reader, sample);
         self.paging.sample(now, reader, sample);
-        self.limits.sample_rates(now, self.cpu.online(), reader, sample);
+        self.limits.sample_rates(now, self.cpu.counted(), reader, sample);
         self.disks.sample_rates(now, reader, sample);
         self.network.sample(now, reader, self.slow.shared(), sample);
         self.sockets.sample_rates(now, reader, self.slow.shared(), sample);

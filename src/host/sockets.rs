@@ -89,17 +89,20 @@ impl Sockets {
 
     pub fn sample_rates(&mut self, now: Moment, reader: &mut Reader, shared: &Shared, sample: &mut Sample) {
         let tcp = reader.take(&mut self.snmp, now, parse_snmp);
-        let retransmits = self.last_tcp.step(now, tcp, |before, now, _| retransmit_percent(before, now)).flatten();
+        let retransmits = self.last_tcp.step(now, tcp, |before, now, _| retransmit_percent(before, now));
+        let retransmits = expect_to_grow(now, reader, retransmits).flatten();
         sample.set(Metric::ConnectionsEstablished, tcp.and_then(|tcp| tcp.established).map(|count| count as f64));
         sample.set(Metric::NetworkRetransmitPercent, retransmits);
 
         let listen = reader.take(&mut self.netstat, now, parse_netstat);
         let rates = self.last_listen.step(now, listen, listen_rates);
+        let rates = expect_to_grow(now, reader, rates);
         sample.set(Metric::ConnectionsListenOverflowRate, rates.and_then(|(overflows, _)| overflows));
         sample.set(Metric::ConnectionsListenDropsRate, rates.and_then(|(_, drops)| drops));
 
         let softnet = reader.take(&mut self.softnet, now, parse_softnet);
-        let drops = self.last_softnet.step(now, softnet, softnet_rate).flatten();
+        let drops = self.last_softnet.step(now, softnet, softnet_rate);
+        let drops = expect_to_grow(now, reader, drops).flatten();
         sample.set(Metric::NetworkSoftnetDropsRate, drops);
 
         let tracked = reader.take(&mut self.tracked, now, |bytes| number(bytes.trim_ascii()));
@@ -168,21 +171,46 @@ pub fn parse_softnet(bytes: &[u8]) -> Option<Softnet> {
     Some(softnet)
 }
 
-/// Linux counts a segment that is sent again in RetransSegs only, so all that went out is the sum.
-fn retransmit_percent(before: &Tcp, now: &Tcp) -> Option<f64> {
-    let again = now.retransmitted?.checked_sub(before.retransmitted?)? as f64;
-    let first = now.sent?.checked_sub(before.sent?)? as f64;
-    Some(percent(again, first + again).unwrap_or(0.0))
+/// `None` within is a counter that went back: of 32 bits and full, or of another network namespace.
+fn expect_to_grow<T>(now: Moment, reader: &mut Reader, derived: Option<Option<T>>) -> Option<T> {
+    if matches!(derived, Some(None)) {
+        let why = "those of the TCP stack went back: no rate is known of such a sample";
+        reader.blind.doubt(now, "counters of connections", || why.to_owned());
+    }
+    derived.flatten()
 }
 
-fn listen_rates(before: &Listen, now: &Listen, elapsed: Duration) -> (Option<f64>, Option<f64>) {
-    let of = |before: Option<u64>, now: Option<u64>| rate(before?, now?, elapsed);
-    (of(before.overflows, now.overflows), of(before.drops, now.drops))
+/// Of each counter that both readings have. `None` where one went back.
+fn gained<const N: usize>(before: [Option<u64>; N], now: [Option<u64>; N]) -> Option<[Option<u64>; N]> {
+    let mut gained = [None; N];
+    for (gain, pair) in gained.iter_mut().zip(before.into_iter().zip(now)) {
+        if let (Some(before), Some(now)) = pair {
+            *gain = Some(now.checked_sub(before)?);
+        }
+    }
+    Some(gained)
+}
+
+/// Linux counts a segment that is sent again in RetransSegs only, so all that went out is the sum.
+fn retransmit_percent(before: &Tcp, now: &Tcp) -> Option<Option<f64>> {
+    let [again, first] = gained([before.retransmitted, before.sent], [now.retransmitted, now.sent])?;
+    Some(again.zip(first).map(|(again, first)| percent(again as f64, again as f64 + first as f64).unwrap_or(0.0)))
+}
+
+type ListenRates = (Option<f64>, Option<f64>);
+
+fn listen_rates(before: &Listen, now: &Listen, elapsed: Duration) -> Option<ListenRates> {
+    let [overflows, drops] = gained([before.overflows, before.drops], [now.overflows, now.drops])?;
+    let per_second = |gain: Option<u64>| rate(0, gain?, elapsed);
+    Some((per_second(overflows), per_second(drops)))
 }
 
 /// The sum jumps when a CPU comes or goes.
-fn softnet_rate(before: &Softnet, now: &Softnet, elapsed: Duration) -> Option<f64> {
-    (before.cpus == now.cpus).then(|| rate(before.drops, now.drops, elapsed))?
+fn softnet_rate(before: &Softnet, now: &Softnet, elapsed: Duration) -> Option<Option<f64>> {
+    if before.cpus != now.cpus {
+        return Some(None);
+    }
+    rate(before.drops, now.drops, elapsed).map(Some)
 }
 
 #[cfg(test)]
@@ -202,11 +230,15 @@ mod tests {
         let tcp = Tcp { established: Some(5), sent: Some(900), retransmitted: Some(100) };
         assert_eq!(parse_snmp(snmp), Some(tcp));
         let none = Tcp { sent: Some(0), retransmitted: Some(0), ..tcp };
-        assert_eq!(retransmit_percent(&none, &tcp), Some(10.0));
-        assert_eq!(retransmit_percent(&tcp, &tcp), Some(0.0), "nothing was sent, so nothing was sent again");
+        assert_eq!(retransmit_percent(&none, &tcp), Some(Some(10.0)));
+        assert_eq!(retransmit_percent(&Tcp::default(), &tcp), Some(None), "they were not counted before");
+        assert_eq!(retransmit_percent(&tcp, &tcp), Some(Some(0.0)), "nothing was sent, so nothing was sent again");
         assert_eq!(retransmit_percent(&tcp, &none), None);
         let netstat = b"TcpExt: A ListenOverflows ListenDrops\nTcpExt: 0 7 9\nIpExt: X\nIpExt: 1\n";
-        assert_eq!(parse_netstat(netstat), Some(Listen { overflows: Some(7), drops: Some(9) }));
+        let listen = Listen { overflows: Some(7), drops: Some(9) };
+        assert_eq!(parse_netstat(netstat), Some(listen));
+        let reset = Listen { overflows: Some(8), drops: Some(1) };
+        assert_eq!(listen_rates(&listen, &reset, Duration::from_secs(1)), None, "the other one is no rate either");
     }
 
     #[test]
@@ -214,8 +246,9 @@ mod tests {
         let softnet = parse_softnet(b"00000014 0000000f 00000000\n000013c9 00000001\n").unwrap();
         assert_eq!(softnet, Softnet { drops: 16, cpus: 2 });
         let second = Duration::from_secs(1);
-        assert_eq!(softnet_rate(&Softnet::default(), &softnet, second), None, "CPUs came");
-        assert_eq!(softnet_rate(&Softnet { drops: 6, cpus: 2 }, &softnet, second), Some(10.0));
+        assert_eq!(softnet_rate(&Softnet::default(), &softnet, second), Some(None), "CPUs came");
+        assert_eq!(softnet_rate(&Softnet { drops: 6, cpus: 2 }, &softnet, second), Some(Some(10.0)));
+        assert_eq!(softnet_rate(&Softnet { drops: 60, cpus: 2 }, &softnet, second), None);
         assert_eq!(parse_softnet(b"00000014 zz\n"), None);
     }
 }

@@ -70,7 +70,7 @@ macro_rules! vocabulary {
 }
 
 vocabulary! {
-    CpuUsedPercent = "cpu.used_percent", Node, Percent, High, "CPU time of work that is not niced, of all cores, since the last sample (/proc/stat; iowait counts as idle, as in top). Work of the scheduler's idle class counts here unless it is niced too: the kernel books it so.";
+    CpuUsedPercent = "cpu.used_percent", Node, Percent, High, "CPU time of work that is not niced, of all cores that may be used, since the last sample (/proc/stat; iowait counts as idle, as in top). Work of the scheduler's idle class counts here unless it is niced too: the kernel books it so.";
     CpuNicePercent = "cpu.nice_percent", Node, Percent, High, "CPU time of niced work, which makes way for all other (/proc/stat nice).";
     CpuIowaitPercent = "cpu.iowait_percent", Node, Percent, High, "CPU time idle while a disk request was outstanding (/proc/stat).";
     CpuStealPercent = "cpu.steal_percent", Node, Percent, High, "CPU time that the hypervisor gave to somebody else (/proc/stat).";

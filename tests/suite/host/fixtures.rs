@@ -145,6 +145,11 @@ fn a_limited_container_of_version_1() {
 }
 
 #[test]
+fn two_busy_cpus_of_64_are_all_there_are_to_a_container_that_is_pinned_to_them() {
+    as_expected("container-pinned");
+}
+
+#[test]
 fn a_service_in_a_container_is_judged_by_the_limit_above_it() {
     as_expected("container-nested");
 }

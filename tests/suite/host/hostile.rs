@@ -59,7 +59,7 @@ fn digest_disks(before: &[u8], now: &[u8], numbers: &mut Vec<Option<f64>>) {
         disk::parse(bytes, |_, raw| raws.push(raw));
     }
     for (before, now) in raws[0].iter().zip(&raws[1]) {
-        let rates = disk::derive(before, now, SECOND);
+        let rates = disk::derive(before, now, SECOND).unwrap_or_default();
         numbers.extend([rates.read, rates.write, rates.busy_percent, rates.wait_seconds]);
     }
 }
@@ -70,7 +70,7 @@ fn digest_interfaces(before: &[u8], now: &[u8], numbers: &mut Vec<Option<f64>>) 
         network::parse(bytes, |_, raw| raws.push(raw));
     }
     for (before, now) in raws[0].iter().zip(&raws[1]) {
-        let rates = network::derive(before, now, SECOND);
+        let rates = network::derive(before, now, SECOND, None).unwrap_or_default();
         numbers.extend([rates.received_bytes, rates.transmitted_bytes, rates.errors, rates.drops]);
     }
 }
