@@ -28,7 +28,6 @@ use crate::inbox::{Inbox, Message};
 use crate::keeper::{Heard, Keeper};
 use crate::notify::Notifier;
 use crate::pace::{Pace, Watch};
-use crate::policy;
 use crate::policy::event::Mode;
 use crate::policy::guardian::{Decisions, Guardian, Input};
 use crate::policy::metric::Metric;
@@ -129,10 +128,12 @@ impl Agent {
     #[must_use]
     pub fn new(mut parts: Parts) -> Self {
         let out = std::mem::take(&mut parts.first);
+        let plan = Plan::new(parts.settings.policy.clone());
+        parts.sampler.expect(&plan);
         let mut supervision = Supervision::new(parts.workers.heartbeats(), &parts.settings.state_directory);
         supervision.note_journal(parts.no_journal.as_deref());
         let mut numbers = Numbers::default();
-        numbers.expect(&Plan::new(parts.settings.policy.clone()), &parts.settings, parts.started);
+        numbers.expect(&plan, &parts.settings, parts.started);
         let mut relevance = Relevance::default();
         relevance.expect(&parts.settings);
         Self {
@@ -215,6 +216,7 @@ impl Agent {
         self.timings.sample.record(sampled.as_secs_f64());
         self.parts.guardian.step(now, Input::Sampled(&self.sample), &mut self.out);
         self.perform(now);
+        self.parts.sampler.hasten(self.pace.until_everything(self.watch(now)), &self.parts.guardian);
         self.go_on_drilling(now);
         self.tick += 1;
         self.ticked_at = now;
@@ -297,6 +299,9 @@ impl Agent {
                 tracing::error!("the thread that acts has ended; restart node-guardian");
             }
         }
+        if let Some(before) = self.out.crossed.take() {
+            self.timings.detection.record((before + elapsed(self.sample.at)).as_secs_f64());
+        }
         if self.out.events.is_empty() {
             return;
         }
@@ -304,10 +309,6 @@ impl Agent {
         for event in self.out.events.drain(..) {
             if let Some(drill) = &mut self.drill {
                 drill.note(&event);
-            }
-            if matches!(event, policy::event::Event::Pending { .. }) {
-                // An upper bound: the crossing came at some time since the last sample.
-                self.timings.detection.record(elapsed(self.ticked_at).as_secs_f64());
             }
             self.parts.events.emit(unix_ms, Event::Policy(event));
         }

@@ -87,6 +87,7 @@ impl Agent {
         // What was taken at start goes on to be what a later reload is compared with.
         let (http, state_directory) = (self.parts.settings.http.clone(), self.parts.settings.state_directory.clone());
         self.parts.settings = Settings { http, state_directory, ..settings };
+        self.parts.sampler.expect(&plan);
         self.numbers.expect(&plan, &self.parts.settings, now);
         self.relevance.expect(&self.parts.settings);
     }

@@ -117,6 +117,9 @@ pub struct StatusArgs {
     /// For programs: JSON and nothing else
     #[arg(long)]
     pub json: bool,
+    /// Rules that can never hold on this node, too
+    #[arg(long)]
+    pub all: bool,
     /// Again every second, until interrupted
     #[arg(long)]
     pub watch: bool,

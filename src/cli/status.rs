@@ -55,8 +55,9 @@ fn show(client: &Client, args: &StatusArgs) -> Result<(u8, Reader), Failure> {
         (exit_code(&known), format!("{json}\n"))
     } else {
         let status: Status = client.get("/status")?;
+        let detail = if args.all { Detail::All } else { Detail::Usual };
         let age = clock::unix_ms().saturating_sub(status.sampled_unix_ms);
-        (exit_code(&status), render(&status, Duration::from_millis(age), Paint::of_stdout()))
+        (exit_code(&status), render(&status, Duration::from_millis(age), Paint::of_stdout(), detail))
     };
     if args.watch && !args.json && std::io::stdout().is_terminal() {
         text.insert_str(0, HOME);
@@ -72,8 +73,8 @@ fn exit_code(status: &Status) -> u8 {
     }
 }
 
-fn render(status: &Status, age: Duration, paint: Paint) -> String {
-    let mut page = Page { text: String::new(), paint };
+fn render(status: &Status, age: Duration, paint: Paint, detail: Detail) -> String {
+    let mut page = Page { text: String::new(), paint, detail };
     page.title(status, age.as_secs_f64());
     page.in_force(&status.in_force);
     page.headroom(status);
@@ -86,6 +87,15 @@ fn render(status: &Status, age: Duration, paint: Paint) -> String {
 struct Page {
     text: String,
     paint: Paint,
+    detail: Detail,
+}
+
+/// How much is shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    Usual,
+    /// What can never happen here, too.
+    All,
 }
 
 impl Page {
@@ -207,7 +217,9 @@ impl Page {
 
     fn rules(&mut self, rules: &[Rule]) {
         self.heading("RULES");
-        let (quiet, active): (Vec<&Rule>, Vec<&Rule>) = rules.iter().partition(|rule| rule.state == "quiet");
+        let any = !rules.is_empty();
+        let (absent, rules): (Vec<&Rule>, Vec<&Rule>) = rules.iter().partition(|rule| rule.state == "not_applicable");
+        let (quiet, active): (Vec<&Rule>, Vec<&Rule>) = rules.into_iter().partition(|rule| rule.state == "quiet");
         for rule in active {
             let tone = match (rule.state.as_str(), rule.severity.as_str()) {
                 ("firing", "emergency") => Tone::Bad,
@@ -222,11 +234,15 @@ impl Page {
             self.line(format_args!("  {name:<32} {state} {since:>8}  {ladder}{dry}"));
             self.folded(6, &rule.waits_for);
         }
-        if rules.is_empty() {
+        let names = |rules: &[&Rule]| rules.iter().map(|rule| rule.name.as_str()).collect::<Vec<_>>().join(", ");
+        if !any {
             self.line(format_args!("  none"));
-        } else if !quiet.is_empty() {
-            let names: Vec<&str> = quiet.iter().map(|rule| rule.name.as_str()).collect();
-            self.folded(2, &format!("quiet: {}", names.join(", ")));
+        }
+        if !quiet.is_empty() {
+            self.folded(2, &format!("quiet: {}", names(&quiet)));
+        }
+        if self.detail == Detail::All && !absent.is_empty() {
+            self.folded(2, &format!("not applicable, since this node has none of it: {}", names(&absent)));
         }
     }
 
@@ -372,7 +388,7 @@ mod tests {
 
     #[test]
     fn the_page_fits_a_terminal_and_says_the_worst_first() {
-        let page = render(&troubled(), Duration::from_millis(20), Paint::Plain);
+        let page = render(&troubled(), Duration::from_millis(20), Paint::Plain, Detail::Usual);
         assert!(page.lines().all(|line| line.chars().count() <= WIDTH), "{page}");
         assert!(page.starts_with("web-3: EMERGENCY for 42s, 1 owed\n  because of memory-critical\n"), "{page}");
         for line in [
@@ -397,7 +413,7 @@ mod tests {
         assert_eq!(exit_code(&status), 0);
         status.attention = vec!["paused".into()];
         status.notices = vec!["paused by uid 0 (root) for another 12 minutes: nothing new is done ".repeat(2)];
-        let page = render(&status, Duration::ZERO, Paint::Plain);
+        let page = render(&status, Duration::ZERO, Paint::Plain, Detail::Usual);
         assert!(page.lines().nth(1).unwrap().starts_with("! paused by uid 0 (root) for another"), "{page}");
         assert!(page.lines().nth(2).unwrap().starts_with("  ") && page.lines().all(|l| l.chars().count() <= WIDTH));
         assert_eq!(exit_code(&status), 3);
@@ -407,9 +423,9 @@ mod tests {
 
     #[test]
     fn an_old_sample_is_not_passed_off_as_the_present() {
-        let page = render(&troubled(), Duration::from_secs(90), Paint::Plain);
+        let page = render(&troubled(), Duration::from_secs(90), Paint::Plain, Detail::Usual);
         assert!(page.contains("the last sample is 1m 30s old: is the daemon stuck?"), "{page}");
-        let page = render(&Status::default(), Duration::ZERO, Paint::Colour);
+        let page = render(&Status::default(), Duration::ZERO, Paint::Colour, Detail::Usual);
         assert!(page.contains("no sample yet") && page.contains("\x1b[1mIN FORCE\x1b[0m"), "{page}");
     }
 }

@@ -24,12 +24,17 @@ const REQUEST_DUMP: u16 = 0x301;
 /// net/tcp_states.h
 const TCP_ESTABLISHED: u8 = 1;
 const TCP_LISTEN: u8 = 10;
+/// As the kernel reads a port of 0 in a request.
+const ANY_PORT: u16 = 0;
 
 /// The kernel fills what it is offered up to 32 KiB; this is some 200 sockets an answer.
 const BUFFER_BYTES: usize = 16 * 1024;
 
 /// More listening ports than this are not told apart, so that a port scan's honeypot cannot fill our memory.
 pub const MOST_PORTS: usize = 512;
+
+/// So many ports are asked for one by one: the kernel then walks its table for each, but tells of nothing else.
+const ONE_BY_ONE: usize = 4;
 
 /// A port that somebody listens on.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
@@ -81,28 +86,45 @@ impl Dump {
     /// What the kernel answered, or that it did not within two seconds.
     pub fn listening(&mut self) -> Result<Vec<Listening>, Errno> {
         let mut ports: Vec<Listening> = Vec::new();
-        self.dump(TCP_LISTEN, |socket| add_listener(&mut ports, socket))?;
+        self.dump((TCP_LISTEN, ANY_PORT), |socket| add_listener(&mut ports, socket))?;
         Ok(ports)
     }
 
-    /// How many connections each of these has.
+    /// Of these ports the ones that are listened on, with how many connections they have.
     ///
     /// # Errors
     /// What the kernel answered, or that it did not within two seconds.
-    pub fn count_established(&mut self, ports: &mut [Listening]) -> Result<(), Errno> {
+    pub fn named(&mut self, ports: &[u16]) -> Result<Vec<Listening>, Errno> {
+        let walks = if ports.len() <= ONE_BY_ONE { ports } else { &[ANY_PORT] };
+        let mut found = Vec::new();
+        for walk in walks {
+            let mut of_walk: Vec<Listening> = Vec::new();
+            self.dump((TCP_LISTEN, *walk), |socket| {
+                if ports.contains(&socket.port) {
+                    add_listener(&mut of_walk, socket);
+                }
+            })?;
+            self.count_established(*walk, &mut of_walk)?;
+            found.extend(of_walk);
+        }
+        Ok(found)
+    }
+
+    fn count_established(&mut self, port: u16, ports: &mut [Listening]) -> Result<(), Errno> {
         if ports.is_empty() {
             return Ok(());
         }
-        self.dump(TCP_ESTABLISHED, |socket| {
+        self.dump((TCP_ESTABLISHED, port), |socket| {
             if let Ok(at) = ports.binary_search_by_key(&socket.port, |port| port.port) {
                 ports[at].established += 1;
             }
         })
     }
 
-    fn dump(&mut self, state: u8, mut visit: impl FnMut(&Socket)) -> Result<(), Errno> {
+    /// Of a state and a local port.
+    fn dump(&mut self, (state, port): (u8, u16), mut visit: impl FnMut(&Socket)) -> Result<(), Errno> {
         self.sequence = self.sequence.wrapping_add(1);
-        let request = request(state, self.sequence);
+        let request = request(state, port, self.sequence);
         send(self.netlink.as_raw_fd(), &request, MsgFlags::empty())?;
         loop {
             let length = match recv(self.netlink.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
@@ -139,13 +161,14 @@ fn add_listener(ports: &mut Vec<Listening>, socket: &Socket) {
 }
 
 /// `struct nlmsghdr` and `struct inet_diag_req`, everything unset being zero.
-fn request(state: u8, sequence: u32) -> [u8; REQUEST_BYTES] {
+fn request(state: u8, port: u16, sequence: u32) -> [u8; REQUEST_BYTES] {
     let mut bytes = [0; REQUEST_BYTES];
     bytes[0..4].copy_from_slice(&(REQUEST_BYTES as u32).to_ne_bytes());
     bytes[4..6].copy_from_slice(&TCPDIAG_GETSOCK.to_ne_bytes());
     bytes[6..8].copy_from_slice(&REQUEST_DUMP.to_ne_bytes());
     bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
     bytes[16] = libc::AF_INET as u8;
+    bytes[20..22].copy_from_slice(&port.to_be_bytes());
     bytes[19] = if state == TCP_LISTEN { 1 << (ATTRIBUTE_MEMORY - 1) } else { 0 };
     bytes[68..72].copy_from_slice(&(1u32 << state).to_ne_bytes());
     bytes
@@ -259,12 +282,17 @@ mod tests {
         let _waiting: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
         let _accepted = listener.accept().unwrap();
         let mut dump = Dump::open().unwrap();
-        let mut ports = dump.listening().unwrap();
-        dump.count_established(&mut ports).unwrap();
-        let ours = ports.iter().find(|port| port.port == address.port()).unwrap();
-        assert_eq!(ours.established, 3);
-        assert!(ours.backlog_percent > 0.0 && ours.backlog_percent < 100.0, "{ours:?}");
-        assert_eq!(ours.drops, Some(0));
+        let all = dump.listening().unwrap();
+        assert!(all.iter().any(|port| port.port == address.port()));
+        let many: Vec<u16> = (1..=5).chain([address.port()]).collect();
+        for named in [&[address.port()][..], &many] {
+            let ports = dump.named(named).unwrap();
+            let ours = ports.iter().find(|port| port.port == address.port()).unwrap();
+            assert_eq!(ours.established, 3, "{named:?}");
+            assert!(ours.backlog_percent > 0.0 && ours.backlog_percent < 100.0, "{ours:?}");
+            assert_eq!(ours.drops, Some(0));
+            assert!(ports.iter().all(|port| named.contains(&port.port)), "{ports:?}");
+        }
     }
 
     #[test]

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use serde::Serialize;
-use sysinfo::{MemoryRefreshKind, Networks, RefreshKind, System};
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use super::cpu;
+use super::network;
 use super::place::{Allowed, Judged, Place};
 use super::shared::{Mount, Speed};
 
@@ -66,7 +67,7 @@ pub fn take_inventory(proc_root: &Path, place: &Place, mounts: &[Arc<Mount>], sp
         memory_bytes: memory.as_ref().map_or(0, System::total_memory),
         swap_bytes: memory.as_ref().map_or(0, System::total_swap),
         disks: mounts.iter().map(|mount| disk(mount)).collect(),
-        interfaces: interfaces(speeds),
+        interfaces: interfaces(proc_root, speeds),
         container: place.container.clone(),
         judged: place.judged,
         judged_why: place.why,
@@ -91,14 +92,14 @@ fn disk(mount: &Mount) -> Disk {
     }
 }
 
-fn interfaces(speeds: &[Speed]) -> Vec<Interface> {
-    let Ok(networks) = Networks::new_with_refreshed_list() else { return Vec::new() };
-    let speed = |name: &str| speeds.iter().find(|speed| speed.interface == name).map(|speed| speed.bits);
-    let mut interfaces: Vec<_> = networks
-        .keys()
-        .map(|name| name.to_string_lossy())
-        .map(|name| Interface { speed_bits: speed(&name), name: name.into_owned() })
-        .collect();
+fn interfaces(proc_root: &Path, speeds: &[Speed]) -> Vec<Interface> {
+    let listed = std::fs::read(proc_root.join("net/dev")).unwrap_or_default();
+    let speed = |name: &str| {
+        let at = speeds.binary_search_by(|speed| speed.interface.as_str().cmp(name)).ok()?;
+        speeds.get(at).map(|speed| speed.bits)
+    };
+    let interface = |name: String| Interface { speed_bits: speed(&name), name };
+    let mut interfaces: Vec<_> = network::names(&listed).map(interface).collect();
     interfaces.sort_by(|a, b| a.name.cmp(&b.name));
     interfaces
 }

@@ -63,9 +63,6 @@ impl Memory {
 
     pub fn sample(&mut self, now: Moment, scope: Scope, reader: &mut Reader, sample: &mut Sample) {
         let raw = reader.take(&mut self.meminfo, now, parse);
-        if let Some(raw) = raw {
-            self.tell_of_swap(raw.swap_total.unwrap_or(0) == 0, reader);
-        }
         if scope == Scope::Full {
             self.arc.sample(now, reader);
         }
@@ -76,18 +73,20 @@ impl Memory {
         sample.set(Metric::MemoryUsedPercent, derived.used_percent);
         sample.set(Metric::MemorySwapUsedPercent, derived.swap_used_percent);
         sample.set(Metric::MemoryDirtyBytes, derived.dirty_bytes);
+        if let Some(raw) = &raw {
+            self.note_swap(raw, sample);
+        }
     }
 
-    fn tell_of_swap(&mut self, swapless: bool, reader: &mut Reader) {
-        if self.swapless == swapless {
-            return;
+    fn note_swap(&mut self, raw: &Raw, sample: &mut Sample) {
+        let swapless = raw.swap_total == Some(0);
+        if swapless {
+            sample.set_impossible(Metric::MemorySwapUsedPercent);
+        }
+        if swapless && !self.swapless {
+            tracing::debug!("this node has no swap: rules about memory.swap_used_percent are not applicable");
         }
         self.swapless = swapless;
-        if swapless {
-            reader.blind.note("swap", "this node has none: memory.swap_used_percent is unknown");
-        } else {
-            reader.blind.clear("swap");
-        }
     }
 }
 

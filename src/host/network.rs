@@ -13,7 +13,7 @@ use super::scan::{fields, lines};
 use super::shared::{Shared, Speed, View};
 use crate::policy::metric::{Family, Metric};
 use crate::policy::moment::Moment;
-use crate::policy::sample::Sample;
+use crate::policy::sample::{Sample, find_from};
 
 #[derive(Debug)]
 pub struct Network {
@@ -66,14 +66,10 @@ impl Network {
         rows.iter_mut().for_each(|row| row.read = None);
         let mut changed = false;
         let read = reader.take(&mut self.dev, now, |bytes| {
-            let mut next = 0;
-            parse(bytes, |name, raw| {
-                changed |= place(names, rows, next, name, raw);
-                next += 1;
-            })?;
-            changed |= next < rows.len();
-            names.truncate(next);
-            rows.truncate(next);
+            changed = !fill_rows(bytes, names, rows)?;
+            if changed {
+                rearrange(bytes, names, rows)?;
+            }
             Some(())
         });
         if read.is_none() {
@@ -110,29 +106,46 @@ impl Network {
     }
 
     fn look_up_speeds(&mut self) {
+        let speeds = &*self.speeds.value;
         for (name, row) in self.names.iter().zip(&mut self.rows) {
-            row.speed_bits = self.speeds.value.iter().find(|speed| speed.interface == *name).map(|speed| speed.bits);
+            let at = speeds.binary_search_by(|speed| speed.interface.as_str().cmp(name)).ok();
+            row.speed_bits = at.and_then(|at| speeds.get(at)).map(|speed| speed.bits);
         }
     }
 }
 
-/// Puts a reading into row `at`, which is where it was last time unless interfaces came or went; says whether they did.
-fn place(names: &mut Vec<String>, rows: &mut Vec<Row>, at: usize, name: &[u8], raw: Raw) -> bool {
-    let same = names.get(at).is_some_and(|known| known.as_bytes() == name);
-    if !same {
-        let known = names.iter().skip(at).position(|known| known.as_bytes() == name).map(|further| at + further);
-        let (text, row) = match known {
-            Some(from) => (names.remove(from), rows.remove(from)),
-            None => (String::from_utf8_lossy(name).into_owned(), Row::default()),
-        };
-        let at = at.min(names.len());
-        names.insert(at, text);
-        rows.insert(at, row);
-    }
-    if let Some(row) = rows.get_mut(at) {
-        row.read = Some(raw);
-    }
-    !same
+/// Puts each reading where it was last time. False where interfaces came or went: then the rows are to be made anew.
+fn fill_rows(bytes: &[u8], names: &[String], rows: &mut [Row]) -> Option<bool> {
+    let (mut next, mut same) = (0, true);
+    parse(bytes, |name, raw| {
+        match rows.get_mut(next).filter(|_| names.get(next).is_some_and(|known| known.as_bytes() == name)) {
+            Some(row) => row.read = Some(raw),
+            None => same = false,
+        }
+        next += 1;
+    })?;
+    Some(same && next == rows.len())
+}
+
+/// Makes the rows in the order of the file. It keeps its order where one comes or goes, so each is looked for behind the one
+/// before: a thousand interfaces of which one changes take some thousand looks and no million.
+fn rearrange(bytes: &[u8], names: &mut Vec<String>, rows: &mut Vec<Row>) -> Option<()> {
+    let (old_names, old_rows) = (std::mem::take(names), std::mem::take(rows));
+    let mut expected = 0;
+    parse(bytes, |name, raw| {
+        let known = find_from(&old_names, expected, |known| known.as_bytes() == name);
+        expected = known.map_or(expected, |at| at + 1);
+        let row = known.and_then(|at| old_rows.get(at)).copied().unwrap_or_default();
+        names.push(String::from_utf8_lossy(name).into_owned());
+        rows.push(Row { read: Some(raw), ..row });
+    })
+}
+
+/// The names of all interfaces.
+pub fn names(bytes: &[u8]) -> impl Iterator<Item = String> {
+    let colon = |line: &[u8]| line.iter().position(|byte| *byte == b':');
+    let named = move |line: &[u8]| Some(String::from_utf8_lossy(line.get(..colon(line)?)?.trim_ascii()).into_owned());
+    lines(bytes).skip(2).filter_map(named)
 }
 
 /// Shows each interface that counts to `visit`. `None` where the content is not what the kernel writes.
@@ -152,7 +165,9 @@ pub fn parse(bytes: &[u8], mut visit: impl FnMut(&[u8], Raw)) -> Option<()> {
     Some(())
 }
 
-fn counts(name: &[u8]) -> bool {
+/// Whether an interface of this name is watched.
+#[must_use]
+pub fn counts(name: &[u8]) -> bool {
     !name.is_empty() && name != b"lo" && !name.starts_with(b"veth")
 }
 

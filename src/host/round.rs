@@ -9,33 +9,22 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::time::{ClockId, clock_gettime};
 
 use super::blind::Blind;
-use super::counter::rate;
-use super::diag::{Dump, Listening, MOST_PORTS};
 use super::facts::take_inventory;
+use super::listeners::Listeners;
 use super::mounts;
+use super::network;
 use super::scan::number;
-use super::shared::{Mount, Port, Speed};
+use super::shared::{Mount, Speed};
 use super::slow::Post;
 use super::space;
+use super::thrift::thread_time;
 use super::watched::{Asker, MOST, Watched};
 
-/// A disk fills at a few GB/s at most, so a second is soon enough; asking costs a microsecond per mount.
-const SPACE_EVERY: Duration = Duration::from_secs(1);
 /// 0.1 ms per 300 processes.
 const PROCESSES_EVERY: Duration = Duration::from_secs(5);
-/// Walking the listeners costs 20 us where there are a few dozen.
-const LISTENERS_EVERY: Duration = Duration::from_secs(5);
-/// All connections, at least; see [`DUMP_SHARE`].
-const DUMP_EVERY: Duration = Duration::from_secs(10);
-/// At most: what is older than that says nothing.
-const DUMP_AT_LEAST_EVERY: Duration = Duration::from_secs(300);
-/// Dumps may take one part in so many of a core: 17 ms, with 20,000 connections, are then due every 34 s.
-const DUMP_SHARE: u32 = 2000;
 const SPEEDS_EVERY: Duration = Duration::from_secs(10);
 /// The kernel tells of changed mounts, but not of a file system that turned read-only.
 const VEILED_EVERY: Duration = Duration::from_secs(5);
@@ -46,14 +35,17 @@ const POOLS_EVERY: Duration = Duration::from_secs(60);
 const MOUNTS_SHARE: u32 = 1000;
 /// At most; see [`MOUNTS_SHARE`].
 const MOUNTS_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
+/// What is seldom done may take one part in so many of a core, however many interfaces there are.
+const RARE_SHARE: u32 = 2000;
 const INVENTORY_EVERY: Duration = Duration::from_secs(60);
 
 /// How blind spots of a mount begin.
 const DISK: &str = "disk[";
 /// What is said of all file systems at once.
 const DISKS: &str = "disks";
-/// What is said of all ports at once.
-pub const PORTS: &str = "connections by port";
+
+/// Nobody waits for the slow thread: it looks at its tasks this often.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// When something is to be done next.
 struct Due(Instant);
@@ -77,18 +69,12 @@ pub struct Worker {
     /// The table was another one when it was last looked at, and has not been read since.
     moved: bool,
     mounts: Vec<Arc<Mount>>,
-    ports: Vec<Arc<Port>>,
-    dump: Option<Dump>,
-    space: Due,
+    ports: Listeners,
+    swept: Instant,
     table: Due,
     veiled: Due,
     pools: Due,
     processes: Due,
-    listeners: Due,
-    /// What each port had dropped, and when that was.
-    dropped: Vec<(u16, Option<u64>)>,
-    dropped_at: Instant,
-    connections: Due,
     speeds: Due,
     inventory: Due,
 }
@@ -97,9 +83,10 @@ impl Worker {
     #[must_use]
     pub fn new(post: Arc<Post>, office: u64) -> Self {
         let now = Instant::now();
-        let [space, table, veiled, pools, processes, listeners, connections, speeds, inventory] = [(); 9].map(|()| Due(now));
+        let [table, veiled, pools, processes, speeds, inventory] = [(); 6].map(|()| Due(now));
+        let never = now.checked_sub(LONGEST_WAIT).unwrap_or(now);
         let mounts = post.shared.mounts.get().to_vec();
-        let ports = post.shared.ports.get().to_vec();
+        let ports = Listeners::new(now, &post.shared);
         Self {
             post,
             office,
@@ -108,16 +95,11 @@ impl Worker {
             moved: true,
             mounts,
             ports,
-            dump: None,
-            space,
+            swept: never,
             table,
             veiled,
             pools,
             processes,
-            listeners,
-            dropped: Vec::new(),
-            dropped_at: now,
-            connections,
             speeds,
             inventory,
         }
@@ -126,24 +108,33 @@ impl Worker {
     /// Does what is due and says how long nothing more is.
     pub fn round(&mut self) -> Duration {
         let now = Instant::now();
-        if self.space.take(now, SPACE_EVERY) && (self.follow_mounts().is_none() || self.sweep().is_none()) {
-            return Duration::ZERO;
+        if now >= self.sweep_due() {
+            self.swept = now;
+            if self.follow_mounts().is_none() || self.sweep().is_none() {
+                return Duration::ZERO;
+            }
         }
         if self.processes.take(now, PROCESSES_EVERY) {
             self.count_processes();
         }
-        if self.speeds.take(now, SPEEDS_EVERY) {
-            self.post.shared.speeds.offer(read_speeds(&self.post.sampling.sys_root));
+        if self.speeds.0 <= now {
+            let speeds = || self.post.shared.speeds.offer(read_speeds(&self.post.sampling.sys_root));
+            self.speeds = Due(now + (time_of(speeds) * RARE_SHARE).max(SPEEDS_EVERY));
         }
-        if self.listeners.take(now, LISTENERS_EVERY) {
-            self.dump_sockets(now);
-        }
-        if self.inventory.take(now, INVENTORY_EVERY) {
+        self.ports.round(now, &self.post.shared, &mut self.blind);
+        if self.inventory.0 <= now {
             let Post { shared, sampling, place, .. } = &*self.post;
-            shared.facts.offer(take_inventory(&sampling.proc_root, place, &self.mounts, &shared.speeds.get()));
+            let (root, mounts) = (&sampling.proc_root, &self.mounts);
+            let take = || shared.facts.offer(take_inventory(root, place, mounts, &shared.speeds.get()));
+            self.inventory = Due(now + (time_of(take) * RARE_SHARE).max(INVENTORY_EVERY));
         }
         self.post.shared.blind.offer(self.blind.spots().to_vec());
-        SPACE_EVERY.saturating_sub(now.elapsed())
+        let next = self.sweep_due().min(self.ports.due(&self.post.shared));
+        next.saturating_duration_since(Instant::now()).min(LONGEST_WAIT)
+    }
+
+    fn sweep_due(&self) -> Instant {
+        self.swept + self.post.shared.space_every.get()
     }
 
     /// Reads the mount table again where the kernel says that it changed, and as often as its length allows.
@@ -262,74 +253,6 @@ impl Worker {
             }
         }
     }
-
-    fn dump_sockets(&mut self, now: Instant) {
-        match self.listening(now) {
-            Ok(counted) => self.publish_ports(now, &counted),
-            Err(error) => {
-                self.dump = None;
-                self.ports.iter().for_each(|port| port.forget());
-                let why =
-                    format!("{}: the kernel gives no sock_diag (module tcp_diag), only totals are known", error.desc());
-                self.blind.note(PORTS, &why);
-            }
-        }
-    }
-
-    fn listening(&mut self, now: Instant) -> Result<Counted, Errno> {
-        let mut dump = match self.dump.take() {
-            Some(dump) => dump,
-            None => Dump::open()?,
-        };
-        let mut listening = dump.listening()?;
-        let connections = if self.connections.take(now, DUMP_EVERY) {
-            let before = thread_time();
-            dump.count_established(&mut listening)?;
-            let cost = thread_time().saturating_sub(before);
-            self.connections = Due(now + (cost * DUMP_SHARE).clamp(DUMP_EVERY, DUMP_AT_LEAST_EVERY));
-            Connections::Counted
-        } else {
-            Connections::NotNow
-        };
-        self.dump = Some(dump);
-        Ok(Counted { listening, connections })
-    }
-
-    fn publish_ports(&mut self, now: Instant, counted: &Counted) {
-        let Counted { listening, connections } = counted;
-        if listening.len() < MOST_PORTS {
-            self.blind.clear(PORTS);
-        } else {
-            self.blind
-                .note(PORTS, &format!("more than {MOST_PORTS} ports are listened on: the others are not told apart"));
-        }
-        let known = |number: u16| self.ports.iter().find(|port| port.number == number).cloned();
-        let ports = listening.iter().map(|port| known(port.port).unwrap_or_else(|| Arc::new(Port::new(port.port))));
-        self.ports = ports.collect();
-        let elapsed = now.saturating_duration_since(self.dropped_at);
-        for (port, reading) in self.ports.iter().zip(listening) {
-            if *connections == Connections::Counted {
-                port.established.set(Some(reading.established as f64));
-            }
-            port.backlog_percent.set(Some(reading.backlog_percent));
-            let before = self.dropped.iter().find(|(known, _)| *known == port.number).and_then(|(_, drops)| *drops);
-            port.drops_rate.set(before.zip(reading.drops).and_then(|(before, drops)| rate(before, drops, elapsed)));
-        }
-        self.dropped = listening.iter().map(|port| (port.port, port.drops)).collect();
-        self.dropped_at = now;
-        self.post.shared.ports.offer(self.ports.clone());
-    }
-}
-
-struct Counted {
-    listening: Vec<Listening>,
-    connections: Connections,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Connections {
-    Counted,
-    NotNow,
 }
 
 fn spot(mount: &Mount) -> String {
@@ -369,20 +292,23 @@ fn count_processes(proc_root: &Path) -> Option<u64> {
 /// In megabits a second; -1, or that as an unsigned number, where there is no link or no notion of its speed.
 fn read_speeds(sys_root: &Path) -> Vec<Speed> {
     let Ok(interfaces) = std::fs::read_dir(sys_root.join("class/net")) else { return Vec::new() };
+    let interfaces = interfaces.flatten().filter(|entry| network::counts(entry.file_name().as_encoded_bytes()));
     let speed = |interface: &std::fs::DirEntry| {
         let megabits = read_number(&interface.path().join("speed"))?;
         (megabits > 0 && megabits < u64::from(u32::MAX)).then_some(megabits * 1_000_000)
     };
     let mut speeds: Vec<Speed> = interfaces
-        .flatten()
         .filter_map(|entry| Some(Speed { bits: speed(&entry)?, interface: entry.file_name().into_string().ok()? }))
         .collect();
     speeds.sort_by(|a, b| a.interface.cmp(&b.interface));
     speeds
 }
 
-fn thread_time() -> Duration {
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
+/// In CPU time of this thread.
+fn time_of(task: impl FnOnce()) -> Duration {
+    let before = thread_time();
+    task();
+    thread_time().saturating_sub(before)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use super::facts::Facts;
 use super::guardian::Guardian;
 use super::kept::Reader;
 use super::limits::{Limits, pressure_folder};
+use super::listeners::Wanted;
 use super::memory::Memory;
 use super::network::Network;
 use super::paging::Paging;
@@ -26,8 +27,10 @@ use super::slow::{Probe, Slow};
 use super::sockets::Sockets;
 use super::unread::Unread;
 use crate::config::settings::Sampling;
-use crate::policy::metric::Metric;
+use crate::policy;
+use crate::policy::metric::{Family, Metric};
 use crate::policy::moment::Moment;
+use crate::policy::plan::Plan;
 use crate::policy::sample::Sample;
 use crate::status::BlindSpot;
 
@@ -106,6 +109,9 @@ impl Sampler {
     /// Fills the sample in place.
     pub fn sample(&mut self, now: Moment, scope: Scope, sample: &mut Sample) {
         sample.at = now;
+        if scope == Scope::Full {
+            sample.whole_at = Some(now);
+        }
         self.memory.sample(now, scope, &mut self.reader, sample);
         self.limits.sample_memory(now, scope, &mut self.reader, sample);
         if scope == Scope::Full {
@@ -119,6 +125,18 @@ impl Sampler {
             self.unread.look(sample);
         }
         self.gather_blind_spots();
+    }
+
+    /// Connections are counted of the ports that rules name. Of all others only those whose trouble a rule may be about
+    /// are watched, and not as often.
+    pub fn expect(&self, plan: &Plan) {
+        self.slow.shared().ports_wanted.offer(Wanted::by(plan));
+    }
+
+    /// What the slow thread finds out is looked at this often, where some rule is about to act on it.
+    pub fn hasten(&self, every: Duration, guardian: &policy::guardian::Guardian) {
+        let pace = |family| guardian.follows(family).then_some(every);
+        self.slow.hasten(pace(Family::Disk), pace(Family::Port));
     }
 
     /// What cannot be seen now. The `Arc` is another one only when the list is.

@@ -4,8 +4,10 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::facts::Facts;
+use super::listeners::Wanted;
 use crate::status::BlindSpot;
 
 /// One number, or nothing.
@@ -211,6 +213,42 @@ pub struct Shared {
     /// The smaller of pid_max and threads-max.
     pub task_limit: Reading,
     pub conntrack_limit: Reading,
+    /// From the sampler: which ports rules ask about, and how often somebody looks at what.
+    pub ports_wanted: Slot<Wanted>,
+    pub space_every: Pace,
+    pub ports_every: Pace,
+}
+
+/// How often something is to be found out: once a second, or as often as the loop looks.
+#[derive(Debug)]
+pub struct Pace(AtomicU64);
+
+/// A disk fills at a few GB/s at most, so a second is soon enough where nothing is amiss.
+const CALM: Duration = Duration::from_secs(1);
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self(AtomicU64::new(u64::MAX))
+    }
+}
+
+impl Pace {
+    #[must_use]
+    pub fn get(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Relaxed)).min(CALM)
+    }
+
+    /// Somebody looks closely.
+    #[must_use]
+    pub fn is_in_need(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != u64::MAX
+    }
+
+    /// Whether it is shorter now. `None` is the calm one.
+    pub fn set(&self, every: Option<Duration>) -> bool {
+        let every = every.map_or(u64::MAX, |every| u64::try_from(every.as_millis()).unwrap_or(u64::MAX));
+        self.0.swap(every, Ordering::Relaxed) > every
+    }
 }
 
 #[cfg(test)]

@@ -103,6 +103,17 @@ impl Slow {
         self.thread.is_some()
     }
 
+    /// How often space and ports are looked at, where something is amiss with them. Wakes the thread where it may be late.
+    pub fn hasten(&self, space: Option<Duration>, ports: Option<Duration>) {
+        let Shared { space_every, ports_every, .. } = &self.post.shared;
+        let sooner = [space_every.set(space), ports_every.set(ports)];
+        if sooner.contains(&true)
+            && let Some(thread) = &self.thread
+        {
+            thread.unpark();
+        }
+    }
+
     /// Replaces the thread if it is stuck. An atomic load and a look at the clock where it is not.
     pub fn attend(&mut self) {
         if let Some(office) = self.post.relieve(self.thread.is_none()) {

@@ -1,7 +1,7 @@
 //! Connections of the node as a whole: counts at every tick from /proc/net/sockstat; what the TCP stack counts, from
 //! /proc/net/snmp, /proc/net/netstat and /proc/net/softnet_stat; the connection-tracking table. Per port: the slow thread.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,13 +13,16 @@ use crate::policy::metric::{Family, Metric};
 use crate::policy::moment::Moment;
 use crate::policy::sample::Sample;
 
+/// Modules are seldom loaded, and to look costs a microsecond.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
 #[derive(Debug)]
 pub struct Sockets {
     sockstat: Kept,
     snmp: Kept,
     netstat: Kept,
     softnet: Kept,
-    tracked: Kept,
+    tracked: Tracked,
     last_tcp: Last<Tcp>,
     last_listen: Last<Listen>,
     last_softnet: Last<Softnet>,
@@ -62,8 +65,6 @@ impl Sockets {
     pub fn new(proc_root: &Path) -> Self {
         let whole = |name: &str, without| Kept::new(proc_root.join(name), Shape::Whole, without);
         let softnet = "network.softnet_drops_rate is unknown";
-        let tracked =
-            "connections.used_percent is unknown; nf_conntrack is not loaded, or belongs to another namespace";
         Self {
             sockstat: whole("net/sockstat", "connections.time_wait and connections.orphan are unknown"),
             snmp: whole("net/snmp", "connections.established and network.retransmit_percent are unknown"),
@@ -72,7 +73,7 @@ impl Sockets {
                 "connections.listen_overflow_rate and connections.listen_drops_rate are unknown",
             ),
             softnet: Kept::new(proc_root.join("net/softnet_stat"), Shape::Records, softnet),
-            tracked: whole("sys/net/netfilter/nf_conntrack_count", tracked),
+            tracked: Tracked::new(proc_root),
             last_tcp: Last::default(),
             last_listen: Last::default(),
             last_softnet: Last::default(),
@@ -105,9 +106,14 @@ impl Sockets {
         let drops = expect_to_grow(now, reader, drops).flatten();
         sample.set(Metric::NetworkSoftnetDropsRate, drops);
 
-        let tracked = reader.take(&mut self.tracked, now, |bytes| number(bytes.trim_ascii()));
-        let used = tracked.zip(shared.conntrack_limit.get()).and_then(|(count, limit)| percent(count as f64, limit));
-        sample.set(Metric::ConnectionsUsedPercent, used);
+        match self.tracked.read(now, reader) {
+            Some(count) => {
+                let share = count.zip(shared.conntrack_limit.get());
+                let used = share.and_then(|(count, limit)| percent(count as f64, limit));
+                sample.set(Metric::ConnectionsUsedPercent, used);
+            }
+            None => sample.set_impossible(Metric::ConnectionsUsedPercent),
+        }
     }
 
     /// Copies what the slow thread knows of ports.
@@ -130,6 +136,38 @@ impl Sockets {
                 }
             }
         }
+    }
+}
+
+/// The connections that the kernel tracks. Its module is loaded when somebody asks for it, or never.
+#[derive(Debug)]
+struct Tracked {
+    path: PathBuf,
+    count: Option<Kept>,
+    look_at: Moment,
+}
+
+impl Tracked {
+    fn new(proc_root: &Path) -> Self {
+        let path = proc_root.join("sys/net/netfilter/nf_conntrack_count");
+        Self { path, count: None, look_at: Moment::ORIGIN }
+    }
+
+    /// `None` where connections are not tracked.
+    fn read(&mut self, now: Moment, reader: &mut Reader) -> Option<Option<u64>> {
+        if self.count.is_none() && now >= self.look_at {
+            let first = self.look_at == Moment::ORIGIN;
+            self.look_at = now + LOOK_EVERY;
+            let kept = || Kept::new(self.path.clone(), Shape::Whole, "connections.used_percent is unknown");
+            self.count = self.path.exists().then(kept);
+            if first && self.count.is_none() {
+                tracing::debug!(
+                    "this node tracks no connections: rules about connections.used_percent are not applicable"
+                );
+            }
+        }
+        let count = self.count.as_mut()?;
+        Some(reader.take(count, now, |bytes| number(bytes.trim_ascii())))
     }
 }
 

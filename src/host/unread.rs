@@ -1,7 +1,7 @@
 //! Instances that cannot be read (a mount that hangs, an interface without counters) are named, because the worst of the
 //! others is what rules go by then. It allocates only when that changes.
 
-use super::round::PORTS;
+use super::listeners::PORTS;
 use crate::policy::metric::{Family, Metric};
 use crate::policy::sample::Sample;
 use crate::status::BlindSpot;

@@ -1,6 +1,8 @@
 //! How far each resource is from trouble: every reading that people look at first, and every one that a rule compares,
 //! with the nearest threshold of any rule in the direction that is worse. Pure.
 
+use std::sync::Arc;
+
 use super::shape::{Headroom, Nearest};
 use crate::policy::condition::{Comparison, Expression, Function, Operand, Relation};
 use crate::policy::metric::{Family, Metric, Worse};
@@ -29,11 +31,31 @@ const NEAR: f64 = 0.1;
 
 pub fn headroom(snapshot: &Snapshot) -> Vec<Headroom> {
     let Snapshot { plan, view, sample, .. } = snapshot;
+    let operands = plan.operands();
     let slot = |operand: &Operand| plan.operands().iter().position(|known| **known == *operand);
-    lines(&plan.policy, sample, |operand| *view.slots.get(slot(operand)?)?)
+    lines(&plan.policy, operands, sample, |operand| *view.slots.get(slot(operand)?)?)
 }
 
-fn lines(policy: &Policy, sample: &Sample, windowed: impl Fn(&Operand) -> Option<f64>) -> Vec<Headroom> {
+/// Of the ports that are listened on, who reads wants those that a rule names, and those in trouble that a rule may be about.
+#[must_use]
+pub fn is_told(operands: &[Arc<Operand>], sample: &Sample, family: Family, row: usize) -> bool {
+    if family != Family::Port {
+        return true;
+    }
+    let name = sample.instances(family).get(row);
+    let mut asked = operands.iter().filter(|operand| operand.metric.family() == family);
+    let is_named = asked.clone().any(|operand| operand.selector.as_ref().is_some_and(|port| Some(port) == name));
+    let is_worst = asked.any(|operand| operand.selector.is_none());
+    let has = |metric| sample.instance(metric, row).is_some_and(|value| value > 0.0);
+    is_named || has(Metric::PortListenDropsRate) || is_worst && has(Metric::PortBacklogPercent)
+}
+
+fn lines(
+    policy: &Policy,
+    operands: &[Arc<Operand>],
+    sample: &Sample,
+    windowed: impl Fn(&Operand) -> Option<f64>,
+) -> Vec<Headroom> {
     let thresholds = Threshold::all(policy, windowed);
     let others = Metric::ALL.iter().filter(|metric| !HEADLINES.contains(metric));
     let asked =
@@ -43,7 +65,8 @@ fn lines(policy: &Policy, sample: &Sample, windowed: impl Fn(&Operand) -> Option
         match metric.family() {
             Family::Node => lines.push(line(*metric, None, sample.get(*metric), &thresholds)),
             Family::Disk | Family::Network | Family::Port => {
-                for (row, name) in sample.instances(metric.family()).iter().enumerate() {
+                let told = sample.instances(metric.family()).iter().enumerate();
+                for (row, name) in told.filter(|(row, _)| is_told(operands, sample, metric.family(), *row)) {
                     lines.push(line(*metric, Some(name), sample.instance(*metric, row), &thresholds));
                 }
             }
@@ -262,7 +285,7 @@ mod tests {
         };
         let mut sample = Sample::default();
         sample.set(available, Some(percent));
-        lines(&policy, &sample, |_| Some(90.0)).into_iter().find(|line| line.metric == available.name()).unwrap()
+        lines(&policy, &[], &sample, |_| Some(90.0)).into_iter().find(|line| line.metric == available.name()).unwrap()
     }
 
     #[test]
@@ -288,7 +311,7 @@ mod tests {
         let policy = Policy { rules: vec![high], ..Policy::default() };
         let mut sample = Sample::default();
         sample.set(Metric::CpuUsedPercent, Some(100.0));
-        let cpu = |windowed: Option<f64>| lines(&policy, &sample, |_| windowed).swap_remove(0);
+        let cpu = |windowed: Option<f64>| lines(&policy, &[], &sample, |_| windowed).swap_remove(0);
         assert_eq!((cpu(Some(60.0)).state.as_str(), cpu(Some(96.0)).state.as_str()), ("ok", "beyond"));
         let nearest = cpu(Some(60.0)).nearest.unwrap();
         assert_eq!((nearest.over.as_deref(), nearest.room), (Some("avg 10s"), 35.0));

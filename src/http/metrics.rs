@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::headroom::is_told;
 use super::summary::hints;
 use crate::policy::effect::Effect;
 use crate::policy::event::Mode;
@@ -231,7 +232,9 @@ fn write_reading(metric: Metric, snapshot: &Snapshot, out: &mut Exposition) {
             }
         }
         Some(label) => {
-            for (row, instance) in snapshot.sample.instances(metric.family()).iter().enumerate() {
+            let (sample, operands) = (&snapshot.sample, snapshot.plan.operands());
+            let told = sample.instances(metric.family()).iter().enumerate();
+            for (row, instance) in told.filter(|(row, _)| is_told(operands, sample, metric.family(), *row)) {
                 if let Some(value) = snapshot.sample.instance(metric, row) {
                     out.sample(&name, Labels::Pairs(&[(label, instance)]), value * scale);
                 }

@@ -172,7 +172,7 @@ pub struct Rule {
     pub name: String,
     pub severity: String,
     pub priority: i32,
-    /// `quiet`, `pending`, `firing`, `undoing`, `cooling`, `blind`.
+    /// `quiet`, `pending`, `firing`, `undoing`, `cooling`, `blind`, `not_applicable`.
     pub state: String,
     pub seconds: f64,
     pub waits_for: String,

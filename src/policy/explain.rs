@@ -155,6 +155,7 @@ fn waits_for(rule: &Rule, life: &RuleView, now: Moment) -> String {
             format!("fires again if its condition holds; a step that loses something waits for another {left}")
         }
         (State::Cooling, _) => "fires again if its condition holds".to_owned(),
+        (State::NotApplicable, _) => "can never hold here: this node has none of what it asks about".to_owned(),
         (State::Blind, _) => "waits for what its condition needs to become readable".to_owned(),
     }
 }

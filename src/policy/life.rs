@@ -15,6 +15,8 @@ pub struct Life {
     since: Moment,
     when: Verdict,
     clear: Verdict,
+    /// This node can have what its condition asks about.
+    is_applicable: bool,
     fired: u64,
     /// Steps taken so far in this firing.
     taken: usize,
@@ -76,6 +78,7 @@ impl Life {
             since: now,
             when: Verdict::Unknown,
             clear: Verdict::Unknown,
+            is_applicable: true,
             fired: 0,
             taken: 0,
             settles: None,
@@ -137,7 +140,7 @@ impl Life {
     #[must_use]
     pub fn view(&self, rule: &Rule) -> RuleView {
         RuleView {
-            state: self.state,
+            state: if self.state == State::Quiet && !self.is_applicable { State::NotApplicable } else { self.state },
             since: self.since,
             until: self.until(rule),
             when: self.when,
@@ -149,14 +152,20 @@ impl Life {
         }
     }
 
-    /// What its condition says now.
-    pub const fn see(&mut self, when: Verdict) {
-        self.when = when;
+    /// What its condition says now; nothing where it asks about what cannot be here, and never holds.
+    pub const fn see(&mut self, when: Option<Verdict>) {
+        (self.when, self.is_applicable) = match when {
+            Some(when) => (when, true),
+            None => (Verdict::False, false),
+        };
     }
 
-    /// What its clear condition says now.
-    pub const fn see_clear(&mut self, clear: Verdict) {
-        self.clear = clear;
+    /// What its clear condition says now. Nobody waits for what cannot be here.
+    pub const fn see_clear(&mut self, clear: Option<Verdict>) {
+        self.clear = match clear {
+            Some(clear) => clear,
+            None => Verdict::True,
+        };
     }
 
     /// The next step is taken.
@@ -222,7 +231,7 @@ impl Life {
         self.stretch(now, patience.spacing);
         let patience = patience.unknown;
         match self.state {
-            State::Quiet | State::Blind => self.while_quiet(now, rule, patience),
+            State::Quiet | State::Blind | State::NotApplicable => self.while_quiet(now, rule, patience),
             State::Pending => self.while_pending(now, rule, patience),
             State::Firing => self.while_firing(now, rule, patience),
             State::Undoing => self.while_undoing(now, rule),
@@ -266,7 +275,7 @@ impl Life {
             State::Pending => self.holds_since.map(|since| since + rule.hold_for),
             State::Firing => self.clears_since.map(|since| since + rule.clear_for).or(self.settles),
             State::Cooling => Some(self.cooling_until),
-            State::Quiet | State::Undoing | State::Blind => None,
+            State::Quiet | State::Undoing | State::Blind | State::NotApplicable => None,
         }
     }
 

@@ -8,7 +8,7 @@ use super::condition::{Comparison, Expression, Function, Operand};
 use super::life::Patience;
 use super::mitigation::{Knob, Mitigation};
 use super::ports::Spots;
-use super::program::Program;
+use super::program::{Program, Stack};
 use super::proportion::Measure;
 use super::rule::{Policy, Rule};
 use super::slots::Reading;
@@ -42,8 +42,9 @@ pub struct Programs {
 impl Programs {
     /// Whether the rule would clear now, when it reads `when` so: what is unknown never does.
     #[must_use]
-    pub fn is_clear(&self, when: Verdict, readings: &[Reading], stack: &mut Vec<Verdict>) -> bool {
-        let clear = self.clear.as_ref().map(|clear| clear.evaluate(readings, stack));
+    pub fn is_clear(&self, when: Verdict, readings: &[Reading], stack: &mut Stack) -> bool {
+        // What cannot be here is waited for by nobody.
+        let clear = self.clear.as_ref().map(|clear| clear.evaluate(readings, stack).unwrap_or(Verdict::True));
         when == Verdict::False && clear.is_none_or(|clear| clear == Verdict::True)
     }
 }
@@ -159,7 +160,10 @@ impl Plan {
     #[must_use]
     pub fn missing(&self, program: &Program, readings: &[Reading]) -> String {
         let mut names = Vec::new();
-        for compare in program.comparisons().filter(|compare| compare.evaluate(readings) == Verdict::Unknown) {
+        for compare in program
+            .comparisons()
+            .filter(|compare| compare.evaluate(readings) == Verdict::Unknown && !compare.cannot_be(readings))
+        {
             let name = self.operands[compare.slot].to_string();
             if !names.contains(&name) {
                 names.push(name);

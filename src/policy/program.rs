@@ -5,6 +5,9 @@ use super::metric::Worse;
 use super::slots::Reading;
 use super::view::Verdict;
 
+/// Of an expression that is being evaluated; `None` is what cannot be.
+pub type Stack = Vec<Option<Verdict>>;
+
 #[derive(Clone, Debug, Default)]
 pub struct Program {
     operations: Vec<Operation>,
@@ -35,20 +38,22 @@ impl Program {
         Self { operations }
     }
 
-    /// `stack` is scratch that the caller keeps, so that evaluating allocates nothing.
+    /// `None` where what it asks about cannot be here. `stack` is scratch that the caller keeps, so that evaluating allocates
+    /// nothing.
     #[must_use]
-    pub fn evaluate(&self, readings: &[Reading], stack: &mut Vec<Verdict>) -> Verdict {
+    pub fn evaluate(&self, readings: &[Reading], stack: &mut Stack) -> Option<Verdict> {
         stack.clear();
         for operation in &self.operations {
             let verdict = match operation {
-                Operation::Compare(compare) => compare.evaluate(readings),
-                Operation::Not => stack.pop().map_or(Verdict::Unknown, not),
-                Operation::And => and(stack.pop(), stack.pop()),
-                Operation::Or => or(stack.pop(), stack.pop()),
+                Operation::Compare(compare) if compare.cannot_be(readings) => None,
+                Operation::Compare(compare) => Some(compare.evaluate(readings)),
+                Operation::Not => stack.pop().flatten().map(not),
+                Operation::And => and(stack.pop().flatten(), stack.pop().flatten()),
+                Operation::Or => or(stack.pop().flatten(), stack.pop().flatten()),
             };
             stack.push(verdict);
         }
-        stack.pop().unwrap_or(Verdict::Unknown)
+        stack.pop().flatten()
     }
 
     /// In the order in which they are written.
@@ -90,6 +95,12 @@ impl Compare {
         Self { slot, relation, threshold: comparison.threshold, worse }
     }
 
+    /// No node of this kind has such a reading.
+    #[must_use]
+    pub fn cannot_be(&self, readings: &[Reading]) -> bool {
+        readings.get(self.slot).is_some_and(|reading| reading.cannot_be())
+    }
+
     /// Where some instance is missing, only what an even worse one could not change is known.
     #[must_use]
     pub fn evaluate(&self, readings: &[Reading]) -> Verdict {
@@ -129,20 +140,23 @@ fn not(verdict: Verdict) -> Verdict {
     }
 }
 
-fn and(right: Option<Verdict>, left: Option<Verdict>) -> Verdict {
-    match (left, right) {
-        (Some(Verdict::False), _) | (_, Some(Verdict::False)) => Verdict::False,
-        (Some(Verdict::True), Some(Verdict::True)) => Verdict::True,
-        _ => Verdict::Unknown,
-    }
+/// With what cannot be, it never holds.
+fn and(right: Option<Verdict>, left: Option<Verdict>) -> Option<Verdict> {
+    Some(match (left?, right?) {
+        (Verdict::False, _) | (_, Verdict::False) => Verdict::False,
+        (Verdict::True, Verdict::True) => Verdict::True,
+        (Verdict::Unknown, _) | (_, Verdict::Unknown) => Verdict::Unknown,
+    })
 }
 
-fn or(right: Option<Verdict>, left: Option<Verdict>) -> Verdict {
-    match (left, right) {
-        (Some(Verdict::True), _) | (_, Some(Verdict::True)) => Verdict::True,
-        (Some(Verdict::False), Some(Verdict::False)) => Verdict::False,
-        _ => Verdict::Unknown,
-    }
+/// Of what cannot be, the other side decides.
+fn or(right: Option<Verdict>, left: Option<Verdict>) -> Option<Verdict> {
+    let (Some(left), Some(right)) = (left, right) else { return left.or(right) };
+    Some(match (left, right) {
+        (Verdict::True, _) | (_, Verdict::True) => Verdict::True,
+        (Verdict::False, Verdict::False) => Verdict::False,
+        (Verdict::Unknown, _) | (_, Verdict::Unknown) => Verdict::Unknown,
+    })
 }
 
 #[cfg(test)]
@@ -156,11 +170,11 @@ mod tests {
     #[test]
     fn logic_is_three_valued() {
         let (yes, no, dark) = (Some(Verdict::True), Some(Verdict::False), Some(Verdict::Unknown));
-        assert_eq!(and(dark, no), Verdict::False);
-        assert_eq!(and(dark, yes), Verdict::Unknown);
-        assert_eq!(or(dark, yes), Verdict::True);
-        assert_eq!(or(dark, no), Verdict::Unknown);
+        assert_eq!((and(dark, no), and(dark, yes)), (no, dark));
+        assert_eq!((or(dark, yes), or(dark, no)), (yes, dark));
         assert_eq!(not(Verdict::Unknown), Verdict::Unknown);
+        assert_eq!((and(None, yes), and(no, None), or(None, no), or(yes, None)), (None, None, no, yes));
+        assert_eq!(or(None, None), None);
     }
 
     #[test]

@@ -9,6 +9,8 @@ use super::moment::Moment;
 #[derive(Clone, Debug)]
 pub struct Sample {
     pub at: Moment,
+    /// When everything was read last. Between such samples memory alone is.
+    pub whole_at: Option<Moment>,
     node: Vec<f64>,
     disk: Table,
     network: Table,
@@ -37,6 +39,21 @@ pub struct Extreme {
     pub incomplete: bool,
 }
 
+impl Extreme {
+    pub const MISSING: Extreme = Extreme { value: None, incomplete: true };
+
+    fn of(cell: f64) -> Self {
+        let value = present(cell);
+        Self { value, incomplete: value.is_none() && cell != INAPPLICABLE }
+    }
+
+    /// Nothing is missing, and yet there is nothing: this node has none of that.
+    #[must_use]
+    pub const fn cannot_be(&self) -> bool {
+        self.value.is_none() && !self.incomplete
+    }
+}
+
 /// An instance that could not be read for so long is no longer waited for: it is a blind spot, and the worst of the others
 /// counts. A hung file system misses a few readings; so does a rate after a counter was reset.
 pub const WAITED_FOR: Duration = Duration::from_secs(10);
@@ -53,6 +70,7 @@ impl Sample {
     pub fn new(at: Moment) -> Self {
         Self {
             at,
+            whole_at: None,
             node: vec![f64::NAN; Metric::width(Family::Node)],
             disk: Table::new(Family::Disk),
             network: Table::new(Family::Network),
@@ -70,10 +88,7 @@ impl Sample {
     #[must_use]
     pub fn worst(&self, metric: Metric) -> Extreme {
         match self.table(metric.family()) {
-            None => {
-                let value = present(self.node[metric.column()]);
-                Extreme { value, incomplete: value.is_none() }
-            }
+            None => Extreme::of(self.node[metric.column()]),
             Some(table) => table.worst(metric, self.at),
         }
     }
@@ -82,6 +97,20 @@ impl Sample {
     pub fn instance(&self, metric: Metric, row: usize) -> Option<f64> {
         let table = self.table(metric.family())?;
         present(*table.cells.get(row * table.width + metric.column())?)
+    }
+
+    #[must_use]
+    pub fn of_instance(&self, metric: Metric, row: usize) -> Extreme {
+        let cell = |table: &Table| table.cells.get(row * table.width + metric.column()).copied();
+        self.table(metric.family()).and_then(cell).map_or(Extreme::MISSING, Extreme::of)
+    }
+
+    /// Whether this sample has read the metric, and not kept what it was.
+    #[must_use]
+    pub fn is_fresh(&self, metric: Metric) -> bool {
+        let at_every_pace =
+            matches!(metric, Metric::MemoryAvailableBytes | Metric::MemoryAvailablePercent | Metric::MemoryUsedPercent);
+        at_every_pace || self.whole_at.is_none_or(|whole| whole == self.at)
     }
 
     /// Names of the instances, in the order of their rows.
@@ -105,6 +134,12 @@ impl Sample {
     pub fn set(&mut self, metric: Metric, value: Option<f64>) {
         debug_assert_eq!(metric.family(), Family::Node);
         self.node[metric.column()] = stored(value);
+    }
+
+    /// Says that this node cannot have such a reading: it is not missed.
+    pub fn set_impossible(&mut self, metric: Metric) {
+        debug_assert_eq!(metric.family(), Family::Node);
+        self.node[metric.column()] = INAPPLICABLE;
     }
 
     pub fn set_instance(&mut self, metric: Metric, row: usize, value: Option<f64>) {
@@ -150,6 +185,7 @@ impl Sample {
     /// Copies another sample into this one without allocating, where the instances are the same.
     pub fn copy_from(&mut self, other: &Sample) {
         self.at = other.at;
+        self.whole_at = other.whole_at;
         self.node.clone_from(&other.node);
         for (mine, theirs) in [
             (&mut self.disk, &other.disk),
@@ -195,9 +231,10 @@ impl Table {
     fn worst(&self, metric: Metric, now: Moment) -> Extreme {
         let worse = metric.describe().worse;
         let mut value: Option<f64> = None;
-        let mut incomplete = false;
+        let (mut incomplete, mut possible) = (false, self.names.is_empty());
         for at in (metric.column()..self.cells.len()).step_by(self.width) {
             let cell = &self.cells[at];
+            possible |= *cell != INAPPLICABLE;
             match present(*cell) {
                 None => incomplete |= *cell != INAPPLICABLE && !self.is_lost(at, now),
                 Some(cell) => {
@@ -209,7 +246,7 @@ impl Table {
                 }
             }
         }
-        Extreme { value, incomplete: incomplete || value.is_none() }
+        Extreme { value, incomplete: incomplete || (value.is_none() && possible) }
     }
 
     fn is_lost(&self, cell: usize, now: Moment) -> bool {
@@ -223,8 +260,10 @@ impl Table {
         }
         let mut cells = vec![f64::NAN; names.len() * self.width];
         let mut since = vec![now; cells.len()];
+        let mut expected = 0;
         for (row, name) in names.iter().enumerate() {
-            if let Some(old) = self.names.iter().position(|known| known == name.as_ref()) {
+            if let Some(old) = find_from(&self.names, expected, |known| known == name.as_ref()) {
+                expected = old + 1;
                 let from = old * self.width..(old + 1) * self.width;
                 let to = row * self.width..(row + 1) * self.width;
                 cells[to.clone()].copy_from_slice(&self.cells[from.clone()]);
@@ -236,6 +275,15 @@ impl Table {
         self.since = since;
         self.generation += 1;
     }
+}
+
+/// Where the name is, looked for from here on and then from the start: lists of instances keep their order, so the next one
+/// is nearly always the one that comes next.
+#[must_use]
+pub fn find_from(names: &[String], from: usize, is_it: impl Fn(&str) -> bool) -> Option<usize> {
+    let from = from.min(names.len());
+    let behind = names[from..].iter().position(|name| is_it(name)).map(|at| from + at);
+    behind.or_else(|| names[..from].iter().position(|name| is_it(name)))
 }
 
 /// Readings are finite, so this value is free to mean something else.

@@ -10,6 +10,7 @@ use super::metric::{Family, Metric};
 use super::moment::Moment;
 use super::past::Past;
 use super::plan::Plan;
+use super::program::Compare;
 use super::sample::{Extreme, Sample};
 use super::spacing::Spacing;
 use super::trend::{FORECAST_HALF_LIFE, Trend};
@@ -52,6 +53,9 @@ pub struct Reading {
 impl Reading {
     const MISSING: Reading = Reading { value: f64::NAN, incomplete: true };
 
+    /// What this node cannot have, such as the use of swap where there is none.
+    const IMPOSSIBLE: Reading = Reading { value: f64::NAN, incomplete: false };
+
     fn of(value: Option<f64>) -> Self {
         value.map_or(Self::MISSING, |value| Self { value, incomplete: false })
     }
@@ -59,6 +63,11 @@ impl Reading {
     #[must_use]
     pub fn known(self) -> Option<f64> {
         (!self.value.is_nan()).then_some(self.value)
+    }
+
+    #[must_use]
+    pub fn cannot_be(self) -> bool {
+        self.value.is_nan() && !self.incomplete
     }
 }
 
@@ -69,12 +78,21 @@ struct Slot {
     row: Option<usize>,
     generation: Option<u64>,
     series: Series,
+    last: Option<Seen>,
+    before: Option<Seen>,
     /// What was read of late, where the effect of steps is told from it.
     past: Option<Box<Past>>,
     /// Where the readings are heading, for the pace of the ladder.
     heading: Option<Trend>,
     /// The same over minutes: a slow leak is no line within seconds.
     drift: Option<Drift>,
+}
+
+/// A reading, and when it was last seen to be so.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    at: Moment,
+    value: f64,
 }
 
 #[derive(Debug)]
@@ -141,6 +159,20 @@ impl Slots {
         unseen
     }
 
+    /// How long ago the reading crossed a threshold, where it did so since the reading before: on the line between the two.
+    #[must_use]
+    pub fn crossed(&self, compare: &Compare, now: Moment) -> Option<Duration> {
+        let slot = self.slots.get(compare.slot)?;
+        let (last, before) = (slot.last.filter(|last| last.at == now)?, slot.before?);
+        let holds = |value| compare.relation.holds(value, compare.threshold);
+        if !holds(last.value) || holds(before.value) {
+            return None;
+        }
+        let share = (last.value - compare.threshold) / (last.value - before.value);
+        let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 1.0 };
+        Some(last.at.since(before.at).mul_f64(share))
+    }
+
     #[must_use]
     pub fn effect(&self, slot: usize, question: &Question) -> Effect {
         let past = self.slots[slot].past.as_ref();
@@ -195,6 +227,8 @@ impl Slot {
             row: None,
             generation: None,
             series,
+            last: None,
+            before: None,
             past: None,
             heading: None,
             drift: None,
@@ -223,6 +257,8 @@ impl Slot {
         let extreme = self.look(sample);
         let complete = extreme.value.filter(|_| !extreme.incomplete);
         let reading = self.series.read(self.operand.metric, sample.at, extreme);
+        let reading = if extreme.cannot_be() { Reading::IMPOSSIBLE } else { reading };
+        self.note(sample, reading.known());
         // What a window says comes late, and mixes what was before a step into what was after it.
         let told = if matches!(self.series, Series::Window(..)) { complete } else { reading.known() };
         if let (Some(past), Some(value)) = (&mut self.past, told.filter(|value| value.is_finite())) {
@@ -239,8 +275,21 @@ impl Slot {
             self.row = sample.row(metric.family(), name);
             self.generation = generation;
         }
-        let value = self.row.and_then(|row| sample.instance(metric, row));
-        Extreme { value, incomplete: value.is_none() }
+        self.row.map_or(Extreme::MISSING, |row| sample.of_instance(metric, row))
+    }
+
+    /// Keeps what was read before it became what it is.
+    fn note(&mut self, sample: &Sample, value: Option<f64>) {
+        let seen = value.map(|value| Seen { at: sample.at, value });
+        let same = |seen: Seen, last: Seen| seen.value.to_bits() == last.value.to_bits();
+        match (seen, self.last) {
+            (Some(seen), Some(last)) if same(seen, last) => {
+                if sample.is_fresh(self.operand.metric) {
+                    self.last = Some(seen);
+                }
+            }
+            (seen, last) => (self.before, self.last) = (last, seen),
+        }
     }
 }
 
@@ -300,6 +349,29 @@ mod tests {
         let slots: Vec<Slot> = operands.iter().map(Slot::new).collect();
         let readings = vec![Reading::MISSING; slots.len()];
         Slots { slots, readings, spacing: Spacing::ANY, last: None }
+    }
+
+    #[test]
+    fn the_crossing_lies_on_the_line_between_two_readings() {
+        let mut slots =
+            slots(&[operand(Metric::MemoryUsedPercent, None), operand(Metric::MemorySwapUsedPercent, None)]);
+        let expression = crate::policy::condition::parse("memory.used_percent > 90%").unwrap().expression;
+        let program = crate::policy::program::Program::compile(&expression, &mut |_| 0);
+        let compare = *program.comparisons().next().unwrap();
+        let mut sample = Sample::default();
+        let mut crossed = |milliseconds, used: f64| {
+            sample.at = Moment::at(Duration::from_millis(milliseconds));
+            sample.set(Metric::MemoryUsedPercent, Some(used));
+            sample.set_impossible(Metric::MemorySwapUsedPercent);
+            slots.refresh(&sample);
+            slots.crossed(&compare, sample.at).map(|ago| ago.as_millis())
+        };
+        assert_eq!(crossed(1000, 50.0), None);
+        assert_eq!(crossed(2000, 50.0), None);
+        assert_eq!(crossed(2020, 89.0), None);
+        assert_eq!(crossed(2040, 91.0), Some(10));
+        assert_eq!(crossed(2060, 92.0), None, "it crossed before");
+        assert!(slots.readings()[1].cannot_be() && !slots.readings()[0].cannot_be());
     }
 
     #[test]

@@ -42,11 +42,20 @@ pub enum State {
     Undoing,
     Cooling,
     Blind,
+    /// This node has nothing of what its condition asks about: no swap, no connection tracking.
+    NotApplicable,
 }
 
 impl State {
-    pub const ALL: [State; 6] =
-        [State::Quiet, State::Pending, State::Firing, State::Undoing, State::Cooling, State::Blind];
+    pub const ALL: [State; 7] = [
+        State::Quiet,
+        State::Pending,
+        State::Firing,
+        State::Undoing,
+        State::Cooling,
+        State::Blind,
+        State::NotApplicable,
+    ];
 
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -57,6 +66,7 @@ impl State {
             State::Undoing => "undoing",
             State::Cooling => "cooling",
             State::Blind => "blind",
+            State::NotApplicable => "not_applicable",
         }
     }
 }

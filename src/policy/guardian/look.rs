@@ -1,6 +1,7 @@
 //! A look at the node: each rule is evaluated, and what fires takes its next steps.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::super::event::{Event, Mode, ModeReason};
 use super::super::life::Turn;
@@ -78,13 +79,16 @@ impl Guardian {
         }
         life.see_clear(match &programs.clear {
             Some(clear) => clear.evaluate(readings, &mut self.stack),
-            None => opposite(life.when()),
+            None => Some(opposite(life.when())),
         });
         let was = self.lives[index].state();
         let turn = self.lives[index].advance(now, &self.plan.rules()[index], self.plan.programs()[index].patience);
         if turn == Turn::Cleared {
             self.judge_cleared(now, index, out);
             self.stands[index] = Stand::default();
+        }
+        if turn == Turn::Pending || turn == Turn::Fired && was != State::Pending {
+            out.crossed = out.crossed.max(Some(self.since_crossing(now, index)));
         }
         self.tell_turn(index, turn, out);
         match turn {
@@ -101,6 +105,12 @@ impl Guardian {
             Turn::None | Turn::Pending | Turn::Relented | Turn::Cleared | Turn::Quiet | Turn::Blind | Turn::Sees => {}
         }
         self.lives[index].state()
+    }
+
+    /// The last comparison to hold made the condition hold. Nothing where it held before, and was only seen just now.
+    fn since_crossing(&self, now: Moment, index: usize) -> Duration {
+        let comparisons = self.plan.programs()[index].when.comparisons();
+        comparisons.filter_map(|compare| self.slots.crossed(compare, now)).min().unwrap_or_default()
     }
 
     fn tell_turn(&self, index: usize, turn: Turn, out: &mut Decisions) {

@@ -27,18 +27,20 @@ use super::event::{Event, Mode, ModeReason};
 use super::gives::Gives;
 use super::in_force::InForce;
 use super::life::Life;
+use super::metric::Family;
 use super::mitigation::{ActionId, Command, Knob, Lasting, Mitigation, Report};
 use super::mode::NodeMode;
 use super::moment::Moment;
 use super::orders::{Hold, Orders};
 use super::plan::Plan;
 use super::ports::Troubles;
+use super::program::{Program, Stack};
 use super::retries::Retries;
 use super::rule::{Asked, Rule, Severity};
 use super::sample::Sample;
 use super::services::Services;
 use super::slots::{Reading, Slots};
-use super::view::{State, StepView, Verdict};
+use super::view::{State, StepView};
 use stand_down::Stand;
 
 /// A pending rule that has longer to go than this is timed well enough by the calm pace.
@@ -93,10 +95,13 @@ pub enum Input<'a> {
 pub struct Decisions {
     pub commands: Vec<Command>,
     pub events: Vec<Event>,
+    /// How long before the sample something crossed the threshold that made a rule pending or fire.
+    pub crossed: Option<Duration>,
 }
 
 impl Decisions {
     pub fn clear(&mut self) {
+        self.crossed = None;
         self.commands.clear();
         self.events.clear();
     }
@@ -121,7 +126,7 @@ pub struct Guardian {
     /// The rules were evaluated: before that nobody knows what they want.
     has_looked: bool,
     stopping: bool,
-    stack: Vec<Verdict>,
+    stack: Stack,
     memory_total: Option<f64>,
     services: Services,
     troubles: Troubles,
@@ -270,6 +275,15 @@ impl Guardian {
         let wants = |rule: &Rule| rule.steps.iter().any(|step| step.asked == Asked::ByLadder);
         let mut lives = self.lives.iter().zip(self.plan.rules());
         lives.any(|(life, rule)| matches!(life.state(), State::Pending | State::Firing) && wants(rule))
+    }
+
+    /// Some rule that asks about this family is about to fire or fires: its readings are to be as fresh as the loop's own.
+    #[must_use]
+    pub fn follows(&self, family: Family) -> bool {
+        let asks =
+            |when: &Program| when.comparisons().any(|of| self.plan.operands()[of.slot].metric.family() == family);
+        let mut lives = self.lives.iter().zip(self.plan.programs());
+        lives.any(|(life, programs)| matches!(life.state(), State::Pending | State::Firing) && asks(&programs.when))
     }
 
     #[must_use]

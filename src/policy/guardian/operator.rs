@@ -175,6 +175,7 @@ impl Guardian {
 fn wish(rule: &Rule, life: &Life, mut is_clear: impl FnMut() -> bool) -> Wanted {
     match life.state() {
         State::Firing => Wanted::Now,
+        State::NotApplicable => Wanted::NotFor(rule.clear_for),
         State::Quiet | State::Cooling if is_clear() => Wanted::NotFor(rule.clear_for),
         State::Quiet | State::Cooling | State::Pending | State::Undoing | State::Blind => Wanted::Perhaps,
     }

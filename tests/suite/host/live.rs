@@ -8,11 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use node_guardian::config::settings::Settings;
 use node_guardian::host::guardian;
 use node_guardian::host::kept::{Kept, Reader, Shape};
 use node_guardian::host::sampler::{Sampler, Scope};
 use node_guardian::host::space;
+use node_guardian::policy::condition::parse;
 use node_guardian::policy::metric::{Family, Metric};
+use node_guardian::policy::plan::Plan;
 use node_guardian::policy::sample::Sample;
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
@@ -152,11 +155,22 @@ fn connections_are_told_by_port() {
     let _clients = [TcpStream::connect(address).unwrap(), TcpStream::connect(address).unwrap()];
     let mut sampler = Sampler::open(&sampling("/proc", "/sys"));
     let name = address.port().to_string();
+    sampler.expect(&asking(&format!("connections[{name}].established > 5")));
     let listed = |_: &Sampler, sample: &Sample| sample.row(Family::Port, &name).is_some();
     let sample = sample_until(&mut sampler, at(1), "listening port", listed);
     let row = sample.row(Family::Port, &name).unwrap();
     assert_eq!(sample.instance(Metric::PortEstablished, row), Some(2.0));
     assert!(sample.instance(Metric::PortBacklogPercent, row).unwrap() > 0.0);
+    assert_eq!(sample.instances(Family::Port).len(), 1, "nobody asks about others");
+}
+
+/// A plan with one rule.
+fn asking(condition: &str) -> Plan {
+    let mut policy = Settings::default().policy;
+    policy.rules.truncate(1);
+    policy.rules[0].when = parse(condition).unwrap();
+    policy.rules[0].clear = None;
+    Plan::new(policy)
 }
 
 #[test]
