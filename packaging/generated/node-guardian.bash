@@ -523,7 +523,7 @@ _node__guardian() {
             return 0
             ;;
         node__subcmd__guardian__subcmd__status)
-            opts="-h --socket --url --token-file --json --watch --alive --help"
+            opts="-h --socket --url --token-file --json --all --watch --alive --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

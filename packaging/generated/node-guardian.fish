@@ -54,6 +54,7 @@ complete -c node-guardian -n "__fish_node_guardian_using_subcommand status" -l s
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand status" -l url -d 'Asked where there is no socket [default: http://127.0.0.1:9977]' -r
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand status" -l token-file -d 'Sent as bearer token with --url' -r -F
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand status" -l json -d 'For programs: JSON and nothing else'
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand status" -l all -d 'Rules that can never hold on this node, too'
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand status" -l watch -d 'Again every second, until interrupted'
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand status" -l alive -d 'Say nothing; exit 0 if it ticks, in an emergency too: for health checks in containers, which have no curl'
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand status" -s h -l help -d 'Print help'

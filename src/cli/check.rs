@@ -4,12 +4,13 @@
 use super::paint::hanging;
 use super::run::{Options, source};
 use super::{CheckArgs, code, complain, print};
-use crate::config::{self, settings};
+use crate::config::{self, Look, Source, settings};
 use crate::control::worker::probe_once;
 use crate::policy::mitigation::Outcome;
 
 pub fn run(args: &CheckArgs) -> u8 {
     let source = source(&Options { config: args.config.clone(), ..Options::default() });
+    let source = Source { look: Look::Here, ..source };
     let checked = config::check(&source);
     let controls = checked.settings.as_ref().map(|settings| settings.controls.clone());
     if args.json {

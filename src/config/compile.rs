@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::complaint::Complaints;
 use super::controls::{self, warn_open_secret};
 use super::document::Node;
+use super::here::Here;
 use super::section::{Findings, Read, Section};
 use super::settings::{Control, Http, Sampling, Scope, Settings};
 use super::source::{BUILT_IN_RULES, Gathered, Source, gather};
@@ -66,12 +67,13 @@ pub fn compile(source: &Source) -> Compiled {
     let declared = controls::read(root, &mut findings);
     let level = root.get("level", &mut findings, level).unwrap_or_default();
     let sampling = sampling(root, &mut findings);
+    let around = rules::Around { controls: &declared, level, here: Here::look(source.look, &sampling) };
     let policy = Policy {
         level,
         spacing: Spacing::every(sampling.interval),
         dry_run: root.get("dry_run", &mut findings, value::boolean).unwrap_or(false),
         emergency: emergency(root, &mut findings),
-        rules: patient(rules::read(root, &declared, level, &mut findings), &declared),
+        rules: patient(rules::read(root, &around, &mut findings), &declared),
         targets: declared.iter().filter_map(identity).collect(),
     };
     lint::rules(&policy.rules, root, &mut findings);

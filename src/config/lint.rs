@@ -2,6 +2,7 @@
 //! steps that the level forbids. Warnings only; and only where it is certain.
 
 use super::controls::Declared;
+use super::here::Here;
 use super::origin::Place;
 use super::section::{Findings, Section};
 use super::source::{BUILT_IN_ORIGIN, BUILT_IN_RULES};
@@ -17,23 +18,25 @@ use crate::policy::unit::Unit;
 /// Combinations of values that are tried at most; more operands than fit are not judged.
 const MOST_TRIED: usize = 20_000;
 
-pub fn rule(rule: &Rule, section: Section<'_>, findings: &mut Findings<'_>) {
+pub fn rule(rule: &Rule, section: Section<'_>, here: &Here, findings: &mut Findings<'_>) {
     let when_place = section.place("when");
     grows_only(&rule.when.expression, when_place, findings);
-    let Some(clear) = &rule.clear else {
-        return match possible(&rule.when.expression) {
-            Some((false, _)) => {
-                findings.warning(when_place, "this can never hold: the rule never fires", "check the values")
-            }
-            Some((true, false)) => {
-                findings.warning(when_place, "this always holds: the rule fires and never clears", "check the values");
-            }
-            Some((true, true)) | None => {}
-        };
-    };
-    if possible(&rule.when.expression).is_some_and(|(holds, _)| !holds) {
-        findings.warning(when_place, "this can never hold: the rule never fires", "check the values");
+    instances(&rule.when.expression, when_place, here, findings);
+    let possible = |expression: &Expression| possible(expression, here);
+    match possible(&rule.when.expression) {
+        Some((false, _)) => {
+            findings.warning(when_place, "this can never hold: the rule never fires", "check the values")
+        }
+        Some((true, false)) => {
+            let message = match rule.clear {
+                None => "this always holds: the rule fires and never clears",
+                Some(_) => "this always holds: the rule fires at the first look, and again whenever it clears",
+            };
+            findings.warning(when_place, message, "check the values");
+        }
+        Some((true, true)) | None => {}
     }
+    let Some(clear) = &rule.clear else { return };
     if possible(&clear.expression).is_some_and(|(holds, _)| !holds) {
         let message = "this can never hold: once fired, the rule never clears";
         findings.warning(section.place("clear"), message, "check the values, or leave `clear` out");
@@ -70,6 +73,25 @@ fn grows_only(expression: &Expression, place: &Place, findings: &mut Findings<'_
         if operand.metric == Metric::MemoryOomKills && operand.function != Some(Function::Rate) {
             let message = format!("`{operand}` only ever grows: the rule would never clear");
             findings.warning(place, message, format!("use rate({}) > 0/s", operand.metric.name()));
+        }
+    }
+}
+
+/// Steps for all controls of a kind, where there are none.
+pub fn idle(places: &[Place], findings: &mut Findings<'_>) {
+    for place in places.iter().filter(|place| place.origin != BUILT_IN_ORIGIN) {
+        let message = "no control that is configured can do this: the step does nothing";
+        findings.warning(place, message, "configure such a control, or remove the step");
+    }
+}
+
+/// Instances that this node does not have, or that are never watched.
+fn instances(expression: &Expression, place: &Place, here: &Here, findings: &mut Findings<'_>) {
+    let mut comparisons = Vec::new();
+    collect(expression, &mut comparisons);
+    for comparison in comparisons {
+        if let Some((why, help)) = here.lacks(&comparison.operand) {
+            findings.warning(place, why, help);
         }
     }
 }
@@ -156,11 +178,11 @@ fn collect<'e>(expression: &'e Expression, into: &mut Vec<&'e Comparison>) {
 }
 
 /// Whether the expression can hold, and whether it can fail. `None` where that takes too long to find out.
-fn possible(expression: &Expression) -> Option<(bool, bool)> {
+fn possible(expression: &Expression, here: &Here) -> Option<(bool, bool)> {
     let mut comparisons = Vec::new();
     collect(expression, &mut comparisons);
     let (mut holds, mut fails) = (false, false);
-    each_case(&comparisons, |values| {
+    each_case(&comparisons, here, |values| {
         let truth = value_of(expression, values);
         holds |= truth;
         fails |= !truth;
@@ -180,7 +202,7 @@ fn overlap(when: &Expression, clear: &Expression) -> bool {
     }
     comparisons.extend(asked);
     let mut both = false;
-    let judged = each_case(&comparisons, |values| {
+    let judged = each_case(&comparisons, &Here::default(), |values| {
         both = value_of(when, values) && value_of(clear, values);
         both
     });
@@ -202,7 +224,7 @@ fn value_of(expression: &Expression, values: &Values<'_>) -> bool {
 }
 
 /// Tries one value for each interval between the thresholds of each operand, in all combinations, until `stop`.
-fn each_case<'e>(comparisons: &[&'e Comparison], mut stop: impl FnMut(&Values<'e>) -> bool) -> Option<()> {
+fn each_case<'e>(comparisons: &[&'e Comparison], here: &Here, mut stop: impl FnMut(&Values<'e>) -> bool) -> Option<()> {
     let mut operands: Vec<(&Operand, Vec<f64>)> = Vec::new();
     for comparison in comparisons {
         match operands.iter_mut().find(|(operand, _)| **operand == comparison.operand) {
@@ -211,7 +233,7 @@ fn each_case<'e>(comparisons: &[&'e Comparison], mut stop: impl FnMut(&Values<'e
         }
     }
     let cases: Vec<(&Operand, Vec<f64>)> =
-        operands.into_iter().map(|(operand, thresholds)| (operand, candidates(operand, thresholds))).collect();
+        operands.into_iter().map(|(operand, thresholds)| (operand, candidates(operand, here, thresholds))).collect();
     let total = cases.iter().try_fold(1usize, |total, (_, values)| total.checked_mul(values.len()))?;
     if total > MOST_TRIED {
         return None;
@@ -231,19 +253,21 @@ fn each_case<'e>(comparisons: &[&'e Comparison], mut stop: impl FnMut(&Values<'e
 }
 
 /// The thresholds, a value between each two, and one beyond them on each side where the metric can go there.
-fn candidates(operand: &Operand, mut thresholds: Vec<f64>) -> Vec<f64> {
+fn candidates(operand: &Operand, here: &Here, mut thresholds: Vec<f64>) -> Vec<f64> {
     thresholds.sort_by(f64::total_cmp);
     thresholds.dedup();
     if operand.unit() == Unit::Flag {
         return vec![0.0, 1.0];
     }
     let least = if operand.function == Some(Function::Rate) { f64::NEG_INFINITY } else { 0.0 };
-    let most = if operand.unit() == Unit::Percent { 100.0 } else { f64::INFINITY };
+    let most = if operand.unit() == Unit::Percent { 100.0 } else { here.most(operand).unwrap_or(f64::INFINITY) };
     let low = thresholds.first().map_or(0.0, |first| (first - 1.0).max(least));
     let high = thresholds.last().map_or(0.0, |last| (last * 2.0 + 1.0).max(1.0).min(most));
     let between = thresholds.windows(2).map(|pair| f64::midpoint(pair[0], pair[1]));
     let mut values: Vec<f64> = between.chain([low, high]).collect();
     values.extend(thresholds);
+    // What lies beyond the end of the scale is no value: `memory.available_bytes < 1TiB` always holds on a node with less.
+    values.iter_mut().for_each(|value| *value = value.min(most));
     values
 }
 
@@ -258,12 +282,13 @@ mod tests {
 
     #[test]
     fn what_can_never_hold_or_always_holds_is_known() {
-        let possible = |text| possible(&expression(text));
+        let possible = |text| possible(&expression(text), &Here::default());
         assert_eq!(possible("cpu.used_percent > 90%"), Some((true, true)));
         assert_eq!(possible("cpu.used_percent > 100%"), Some((false, true)));
         assert_eq!(possible("cpu.used_percent >= 0%"), Some((true, false)));
         assert_eq!(possible("threads > 5 and threads < 3"), Some((false, true)));
         assert_eq!(possible("rate(threads) < 0/s"), Some((true, true)));
+        assert_eq!(possible("memory.available_bytes < 1TiB"), Some((true, true)));
         assert_eq!(possible("disk.read_only == true or disk.read_only == false"), Some((true, false)));
     }
 
@@ -284,6 +309,6 @@ mod tests {
             .filter(|metric| metric.unit() == Unit::Percent && metric.family() != Family::App)
             .map(|metric| format!("{} > 50%", metric.name()))
             .collect();
-        assert_eq!(possible(&expression(&many.join(" and "))), None);
+        assert_eq!(possible(&expression(&many.join(" and ")), &Here::default()), None);
     }
 }

@@ -6,6 +6,7 @@ mod complaint;
 mod controls;
 mod document;
 mod fallback;
+mod here;
 mod ladders;
 pub mod last_good;
 mod lint;
@@ -23,6 +24,7 @@ pub use check::{Checked, CheckedJson, check};
 pub use compile::{Compiled, compile};
 pub use complaint::{Complaints, Gravity, Located};
 pub use fallback::{Footing, Loaded, load_again, settle};
+pub use here::Look;
 pub use source::{BUILT_IN, Source, USUAL_FILE, environment};
 pub use vocabulary::{MetricLine, metrics, metrics_table};
 

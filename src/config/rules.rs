@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::controls::{Declared, check_name};
 use super::document::{Entry, Node, Value};
+use super::here::Here;
 use super::ladders::{self, Ladder};
 use super::lint;
-use super::origin::printable;
+use super::origin::{Place, printable};
 use super::section::{Fault, Findings, Read, Section, proposal, refuse};
 use super::source::BUILT_IN_ORIGIN;
 use super::steps::{self, Placed};
@@ -39,8 +40,15 @@ const COOLDOWN: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 const PRIORITIES: std::ops::RangeInclusive<i32> = -1000..=1000;
 
+/// What a rule is judged against.
+pub struct Around<'a> {
+    pub controls: &'a [Declared],
+    pub level: Level,
+    pub here: Here,
+}
+
 /// All rules that are enabled: highest priority first, then by name.
-pub fn read(root: Section<'_>, controls: &[Declared], level: Level, findings: &mut Findings<'_>) -> Vec<Rule> {
+pub fn read(root: Section<'_>, around: &Around<'_>, findings: &mut Findings<'_>) -> Vec<Rule> {
     let Some(entry) = root.table.get("rule") else { return Vec::new() };
     let Some(named) = Section::named("[rule]", &entry.key, &entry.node, findings) else { return Vec::new() };
     let built_in: Vec<&str> =
@@ -50,7 +58,7 @@ pub fn read(root: Section<'_>, controls: &[Declared], level: Level, findings: &m
         if let Err(message) = check_name(name) {
             findings.error(&entry.key, message, "use letters, digits, - and _");
         }
-        rules.extend(rule(name, entry, controls, &built_in, level, findings));
+        rules.extend(rule((name, entry), around, &built_in, findings));
     }
     rules.sort_by(|a, b| b.priority.cmp(&a.priority).then_with(|| a.name.cmp(&b.name)));
     rules
@@ -66,13 +74,12 @@ fn is_built_in(entry: &Entry) -> bool {
 }
 
 fn rule(
-    name: &str,
-    entry: &Entry,
-    controls: &[Declared],
+    (name, entry): (&str, &Entry),
+    around: &Around<'_>,
     built_in: &[&str],
-    level: Level,
     findings: &mut Findings<'_>,
 ) -> Option<Rule> {
+    let Around { controls, level, here } = around;
     let title = format!("[rule.{}]", printable(name));
     let section = Section::open(&title, &entry.key, &entry.node, RULE, findings)?;
     if !section.has("when") {
@@ -91,6 +98,8 @@ fn rule(
     let when = section.get("when", findings, condition);
     let clear = section.get("clear", findings, condition);
     let own = section.get("steps", findings, |_, node| own_ladder(node, controls)).unwrap_or_default();
+    let idle: Vec<Place> = own.iter().filter(|(_, steps)| steps.is_empty()).map(|(place, _)| place.clone()).collect();
+    let own: Vec<Placed> = own.into_iter().flat_map(|(_, steps)| steps).collect();
     let built_in_ladder =
         section.get("ladder", findings, |key, node| value::choice(key, node, &Ladder::ALL, Ladder::name));
     let hold_for = section.get("for", findings, time).unwrap_or(Duration::ZERO);
@@ -113,12 +122,13 @@ fn rule(
     if !enabled {
         return None;
     }
-    lint::rule(&rule, section, findings);
+    lint::rule(&rule, section, here, findings);
     if !is_measurable(&rule.when.expression) {
         refuse_ranges(&ladder, findings);
     }
     if written == Written::StepByStep {
-        lint::ladder(&ladder, level, findings);
+        lint::idle(&idle, findings);
+        lint::ladder(&ladder, *level, findings);
         lint::declarations(&ladder, controls, findings);
     }
     lint::numbers(&rule, controls, section.place("when"), findings);
@@ -176,9 +186,12 @@ fn condition(key: &str, node: &Node) -> Read<Condition> {
     })
 }
 
-fn own_ladder(node: &Node, controls: &[Declared]) -> Read<Vec<Placed>> {
-    let steps = value::list("steps", node, |_, step| steps::read(step, controls))?;
-    Ok(steps.into_iter().flatten().collect())
+/// What is written for each step, and where: several where it names several controls, none where no control fits.
+type Line = (Place, Vec<Placed>);
+
+fn own_ladder(node: &Node, controls: &[Declared]) -> Read<Vec<Line>> {
+    let read = |step: &Node| Ok((step.place.clone(), steps::read(step, controls)?));
+    value::list("steps", node, |_, step| read(step))
 }
 
 /// `{ cpu = "down", memory = "up" }`

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::complaint::{About, Complaint, Gravity};
 use super::document::{self, Entry, Node, Table, Value};
+use super::here::Look;
 use super::last_good::Text;
 use super::origin::{Kind, Origin, Place};
 use crate::policy::nearest::nearest;
@@ -53,12 +54,22 @@ pub struct Source {
     pub dry_run: bool,
     /// In place of all files: what was read of them earlier.
     pub texts: Option<Vec<Text>>,
+    /// Whether it is compared with what this node has.
+    pub look: Look,
 }
 
 impl Default for Source {
     fn default() -> Self {
         let usual = PathBuf::from(USUAL_FILE);
-        Self { file: None, usual, environment: BTreeMap::new(), level: None, dry_run: false, texts: None }
+        Self {
+            file: None,
+            usual,
+            environment: BTreeMap::new(),
+            level: None,
+            dry_run: false,
+            texts: None,
+            look: Look::Away,
+        }
     }
 }
 

@@ -82,7 +82,7 @@ vocabulary! {
     MemoryUsedPercent = "memory.used_percent", Node, Percent, High, "Memory that is not available: 100 % less memory.available_percent (/proc/meminfo).";
     MemoryAvailablePercent = "memory.available_percent", Node, Percent, Low, "memory.available_bytes, of MemTotal less huge pages that were set aside (/proc/meminfo).";
     MemoryAvailableBytes = "memory.available_bytes", Node, Bytes, Low, "MemAvailable, and what the cache of ZFS can give back (/proc/meminfo, /proc/spl/kstat/zfs/arcstats).";
-    MemorySwapUsedPercent = "memory.swap_used_percent", Node, Percent, High, "Swap in use, of all swap; unknown where there is no swap (/proc/meminfo).";
+    MemorySwapUsedPercent = "memory.swap_used_percent", Node, Percent, High, "Swap in use, of all swap; not applicable where there is none (/proc/meminfo).";
     MemorySwapInRate = "memory.swap_in_rate", Node, BytesPerSecond, High, "Bytes read back from swap (/proc/vmstat pswpin).";
     MemoryDirtyBytes = "memory.dirty_bytes", Node, Bytes, High, "Pages waiting to be written to disk (/proc/meminfo Dirty).";
     MemoryOomKills = "memory.oom_kills", Node, Count, High, "Processes that the kernel's OOM killer has ended since boot (/proc/vmstat oom_kill).";
@@ -114,8 +114,8 @@ vocabulary! {
     ConnectionsOrphan = "connections.orphan", Node, Count, High, "TCP connections that no process holds any more (/proc/net/sockstat orphan).";
     ConnectionsListenOverflowRate = "connections.listen_overflow_rate", Node, PerSecond, High, "Times an accept queue was full (/proc/net/netstat ListenOverflows).";
     ConnectionsListenDropsRate = "connections.listen_drops_rate", Node, PerSecond, High, "Connection requests dropped for any reason (/proc/net/netstat ListenDrops).";
-    ConnectionsUsedPercent = "connections.used_percent", Node, Percent, High, "Connection-tracking table in use; unknown where nf_conntrack is not loaded (/proc/sys/net/netfilter).";
-    PortEstablished = "connections.established", Port, Count, High, "Established TCP connections to a listening port (sock_diag, at a slower pace).";
+    ConnectionsUsedPercent = "connections.used_percent", Node, Percent, High, "Connection-tracking table in use; not applicable where nf_conntrack is not loaded (/proc/sys/net/netfilter).";
+    PortEstablished = "connections.established", Port, Count, High, "Established TCP connections to a listening port (sock_diag; of the ports that rules name).";
     PortBacklogPercent = "connections.backlog_percent", Port, Percent, High, "Accept queue of a listening port, of its limit (sock_diag, at a slower pace).";
     PortListenDropsRate = "connections.listen_drops_rate", Port, PerSecond, High, "Connection requests dropped at a listening port, between the last two looks (sock_diag SK_MEMINFO_DROPS, at a slower pace).";
     AppNumber = "app.number", App, Count, High, "What an application reports of itself over its control socket, by its own name: app[\"api\"].inflight. Its name says the unit; this one is every other.";

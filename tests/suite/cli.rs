@@ -126,3 +126,21 @@ fn release_waits_for_what_comes_of_it() {
     assert_eq!(nothing.join().unwrap(), (0, "nothing is in force\n".into(), String::new()));
     assert_eq!(said(&guardian(&["undo", "8", "--socket", &socket])).0, 1);
 }
+
+#[test]
+fn check_says_what_can_never_or_always_hold_on_this_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.toml");
+    let text = "[rule.elsewhere]\nwhen = \"disk['/nope'].used_percent > 90%\"\n\
+                [rule.unplugged]\nwhen = \"network['nope0'].receive_rate > 1MiB/s\"\n\
+                [rule.always]\nwhen = \"memory.available_bytes < 900TiB\"\nseverity = \"emergency\"\n\
+                [rule.nobody]\nwhen = \"memory.available_percent < 9%\"\nsteps = [{ throttle = \"*\", to = \"50%\" }]\n";
+    std::fs::write(&file, text).unwrap();
+    let (code, page, _) = said(&guardian(&["check", file.to_str().unwrap()]));
+    assert_eq!(code, 0, "{page}");
+    for (line, part) in [(2, "/nope"), (4, "no interface is named nope0"), (6, "always holds"), (10, "does nothing")] {
+        let place = format!("config.toml:{line}:");
+        assert!(page.lines().any(|told| told.contains(&place) && told.contains(part)), "{line} {part}: {page}");
+    }
+    assert!(page.contains("4 warnings"), "{page}");
+}

@@ -1,7 +1,9 @@
 //! What the other subcommands say about a running daemon and do to it: words, figures, exit codes.
 
+use std::net::{TcpListener, TcpStream};
+
 use super::super::support::haproxy::Haproxy;
-use super::super::support::node::{Node, short_of_memory};
+use super::super::support::node::{Daemon, Node, short_of_memory};
 use super::super::support::redis::Redis;
 
 const STEPS: &str =
@@ -130,5 +132,45 @@ fn a_bad_configuration_is_pointed_at_by_check_and_run_alike() {
     points_at_it(&checked.err);
     let daemon = node.start();
     points_at_it(&daemon.told("fallback").concat());
+    assert_eq!(daemon.stop(), 0);
+}
+
+#[test]
+fn what_this_node_has_none_of_is_not_applicable_and_no_blind_spot() {
+    let node = Node::new("[rule.tracked]\nwhen = \"connections.used_percent > 90%\"\n");
+    let mut daemon = node.start();
+    let state = |daemon: &Daemon| daemon.status()["rules"][0]["state"].as_str().map(str::to_owned);
+    daemon.until("it is known", |daemon| (state(daemon)? == "not_applicable").then_some(()));
+    assert!(!node.log().contains("conntrack") && !node.ask(&["status"]).out.contains("tracked"), "{}", node.log());
+    let page = node.ask(&["status", "--all"]).out;
+    assert!(page.contains("not applicable, since this node has none of it: tracked"), "{page}");
+    assert!(node.ask(&["explain", "tracked"]).out.contains("can never hold here"), "{}", node.ask(&["explain"]).out);
+    // Its module is loaded.
+    std::fs::create_dir_all(node.path("proc/sys/net/netfilter")).unwrap();
+    for (name, value) in [("count", "95\n"), ("max", "100\n")] {
+        std::fs::write(node.path(&format!("proc/sys/net/netfilter/nf_conntrack_{name}")), value).unwrap();
+    }
+    assert_eq!(daemon.stop(), 0);
+    let mut daemon = node.start();
+    daemon.until("it fires", |daemon| (state(daemon)? == "firing").then_some(()));
+    assert_eq!(daemon.stop(), 0);
+}
+
+#[test]
+fn only_the_port_that_a_rule_names_is_told_and_at_once() {
+    let listeners: Vec<TcpListener> = (0..20).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let address = listeners[0].local_addr().unwrap();
+    let port = address.port();
+    let node = Node::new(&format!("[rule.busy]\nwhen = \"connections[{port}].established > 1\"\nfor = \"100ms\"\n"));
+    let mut daemon = node.start();
+    let told = |daemon: &Daemon| -> Option<Vec<String>> {
+        let page = daemon.try_get("/metrics")?.body;
+        let series = page.lines().filter(|line| line.starts_with("node_guardian_connections_port_established{"));
+        Some(series.map(str::to_owned).collect())
+    };
+    let series = daemon.until("the port", |daemon| told(daemon).filter(|series| !series.is_empty()));
+    assert_eq!(series, [format!("node_guardian_connections_port_established{{port=\"{port}\"}} 0")]);
+    let _clients = [TcpStream::connect(address).unwrap(), TcpStream::connect(address).unwrap()];
+    daemon.until_told("rule_fired", "busy");
     assert_eq!(daemon.stop(), 0);
 }
