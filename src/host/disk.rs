@@ -11,6 +11,7 @@ use super::kept::{Kept, Reader, Shape};
 use super::scan::{fields, lines};
 use super::shared::{Mount, View};
 use super::slow::Slow;
+use super::thrift::{Thrift, thread_time};
 use crate::policy::metric::{Family, Metric};
 use crate::policy::moment::Moment;
 use crate::policy::sample::Sample;
@@ -25,6 +26,7 @@ pub struct Disks {
     names: Vec<String>,
     /// One per mount.
     rows: Vec<Row>,
+    pub thrift: Thrift,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -65,6 +67,7 @@ impl Disks {
             mounts: View::default(),
             names: Vec::new(),
             rows: Vec::new(),
+            thrift: Thrift::default(),
         }
     }
 
@@ -92,6 +95,15 @@ impl Disks {
 
     /// Derives rates since the last call; to be followed by [`Disks::sample_space`], which makes the rows.
     pub fn sample_rates(&mut self, now: Moment, reader: &mut Reader, sample: &mut Sample) {
+        if !self.thrift.is_due(now) {
+            return;
+        }
+        let before = thread_time();
+        self.read_rates(now, reader, sample);
+        self.thrift.spend(now, thread_time().saturating_sub(before));
+    }
+
+    fn read_rates(&mut self, now: Moment, reader: &mut Reader, sample: &mut Sample) {
         let rows = &mut self.rows;
         rows.iter_mut().for_each(|row| row.read = None);
         let read = reader.take(&mut self.stats, now, |bytes| {

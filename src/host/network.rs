@@ -11,6 +11,7 @@ use super::cpu::TOLERANCE;
 use super::kept::{Kept, Reader, Shape};
 use super::scan::{fields, lines};
 use super::shared::{Shared, Speed, View};
+use super::thrift::{Thrift, thread_time};
 use crate::policy::metric::{Family, Metric};
 use crate::policy::moment::Moment;
 use crate::policy::sample::{Sample, find_from};
@@ -22,6 +23,7 @@ pub struct Network {
     /// One per name.
     rows: Vec<Row>,
     speeds: View<Vec<Speed>>,
+    pub thrift: Thrift,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,10 +60,21 @@ impl Network {
             names: Vec::new(),
             rows: Vec::new(),
             speeds: View::default(),
+            thrift: Thrift::default(),
         }
     }
 
+    /// What is not due keeps its readings.
     pub fn sample(&mut self, now: Moment, reader: &mut Reader, shared: &Shared, sample: &mut Sample) {
+        if !self.thrift.is_due(now) {
+            return;
+        }
+        let before = thread_time();
+        self.read(now, reader, shared, sample);
+        self.thrift.spend(now, thread_time().saturating_sub(before));
+    }
+
+    fn read(&mut self, now: Moment, reader: &mut Reader, shared: &Shared, sample: &mut Sample) {
         let (names, rows) = (&mut self.names, &mut self.rows);
         rows.iter_mut().for_each(|row| row.read = None);
         let mut changed = false;

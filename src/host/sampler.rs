@@ -133,10 +133,12 @@ impl Sampler {
         self.slow.shared().ports_wanted.offer(Wanted::by(plan));
     }
 
-    /// What the slow thread finds out is looked at this often, where some rule is about to act on it.
-    pub fn hasten(&self, every: Duration, guardian: &policy::guardian::Guardian) {
+    /// What is seldom looked at is looked at this often, where some rule is about to act on it.
+    pub fn hasten(&mut self, every: Duration, guardian: &policy::guardian::Guardian) {
         let pace = |family| guardian.follows(family).then_some(every);
         self.slow.hasten(pace(Family::Disk), pace(Family::Port));
+        self.disks.thrift.set_need(guardian.follows(Family::Disk));
+        self.network.thrift.set_need(guardian.follows(Family::Network));
     }
 
     /// What cannot be seen now. The `Arc` is another one only when the list is.
