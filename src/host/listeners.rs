@@ -158,6 +158,8 @@ impl Listeners {
         if named {
             let before = thread_time();
             let found = if wanted.named.is_empty() { Vec::new() } else { self.dump()?.named(&wanted.named)? };
+            let others = self.ports.iter().filter(|(port, _)| !wanted.named.contains(port));
+            others.for_each(|(_, watched)| watched.port.established.set(None));
             self.ports.retain(|port, _| !wanted.named.contains(port) || found.iter().any(|known| known.port == *port));
             for reading in &found {
                 self.note(now, reading);

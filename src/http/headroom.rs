@@ -42,11 +42,11 @@ pub fn is_told(operands: &[Arc<Operand>], sample: &Sample, family: Family, row: 
     if family != Family::Port {
         return true;
     }
-    let name = sample.instances(family).get(row);
     let mut asked = operands.iter().filter(|operand| operand.metric.family() == family);
-    let is_named = asked.clone().any(|operand| operand.selector.as_ref().is_some_and(|port| Some(port) == name));
     let is_worst = asked.any(|operand| operand.selector.is_none());
     let has = |metric| sample.instance(metric, row).is_some_and(|value| value > 0.0);
+    // Connections are counted of those that a rule names, and of no others.
+    let is_named = sample.instance(Metric::PortEstablished, row).is_some();
     is_named || has(Metric::PortListenDropsRate) || is_worst && has(Metric::PortBacklogPercent)
 }
 
