@@ -122,13 +122,14 @@ impl Worker {
             self.speeds = Due(now + (time_of(speeds) * RARE_SHARE).max(SPEEDS_EVERY));
         }
         self.ports.round(now, &self.post.shared, &mut self.blind);
+        // Before the inventory: whoever has that has all of the first round.
+        self.post.shared.blind.offer(self.blind.spots().to_vec());
         if self.inventory.0 <= now {
             let Post { shared, sampling, place, .. } = &*self.post;
             let (root, mounts) = (&sampling.proc_root, &self.mounts);
             let take = || shared.facts.offer(take_inventory(root, place, mounts, &shared.speeds.get()));
             self.inventory = Due(now + (time_of(take) * RARE_SHARE).max(INVENTORY_EVERY));
         }
-        self.post.shared.blind.offer(self.blind.spots().to_vec());
         let next = self.sweep_due().min(self.ports.due(&self.post.shared));
         next.saturating_duration_since(Instant::now()).min(LONGEST_WAIT)
     }
