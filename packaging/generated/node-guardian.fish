@@ -50,16 +50,16 @@ complete -c node-guardian -n "__fish_node_guardian_using_subcommand run" -s h -l
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand check" -l live -d 'Also ask every control whether it can be reached and used; changes nothing'
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand check" -l json -d 'For programs: JSON and nothing else'
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand check" -s h -l help -d 'Print help'
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand status" -l socket -d 'The daemon\'s admin socket [default: /run/node-guardian/admin.sock]' -r -F
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand status" -l url -d 'Asked where there is no socket [default: http://127.0.0.1:9977]' -r
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand status" -l socket -d 'The daemon\'s admin socket; it has to be root\'s, yours or the daemon\'s user\'s [default: /run/node-guardian/admin.sock]' -r -F
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand status" -l url -d 'Ask over TCP, such as http://127.0.0.1:9977: whoever listens there, since a port proves nothing; with --socket only where that does not answer' -r
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand status" -l token-file -d 'Sent as bearer token with --url' -r -F
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand status" -l json -d 'For programs: JSON and nothing else'
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand status" -l all -d 'Rules that can never hold on this node, too'
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand status" -l watch -d 'Again every second, until interrupted'
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand status" -l alive -d 'Say nothing; exit 0 if it ticks, in an emergency too: for health checks in containers, which have no curl'
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand status" -s h -l help -d 'Print help'
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand explain" -l socket -d 'The daemon\'s admin socket [default: /run/node-guardian/admin.sock]' -r -F
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand explain" -l url -d 'Asked where there is no socket [default: http://127.0.0.1:9977]' -r
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand explain" -l socket -d 'The daemon\'s admin socket; it has to be root\'s, yours or the daemon\'s user\'s [default: /run/node-guardian/admin.sock]' -r -F
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand explain" -l url -d 'Ask over TCP, such as http://127.0.0.1:9977: whoever listens there, since a port proves nothing; with --socket only where that does not answer' -r
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand explain" -l token-file -d 'Sent as bearer token with --url' -r -F
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand explain" -l json -d 'For programs: JSON and nothing else'
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand explain" -s h -l help -d 'Print help'
@@ -68,29 +68,29 @@ complete -c node-guardian -n "__fish_node_guardian_using_subcommand metrics" -s 
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand replay" -l config -d 'Whose rules to try' -r -F
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand replay" -l expect -d 'What should be decided; exit 1 where it differs' -r -F
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand replay" -s h -l help -d 'Print help'
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand drill" -l socket -d 'The daemon\'s admin socket [default: /run/node-guardian/admin.sock]' -r -F
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand drill" -l url -d 'Asked where there is no socket [default: http://127.0.0.1:9977]' -r
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand drill" -l socket -d 'The daemon\'s admin socket; it has to be root\'s, yours or the daemon\'s user\'s [default: /run/node-guardian/admin.sock]' -r -F
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand drill" -l url -d 'Ask over TCP, such as http://127.0.0.1:9977: whoever listens there, since a port proves nothing; with --socket only where that does not answer' -r
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand drill" -l token-file -d 'Sent as bearer token with --url' -r -F
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand drill" -l wait -d 'How long to wait for the result' -r
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand drill" -s y -l yes -d 'Do not ask'
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand drill" -l json -d 'For programs: JSON and nothing else'
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand drill" -s h -l help -d 'Print help'
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand undo" -l socket -d 'The daemon\'s admin socket [default: /run/node-guardian/admin.sock]' -r -F
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand undo" -l url -d 'Asked where there is no socket [default: http://127.0.0.1:9977]' -r
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand undo" -l socket -d 'The daemon\'s admin socket; it has to be root\'s, yours or the daemon\'s user\'s [default: /run/node-guardian/admin.sock]' -r -F
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand undo" -l url -d 'Ask over TCP, such as http://127.0.0.1:9977: whoever listens there, since a port proves nothing; with --socket only where that does not answer' -r
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand undo" -l token-file -d 'Sent as bearer token with --url' -r -F
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand undo" -l wait -d 'How long to wait for the result' -r
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand undo" -l forget -d 'Give up what is owed and cannot be undone, because its target is gone: it stays as it is, and the trail says who gave it up'
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand undo" -l json -d 'For programs: JSON and nothing else'
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand undo" -s h -l help -d 'Print help'
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand pause" -l for -d 'It ends by itself after this time, at most 7d' -r
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand pause" -l socket -d 'The daemon\'s admin socket [default: /run/node-guardian/admin.sock]' -r -F
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand pause" -l url -d 'Asked where there is no socket [default: http://127.0.0.1:9977]' -r
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand pause" -l socket -d 'The daemon\'s admin socket; it has to be root\'s, yours or the daemon\'s user\'s [default: /run/node-guardian/admin.sock]' -r -F
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand pause" -l url -d 'Ask over TCP, such as http://127.0.0.1:9977: whoever listens there, since a port proves nothing; with --socket only where that does not answer' -r
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand pause" -l token-file -d 'Sent as bearer token with --url' -r -F
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand pause" -l hold -d 'Leave in force what is in force'
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand pause" -l json -d 'For programs: JSON and nothing else'
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand pause" -s h -l help -d 'Print help'
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand resume" -l socket -d 'The daemon\'s admin socket [default: /run/node-guardian/admin.sock]' -r -F
-complete -c node-guardian -n "__fish_node_guardian_using_subcommand resume" -l url -d 'Asked where there is no socket [default: http://127.0.0.1:9977]' -r
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand resume" -l socket -d 'The daemon\'s admin socket; it has to be root\'s, yours or the daemon\'s user\'s [default: /run/node-guardian/admin.sock]' -r -F
+complete -c node-guardian -n "__fish_node_guardian_using_subcommand resume" -l url -d 'Ask over TCP, such as http://127.0.0.1:9977: whoever listens there, since a port proves nothing; with --socket only where that does not answer' -r
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand resume" -l token-file -d 'Sent as bearer token with --url' -r -F
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand resume" -l json -d 'For programs: JSON and nothing else'
 complete -c node-guardian -n "__fish_node_guardian_using_subcommand resume" -s h -l help -d 'Print help'

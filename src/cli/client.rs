@@ -1,6 +1,6 @@
-//! Asking the daemon: over its admin socket, else over TCP. One request, one bounded answer, one deadline.
+//! Asking the daemon: over its admin socket, and over TCP only where an address was named, since whoever is first may
+//! listen on a port. One request, one bounded answer, one deadline.
 
-use std::fs;
 use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,12 +17,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use super::{Reach, code};
+use super::{Reach, code, listener, run};
+use crate::control::secret;
 use crate::http::shape::Kept;
 use crate::plain;
 
 const DEFAULT_SOCKET: &str = "/run/node-guardian/admin.sock";
-const DEFAULT_URL: &str = "http://127.0.0.1:9977";
 
 const DEADLINE: Duration = Duration::from_secs(5);
 /// The whole trail is 300 kB.
@@ -137,8 +137,17 @@ impl Client {
                 Err(_) => reasons.push(format!("{}: no answer within 5 s", way.name())),
             }
         }
-        let advice = "is it running (systemctl status node-guardian)? Elsewhere: --socket or --url";
-        Err(Failure::Unreachable(format!("nobody answers at {}; {advice}", reasons.join(", nor at "))))
+        Err(Failure::Unreachable(format!("nobody answers at {}; {}", reasons.join(", nor at "), self.advice())))
+    }
+
+    /// A port that answers is no proof of who it is, so that is for whoever asks to decide.
+    fn advice(&self) -> &'static str {
+        if self.ways.iter().any(|way| matches!(way, Way::Tcp { .. })) {
+            "is it running (systemctl status node-guardian)?"
+        } else {
+            "is it running (systemctl status node-guardian)? What keeps it from its admin socket is in its log (journalctl \
+             -u node-guardian); elsewhere: --socket PATH, or --url http://127.0.0.1:9977, which asks whoever listens there"
+        }
     }
 
     async fn exchange(&self, way: &Way, method: &Method, path: &str, body: &str) -> Result<Answer, Error> {
@@ -153,7 +162,11 @@ impl Client {
         }
         let request = request.body(Full::new(Bytes::from(body.to_owned()))).map_err(Error::other)?;
         match way {
-            Way::Socket(path) => send(UnixStream::connect(path).await?, request).await,
+            Way::Socket(path) => {
+                let stream = UnixStream::connect(path).await?;
+                listener::check(&stream, path)?;
+                send(stream, request).await
+            }
             Way::Tcp { authority } => send(TcpStream::connect(authority).await?, request).await,
         }
     }
@@ -185,7 +198,7 @@ fn make_plain(answer: &mut Value) {
     }
 }
 
-/// What was named; else the usual socket, and behind it the usual port.
+/// What was named; else the usual socket, and behind it that of a guardian of our own.
 fn ways(reach: &Reach) -> Result<Vec<Way>, Failure> {
     let tcp = |url: &str| authority(url).map(|authority| Way::Tcp { authority });
     let socket = |path: &Path| Way::Socket(path.to_owned());
@@ -193,7 +206,10 @@ fn ways(reach: &Reach) -> Result<Vec<Way>, Failure> {
         (Some(path), Some(url)) => vec![socket(path), tcp(url)?],
         (Some(path), None) => vec![socket(path)],
         (None, Some(url)) => vec![tcp(url)?],
-        (None, None) => vec![socket(Path::new(DEFAULT_SOCKET)), tcp(DEFAULT_URL)?],
+        (None, None) => {
+            let own = run::own_socket().map(Way::Socket);
+            [socket(Path::new(DEFAULT_SOCKET))].into_iter().chain(own).collect()
+        }
     })
 }
 
@@ -208,10 +224,8 @@ fn authority(url: &str) -> Result<String, Failure> {
 }
 
 fn read_token(path: &Path) -> Result<String, Failure> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(text.trim().to_owned()),
-        Err(error) => Err(Failure::Unreachable(format!("cannot read the token {}: {error}", path.display()))),
-    }
+    let text = secret::read("token file", path).map_err(|failure| Failure::Unreachable(failure.detail))?;
+    Ok(text.trim().to_owned())
 }
 
 fn reason(error: &Error) -> String {

@@ -17,6 +17,7 @@ mod check;
 mod client;
 mod drill;
 mod explain;
+mod listener;
 mod metrics;
 mod pages;
 mod paint;
@@ -232,10 +233,12 @@ pub struct CompletionsArgs {
 /// Where the daemon is.
 #[derive(Clone, Debug, Args)]
 pub struct Reach {
-    /// The daemon's admin socket [default: /run/node-guardian/admin.sock]
+    /// The daemon's admin socket; it has to be root's, yours or the daemon's user's
+    /// [default: /run/node-guardian/admin.sock]
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
-    /// Asked where there is no socket [default: http://127.0.0.1:9977]
+    /// Ask over TCP, such as http://127.0.0.1:9977: whoever listens there, since a
+    /// port proves nothing; with --socket only where that does not answer
     #[arg(long)]
     pub url: Option<String>,
     /// Sent as bearer token with --url

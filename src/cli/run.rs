@@ -87,6 +87,13 @@ pub fn source(options: &Options) -> Source {
     }
 }
 
+/// Where a guardian that this user runs without root has its admin socket by default.
+#[must_use]
+pub fn own_socket() -> Option<PathBuf> {
+    let [_, (_, runtime)] = user_directories(|name| env::var_os(name).map(PathBuf::from));
+    (!geteuid().is_root()).then(|| runtime.join("admin.sock"))
+}
+
 /// As the XDG base directory specification has them.
 fn user_directories(variable: impl Fn(&str) -> Option<PathBuf>) -> [(&'static str, PathBuf); 2] {
     let temporary = || env::temp_dir().join(format!("node-guardian-{}", geteuid()));

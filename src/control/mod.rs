@@ -25,7 +25,7 @@ mod resident;
 mod restore;
 mod rights;
 mod said;
-mod secret;
+pub mod secret;
 pub mod service;
 mod socket;
 pub mod standing;

@@ -1,5 +1,7 @@
 //! The binary as a user runs it, against a server with a made-up node behind it.
 
+use std::io::ErrorKind;
+use std::net::TcpListener;
 use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +60,45 @@ fn nobody_there_is_one_sentence_and_no_output() {
         assert!(complaint.contains("systemctl status node-guardian") && complaint.lines().count() == 1, "{complaint}");
     }
     assert_eq!(said(&guardian(&["status", "--url", "ftp://x"])).0, 69);
+}
+
+/// Whoever was first at the usual port could say that all is well, and be handed the token.
+#[test]
+fn whoever_listens_at_the_usual_port_is_not_asked() {
+    // Where somebody else has it already, he is not asked either.
+    let trap = TcpListener::bind("127.0.0.1:9977").ok();
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "open-sesame").unwrap();
+    let token = token.to_str().unwrap();
+    for arguments in [&["status"][..], &["status", "--alive"], &["undo", "--token-file", token], &["explain"]] {
+        let (code, out, complaint) = said(&guardian(arguments));
+        assert_eq!((code, out.as_str()), (69, ""), "{arguments:?}");
+        for part in ["/run/node-guardian/admin.sock: no such socket", "journalctl -u node-guardian", "--url http://"] {
+            assert!(complaint.contains(part), "no {part:?} in {complaint}");
+        }
+    }
+    if let Some(trap) = trap {
+        trap.set_nonblocking(true).unwrap();
+        assert_eq!(trap.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "somebody knocked");
+    }
+}
+
+#[test]
+fn a_token_file_is_no_place_to_wait() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("token");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let arguments = ["undo", "--url", "http://127.0.0.1:1", "--token-file", pipe.to_str().unwrap()];
+    let mut child = Command::new(env!("CARGO_BIN_EXE_node-guardian"))
+        .args(arguments)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let code = crate::support::eventually("it does not wait for the pipe", || child.try_wait().unwrap()).code();
+    let mut told = String::new();
+    std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut told).unwrap();
+    assert!(code == Some(69) && told.contains("no regular file"), "{code:?} {told}");
 }
 
 #[test]

@@ -125,3 +125,31 @@ fn a_volume_that_is_closed_to_it_is_read_as_df_reads_it() {
     }
     assert_eq!(daemon.stop(), 0);
 }
+
+/// As root only: nobody else can become somebody else.
+#[test]
+fn whoever_else_listens_at_the_admin_socket_is_neither_believed_nor_told() {
+    if !geteuid().is_root() {
+        return;
+    }
+    let edge = Haproxy::start();
+    for path in ["", "admin.sock"] {
+        std::fs::set_permissions(edge.path(path), std::fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let node =
+        Node::new(&(edge.section("edge", "admin.sock") + &short_of_memory(r#"{ throttle = "edge", to = "50%" }"#)));
+    let mut daemon = start(&node);
+    node.set_available(5);
+    daemon.until_in_force(&["throttle edge to 50%"]);
+    // Now anybody may have put the socket there.
+    std::fs::set_permissions(node.path(""), std::fs::Permissions::from_mode(0o777)).unwrap();
+    for arguments in [&["status"][..], &["undo"], &["status", "--alive"]] {
+        let said = node.ask(arguments);
+        assert_eq!((said.code, said.out.as_str()), (69, ""), "{said:?}");
+        assert!(said.err.contains("uid 65534 listens there") && said.err.contains("nothing was sent"), "{}", said.err);
+    }
+    assert_eq!((daemon.in_force().len(), edge.limit("be/s1").as_str()), (1, "4"));
+    std::fs::set_permissions(node.path(""), std::fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(node.ask(&["undo"]).code, 0);
+    assert_eq!(daemon.stop(), 0);
+}
