@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use self::slots::Slots;
 use crate::config::last_good;
 use crate::inbox::{Door, Message};
+use crate::journal;
 use crate::privilege;
 
 const STACK_BYTES: usize = 128 << 10;
@@ -168,7 +169,9 @@ impl Writer {
                 self.waiting.insert(name, bytes);
             }
         }
-        last_good::tidy(&self.directory);
+        if self.failing.is_empty() {
+            last_good::tidy(&self.directory);
+        }
     }
 
     fn write_orders(&mut self) {
@@ -188,6 +191,7 @@ impl Writer {
         if let Some(slots) = &mut self.slots {
             return slots.write(bytes);
         }
+        journal::check_directory(&self.directory).map_err(io::Error::other)?;
         let mut slots = Slots::open(&self.directory.join(orders::NAME), bytes)?;
         slots.write(bytes)?;
         self.slots = Some(slots);
@@ -217,6 +221,7 @@ impl Writer {
 
 /// Durable when it returns, and never half there.
 fn replace(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    journal::check_directory(directory).map_err(io::Error::other)?;
     let beside = directory.join(format!(".{name}.new"));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     file.write_all(bytes)?;

@@ -5,6 +5,9 @@ pub mod layout;
 pub mod overrun;
 mod stack;
 mod tables;
+mod trust;
+
+pub use trust::trusts;
 
 use std::fs;
 use std::io;

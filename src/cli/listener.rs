@@ -6,11 +6,11 @@ use std::io::Error;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use nix::unistd::{Uid, User, geteuid};
+use nix::unistd::Uid;
 use tokio::net::UnixStream;
 
-/// The user that the package runs it as.
-const SERVICE: &str = "node-guardian";
+use crate::privilege;
+
 /// `/tmp/node-guardian-UID`, where a user without a runtime directory has it.
 const PRIVATE: &str = "node-guardian-";
 const OTHERS_WRITE: u32 = 0o022;
@@ -19,12 +19,11 @@ const OTHERS_WRITE: u32 = 0o022;
 /// When that is neither root, nor us, nor the daemon's user; nothing was sent then.
 pub fn check(stream: &UnixStream, path: &Path) -> Result<(), Error> {
     let listener = Uid::from_raw(stream.peer_cred()?.uid());
-    let service = || User::from_name(SERVICE).ok().flatten().is_some_and(|user| user.uid == listener);
-    if listener.is_root() || listener == geteuid() || service() || holds(listener, path) {
+    if privilege::trusts(listener) || holds(listener, path) {
         return Ok(());
     }
     Err(Error::other(format!(
-        "uid {listener} listens there, who is neither root, nor you, nor the user {SERVICE}: nothing was sent. If that is \
+        "uid {listener} listens there, who is neither root, nor you, nor the user node-guardian: nothing was sent. If that is \
          your guardian, ask as its user: setpriv --reuid={listener} --clear-groups node-guardian ..."
     )))
 }
@@ -49,7 +48,7 @@ mod tests {
     #[test]
     fn a_directory_vouches_for_its_owner_alone() {
         let folder = tempfile::tempdir().unwrap();
-        let us = geteuid();
+        let us = nix::unistd::geteuid();
         let inside = |name: &str, mode: u32| {
             let directory = folder.path().join(name);
             fs::create_dir(&directory).unwrap();

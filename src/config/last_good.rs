@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::complaint::Complaints;
 use super::origin::Kind;
 use super::source::Source;
+use crate::journal::check_directory;
 use crate::policy::mitigation::Level;
 use crate::policy::rule::Policy;
 
@@ -55,6 +56,7 @@ impl LastGood {
     /// `None` where there is none that can be read.
     #[must_use]
     pub fn read(directory: &Path, source: &Source) -> Option<Self> {
+        check_directory(directory).ok()?;
         let config = path_of(source);
         let mut bytes = Vec::new();
         File::open(directory.join(name_of(&config))).ok()?.take(LARGEST as u64 + 1).read_to_end(&mut bytes).ok()?;

@@ -7,7 +7,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{Gid, Group};
+use nix::unistd::{Gid, Group, Uid};
+
+use crate::privilege;
 
 /// Its members may change things over the admin socket.
 pub const ADMIN_GROUP: &str = "node-guardian";
@@ -71,6 +73,7 @@ pub fn admin(path: &Path, group: Option<Gid>) -> Result<Admin, String> {
     let advice = |error: std::io::Error| format!("cannot open the admin socket {shown}: {error}; set http.socket");
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory).map_err(advice)?;
+        check(directory)?;
     }
     make_way(path)?;
     let mut beside = path.as_os_str().to_owned();
@@ -93,6 +96,26 @@ pub fn admin(path: &Path, group: Option<Gid>) -> Result<Admin, String> {
     };
     let inode = finish().map_err(advice)?;
     Ok(Admin { listener, path: path.to_owned(), inode })
+}
+
+/// Whoever owns the directory, or may write in it, can put another socket in place of ours.
+fn check(directory: &Path) -> Result<(), String> {
+    const EVERYBODY_WRITES: u32 = 0o002;
+    const STICKY: u32 = 0o1000;
+    let shown = directory.display();
+    for found in [fs::symlink_metadata(directory), fs::metadata(directory)].into_iter().flatten() {
+        let (owner, mode) = (Uid::from_raw(found.uid()), found.permissions().mode());
+        if !privilege::trusts(owner) {
+            return Err(format!(
+                "{shown} belongs to uid {owner}; set http.socket to a directory of the guardian's own"
+            ));
+        }
+        // Root's is a volume of a container, in which there is nobody else.
+        if found.is_dir() && !owner.is_root() && mode & (EVERYBODY_WRITES | STICKY) == EVERYBODY_WRITES {
+            return Err(format!("everybody may write in {shown}; chmod o-w it, or set http.socket"));
+        }
+    }
+    Ok(())
 }
 
 /// Only a socket on which nobody answers is in the way of nobody.
@@ -158,6 +181,24 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
         let long = folder.path().join("x".repeat(100));
         assert!(admin(&long, None).unwrap_err().contains("too long"));
+    }
+
+    #[test]
+    fn a_directory_in_which_others_may_put_sockets_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let inside = folder.path().join("run");
+        fs::create_dir(&inside).unwrap();
+        let path = inside.join("admin.sock");
+        let root = nix::unistd::geteuid().is_root();
+        if root {
+            chown(&inside, Some(4_242_424), None).unwrap();
+            assert!(admin(&path, None).unwrap_err().contains("belongs to uid 4242424; set http.socket"));
+            chown(&inside, Some(0), None).unwrap();
+        }
+        fs::set_permissions(&inside, fs::Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(admin(&path, None).is_ok(), root, "root's is a volume");
+        fs::set_permissions(&inside, fs::Permissions::from_mode(0o1777)).unwrap();
+        drop(admin(&path, None).unwrap());
     }
 
     #[test]

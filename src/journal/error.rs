@@ -13,6 +13,8 @@ use crate::policy::mitigation::ActionId;
 pub enum JournalError {
     /// Another guardian has this directory.
     Held { directory: PathBuf, pid: Option<u32> },
+    /// Others may have put there what is in it, or use it too.
+    NotOurs { directory: PathBuf, why: String },
     /// The system refused to read or write.
     Io { doing: &'static str, path: PathBuf, source: io::Error },
     /// What is in force does not fit, together with this entry.
@@ -39,6 +41,12 @@ impl fmt::Display for JournalError {
                     None => f.write_str(": stop that one first, or set another state directory"),
                 }
             }
+            Self::NotOurs { directory, why } => write!(
+                f,
+                "{} cannot be the state directory: {why}; set state_directory to a directory of the guardian's own, which \
+                 it makes where it is missing",
+                directory.display()
+            ),
             Self::Io { doing, path, source } => {
                 write!(f, "cannot {doing} {}: {source}; {}", path.display(), advice(source))
             }
@@ -60,7 +68,11 @@ impl Error for JournalError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Io { source, .. } => Some(source),
-            Self::Held { .. } | Self::Full { .. } | Self::Unwritable { .. } | Self::Absent { .. } => None,
+            Self::Held { .. }
+            | Self::NotOurs { .. }
+            | Self::Full { .. }
+            | Self::Unwritable { .. }
+            | Self::Absent { .. } => None,
         }
     }
 }

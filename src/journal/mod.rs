@@ -7,6 +7,7 @@
 //! A disk may keep a call for as long as it likes, so the journal lives on a thread of its own (`writer`). Where it cannot be
 //! had, it is tried again (`late`).
 
+mod directory;
 mod error;
 mod late;
 mod lock;
@@ -18,13 +19,11 @@ mod state;
 mod tests;
 mod writer;
 
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use self::lock::{Lock, Sharing};
@@ -36,6 +35,7 @@ use crate::control::target::Target;
 use crate::control::undo::Undo;
 use crate::policy::mitigation::{ActionId, Mitigation};
 
+pub use self::directory::check as check_directory;
 pub use self::error::JournalError;
 pub use self::late::{Before, Late, inherited};
 pub use self::state::Change;
@@ -87,7 +87,7 @@ impl Journal {
     /// # Errors
     /// When the directory cannot be written, or another guardian holds it.
     pub fn open(directory: &Path) -> Result<Opened, JournalError> {
-        prepare(directory).map_err(|error| JournalError::io("prepare", directory, error))?;
+        directory::prepare(directory)?;
         let lock = Lock::take(directory, Sharing::Alone)?;
         let bytes = [slot::read(&directory.join(FILES[0]))?, slot::read(&directory.join(FILES[1]))?];
         let recovered = recover([&bytes[0], &bytes[1]]);
@@ -124,6 +124,7 @@ impl Journal {
         if matches!(directory.try_exists(), Ok(false)) {
             return Ok(Peeked { entries: Vec::new(), next_id: ActionId(1) });
         }
+        directory::check(directory)?;
         let _lock = Lock::take(directory, Sharing::Together)?;
         let bytes = [slot::read(&directory.join(FILES[0]))?, slot::read(&directory.join(FILES[1]))?];
         let state = recover([&bytes[0], &bytes[1]]).state;
@@ -234,27 +235,6 @@ impl Journal {
         self.tail = Some(Tail { slot: self.spare, end: BODY + body.len(), next_sequence: records + 1 });
         self.spare = 1 - self.spare;
         Ok(())
-    }
-}
-
-fn prepare(directory: &Path) -> io::Result<()> {
-    if !directory.try_exists()? {
-        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
-        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
-    }
-    let found = fs::metadata(directory)?;
-    if !found.is_dir() {
-        return Err(io::Error::from(Errno::ENOTDIR));
-    }
-    if found.permissions().mode() & 0o077 == 0 {
-        return Ok(());
-    }
-    match fs::set_permissions(directory, Permissions::from_mode(0o700)) {
-        // A volume of a container: root's, and open to the user that the container runs as. Nobody else gets there, and
-        // the files in it are ours alone.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && found.uid() == 0 => Ok(()),
-        outcome => outcome,
     }
 }
 

@@ -1,5 +1,8 @@
 //! Damage of every kind, at every byte: what was acknowledged survives.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -77,6 +80,48 @@ fn nobody_else_may_look_in() {
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&path), 0o700);
     assert!(FILES.iter().all(|name| mode(&path.join(name)) == 0o600));
+}
+
+#[test]
+fn a_shared_directory_is_left_as_it_is() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("shared");
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("theirs"), "").unwrap();
+    let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+    for writable in [0o1777, 0o777, 0o775] {
+        fs::set_permissions(&path, Permissions::from_mode(writable)).unwrap();
+        let told = Journal::open(&path).unwrap_err().to_string();
+        assert!(told.contains("holds what is not ours (theirs)") && told.contains("set state_directory"), "{told}");
+        assert!(matches!(Journal::peek(&path), Err(JournalError::NotOurs { .. })));
+        assert_eq!((mode(), fs::read_dir(&path).unwrap().count()), (writable, 1), "nothing was changed there");
+    }
+    fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    drop(open(&path));
+    assert_eq!(mode(), 0o755);
+    assert!(FILES.iter().all(|name| fs::metadata(path.join(name)).unwrap().permissions().mode() & 0o777 == 0o600));
+}
+
+/// As root only: nobody else can give a directory away.
+#[test]
+fn what_somebody_else_owns_is_neither_read_nor_written() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("state");
+    let mut journal = open(&path);
+    journal.write(&entry(1, "planted")).unwrap();
+    drop(journal);
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    std::os::unix::fs::lchown(&link, Some(4_242_424), None).unwrap();
+    for (shown, owner) in [(&path, Some(4_242_424)), (&link, None)] {
+        std::os::unix::fs::chown(&path, owner.or(Some(0)), None).unwrap();
+        let told = Journal::open(shown).unwrap_err().to_string();
+        assert!(told.contains("belongs to uid 4242424"), "{told}");
+        assert!(matches!(Journal::peek(shown), Err(JournalError::NotOurs { .. })), "what it says would be undone");
+    }
 }
 
 #[test]

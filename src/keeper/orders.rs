@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::slots;
+use crate::journal;
 use crate::policy::mitigation::{ActionId, Knob, Mitigation, Verb};
 use crate::policy::moment::Moment;
 use crate::policy::orders::{Ends, Hold, Orders, Pause, Theirs, Undone};
@@ -124,6 +125,7 @@ fn theirs_line(theirs: &Theirs, now: Now) -> TheirsLine {
 /// # Errors
 /// When there is one that cannot be read: what it ordered is lost, and somebody should know.
 pub fn read(directory: &Path, now: Now) -> io::Result<Orders> {
+    journal::check_directory(directory).map_err(io::Error::other)?;
     let Some(bytes) = newest(directory)? else { return Ok(Orders::default()) };
     let page: Page = serde_json::from_slice(&bytes)?;
     let undone = page.undone.into_iter().map(|line| Undone {
