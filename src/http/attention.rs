@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::opening::CLOSED;
 use crate::config::Footing;
 use crate::policy::mitigation::Lasting;
 use crate::policy::orders::{Hold, Orders};
@@ -40,6 +41,9 @@ pub fn points(snapshot: &Snapshot) -> Vec<Point> {
     add(Weight::Warns, snapshot.unrecordable.as_ref().map(|_| UNRECORDABLE.to_owned()));
     add(Weight::Warns, pause(snapshot));
     add(Weight::Warns, undone(&snapshot.view.orders));
+    for (address, _) in closed(snapshot) {
+        add(Weight::Warns, Some(format!("nobody is answered at {address}")));
+    }
     for told in stood_down(snapshot) {
         add(Weight::Warns, Some(told));
     }
@@ -68,8 +72,9 @@ pub fn notices(snapshot: &Snapshot) -> Vec<String> {
         let (id, mitigation, found) = (theirs.id, &theirs.mitigation, &theirs.found);
         format!("#{id} {mitigation} is left to whoever changed it ({found}); `node-guardian resume {id}` gives it back")
     });
+    let closed = closed(snapshot).map(|(address, why)| format!("nobody is answered at {address}: {why}"));
     let standing = pause(snapshot).into_iter().chain(undone).chain(theirs).chain(stood_down(snapshot));
-    why.into_iter().chain(unrecordable).chain(standing).collect()
+    why.into_iter().chain(unrecordable).chain(closed).chain(standing).collect()
 }
 
 fn configuration(snapshot: &Snapshot) -> Option<String> {
@@ -80,6 +85,12 @@ fn configuration(snapshot: &Snapshot) -> Option<String> {
         (Footing::BuiltIn, _) => "the configuration cannot be used: guarding by what is built in, which only tells",
     };
     Some(told.to_owned())
+}
+
+/// The ways in that cannot be had: whoever asks there may be told anything by somebody else.
+fn closed(snapshot: &Snapshot) -> impl Iterator<Item = (&str, &str)> {
+    let spots = snapshot.blind_spots.iter();
+    spots.filter_map(|spot| Some((spot.what.strip_prefix(CLOSED)?, spot.why.as_str())))
 }
 
 fn pause(snapshot: &Snapshot) -> Option<String> {

@@ -35,13 +35,7 @@ impl Peer {
     /// `uid 1000 (oncall)`
     #[must_use]
     pub fn name(&self) -> String {
-        let Some(uid) = self.uid else { return "somebody".to_owned() };
-        let mut passwd = String::new();
-        let read = File::open("/etc/passwd").and_then(|file| file.take(LONGEST_PASSWD).read_to_string(&mut passwd));
-        match read.ok().and_then(|_| name_of(uid, &passwd)) {
-            Some(name) => format!("uid {uid} ({name})"),
-            None => format!("uid {uid}"),
-        }
+        self.uid.map_or_else(|| "somebody".to_owned(), named)
     }
 
     /// Root, whoever runs this daemon, and the members of the group.
@@ -49,6 +43,17 @@ impl Peer {
     pub fn may_change(&self, group: Option<Gid>) -> bool {
         let Some(uid) = self.uid else { return false };
         uid.is_root() || uid == Uid::effective() || group.is_some_and(|group| self.groups.contains(&group))
+    }
+}
+
+/// `uid 1000 (oncall)`
+#[must_use]
+pub fn named(uid: Uid) -> String {
+    let mut passwd = String::new();
+    let read = File::open("/etc/passwd").and_then(|file| file.take(LONGEST_PASSWD).read_to_string(&mut passwd));
+    match read.ok().and_then(|_| name_of(uid, &passwd)) {
+        Some(name) => format!("uid {uid} ({name})"),
+        None => format!("uid {uid}"),
     }
 }
 

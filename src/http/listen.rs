@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Group, Uid};
 
+use super::credential;
 use crate::privilege;
 
 /// Its members may change things over the admin socket.
@@ -136,10 +137,16 @@ fn missing_is_fine(error: std::io::Error) -> IoResult<()> {
     if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
-/// Which process listens on a port: `nginx (pid 812)`. Looked up only to explain a refusal.
+/// Who listens on a port: `nginx (pid 812), uid 33 (www-data)`. Processes of others may be hidden; whose socket it is never
+/// is. Looked up only to explain a refusal.
 fn holder(port: u16) -> Option<String> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
-    let inode = tables.iter().flat_map(|table| table.lines()).find_map(|line| listening_inode(line, port))?;
+    let (inode, uid) = tables.iter().flat_map(|table| table.lines()).find_map(|line| listening(line, port))?;
+    let owner = credential::named(uid);
+    Some(process(inode).map_or_else(|| owner.clone(), |process| format!("{process}, {owner}")))
+}
+
+fn process(inode: &str) -> Option<String> {
     let link = format!("socket:[{inode}]");
     let processes = fs::read_dir("/proc").ok()?.flatten();
     let holds = |process: &fs::DirEntry| {
@@ -148,16 +155,18 @@ fn holder(port: u16) -> Option<String> {
     };
     let process = processes.filter(|entry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit()).find(holds)?;
     let name = fs::read_to_string(process.path().join("comm")).ok()?;
-    Some(format!("{} (pid {})", name.trim(), process.file_name().to_string_lossy()))
+    // Whoever runs it chose its name.
+    Some(format!("{} (pid {})", name.trim().escape_debug(), process.file_name().to_string_lossy()))
 }
 
 /// `sl local_address rem_address st tx:rx tr:tm retrnsmt uid timeout inode`; state `0A` is LISTEN.
-fn listening_inode(line: &str, port: u16) -> Option<&str> {
+fn listening(line: &str, port: u16) -> Option<(&str, Uid)> {
     let mut fields = line.split_whitespace().skip(1);
     let (_, local_port) = fields.next()?.rsplit_once(':')?;
     let state = fields.nth(1)?;
-    let inode = fields.nth(5)?;
-    (state == "0A" && u16::from_str_radix(local_port, 16) == Ok(port)).then_some(inode)
+    let uid = fields.nth(3)?.parse().ok()?;
+    let inode = fields.nth(1)?;
+    (state == "0A" && u16::from_str_radix(local_port, 16) == Ok(port)).then_some((inode, Uid::from_raw(uid)))
 }
 
 #[cfg(test)]
@@ -206,6 +215,16 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let told = tcp(taken.local_addr().unwrap()).unwrap_err();
         assert!(told.contains(&format!("(pid {})", std::process::id())), "{told}");
+        assert!(told.contains(&format!("uid {}", nix::unistd::geteuid())), "{told}");
         assert!(told.contains("set http.listen"), "{told}");
+    }
+
+    #[test]
+    fn whose_a_socket_is_is_known_where_its_process_is_hidden() {
+        let line =
+            "   0: 0100007F:26F9 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4242 1 0000";
+        assert_eq!(listening(line, 9977), Some(("4242", Uid::from_raw(1000))));
+        assert_eq!((listening(line, 9978), listening(&line.replace(" 0A ", " 01 "), 9977)), (None, None));
+        assert_eq!(process("no such inode"), None);
     }
 }

@@ -27,6 +27,7 @@ mod drill;
 mod gate;
 mod headroom;
 mod health;
+mod inherited;
 mod listen;
 mod metrics;
 mod node;

@@ -12,6 +12,7 @@ use nix::unistd::Gid;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::time::sleep;
 
+use super::inherited;
 use super::listen::{self, Admin};
 use crate::config::settings;
 use crate::inbox::{Door, Message};
@@ -27,6 +28,9 @@ pub struct Ways {
     pub opened: mpsc::Sender<Option<SocketAddr>>,
 }
 
+/// How the blind spot begins of a way in that cannot be had.
+pub const CLOSED: &str = "who asks at ";
+
 type Tcp = (TcpListener, SocketAddr);
 
 impl Ways {
@@ -38,16 +42,20 @@ impl Ways {
     pub fn open(self) -> (AdminWay, impl Future<Output = TcpListener>) {
         let Self { settings, group, door, opened } = self;
         let first_admin = admin(&settings.socket, group);
-        let first_tcp = settings.listen.map(tcp);
+        let (first_tcp, unused) = first_tcp(settings.listen);
         let address = first_tcp.as_ref().and_then(|first| first.as_ref().ok()).map(|(_, address)| *address);
         tell_where(&settings.socket, address);
+        if let Some(why) = unused {
+            let what = "the socket of the service manager".to_owned();
+            let _heard = door.tell(Message::Lacking { what, why: Some(why) });
+        }
         // Whoever started us may not care.
         opened.send(address).ok();
-        let way = Way { what: format!("who asks at {}", settings.socket.display()), door: door.clone() };
+        let way = Way { what: format!("{CLOSED}{}", settings.socket.display()), door: door.clone() };
         let admin = AdminWay { way, path: settings.socket, group, first: Some(first_admin), told: None };
         let tcp = async move {
             let (Some(address), Some(first)) = (settings.listen, first_tcp) else { return pending().await };
-            let way = Way { what: format!("who asks at {address}"), door };
+            let way = Way { what: format!("{CLOSED}{address}"), door };
             way.until_open(first, &mut None, || tcp(address)).await.0
         };
         (admin, tcp)
@@ -79,6 +87,16 @@ impl AdminWay {
         let why = format!("{} was removed or replaced; it is opened anew", self.path.display());
         self.way.tell(Some(why.clone()));
         self.told = Some(why);
+    }
+}
+
+/// What was handed over, else what can be had; and why what was handed over is not used.
+fn first_tcp(listen: Option<SocketAddr>) -> (Option<Result<Tcp, String>>, Option<String>) {
+    let Some(address) = listen else { return (None, None) };
+    match inherited::take(address) {
+        Ok(Some(listener)) => (Some(watched(listener)), None),
+        Ok(None) => (Some(tcp(address)), None),
+        Err(why) => (Some(tcp(address)), Some(why)),
     }
 }
 
@@ -128,7 +146,10 @@ fn admin(path: &Path, group: Option<Gid>) -> Result<(UnixListener, Admin), Strin
 }
 
 fn tcp(address: SocketAddr) -> Result<Tcp, String> {
-    let listener = listen::tcp(address)?;
+    watched(listen::tcp(address)?)
+}
+
+fn watched(listener: std::net::TcpListener) -> Result<Tcp, String> {
     let address = listener.local_addr().map_err(|error| unwatched(&error))?;
     Ok((TcpListener::from_std(listener).map_err(|error| unwatched(&error))?, address))
 }

@@ -89,6 +89,11 @@ fn a_port_that_is_taken_keeps_nobody_from_undoing() {
     assert_eq!(edge.face(), before);
     let told = daemon.until_told("source_lost", "is taken");
     assert!(told.text().contains(&format!("who asks at {address}")), "{}", told.text());
+    let holder = format!("(pid {}), uid {}", std::process::id(), nix::unistd::geteuid());
+    let status = node.ask(&["status"]);
+    let first: String = status.out.lines().skip(1).take(4).map(|line| format!("{} ", line.trim())).collect();
+    assert!(first.contains(&format!("nobody is answered at {address}")) && first.contains(&holder), "{}", status.out);
+    assert_eq!(status.code, 3, "somebody should look at it");
     drop(taken);
     daemon.until_told("source_found", &address.to_string());
     assert!(std::net::TcpStream::connect(address).is_ok());

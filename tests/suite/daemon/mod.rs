@@ -7,6 +7,7 @@ mod drill;
 mod fallback;
 mod footprint;
 mod guard;
+mod handed_over;
 mod hung;
 mod journal;
 mod kept;

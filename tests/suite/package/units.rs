@@ -37,9 +37,18 @@ fn setting<'a>(unit: &'a str, name: &str) -> Vec<&'a str> {
 fn systemd_has_nothing_to_complain_about() {
     let (folder, service) = installed();
     let slice = folder.path().join("guardian.slice").display().to_string();
+    let socket = folder.path().join("node-guardian.socket");
+    fs::copy(file("systemd/node-guardian.socket"), &socket).unwrap();
+    let socket = socket.display().to_string();
     // The manual pages are not installed here.
-    let (sound, told) = analyze(&["verify", "--man=no", &slice, &service]);
+    let (sound, told) = analyze(&["verify", "--man=no", &slice, &service, &socket]);
     assert!(sound && told.is_empty(), "{told}");
+}
+
+#[test]
+fn the_socket_unit_listens_where_the_guardian_does() {
+    let listen = node_guardian::config::settings::Settings::default().http.listen.unwrap().to_string();
+    assert_eq!(setting(&text("systemd/node-guardian.socket"), "ListenStream"), [listen]);
 }
 
 #[test]
