@@ -35,13 +35,31 @@ impl Version {
 /// # Errors
 /// A problem, when the value cannot be written as JSON.
 pub fn json(request: &Headers, version: Version, value: &impl Serialize) -> Result<Response, Problem> {
+    shared(request, version, || written(value))
+}
+
+/// Made by whoever asks first, where this client does not have it already.
+///
+/// # Errors
+/// Those of making it.
+pub fn shared<B: Into<Bytes>>(
+    request: &Headers,
+    version: Version,
+    make: impl FnOnce() -> Result<B, Problem>,
+) -> Result<Response, Problem> {
     if version.is_known_to(request) {
         return Ok(not_modified(version));
     }
+    Ok(with_tag(version, body(StatusCode::OK, "application/json", make()?)))
+}
+
+/// # Errors
+/// A problem, when the value cannot be written as JSON.
+pub fn written(value: &impl Serialize) -> Result<String, Problem> {
     let mut text = serde_json::to_string(value)
         .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot be written: {error}")))?;
     text.push('\n');
-    Ok(with_tag(version, body(StatusCode::OK, "application/json", text)))
+    Ok(text)
 }
 
 #[must_use]

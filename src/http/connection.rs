@@ -17,6 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::oneshot;
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 use tower_service::Service;
 
@@ -27,6 +28,7 @@ use super::problem::Problem;
 use super::routes;
 use super::seats::{Room, Seated, Seats};
 use super::site::Site;
+use super::turns::{self, Turns};
 
 /// Twice the 64 clients that the figures are measured with; about 22 kB each when busy (research: floors §1).
 const TCP_SEATS: usize = 128;
@@ -48,14 +50,20 @@ const MOST_HEADERS: usize = 64;
 /// When the kernel gives no descriptor, so that a full table is not a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// So many seats may change hands before a breath: a few percent of a core at most.
+const TAKEN_AT_ONCE: u32 = 4;
+const BREATH: Duration = Duration::from_millis(1);
+
 /// Until it is stopped. The first look at both ways in is over when `opened` hears where TCP listens.
 pub async fn serve(ways: Ways, site: Arc<Site>, stopped: oneshot::Receiver<()>) {
     let gate = Arc::new(Gate::new(&ways.settings, ways.group));
+    let turns = Arc::new(Turns::new());
     let entry = |seats| Entry {
         seats: Seats::new(seats),
         router: routes::router(&site),
         site: Arc::clone(&site),
         gate: Arc::clone(&gate),
+        turns: Arc::clone(&turns),
     };
     let (admin, tcp) = ways.open();
     tokio::select! {
@@ -70,18 +78,29 @@ struct Entry {
     router: Router,
     site: Arc<Site>,
     gate: Arc<Gate>,
+    turns: Arc<Turns>,
 }
 
 impl Entry {
     async fn tcp(self, way: impl Future<Output = TcpListener>) {
         let listener = way.await;
+        let mut taken = 0;
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
                     stream.set_nodelay(true).ok();
-                    self.welcome(stream, Via::Tcp);
+                    if self.welcome(stream, Via::Tcp) != Room::Free {
+                        taken += 1;
+                        // Whoever has just come is to be heard before the next one takes its seat.
+                        yield_now().await;
+                    }
                 }
                 Err(_) => sleep(ACCEPT_PAUSE).await,
+            }
+            // More clients than seats, each of which comes back at once: then coming is what has to be slowed down.
+            if taken >= TAKEN_AT_ONCE {
+                taken = 0;
+                sleep(BREATH).await;
             }
         }
     }
@@ -109,21 +128,23 @@ impl Entry {
         }
     }
 
-    fn welcome<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S, via: Via) {
-        match self.seats.make_room() {
+    fn welcome<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S, via: Via) -> Room {
+        let room = self.seats.make_room();
+        match room {
             Room::Free => {}
-            Room::Made => self.site.tallies.turned_away.increment(1),
+            Room::Made | Room::Taken => self.site.tallies.turned_away.increment(1),
             Room::None => {
                 self.site.tallies.turned_away.increment(1);
-                return;
+                return room;
             }
         }
         let seated = self.seats.guard();
         let pulse = Arc::clone(&seated.pulse);
         let (site, gate) = (Arc::clone(&self.site), Arc::clone(&self.gate));
-        let guest = Guest { via, seated, router: self.router.clone(), site, gate };
+        let guest = Guest { via, seated, router: self.router.clone(), site, gate, turns: Arc::clone(&self.turns) };
         let task = tokio::spawn(guest.stay(stream));
         self.seats.seat(pulse, task.abort_handle());
+        room
     }
 }
 
@@ -133,6 +154,7 @@ struct Guest {
     router: Router,
     site: Arc<Site>,
     gate: Arc<Gate>,
+    turns: Arc<Turns>,
 }
 
 impl Guest {
@@ -156,14 +178,33 @@ impl Guest {
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        let waited = self.take_turn(&request).await;
+        let began = turns::computed();
         self.seated.pulse.works();
         let response = match self.gate.admit(&self.via, &request) {
             Err(problem) => problem.at(request.uri().path()).into_response(),
             Ok(()) => route(self.router.clone(), self.signed(request.map(Body::new))).await,
         };
         self.site.tallies.answered(&self.via, response.status());
+        if waited {
+            self.turns.done(began);
+        }
         self.seated.pulse.waits();
         Ok(response)
+    }
+
+    /// Whether it had to. Those who may open the admin socket are trusted not to flood it, and an operator waits for no reader.
+    async fn take_turn(&self, request: &Request<Incoming>) -> bool {
+        let pipelined = self.seated.pulse.was_just_answered();
+        if pipelined {
+            yield_now().await;
+        }
+        let waits = self.via == Via::Tcp && (pipelined || !Turns::is_at_once(request));
+        if waits {
+            self.seated.pulse.queues();
+            self.turns.wait().await;
+        }
+        waits
     }
 
     /// With who asks, where that may change something.

@@ -3,10 +3,12 @@
 use std::fs;
 use std::io::{ErrorKind, Result as IoResult};
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use nix::sys::socket::{self, Backlog};
 use nix::unistd::{Gid, Group, Uid};
 
 use super::credential;
@@ -50,6 +52,8 @@ pub fn tcp(address: SocketAddr) -> Result<TcpListener, String> {
     let open = || -> IoResult<TcpListener> {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
+        wait_in_line(&listener)?;
+        defer(&listener)?;
         Ok(listener)
     };
     open().map_err(|error| {
@@ -66,6 +70,28 @@ pub fn tcp(address: SocketAddr) -> Result<TcpListener, String> {
         };
         format!("cannot listen on {address}: {error}; {advice}")
     })
+}
+
+/// The standard library lets 128 wait to be accepted. A probe that comes when the line is full tries again after a second.
+fn wait_in_line(listener: &impl AsFd) -> IoResult<()> {
+    const WAITING: i32 = 1024;
+    Ok(socket::listen(listener, Backlog::new(WAITING)?)?)
+}
+
+/// Whoever connects and says nothing takes no seat, for a second at least.
+fn defer(listener: &TcpListener) -> IoResult<()> {
+    let seconds: libc::c_int = 1;
+    // SAFETY: the kernel reads one int, which lives until after the call.
+    let answer = unsafe {
+        libc::setsockopt(
+            listener.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_DEFER_ACCEPT,
+            (&raw const seconds).cast(),
+            size_of_val(&seconds) as libc::socklen_t,
+        )
+    };
+    if answer == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
 /// Binds beside the path and moves it there, so that nobody connects before the file has its mode and its group.
@@ -87,6 +113,7 @@ pub fn admin(path: &Path, group: Option<Gid>) -> Result<Admin, String> {
     let listener = UnixListener::bind(&beside).map_err(advice)?;
     let finish = || -> IoResult<u64> {
         listener.set_nonblocking(true)?;
+        wait_in_line(&listener)?;
         fs::set_permissions(&beside, fs::Permissions::from_mode(0o660))?;
         if let Some(group) = group {
             // Without the right to give it away, the socket stays its owner's: stricter, never laxer.

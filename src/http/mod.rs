@@ -3,7 +3,8 @@
 //! loop, and a client can neither hold its seats nor make it allocate without bound.
 //!
 //! What is bounded: the size of a head and of a body, the time to send them, the life of a connection, the connections
-//! of each way in (a newcomer takes the seat of whoever has been idle longest), the event streams and their life.
+//! of each way in (a newcomer takes the seat of whoever has been idle longest), the event streams of each and their life,
+//! what answering over TCP may compute. Probes come first, and each page is made once per tick however many ask.
 //! Deliberately absent: TLS and compression. A page of metrics is 25 kB on loopback; whoever needs either has a proxy.
 
 use std::net::SocketAddr;
@@ -34,12 +35,14 @@ mod node;
 mod opening;
 mod orders;
 mod problem;
+mod rendered;
 mod routes;
 mod seats;
 pub mod shape;
 mod site;
 mod stream;
 mod summary;
+mod turns;
 
 pub use metrics::exported_name;
 

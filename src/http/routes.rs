@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use bytes::Bytes;
 use hyper::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Method, StatusCode, Uri};
@@ -17,9 +17,10 @@ use serde_json::{Value, json};
 use super::answer::{self, Version};
 use super::drill;
 use super::problem::Problem;
+use super::rendered::Page;
 use super::shape;
 use super::site::{Pulse, Site};
-use super::stream::EventStream;
+use super::stream::{EventStream, Streams};
 use super::{metrics, node, orders, summary};
 use crate::inbox::Message;
 use crate::policy::event::Mode;
@@ -63,6 +64,7 @@ const ROUTES: [(&str, &str, &str); 18] = [
 /// Names more alike than this are worth suggesting (Jaro-Winkler).
 const ALIKE: f64 = 0.8;
 
+/// Of one way in, which has event streams of its own.
 pub fn router(site: &Arc<Site>) -> Router {
     Router::new()
         .route("/", get(index))
@@ -84,6 +86,7 @@ pub fn router(site: &Arc<Site>) -> Router {
         .route("/reload", post(reload))
         .fallback(nowhere)
         .method_not_allowed_fallback(wrong_method)
+        .layer(Extension(Streams::default()))
         .with_state(Arc::clone(site))
 }
 
@@ -138,14 +141,17 @@ async fn health(State(site): Shared) -> Response {
 
 async fn status(State(site): Shared, headers: HeaderMap) -> Answer {
     let published = site.published();
-    answer::json(&headers, published.version(), &summary::status(&published.snapshot))
+    let make = |snapshot: &Snapshot| answer::written(&summary::status(snapshot));
+    answer::shared(&headers, published.version(), || site.page(&published, Page::Status, make))
 }
 
 async fn rules(State(site): Shared, headers: HeaderMap) -> Answer {
     let published = site.published();
-    let Snapshot { plan, view, at, .. } = &*published.snapshot;
-    let explained = explain(plan, view, *at);
-    answer::json(&headers, published.version(), &json!({ "rules": explained }))
+    let make = |snapshot: &Snapshot| {
+        let Snapshot { plan, view, at, .. } = snapshot;
+        answer::written(&json!({ "rules": explain(plan, view, *at) }))
+    };
+    answer::shared(&headers, published.version(), || site.page(&published, Page::Rules, make))
 }
 
 async fn rule(State(site): Shared, headers: HeaderMap, name: Result<Path<String>, PathRejection>) -> Answer {
@@ -179,13 +185,18 @@ struct Range {
     limit: Option<usize>,
 }
 
-async fn events(State(site): Shared, headers: HeaderMap, range: Result<Query<Range>, QueryRejection>) -> Answer {
+async fn events(
+    State(site): Shared,
+    Extension(streams): Extension<Streams>,
+    headers: HeaderMap,
+    range: Result<Query<Range>, QueryRejection>,
+) -> Answer {
     let Query(range) = range.map_err(|rejection| {
         Problem::new(StatusCode::BAD_REQUEST, format!("since and limit are whole numbers: {}", rejection.body_text()))
     })?;
     let limit = range.limit.unwrap_or(USUAL_EVENTS).min(crate::events::KEPT);
     if accepts(&headers, "text/event-stream") {
-        return follow(&site, range.since.or_else(|| last_event_id(&headers)));
+        return follow(&site, &streams, range.since.or_else(|| last_event_id(&headers)));
     }
     let last = site.log.last();
     let records = match range.since {
@@ -202,9 +213,9 @@ async fn events(State(site): Shared, headers: HeaderMap, range: Result<Query<Ran
     )
 }
 
-fn follow(site: &Site, since: Option<u64>) -> Answer {
+fn follow(site: &Site, streams: &Streams, since: Option<u64>) -> Answer {
     let since = since.unwrap_or_else(|| site.log.last());
-    let stream = EventStream::open(Arc::clone(&site.log), since).ok_or_else(|| {
+    let stream = EventStream::open(streams, Arc::clone(&site.log), since).ok_or_else(|| {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "as many event streams are open as there may be")
             .with(RETRY_AFTER, HeaderValue::from_static("30"))
     })?;
@@ -217,13 +228,20 @@ fn last_event_id(headers: &HeaderMap) -> Option<u64> {
     headers.get(HeaderName::from_static("last-event-id"))?.to_str().ok()?.parse().ok()
 }
 
-async fn scrape(State(site): Shared, headers: HeaderMap) -> Response {
+async fn scrape(State(site): Shared, headers: HeaderMap) -> Answer {
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let format = Format::accepted(accept);
-    let mut out = Exposition::new(format);
-    metrics::write(&site.snapshot(), &mut out);
-    site.telemetry.write(&mut out);
-    answer::body(StatusCode::OK, format.content_type(), out.finish())
+    let page = match format {
+        Format::Prometheus => Page::Prometheus,
+        Format::OpenMetrics => Page::OpenMetrics,
+    };
+    let make = |snapshot: &Snapshot| {
+        let mut out = Exposition::new(format);
+        metrics::write(snapshot, &mut out);
+        site.telemetry.write(&mut out);
+        Ok::<_, Problem>(out.finish())
+    };
+    Ok(answer::body(StatusCode::OK, format.content_type(), site.page(&site.published(), page, make)?))
 }
 
 async fn reload(State(site): Shared) -> Answer {

@@ -11,6 +11,7 @@ use super::answer::Version;
 use super::gate::Via;
 use super::health;
 use super::node::Scans;
+use super::rendered::{Page, Rendered};
 use crate::clock;
 use crate::events::Log;
 use crate::inbox::Door;
@@ -29,6 +30,7 @@ pub struct Site {
     pub tallies: Tallies,
     published: Mutex<Option<Published>>,
     health: Mutex<Option<Health>>,
+    rendered: Mutex<Rendered>,
     pub scans: Scans,
 }
 
@@ -86,6 +88,7 @@ impl Site {
             tallies,
             published: Mutex::default(),
             health: Mutex::default(),
+            rendered: Mutex::default(),
             scans: Scans::default(),
         }
     }
@@ -112,6 +115,19 @@ impl Site {
     #[must_use]
     pub fn pulse(&self) -> Pulse {
         Pulse::of(&self.snapshot())
+    }
+
+    /// Made once per publication, of what was published.
+    ///
+    /// # Errors
+    /// That of making it.
+    pub fn page<E>(
+        &self,
+        published: &Published,
+        page: Page,
+        make: impl FnOnce(&Snapshot) -> Result<String, E>,
+    ) -> Result<Bytes, E> {
+        lock(&self.rendered).page(published.revision, page, || make(&published.snapshot))
     }
 
     /// Rendered once per publication; a late loop is told afresh each time.

@@ -25,21 +25,24 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const LOOKS_PER_SIGN: u32 = 60;
 const BATCH: usize = 64;
 
-static READERS: AtomicUsize = AtomicUsize::new(0);
+/// Those of one way in: whoever takes all of them takes none from the other.
+#[derive(Clone, Default, Debug)]
+pub struct Streams(Arc<AtomicUsize>);
 
 #[derive(Debug)]
-struct Reader;
+struct Reader(Streams);
 
 impl Reader {
-    fn admit() -> Option<Self> {
+    fn admit(streams: &Streams) -> Option<Self> {
         let more = |readers| (readers < MOST_READERS).then_some(readers + 1);
-        READERS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Self)
+        let admitted = streams.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        admitted.ok().map(|_| Self(streams.clone()))
     }
 }
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        READERS.fetch_sub(1, Ordering::Relaxed);
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -57,8 +60,8 @@ pub struct EventStream {
 impl EventStream {
     /// `None` when there are as many readers as there may be.
     #[must_use]
-    pub fn open(log: Arc<Log>, since: u64) -> Option<Self> {
-        let reader = Reader::admit()?;
+    pub fn open(streams: &Streams, log: Arc<Log>, since: u64) -> Option<Self> {
+        let reader = Reader::admit(streams)?;
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let until = Instant::now() + LIFE;

@@ -3,5 +3,6 @@
 mod abuse;
 mod access;
 mod answers;
+mod crowd;
 pub mod house;
 mod prometheus;
