@@ -92,6 +92,11 @@ pub enum Daemon {
         state: &'static str,
         detail: Arc<str>,
     },
+    /// What an operator asked for beside orders, and who: `uid 0 (root)`, `token`.
+    Asked {
+        what: &'static str,
+        by: Arc<str>,
+    },
     DrillBegan {
         what: String,
     },
@@ -355,6 +360,7 @@ impl fmt::Display for Daemon {
             }
             Daemon::DrillBegan { what } => write!(f, "drilling {what}"),
             Daemon::DrillEnded { count } => write!(f, "the drill is over: {count}"),
+            Daemon::Asked { what, by } => write!(f, "{by} asked for {what}"),
             Daemon::Degraded { what, why } => write!(f, "{what}: {why}"),
         }
     }

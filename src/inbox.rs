@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::control::service::Numbers;
 use crate::drill::DrillView;
+use crate::events::Daemon;
 use crate::journal::Before;
 use crate::keeper::Heard;
 use crate::policy::gives::Gives;
@@ -53,6 +54,8 @@ pub enum Message {
         what: String,
         why: Option<String>,
     },
+    /// Something for the trail that another thread saw.
+    Record(Daemon),
     /// An operator's word, and whose it is: `uid 0 (root)`, `token`.
     Order {
         order: Order,

@@ -343,6 +343,7 @@ impl Agent {
                     // Whoever asked may have given up: then it is not done.
                     reply.send(self.parts.guardian.still_wants(id)).ok();
                 }
+                Message::Record(event) => self.parts.events.emit(clock::unix_ms(), Event::Daemon(event)),
                 Message::Drill(wanted) => self.drill(now, wanted),
                 Message::Reload => self.reload(now),
                 Message::Stop => self.stop(now),

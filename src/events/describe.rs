@@ -8,7 +8,7 @@ use crate::policy::rule::Severity;
 use crate::status::USABLE;
 
 /// All of them, for whoever picks.
-pub const NAMES: [&str; 49] = [
+pub const NAMES: [&str; 50] = [
     "started",
     "stopping",
     "reloaded",
@@ -24,6 +24,7 @@ pub const NAMES: [&str; 49] = [
     "thread_hangs",
     "threads_live",
     "control",
+    "asked",
     "drill_began",
     "drill_ended",
     "degraded",
@@ -86,6 +87,7 @@ impl Event {
             Event::Daemon(Daemon::Control { name, state, .. }) => {
                 vec![("control", name.to_string()), ("outcome", (*state).to_owned())]
             }
+            Event::Daemon(Daemon::Asked { by, .. }) => vec![("by", by.to_string())],
             Event::Daemon(_) => Vec::new(),
         }
     }
@@ -109,6 +111,7 @@ impl Daemon {
             Daemon::ThreadHangs { .. } => "thread_hangs",
             Daemon::ThreadsLive => "threads_live",
             Daemon::Control { .. } => "control",
+            Daemon::Asked { .. } => "asked",
             Daemon::DrillBegan { .. } => "drill_began",
             Daemon::DrillEnded { .. } => "drill_ended",
             Daemon::Degraded { .. } => "degraded",
@@ -122,7 +125,7 @@ impl Daemon {
                 Level::Info
             }
             Daemon::DrillEnded { count } if count.astray > 0 => Level::Warning,
-            Daemon::DrillBegan { .. } | Daemon::DrillEnded { .. } => Level::Info,
+            Daemon::Asked { .. } | Daemon::DrillBegan { .. } | Daemon::DrillEnded { .. } => Level::Info,
             Daemon::Control { state, .. } if *state == USABLE => Level::Info,
             Daemon::SourceLost { .. }
             | Daemon::Control { .. }

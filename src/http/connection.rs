@@ -23,6 +23,7 @@ use tower_service::Service;
 
 use super::credential::Peer;
 use super::gate::{Actor, Gate, Via};
+use super::guesses::Ends;
 use super::opening::{AdminWay, Ways};
 use super::problem::Problem;
 use super::routes;
@@ -56,7 +57,7 @@ const BREATH: Duration = Duration::from_millis(1);
 
 /// Until it is stopped. The first look at both ways in is over when `opened` hears where TCP listens.
 pub async fn serve(ways: Ways, site: Arc<Site>, stopped: oneshot::Receiver<()>) {
-    let gate = Arc::new(Gate::new(&ways.settings, ways.group));
+    let gate = Arc::new(Gate::new(&ways.settings, ways.group, ways.door.clone()));
     let turns = Arc::new(Turns::new());
     let entry = |seats| Entry {
         seats: Seats::new(seats),
@@ -87,9 +88,10 @@ impl Entry {
         let mut taken = 0;
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     stream.set_nodelay(true).ok();
-                    if self.welcome(stream, Via::Tcp) != Room::Free {
+                    let Ok(ours) = stream.local_addr() else { continue };
+                    if self.welcome(stream, Via::Tcp(Ends { peer, ours })) != Room::Free {
                         taken += 1;
                         // Whoever has just come is to be heard before the next one takes its seat.
                         yield_now().await;
@@ -199,7 +201,7 @@ impl Guest {
         if pipelined {
             yield_now().await;
         }
-        let waits = self.via == Via::Tcp && (pipelined || !Turns::is_at_once(request));
+        let waits = matches!(self.via, Via::Tcp(_)) && (pipelined || !Turns::is_at_once(request));
         if waits {
             self.seated.pulse.queues();
             self.turns.wait().await;

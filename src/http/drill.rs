@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
@@ -14,9 +15,11 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 use super::answer;
+use super::gate::Actor;
 use super::problem::Problem;
 use super::routes::{accepted, read, tell};
 use super::site::Site;
+use crate::events::Daemon;
 use crate::inbox::{Drilling, Message};
 
 /// The loop answers between two ticks.
@@ -30,7 +33,11 @@ struct Request {
     plan: bool,
 }
 
-pub async fn begin(State(site): State<Arc<Site>>, body: Body) -> Result<Response, Problem> {
+pub async fn begin(
+    State(site): State<Arc<Site>>,
+    Extension(Actor(by)): Extension<Actor>,
+    body: Body,
+) -> Result<Response, Problem> {
     let bytes = read(body).await?;
     let request: Request = if bytes.iter().all(u8::is_ascii_whitespace) {
         Request::default()
@@ -41,9 +48,13 @@ pub async fn begin(State(site): State<Arc<Site>>, body: Body) -> Result<Response
         })?
     };
     let (reply, answered) = oneshot::channel();
-    tell(&site, Message::Drill(Drilling { controls: request.controls, only_plan: request.plan, reply }))?;
+    let only_plan = request.plan;
+    tell(&site, Message::Drill(Drilling { controls: request.controls, only_plan, reply }))?;
     match timeout(PATIENCE, answered).await {
         Ok(Ok(Ok(view))) => {
+            if !only_plan {
+                tell(&site, Message::Record(Daemon::Asked { what: "a drill", by }))?;
+            }
             timeout(PATIENCE, shown(&site, view.number)).await.ok();
             accepted(&json!(view))
         }

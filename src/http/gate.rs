@@ -6,30 +6,35 @@
 //! 127.0.0.1 would otherwise read the node through the browser of whoever visits it. Containers of one pod and tunnels
 //! ask for `localhost`, and a proxy in front can send the token or set the header.
 
-use std::fs::File;
 use std::hint::black_box;
-use std::io::Read;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use hyper::header::{AUTHORIZATION, HOST, HeaderValue, WWW_AUTHENTICATE};
+use hyper::header::{AUTHORIZATION, HOST, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Method, Request, StatusCode};
 use nix::unistd::Gid;
 
 use super::credential::Peer;
+use super::guesses::{Ends, Guesses};
 use super::problem::Problem;
 use crate::config::settings;
+use crate::control::secret;
+use crate::events::Daemon;
+use crate::inbox::{Door, Message};
 
 /// What a probe from another machine needs, and says nothing about the node.
 const PUBLIC: [&str; 2] = ["/livez", "/readyz"];
 
-const LONGEST_TOKEN: u64 = 4096;
+/// At one guess a second, six letters and digits take a lifetime.
+const SHORTEST_TOKEN: usize = 6;
+const MAKE: &str = "make one with: openssl rand -hex 16";
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Via {
     Admin(Peer),
-    Tcp,
+    Tcp(Ends),
 }
 
 /// Who asks for a change, for the trail.
@@ -42,7 +47,7 @@ impl Actor {
     pub fn of(via: &Via) -> Self {
         match via {
             Via::Admin(peer) => Self(peer.name().into()),
-            Via::Tcp => Self("token".into()),
+            Via::Tcp(_) => Self("token".into()),
         }
     }
 }
@@ -53,6 +58,8 @@ pub struct Gate {
     socket: PathBuf,
     token_file: Option<PathBuf>,
     group: Option<Gid>,
+    guesses: Guesses,
+    door: Door,
 }
 
 /// Who can connect over TCP at all.
@@ -64,13 +71,15 @@ enum Reach {
 
 impl Gate {
     #[must_use]
-    pub fn new(settings: &settings::Http, group: Option<Gid>) -> Self {
+    pub fn new(settings: &settings::Http, group: Option<Gid>, door: Door) -> Self {
         let local = settings.listen.is_none_or(|address| address.ip().is_loopback());
         Self {
             reach: if local { Reach::ThisMachine } else { Reach::OtherMachines },
             socket: settings.socket.clone(),
             token_file: settings.token_file.clone(),
             group,
+            guesses: Guesses::default(),
+            door,
         }
     }
 
@@ -82,12 +91,12 @@ impl Gate {
                 StatusCode::FORBIDDEN,
                 "changing things needs root or membership of the group node-guardian",
             )),
-            Via::Tcp if changes => self.check_token(request),
-            Via::Tcp => match self.reach {
+            Via::Tcp(ends) if changes => self.check_token(*ends, request),
+            Via::Tcp(ends) => match self.reach {
                 Reach::OtherMachines if PUBLIC.contains(&request.uri().path()) => Ok(()),
-                Reach::OtherMachines => self.check_token(request),
+                Reach::OtherMachines => self.check_token(*ends, request),
                 Reach::ThisMachine if is_local(request) => Ok(()),
-                Reach::ThisMachine => self.check_token(request).map_err(|_| {
+                Reach::ThisMachine => self.check_token(*ends, request).map_err(|_| {
                     Problem::new(
                         StatusCode::MISDIRECTED_REQUEST,
                         "this address answers to localhost only; ask for localhost, or send the token of http.token_file",
@@ -97,25 +106,40 @@ impl Gate {
         }
     }
 
-    fn check_token<B>(&self, request: &Request<B>) -> Result<(), Problem> {
+    fn check_token<B>(&self, ends: Ends, request: &Request<B>) -> Result<(), Problem> {
         let Some(file) = &self.token_file else {
             let socket = self.socket.display();
             let detail = format!("over TCP this needs a token: set http.token_file, or use the admin socket {socket}");
             return Err(Problem::new(StatusCode::FORBIDDEN, detail));
         };
-        let unauthorized = |detail: &str| {
-            let challenge = HeaderValue::from_static("Bearer realm=\"node-guardian\"");
-            Problem::new(StatusCode::UNAUTHORIZED, detail).with(WWW_AUTHENTICATE, challenge)
-        };
         let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer);
         let given =
             given.ok_or_else(|| unauthorized("send the token of http.token_file: Authorization: Bearer ..."))?;
-        let wanted = read_token(file).ok_or_else(|| {
-            let detail = format!("the token file {} cannot be read or is empty", file.display());
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
-        })?;
-        if same(given.as_bytes(), wanted.as_bytes()) { Ok(()) } else { Err(unauthorized("this is not the token")) }
+        if let Some(wait) = self.guesses.wait(ends) {
+            return Err(too_many(wait));
+        }
+        let wanted = read_token(file).map_err(|why| Problem::new(StatusCode::SERVICE_UNAVAILABLE, why))?;
+        if same(given.as_bytes(), wanted.as_bytes()) {
+            return Ok(());
+        }
+        if let Some(why) = self.guesses.wrong(ends) {
+            let what = "http.token_file".to_owned();
+            // A loop that has ended needs no news.
+            let _heard = self.door.tell(Message::Record(Daemon::Degraded { what, why }));
+        }
+        Err(unauthorized("this is not the token"))
     }
+}
+
+fn unauthorized(detail: &str) -> Problem {
+    let challenge = HeaderValue::from_static("Bearer realm=\"node-guardian\"");
+    Problem::new(StatusCode::UNAUTHORIZED, detail).with(WWW_AUTHENTICATE, challenge)
+}
+
+fn too_many(wait: Duration) -> Problem {
+    let seconds = wait.as_secs() + 1;
+    let detail = format!("too many wrong tokens came from you; try again in {seconds} s, or use the admin socket");
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).with(RETRY_AFTER, HeaderValue::from(seconds))
 }
 
 fn bearer(header: &str) -> Option<&str> {
@@ -124,11 +148,17 @@ fn bearer(header: &str) -> Option<&str> {
 }
 
 /// At every request, so that a new token needs no reload.
-fn read_token(file: &Path) -> Option<String> {
-    let mut text = String::new();
-    File::open(file).ok()?.take(LONGEST_TOKEN).read_to_string(&mut text).ok()?;
+fn read_token(file: &Path) -> Result<String, String> {
+    let text = secret::read("token file", file).map_err(|failure| failure.detail)?;
     let token = text.trim();
-    (!token.is_empty()).then(|| token.to_owned())
+    let shown = file.display();
+    match token.chars().count() {
+        0 => Err(format!("the token file {shown} is empty; {MAKE} > {shown}")),
+        1..SHORTEST_TOKEN => Err(format!(
+            "the token in {shown} has fewer than {SHORTEST_TOKEN} characters, which can be guessed; {MAKE} > {shown}"
+        )),
+        _ => Ok(token.to_owned()),
+    }
 }
 
 /// Takes as long for a wrong token as for the right one.

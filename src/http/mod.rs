@@ -26,6 +26,7 @@ mod connection;
 mod credential;
 mod drill;
 mod gate;
+mod guesses;
 mod headroom;
 mod health;
 mod inherited;

@@ -16,12 +16,14 @@ use serde_json::{Value, json};
 
 use super::answer::{self, Version};
 use super::drill;
+use super::gate::Actor;
 use super::problem::Problem;
 use super::rendered::Page;
 use super::shape;
 use super::site::{Pulse, Site};
 use super::stream::{EventStream, Streams};
 use super::{metrics, node, orders, summary};
+use crate::events::Daemon;
 use crate::inbox::Message;
 use crate::policy::event::Mode;
 use crate::policy::explain::explain;
@@ -244,9 +246,10 @@ async fn scrape(State(site): Shared, headers: HeaderMap) -> Answer {
     Ok(answer::body(StatusCode::OK, format.content_type(), site.page(&site.published(), page, make)?))
 }
 
-async fn reload(State(site): Shared) -> Answer {
+async fn reload(State(site): Shared, Extension(Actor(by)): Extension<Actor>) -> Answer {
     let since = site.log.last();
     tell(&site, Message::Reload)?;
+    tell(&site, Message::Record(Daemon::Asked { what: "a reload", by }))?;
     accepted(&json!({ "reloading": true, "since": since, "see": format!("/events?since={since}") }))
 }
 

@@ -176,7 +176,7 @@ impl Tallies {
         let class = if status.is_server_error() { 2 } else { usize::from(status.is_client_error()) };
         match via {
             Via::Admin(_) => self.admin[class].increment(1),
-            Via::Tcp => self.tcp[class].increment(1),
+            Via::Tcp(_) => self.tcp[class].increment(1),
         }
     }
 }

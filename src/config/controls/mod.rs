@@ -204,6 +204,9 @@ pub fn warn_open_secret(place: &Place, file: &Path, findings: &mut Findings<'_>)
             let message = format!("every user of this node can read the secret in {shown}");
             findings.warning(place, message, format!("chmod o= {shown}"));
         }
+        Ok(metadata) if !metadata.is_file() => {
+            findings.warning(place, "this is no regular file, and is never read", "write the secret into a file");
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             findings.warning(place, "this file does not exist", "create it before node-guardian needs it");
         }

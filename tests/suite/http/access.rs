@@ -4,6 +4,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::Command;
 use std::time::Duration;
 
+use node_guardian::events::Daemon;
 use node_guardian::inbox::{Message, Order};
 use node_guardian::policy::mitigation::ActionId;
 use node_guardian::policy::orders::Hold;
@@ -37,6 +38,67 @@ fn an_operator_releases_over_the_admin_socket() {
     assert!(house.inbox.take().is_none());
     assert_eq!(house.ask_admin(&post("/reload", "", "")).status, 202);
     assert!(matches!(house.inbox.take(), Some(Message::Reload)));
+    let me = format!("uid {}", nix::unistd::Uid::effective());
+    let who = house.inbox.take();
+    assert!(
+        matches!(&who, Some(Message::Record(Daemon::Asked { what: "a reload", by })) if by.starts_with(&me)),
+        "{who:?}"
+    );
+}
+
+#[test]
+fn a_token_that_can_be_guessed_or_waited_for_is_refused() {
+    let house = House::open();
+    let ask = |token: &str| house.ask(&post("/undo", &format!("Authorization: Bearer {token}\r\n"), ""));
+    for short in ["x", "12345"] {
+        std::fs::write(&house.token_file, short).unwrap();
+        let told = ask(short).problem(503);
+        assert!(told.contains("fewer than 6 characters") && told.contains("openssl rand"), "{told}");
+    }
+    std::fs::remove_file(&house.token_file).unwrap();
+    nix::unistd::mkfifo(&house.token_file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert!(ask("open-sesame").problem(503).contains("no regular file"));
+    assert_eq!(house.get("/status").status, 200, "nobody waits for the pipe");
+    assert!(house.inbox.take().is_none());
+}
+
+#[test]
+fn who_guesses_is_slowed_down_and_told() {
+    let house = House::open();
+    let ask = |token: &str| house.ask(&post("/undo", &format!("Authorization: Bearer {token}\r\n"), ""));
+    let answers: Vec<u16> = (0..30).map(|n| ask(&format!("guess-{n}")).status).collect();
+    assert_eq!(answers[..10], [401; 10]);
+    assert!(answers[10..].contains(&429), "{answers:?}");
+    match house.inbox.take() {
+        Some(Message::Record(Daemon::Degraded { why, .. })) => assert!(why.contains("sent 10 wrong tokens"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(house.inbox.take().is_none(), "told once");
+    // Refused unheard, or it would be a guess.
+    let waits = (0..100).find_map(|_| Some(ask("open-sesame")).filter(|reply| reply.status == 429));
+    assert!(waits.is_none_or(|reply| reply.header("retry-after").is_some()));
+    assert_eq!(house.ask_admin(&post("/undo", "", "")).status, 202, "an operator is not held up");
+}
+
+/// As root only: nobody else can become somebody else.
+#[test]
+fn guesses_of_one_user_are_not_those_of_another() {
+    if !nix::unistd::Uid::effective().is_root() {
+        return;
+    }
+    let house = House::open();
+    let guess = |token: &str| {
+        let url = format!("http://{}/undo", house.tcp);
+        let output = Command::new("setpriv")
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "curl", "-sS", "-o", "/dev/null", "-X", "POST"])
+            .args(["-w", "%{http_code}", "-H", &format!("Authorization: Bearer {token}"), &url])
+            .output()
+            .expect("setpriv and curl are needed: apt install util-linux curl");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let answers: Vec<String> = (0..25).map(|n| guess(&format!("guess-{n}"))).collect();
+    assert!(answers.iter().any(|answer| answer == "429"), "{answers:?}");
+    assert_eq!(house.ask(&post("/undo", "Authorization: Bearer open-sesame\r\n", "")).status, 202);
 }
 
 #[test]
