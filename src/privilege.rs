@@ -1,12 +1,14 @@
 //! What keeps us alive and on time when everything else is not: real-time scheduling, locked memory, the last place in
 //! the queue of the out-of-memory killer. Each may be refused; then it is reported, with what to do, and lived without.
 
+mod confine;
 pub mod layout;
 pub mod overrun;
 mod stack;
 mod tables;
 mod trust;
 
+pub use confine::confine;
 pub use trust::trusts;
 
 use std::fs;

@@ -108,11 +108,14 @@ fn guard(loaded: Loaded, source: Source) -> Result<(), String> {
     let Loaded { settings, complaints, footing, last_good } = loaded;
     let unusual_log = start_logging()?;
     let proc_root = settings.sampling.proc_root.clone();
-    let mut blind_spots: Vec<BlindSpot> =
-        [privilege::protect_from_oom_killer(privilege::writable_proc(&proc_root)), privilege::lock_memory(&proc_root)]
-            .into_iter()
-            .flatten()
-            .collect();
+    let mut blind_spots: Vec<BlindSpot> = [
+        privilege::protect_from_oom_killer(privilege::writable_proc(&proc_root)),
+        privilege::lock_memory(&proc_root),
+        privilege::confine(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     let telemetry = Telemetry::install()?;
     let (door, inbox) = inbox::open().map_err(|errno| format!("cannot make the loop's inbox: {errno}"))?;
     let impatience = signals::install(&door).map_err(|error| format!("cannot handle signals: {error}"))?;

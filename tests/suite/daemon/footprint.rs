@@ -144,3 +144,20 @@ fn a_flood_of_garbage_and_silence_delays_nobody() {
     assert_eq!((count(&daemon, "task"), children(&daemon)), (THREADS, 0));
     assert_eq!(daemon.stop(), 0);
 }
+
+#[test]
+fn it_gives_up_what_it_never_does() {
+    let node = Node::new("");
+    let daemon = node.start();
+    for task in std::fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap() {
+        let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+        assert_eq!((field("Seccomp:").as_str(), field("NoNewPrivs:").as_str()), ("2", "1"), "{}", field("Name:"));
+    }
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().filter(|word| *word == "0").count(), 2, "{core}");
+    let told = daemon.told("source_lost").concat();
+    assert!(!told.contains("confinement"), "{told}");
+    assert_eq!(daemon.stop(), 0);
+}

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::{file, text};
 
-/// Tenths of the exposure that `systemd-analyze security` counts; what is left, and why, is in docs/install.md.
+/// Tenths of the exposure that `systemd-analyze security` counts; what is left, and why, is in docs/security.md.
 const MOST_EXPOSED: u32 = 20;
 
 fn analyze(arguments: &[&str]) -> (bool, String) {
