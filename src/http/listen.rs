@@ -3,12 +3,11 @@
 use std::fs;
 use std::io::{ErrorKind, Result as IoResult};
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use nix::sys::socket::{self, Backlog};
 use nix::unistd::{Gid, Group, Uid};
 
 use super::credential;
@@ -73,9 +72,12 @@ pub fn tcp(address: SocketAddr) -> Result<TcpListener, String> {
 }
 
 /// The standard library lets 128 wait to be accepted. A probe that comes when the line is full tries again after a second.
-fn wait_in_line(listener: &impl AsFd) -> IoResult<()> {
-    const WAITING: i32 = 1024;
-    Ok(socket::listen(listener, Backlog::new(WAITING)?)?)
+/// The kernel lowers the number to what it allows; `nix` refuses more than musl's constant, which is 128.
+fn wait_in_line(listener: &impl AsRawFd) -> IoResult<()> {
+    const WAITING: libc::c_int = 1024;
+    // SAFETY: two integers; the descriptor is open for as long as the listener lives.
+    let answer = unsafe { libc::listen(listener.as_raw_fd(), WAITING) };
+    if answer == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
 /// Whoever connects and says nothing takes no seat, for a second at least.
