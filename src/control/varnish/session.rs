@@ -63,7 +63,8 @@ impl Session {
                 return Err(wire.failure(broken).await);
             }
             greeting = next(&mut wire).await?;
-            if greeting.status == AUTHENTICATE {
+            // 107 again, or 500 and a closed connection.
+            if !matches!(greeting.status, OK | CUT) {
                 return Err(Failure::refused(format!(
                     "Varnish on {at} rejects the secret in {}: name the file that its `-S` names, or copy it anew and restart the \
                      guardian",

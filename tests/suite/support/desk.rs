@@ -211,11 +211,14 @@ impl Desk {
     /// What the workers think of a control now, once it is this.
     pub fn view(&mut self, control: &str, state: &str) -> ControlView {
         assert!(self.workers.as_ref().unwrap().probe_all());
+        let until = Instant::now() + PATIENCE;
         loop {
             let view = self.views.iter().rev().find(|view| &*view.name == control);
             if let Some(view) = view.filter(|view| view.state == state) {
                 return view.clone();
             }
+            // They go on telling what they think, which may never be this.
+            assert!(Instant::now() < until, "{control} is not {state}, but {view:?}");
             self.listen();
         }
     }
