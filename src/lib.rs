@@ -24,6 +24,7 @@
 //! - [`telemetry`]: counters and histograms behind the `metrics` facade.
 //! - [`http`]: the snapshot and the trail over HTTP, on a thread of its own.
 //! - [`cli`]: one subcommand, one exit code.
+//! - `fuzzing`: what strangers can send, as functions of bytes; in no build that is shipped.
 
 pub mod agent;
 pub mod cli;
@@ -32,6 +33,9 @@ pub mod config;
 pub mod control;
 pub mod drill;
 pub mod events;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod heartbeat;
 pub mod host;
 pub mod http;

@@ -39,6 +39,8 @@ pub struct Stream {
 enum Either {
     Unix(UnixStream),
     Tcp(TcpStream),
+    #[cfg(any(test, feature = "fuzzing"))]
+    Fed(crate::fuzzing::fed::Fed),
 }
 
 impl Stream {
@@ -47,6 +49,11 @@ impl Stream {
     /// # Errors
     /// Why not, and what to try.
     pub async fn dial(service: &str, address: &Address) -> Result<Self, Failure> {
+        #[cfg(any(test, feature = "fuzzing"))]
+        if let Some(fed) = crate::fuzzing::fed::dial() {
+            let io = Either::Fed(fed.ok_or_else(|| Failure::unreachable("nobody is left in the script"))?);
+            return Ok(Self { io, pause: None, left: MOST_BYTES });
+        }
         let io = match address {
             Address::Unix(path) => {
                 let connected = UnixStream::connect(path).await;
@@ -68,6 +75,8 @@ impl Stream {
         match &self.io {
             Either::Unix(stream) => stream.peer_cred().ok()?.pid().filter(|pid| *pid > 0),
             Either::Tcp(_) => None,
+            #[cfg(any(test, feature = "fuzzing"))]
+            Either::Fed(_) => None,
         }
     }
 
@@ -76,6 +85,8 @@ impl Stream {
         match &self.io {
             Either::Unix(stream) => Some(stream.peer_cred().ok()?.uid()),
             Either::Tcp(_) => None,
+            #[cfg(any(test, feature = "fuzzing"))]
+            Either::Fed(_) => Some(0),
         }
     }
 
@@ -83,6 +94,8 @@ impl Stream {
         match &self.io {
             Either::Unix(_) => None,
             Either::Tcp(stream) => Some(stream),
+            #[cfg(any(test, feature = "fuzzing"))]
+            Either::Fed(_) => None,
         }
     }
 
@@ -94,6 +107,8 @@ impl Stream {
                 let ends = stream.local_addr().ok().zip(stream.peer_addr().ok());
                 ends.is_some_and(|(mine, theirs)| mine.ip() == theirs.ip())
             }
+            #[cfg(any(test, feature = "fuzzing"))]
+            Either::Fed(_) => false,
         }
     }
 
@@ -118,6 +133,8 @@ impl AsFd for Stream {
         match &self.io {
             Either::Unix(stream) => stream.as_fd(),
             Either::Tcp(stream) => stream.as_fd(),
+            #[cfg(any(test, feature = "fuzzing"))]
+            Either::Fed(fed) => fed.as_fd(),
         }
     }
 }
@@ -132,6 +149,8 @@ impl AsyncRead for Stream {
         let read = match &mut self.io {
             Either::Unix(stream) => Pin::new(stream).poll_read(context, into),
             Either::Tcp(stream) => Pin::new(stream).poll_read(context, into),
+            #[cfg(any(test, feature = "fuzzing"))]
+            Either::Fed(fed) => Pin::new(fed).poll_read(context, into),
         };
         self.left = self.left.saturating_sub(into.filled().len() - before);
         read
@@ -144,6 +163,8 @@ impl AsyncWrite for Stream {
         match &mut self.io {
             Either::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
             Either::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
+            #[cfg(any(test, feature = "fuzzing"))]
+            Either::Fed(fed) => Pin::new(fed).poll_write(context, bytes),
         }
     }
 
@@ -151,6 +172,8 @@ impl AsyncWrite for Stream {
         match &mut self.io {
             Either::Unix(stream) => Pin::new(stream).poll_flush(context),
             Either::Tcp(stream) => Pin::new(stream).poll_flush(context),
+            #[cfg(any(test, feature = "fuzzing"))]
+            Either::Fed(fed) => Pin::new(fed).poll_flush(context),
         }
     }
 
@@ -158,6 +181,8 @@ impl AsyncWrite for Stream {
         match &mut self.io {
             Either::Unix(stream) => Pin::new(stream).poll_shutdown(context),
             Either::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
+            #[cfg(any(test, feature = "fuzzing"))]
+            Either::Fed(fed) => Pin::new(fed).poll_shutdown(context),
         }
     }
 }

@@ -1,0 +1,5 @@
+//! Redis: its answers to a whole conversation, in pieces.
+
+#![no_main]
+
+node_guardian_fuzz::target!("redis");

@@ -1,0 +1,75 @@
+//! What services answer to the controls, fed to whole conversations: probe, look, numbers, acts, and a change that is
+//! captured, recorded, made, checked and undone. The first byte of an input chooses what is asked for, the rest is a script
+//! ([`super::fed`]).
+
+use std::sync::OnceLock;
+
+use super::fed::feed;
+use super::measure::converse;
+use crate::config::last_good::Text;
+use crate::config::{Source, compile};
+use crate::control::target::Target;
+use crate::control::{Control, Wish};
+use crate::policy::mitigation::{Amount, Mitigation};
+
+/// One control of each kind, with everything switched on that it can do.
+const CONTROLS: &str = include_str!("controls.toml");
+
+pub fn redis(input: &[u8]) {
+    answers("redis", input);
+}
+
+fn answers(name: &str, input: &[u8]) {
+    let Some((&choice, script)) = input.split_first() else { return };
+    let target = target(name);
+    feed(script, || converse(conversation(target, choice)));
+}
+
+async fn conversation(target: &Target, choice: u8) {
+    // As without a target: nobody else is to be kept from it.
+    let mut control = Control::from(target.place().open());
+    let verbs = target.verbs();
+    let amounts = [Amount::Whole, Amount::Keep(50.0), Amount::Keep(0.0), Amount::Bytes(64 << 20)];
+    let verb = verbs[usize::from(choice >> 2 & 7) % verbs.len()];
+    let amount = amounts[usize::from(choice >> 5) % amounts.len()];
+    let mitigation = Mitigation { control: "it".into(), verb, amount };
+    match choice % 4 {
+        0 => {
+            control.probe().await;
+            control.look().await;
+        }
+        1 => {
+            control.numbers().await;
+            control.gives().await;
+            control.gives().await;
+        }
+        2 => {
+            control.pulse(&mitigation).await.ok();
+        }
+        _ => change(&mut control, &mitigation).await,
+    }
+}
+
+async fn change(control: &mut Control, mitigation: &Mitigation) {
+    let Ok(mut undo) = control.capture(mitigation).await else { return };
+    control.apply(&mut undo).await.ok();
+    if let Ok(again) = control.capture_again(mitigation, &undo).await {
+        undo = again;
+    }
+    control.check(&undo, Wish::Wanted).await.ok();
+    control.undo(&undo).await.ok();
+}
+
+fn target(name: &str) -> &'static Target {
+    static TARGETS: OnceLock<Vec<(String, Target)>> = OnceLock::new();
+    let targets = TARGETS.get_or_init(|| {
+        let text = Text { name: "controls.toml".to_owned(), text: CONTROLS.to_owned() };
+        let compiled = compile(&Source { texts: Some(vec![text]), ..Source::default() });
+        assert_eq!(compiled.complaints.errors(), 0, "{}", compiled.complaints);
+        compiled.settings.controls.into_iter().map(|control| (control.name.to_string(), control.target)).collect()
+    });
+    match targets.iter().find(|(known, _)| known == name) {
+        Some((_, target)) => target,
+        None => panic!("no control is called {name}"),
+    }
+}
