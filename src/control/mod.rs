@@ -7,7 +7,7 @@ mod base;
 pub mod failure;
 mod haproxy;
 mod http;
-mod json;
+pub(crate) mod json;
 mod jvm;
 mod landing;
 mod mark;

@@ -1,6 +1,6 @@
 //! What services answer to the controls, fed to whole conversations: probe, look, numbers, acts, and a change that is
-//! captured, recorded, made, checked and undone. The first byte of an input chooses what is asked for, the rest is a script
-//! ([`super::fed`]).
+//! captured, recorded, made, checked and undone. The first two bytes of an input choose who is asked and for what, the rest is a
+//! script ([`super::fed`]).
 
 use std::sync::OnceLock;
 
@@ -10,19 +10,48 @@ use crate::config::last_good::Text;
 use crate::config::{Source, compile};
 use crate::control::target::Target;
 use crate::control::{Control, Wish};
-use crate::policy::mitigation::{Amount, Mitigation};
+use crate::journal::Entry;
+use crate::journal::fuzzed::comes_back;
+use crate::policy::mitigation::{ActionId, Amount, Mitigation};
 
 /// One control of each kind, with everything switched on that it can do.
 const CONTROLS: &str = include_str!("controls.toml");
 
 pub fn redis(input: &[u8]) {
-    answers("redis", input);
+    answers(&["redis"], input);
 }
 
-fn answers(name: &str, input: &[u8]) {
-    let Some((&choice, script)) = input.split_first() else { return };
-    let target = target(name);
-    feed(script, || converse(conversation(target, choice)));
+pub fn haproxy(input: &[u8]) {
+    answers(&["haproxy", "haproxy_named"], input);
+}
+
+pub fn memcached(input: &[u8]) {
+    answers(&["memcached"], input);
+}
+
+pub fn varnish(input: &[u8]) {
+    answers(&["varnish"], input);
+}
+
+pub fn postgres(input: &[u8]) {
+    answers(&["postgres"], input);
+}
+
+/// What an operator's recipe makes of text, and of HTTP.
+pub fn recipes(input: &[u8]) {
+    answers(&["text", "http", "nginx"], input);
+}
+
+/// ng-control/1, over both ways.
+pub fn app(input: &[u8]) {
+    answers(&["app", "app_http"], input);
+}
+
+/// The first byte chooses between these controls, the second what is asked for.
+fn answers(names: &[&str], input: &[u8]) {
+    let [which, choice, script @ ..] = input else { return };
+    let target = target(names[usize::from(*which) % names.len()]);
+    feed(script, || converse(conversation(target, *choice)));
 }
 
 async fn conversation(target: &Target, choice: u8) {
@@ -46,12 +75,20 @@ async fn conversation(target: &Target, choice: u8) {
         2 => {
             control.pulse(&mitigation).await.ok();
         }
-        _ => change(&mut control, &mitigation).await,
+        _ => change(&mut control, target, &mitigation).await,
     }
 }
 
-async fn change(control: &mut Control, mitigation: &Mitigation) {
+async fn change(control: &mut Control, target: &Target, mitigation: &Mitigation) {
     let Ok(mut undo) = control.capture(mitigation).await else { return };
+    comes_back(&Entry {
+        id: ActionId(7),
+        mitigation: mitigation.clone(),
+        rule: "memory-high".into(),
+        target: target.clone(),
+        undo: undo.clone(),
+        since_unix_ms: 1_700_000_000_000,
+    });
     control.apply(&mut undo).await.ok();
     if let Ok(again) = control.capture_again(mitigation, &undo).await {
         undo = again;

@@ -1,12 +1,16 @@
-//! The other end of a connection, as a script of bytes: what a service says whatever it is asked, cut where the script cuts
-//! it. Within a script, these bytes are its own:
+//! The other end of a connection, as a script of bytes: what a service says, cut where the script cuts it. Within a script,
+//! these bytes are its own:
 //!
 //! | byte | means |
 //! |---|---|
 //! | `0x1f` | this much comes at once; what follows comes later |
 //! | `0x1e` n | this much comes 2ⁿ times (n modulo 17), each at once |
 //! | `0x1d` | says nothing from here on, and does not close either |
-//! | `0x1c` | closes; what follows is for the next connection |
+//! | `0x1c` | closes; what follows is for the next connection, and the last is for all that come after |
+//! | `0x1b` | begins what is said to a request: a part of that, `0x1f`, and the answer; asked again, what follows a `0x19` |
+//!
+//! Without any `0x1b`, a script is said whatever is asked, and then the connection is closed. With one, what is not provided
+//! for is never answered.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -14,17 +18,25 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
 
 const PIECE: u8 = 0x1f;
 const MANY: u8 = 0x1e;
 const SILENT: u8 = 0x1d;
 const NEXT: u8 = 0x1c;
+const ASKED: u8 = 0x1b;
+const AGAIN: u8 = 0x19;
 
 /// Four times what is kept of any answer.
 const MOST_BYTES: usize = 1 << 20;
+/// As a loaded service answers, and a sender cuts. Without it no time would pass at all.
+const LATER: Duration = Duration::from_millis(5);
+/// Whoever connects more often is never satisfied.
+const MOST_CONNECTIONS: usize = 40;
 
 pub struct Fed {
     script: Vec<u8>,
@@ -37,39 +49,100 @@ pub struct Fed {
     given: usize,
     in_all: usize,
     is_silent: bool,
+    book: Vec<Answers>,
+    /// They are those of all connections.
+    shares: bool,
+    reader: Option<Waker>,
+    pause: Option<Pin<Box<Sleep>>>,
     /// Stands in for a socket.
     descriptor: io::Stdin,
 }
 
-thread_local! {
-    /// Who answers next; `None` where connections are real.
-    static NEXT_ONES: RefCell<Option<VecDeque<Fed>>> = const { RefCell::new(None) };
+/// What is said to requests that have this part.
+struct Answers {
+    to: Vec<u8>,
+    /// The last is said again and again.
+    turns: VecDeque<Vec<u8>>,
 }
 
-/// While this runs, whoever connects to a service gets the next of these scripts, and nobody after the last.
+struct Scripts {
+    left: VecDeque<Vec<u8>>,
+    connections: usize,
+    /// Of the script that serves several connections, what is left of its turns.
+    book: Vec<Answers>,
+}
+
+thread_local! {
+    /// Who answers next; `None` where connections are real.
+    static SCRIPTS: RefCell<Option<Scripts>> = const { RefCell::new(None) };
+}
+
+/// While this runs, whoever connects to a service gets the next of these scripts.
 pub fn feed<T>(scripts: &[u8], conversation: impl FnOnce() -> T) -> T {
-    NEXT_ONES.set(Some(scripts.split(|byte| *byte == NEXT).map(Fed::new).collect()));
+    let left = scripts.split(|byte| *byte == NEXT).map(<[u8]>::to_vec).collect();
+    SCRIPTS.set(Some(Scripts { left, connections: 0, book: Vec::new() }));
     let outcome = conversation();
-    NEXT_ONES.set(None);
+    SCRIPTS.set(None);
     outcome
 }
 
 /// `None` where connections are real; else who answers, if anybody.
 pub fn dial() -> Option<Option<Fed>> {
-    NEXT_ONES.with_borrow_mut(|next| Some(next.as_mut()?.pop_front()))
+    SCRIPTS.with_borrow_mut(|scripts| {
+        let scripts = scripts.as_mut()?;
+        scripts.connections += 1;
+        if scripts.connections > MOST_CONNECTIONS {
+            return Some(None);
+        }
+        if scripts.left.len() > 1 {
+            return Some(scripts.left.pop_front().map(|script| Fed::new(&script)));
+        }
+        let script = scripts.left.front()?;
+        let mut fed = Fed::new(script);
+        if scripts.book.is_empty() {
+            scripts.book = std::mem::take(&mut fed.book);
+        }
+        fed.shares = !scripts.book.is_empty();
+        Some(Some(fed))
+    })
 }
 
 impl Fed {
     pub fn new(script: &[u8]) -> Self {
+        let mut parts = script.split(|byte| *byte == ASKED);
+        let greeting = parts.next().unwrap_or_default().to_vec();
         Self {
-            script: script.to_vec(),
+            script: greeting,
             next: 0,
             piece: 0..0,
             again: 0,
             given: 0,
             in_all: 0,
             is_silent: false,
+            book: parts.map(Answers::new).collect(),
+            shares: false,
+            reader: None,
+            pause: None,
             descriptor: io::stdin(),
+        }
+    }
+
+    fn waits_to_be_asked(&self) -> bool {
+        self.shares || !self.book.is_empty()
+    }
+
+    fn asked(&mut self, request: &[u8]) {
+        let answer = if self.shares {
+            SCRIPTS.with_borrow_mut(|scripts| said(&mut scripts.as_mut()?.book, request))
+        } else {
+            said(&mut self.book, request)
+        };
+        let Some(answer) = answer else { return };
+        self.script.drain(..self.next.min(self.script.len()));
+        (self.next, self.piece, self.given, self.again) = (0, 0..0, 0, 0);
+        self.script.extend(answer);
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
         }
     }
 
@@ -93,6 +166,20 @@ impl Fed {
     }
 }
 
+impl Answers {
+    fn new(part: &[u8]) -> Self {
+        let cut = part.iter().position(|byte| *byte == PIECE).unwrap_or(part.len());
+        let turns = part.get(cut + 1..).unwrap_or_default().split(|byte| *byte == AGAIN).map(<[u8]>::to_vec).collect();
+        Self { to: part[..cut].to_vec(), turns }
+    }
+}
+
+fn said(book: &mut [Answers], request: &[u8]) -> Option<Vec<u8>> {
+    let has = |to: &[u8]| to.is_empty() || request.windows(to.len()).any(|part| part == to);
+    let answers = book.iter_mut().find(|answers| has(&answers.to))?;
+    if answers.turns.len() > 1 { answers.turns.pop_front() } else { answers.turns.front().cloned() }
+}
+
 impl AsFd for Fed {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
@@ -102,6 +189,10 @@ impl AsFd for Fed {
 impl AsyncRead for Fed {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.as_mut().poll(context));
+                self.pause = None;
+            }
             let rest = self.piece.start + self.given..self.piece.end;
             if !rest.is_empty() {
                 let taken = rest.len().min(into.remaining());
@@ -115,22 +206,23 @@ impl AsyncRead for Fed {
                 continue;
             }
             let is_first = self.next == 0;
-            if self.is_silent && cfg!(feature = "fuzzing") {
-                return Poll::Pending;
-            }
             if self.is_silent || !self.turn() {
-                return Poll::Ready(Ok(()));
-            }
-            if !is_first {
-                context.waker().wake_by_ref();
+                if !self.is_silent && !self.waits_to_be_asked() {
+                    return Poll::Ready(Ok(()));
+                }
+                self.reader = Some(context.waker().clone());
                 return Poll::Pending;
+            }
+            if !is_first || self.waits_to_be_asked() {
+                self.pause = Some(Box::pin(sleep(LATER)));
             }
         }
     }
 }
 
 impl AsyncWrite for Fed {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.asked(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 

@@ -72,8 +72,7 @@ pub fn measured(run: impl FnOnce()) -> Cost {
     Cost { bytes, time: computed().saturating_sub(began), breath: BREATH.get() }
 }
 
-/// Lets a conversation come to its end, on a runtime that is kept. The fuzzer's clock jumps where nothing is left to do
-/// but wait.
+/// Lets a conversation come to its end, on a runtime that is kept. Its clock jumps where nothing is left to do but wait.
 ///
 /// # Panics
 /// When the system gives no runtime.
@@ -88,11 +87,7 @@ pub fn converse<F: Future>(conversation: F) -> F::Output {
 }
 
 fn made() -> std::io::Result<Runtime> {
-    let mut builder = Builder::new_current_thread();
-    builder.enable_all();
-    #[cfg(feature = "fuzzing")]
-    builder.start_paused(true);
-    builder.build()
+    Builder::new_current_thread().enable_all().start_paused(true).build()
 }
 
 async fn metered<F: Future>(conversation: F) -> F::Output {

@@ -4,12 +4,15 @@
 
 mod answers;
 pub mod fed;
+mod kernel;
 pub mod measure;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::time::Duration;
 
+use crate::{http, journal};
 use measure::measured;
 
 /// What is read from somebody.
@@ -29,8 +32,30 @@ const LONGEST_BREATH: Duration = Duration::from_millis(5).saturating_mul(SLOWER)
 
 /// The promise of the controls: no answer raises resident memory by more.
 const CONTROL_BYTES: usize = 1 << 20;
+/// The journal's two files have half of that, and every record is a value and its bytes.
+const JOURNAL_BYTES: usize = 8 << 20;
+/// A few times the text: the fuzzer's longest is 8 KiB, and the built-in rules come with it.
+const CONFIG_BYTES: usize = 4 << 20;
+/// A connection, its head and body (64 KiB), and the longest page.
+const REQUEST_BYTES: usize = 512 << 10;
+/// What is parsed in place, or into a few lists.
+const TEXT_BYTES: usize = 256 << 10;
 
-pub const TARGETS: [Target; 1] = [Target { name: "redis", run: answers::redis, most_bytes: CONTROL_BYTES }];
+pub const TARGETS: [Target; 13] = [
+    Target { name: "app", run: answers::app, most_bytes: CONTROL_BYTES },
+    Target { name: "condition", run: words::condition, most_bytes: TEXT_BYTES },
+    Target { name: "config", run: words::config, most_bytes: CONFIG_BYTES },
+    Target { name: "haproxy", run: answers::haproxy, most_bytes: CONTROL_BYTES },
+    Target { name: "journal", run: journal::fuzzed::recovery, most_bytes: JOURNAL_BYTES },
+    Target { name: "json", run: words::json, most_bytes: TEXT_BYTES },
+    Target { name: "kernel", run: kernel::texts, most_bytes: TEXT_BYTES },
+    Target { name: "memcached", run: answers::memcached, most_bytes: CONTROL_BYTES },
+    Target { name: "postgres", run: answers::postgres, most_bytes: CONTROL_BYTES },
+    Target { name: "recipes", run: answers::recipes, most_bytes: CONTROL_BYTES },
+    Target { name: "redis", run: answers::redis, most_bytes: CONTROL_BYTES },
+    Target { name: "request", run: http::fuzzed::request, most_bytes: REQUEST_BYTES },
+    Target { name: "varnish", run: answers::varnish, most_bytes: CONTROL_BYTES },
+];
 
 /// Runs that target.
 ///

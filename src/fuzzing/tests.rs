@@ -3,9 +3,13 @@
 use std::fs;
 use std::path::Path;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
 use super::fed::{Fed, dial, feed};
 use super::measure::{Counting, converse, measured};
 use super::{TARGETS, run};
+use crate::control::DEADLINE;
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
@@ -54,7 +58,6 @@ fn every_target_has_a_program() {
 }
 
 async fn read(fed: &mut Fed) -> Vec<Vec<u8>> {
-    use tokio::io::AsyncReadExt;
     let mut pieces = Vec::new();
     loop {
         let mut piece = vec![0; 64];
@@ -69,14 +72,35 @@ async fn read(fed: &mut Fed) -> Vec<Vec<u8>> {
 fn a_script_comes_in_pieces_and_again() {
     let pieces = converse(async { read(&mut Fed::new(b"ab\x1fc\x1e\x02\x1e\x03d")).await });
     assert_eq!(pieces, [&b"ab"[..], b"c", b"c", b"c", b"c", b"d"]);
-    assert_eq!(converse(async { read(&mut Fed::new(b"x\x1d never")).await }), [b"x"]);
+    assert_eq!(converse(async { timeout(DEADLINE, read(&mut Fed::new(b"x\x1d never"))).await.is_err() }), true);
     feed(b"one\x1ctwo", || {
         let next = || dial().flatten().map(|mut fed| converse(async { read(&mut fed).await }));
         assert_eq!(next(), Some(vec![b"one".to_vec()]));
         assert_eq!(next(), Some(vec![b"two".to_vec()]));
-        assert_eq!(next(), None);
+        assert_eq!(next(), Some(vec![b"two".to_vec()]), "the last is for all that come");
     });
     assert!(dial().is_none());
+}
+
+#[test]
+fn a_script_answers_what_it_is_asked() {
+    let ask = |fed: &mut Fed, request: &[u8]| {
+        converse(async {
+            fed.write_all(request).await.unwrap();
+            let mut answer = [0; 64];
+            let length = timeout(DEADLINE, fed.read(&mut answer)).await.map(|read| read.unwrap());
+            String::from_utf8_lossy(&answer[..length.unwrap_or(0)]).into_owned()
+        })
+    };
+    feed(b"\x1bmax\x1f100\x1950\x1bset\x1fOK", || {
+        let mut fed = dial().flatten().unwrap();
+        assert_eq!(
+            [ask(&mut fed, b"show max\n"), ask(&mut fed, b"set 50\n"), ask(&mut fed, b"who?")],
+            ["100", "OK", ""]
+        );
+        let mut other = dial().flatten().unwrap();
+        assert_eq!([ask(&mut other, b"show max\n"), ask(&mut other, b"show max\n")], ["50", "50"]);
+    });
 }
 
 #[test]

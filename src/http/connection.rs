@@ -74,12 +74,12 @@ pub async fn serve(ways: Ways, site: Arc<Site>, stopped: oneshot::Receiver<()>) 
     }
 }
 
-struct Entry {
-    seats: Arc<Seats>,
-    router: Router,
-    site: Arc<Site>,
-    gate: Arc<Gate>,
-    turns: Arc<Turns>,
+pub(super) struct Entry {
+    pub(super) seats: Arc<Seats>,
+    pub(super) router: Router,
+    pub(super) site: Arc<Site>,
+    pub(super) gate: Arc<Gate>,
+    pub(super) turns: Arc<Turns>,
 }
 
 impl Entry {
@@ -140,17 +140,27 @@ impl Entry {
                 return room;
             }
         }
-        let seated = self.seats.guard();
-        let pulse = Arc::clone(&seated.pulse);
-        let (site, gate) = (Arc::clone(&self.site), Arc::clone(&self.gate));
-        let guest = Guest { via, seated, router: self.router.clone(), site, gate, turns: Arc::clone(&self.turns) };
+        let guest = self.guest(via);
+        let pulse = Arc::clone(&guest.seated.pulse);
         let task = tokio::spawn(guest.stay(stream));
         self.seats.seat(pulse, task.abort_handle());
         room
     }
+
+    pub(super) fn guest(&self, via: Via) -> Guest {
+        let (site, gate) = (Arc::clone(&self.site), Arc::clone(&self.gate));
+        Guest {
+            via,
+            seated: self.seats.guard(),
+            router: self.router.clone(),
+            site,
+            gate,
+            turns: Arc::clone(&self.turns),
+        }
+    }
 }
 
-struct Guest {
+pub(super) struct Guest {
     via: Via,
     seated: Seated,
     router: Router,
@@ -160,7 +170,7 @@ struct Guest {
 }
 
 impl Guest {
-    async fn stay<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S) {
+    pub(super) async fn stay<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S) {
         let service = service_fn(|request| self.answer(request));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

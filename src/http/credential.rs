@@ -24,6 +24,11 @@ pub struct Peer {
 }
 
 impl Peer {
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub const fn nobody() -> Self {
+        Self { uid: None, groups: Vec::new() }
+    }
+
     #[must_use]
     pub fn of(stream: &UnixStream) -> Self {
         let Ok(credentials) = stream.peer_cred() else { return Self { uid: None, groups: Vec::new() } };

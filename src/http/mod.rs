@@ -25,6 +25,8 @@ mod attention;
 mod connection;
 mod credential;
 mod drill;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzed;
 mod gate;
 mod guesses;
 mod headroom;

@@ -9,6 +9,8 @@
 
 mod directory;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzed;
 mod late;
 mod lock;
 mod record;
