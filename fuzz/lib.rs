@@ -11,6 +11,8 @@ static COUNTING: node_guardian::fuzzing::measure::Counting = node_guardian::fuzz
 #[macro_export]
 macro_rules! target {
     ($name:literal) => {
-        $crate::libfuzzer_sys::fuzz_target!(|input: &[u8]| $crate::run($name, input));
+        $crate::libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+            $crate::run($name, input);
+        });
     };
 }

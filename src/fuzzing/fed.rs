@@ -4,7 +4,8 @@
 //! | byte | means |
 //! |---|---|
 //! | `0x1f` | this much comes at once; what follows comes later |
-//! | `0x1e` n | this much comes 2ⁿ times (n modulo 17), each at once |
+//! | `0x1e` n | this much comes 2ⁿ times (n modulo 17), all at once |
+//! | `0x1a` n | this much comes 2ⁿ times, one by one |
 //! | `0x1d` | says nothing from here on, and does not close either |
 //! | `0x1c` | closes; what follows is for the next connection, and the last is for all that come after |
 //! | `0x1b` | begins what is said to a request: a part of that, `0x1f`, and the answer; asked again, what follows a `0x19` |
@@ -26,6 +27,7 @@ use tokio::time::{Sleep, sleep};
 
 const PIECE: u8 = 0x1f;
 const MANY: u8 = 0x1e;
+const DRIP: u8 = 0x1a;
 const SILENT: u8 = 0x1d;
 const NEXT: u8 = 0x1c;
 const ASKED: u8 = 0x1b;
@@ -45,6 +47,7 @@ pub struct Fed {
     piece: Range<usize>,
     /// How often the piece comes once more.
     again: usize,
+    drips: bool,
     /// Of the piece.
     given: usize,
     in_all: usize,
@@ -116,6 +119,7 @@ impl Fed {
             next: 0,
             piece: 0..0,
             again: 0,
+            drips: false,
             given: 0,
             in_all: 0,
             is_silent: false,
@@ -146,22 +150,48 @@ impl Fed {
         }
     }
 
+    /// As much of the piece as there is room for, or of all the times that it comes at once. False where nothing is left.
+    fn give(&mut self, into: &mut ReadBuf<'_>) -> bool {
+        let before = into.filled().len();
+        loop {
+            let from = self.piece.start + self.given;
+            let taken = (self.piece.end - from).min(into.remaining());
+            into.put_slice(&self.script[from..from + taken]);
+            self.given += taken;
+            if into.remaining() == 0 || self.drips || !self.goes_on() {
+                break;
+            }
+        }
+        self.in_all += into.filled().len() - before;
+        into.filled().len() > before
+    }
+
+    /// The same once more.
+    fn goes_on(&mut self) -> bool {
+        let is_over = self.given == self.piece.len() && self.again > 0 && !self.piece.is_empty();
+        if is_over && self.in_all < MOST_BYTES {
+            (self.again, self.given) = (self.again - 1, 0);
+            return true;
+        }
+        false
+    }
+
     /// Whether there is more to come.
     fn turn(&mut self) -> bool {
         let (from, rest) = (self.next, &self.script[self.next.min(self.script.len())..]);
         if rest.is_empty() {
             return false;
         }
-        let length = rest.iter().position(|byte| matches!(*byte, PIECE | MANY | SILENT)).unwrap_or(rest.len());
+        let length = rest.iter().position(|byte| matches!(*byte, PIECE | MANY | DRIP | SILENT)).unwrap_or(rest.len());
         let times = rest.get(length + 1).copied().unwrap_or_default();
         let (skipped, again) = match rest.get(length) {
-            Some(&MANY) => (2, (1 << (times % 17)) - 1),
+            Some(&(MANY | DRIP)) => (2, (1 << (times % 17)) - 1),
             Some(_) => (1, 0),
             None => (0, 0),
         };
         self.is_silent = rest.get(length) == Some(&SILENT);
         (self.piece, self.next) = (from..from + length, from + length + skipped);
-        (self.given, self.again) = (0, again);
+        (self.given, self.again, self.drips) = (0, again, rest.get(length) == Some(&DRIP));
         true
     }
 }
@@ -193,17 +223,12 @@ impl AsyncRead for Fed {
                 ready!(pause.as_mut().poll(context));
                 self.pause = None;
             }
-            let rest = self.piece.start + self.given..self.piece.end;
-            if !rest.is_empty() {
-                let taken = rest.len().min(into.remaining());
-                into.put_slice(&self.script[rest.start..rest.start + taken]);
-                self.given += taken;
-                self.in_all += taken;
+            if self.give(into) {
                 return Poll::Ready(Ok(()));
             }
-            if self.again > 0 && self.in_all < MOST_BYTES && !self.piece.is_empty() {
-                (self.again, self.given) = (self.again - 1, 0);
-                continue;
+            if self.goes_on() {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
             }
             let is_first = self.next == 0;
             if self.is_silent || !self.turn() {

@@ -13,7 +13,7 @@ mod words;
 use std::time::Duration;
 
 use crate::{http, journal};
-use measure::measured;
+use measure::{Cost, measured};
 
 /// What is read from somebody.
 pub struct Target {
@@ -57,15 +57,16 @@ pub const TARGETS: [Target; 13] = [
     Target { name: "varnish", run: answers::varnish, most_bytes: CONTROL_BYTES },
 ];
 
-/// Runs that target.
+/// Runs that target, and says what that took.
 ///
 /// # Panics
 /// Where it is not known, and where a promise is broken: that is what it looks for.
-pub fn run(name: &str, input: &[u8]) {
+pub fn run(name: &str, input: &[u8]) -> Cost {
     let known = TARGETS.iter().find(|target| target.name == name);
     let Some(Target { run, most_bytes, .. }) = known else { panic!("no target is called {name}") };
     let cost = measured(|| run(input));
     assert!(cost.bytes <= *most_bytes, "{name} took {} bytes at once, over {most_bytes}", cost.bytes);
     assert!(cost.time <= MOST_TIME, "{name} took {:?} of the processor, over {MOST_TIME:?}", cost.time);
     assert!(cost.breath <= LONGEST_BREATH, "{name} computed {:?} without waiting", cost.breath);
+    cost
 }

@@ -70,6 +70,6 @@ fn node() -> Snapshot {
         controls: Arc::default(),
         drill: Arc::default(),
         configuration: Arc::default(),
-        unrecordable: Default::default(),
+        unrecordable: None,
     }
 }

@@ -118,7 +118,8 @@ fn every_module_is_on_the_maps() {
     let modules = library.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
     let mut broken = Vec::new();
     for module in modules {
-        if !library.contains(&format!("//! - [`{module}`]: ")) {
+        // What is only there for tests has no page to lead to.
+        if ![format!("//! - [`{module}`]: "), format!("//! - `{module}`: ")].iter().any(|line| library.contains(line)) {
             broken.push(format!("{module} has no sentence in src/lib.rs"));
         }
         if !map.contains(&format!("`{module}")) {

@@ -182,13 +182,15 @@ async fn talk(stream: &mut Stream, line: &[u8]) -> Result<Vec<u8>, Broken> {
         if heard.len() > LINE_BYTES {
             return Err(Broken::TooLong);
         }
+        let seen = heard.len();
         match stream.read_buf(&mut heard).await {
             Ok(0) | Err(_) => return Err(Broken::Closed),
             Ok(_) => {}
         }
-        if let Some(end) = heard.iter().position(|byte| *byte == b'\n') {
+        // Only in what is new: it may come byte by byte.
+        if let Some(end) = heard[seen..].iter().position(|byte| *byte == b'\n') {
             // The application never speaks first: what follows the line answers nothing.
-            if end + 1 != heard.len() {
+            if seen + end + 1 != heard.len() {
                 return Err(Broken::TooLong);
             }
             return Ok(heard);
