@@ -7,6 +7,7 @@ use std::path::Path;
 
 use nix::unistd::{Gid, Group};
 
+use super::said::sentence;
 use crate::policy::mitigation::Outcome;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -18,23 +19,23 @@ pub struct Failure {
 
 impl Failure {
     pub fn refused(detail: impl Into<String>) -> Self {
-        Self { outcome: Outcome::Refused, detail: detail.into() }
+        Self { outcome: Outcome::Refused, detail: sentence(detail.into()) }
     }
 
     pub fn unsupported(detail: impl Into<String>) -> Self {
-        Self { outcome: Outcome::Unsupported, detail: detail.into() }
+        Self { outcome: Outcome::Unsupported, detail: sentence(detail.into()) }
     }
 
     pub fn unreachable(detail: impl Into<String>) -> Self {
-        Self { outcome: Outcome::Unreachable, detail: detail.into() }
+        Self { outcome: Outcome::Unreachable, detail: sentence(detail.into()) }
     }
 
     pub fn timed_out(detail: impl Into<String>) -> Self {
-        Self { outcome: Outcome::TimedOut, detail: detail.into() }
+        Self { outcome: Outcome::TimedOut, detail: sentence(detail.into()) }
     }
 
     pub fn overridden(detail: impl Into<String>) -> Self {
-        Self { outcome: Outcome::Overridden, detail: detail.into() }
+        Self { outcome: Outcome::Overridden, detail: sentence(detail.into()) }
     }
 
     /// Nothing was sent.

@@ -23,6 +23,11 @@ pub fn clip(text: &str) -> String {
     plain::line(text, WORDS)
 }
 
+/// No longer than it will be told: several are kept at once, and a service's words may be in each.
+pub fn sentence(text: String) -> String {
+    if text.len() <= SENTENCE { text } else { plain::line(&text, SENTENCE) }
+}
+
 /// The files of the secrets that a control at this target is given.
 pub fn secrets(target: &Target) -> Vec<PathBuf> {
     target.place().secret_file().map(PathBuf::from).into_iter().collect()

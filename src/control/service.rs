@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::failure::Failure;
+use super::said::sentence;
 use super::standing::Live;
 use super::undo::Undo;
 use crate::policy::gives::Gives;
@@ -190,7 +191,7 @@ pub trait Service {
 
 impl Probe {
     pub fn usable(detail: impl Into<String>) -> Self {
-        Self { outcome: Outcome::Applied, detail: detail.into() }
+        Self { outcome: Outcome::Applied, detail: sentence(detail.into()) }
     }
 
     pub fn failed(failure: Failure) -> Self {

@@ -37,6 +37,7 @@ const AGAIN: u8 = 0x19;
 const MOST_BYTES: usize = 1 << 20;
 /// As a loaded service answers, and a sender cuts. Without it no time would pass at all.
 const LATER: Duration = Duration::from_millis(5);
+const BLOCK: usize = 1024;
 /// Whoever connects more often is never satisfied.
 const MOST_CONNECTIONS: usize = 40;
 
@@ -176,6 +177,18 @@ impl Fed {
         false
     }
 
+    /// A small piece that comes often is copied a block at a time.
+    fn gather(&mut self) {
+        let at_once = (BLOCK / self.piece.len().max(1)).min(self.again + 1);
+        if at_once > 1 {
+            let block = self.script[self.piece.clone()].repeat(at_once);
+            self.again = (self.again + 1) / at_once - 1;
+            self.script.splice(self.piece.clone(), block);
+            let grown = self.piece.len() * (at_once - 1);
+            (self.piece.end, self.next) = (self.piece.end + grown, self.next + grown);
+        }
+    }
+
     /// Whether there is more to come.
     fn turn(&mut self) -> bool {
         let (from, rest) = (self.next, &self.script[self.next.min(self.script.len())..]);
@@ -192,6 +205,9 @@ impl Fed {
         self.is_silent = rest.get(length) == Some(&SILENT);
         (self.piece, self.next) = (from..from + length, from + length + skipped);
         (self.given, self.again, self.drips) = (0, again, rest.get(length) == Some(&DRIP));
+        if !self.drips {
+            self.gather();
+        }
         true
     }
 }

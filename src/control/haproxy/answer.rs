@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::control::said::clip;
+
 /// The part of `show info` that is used.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Info {
@@ -34,7 +36,7 @@ pub fn info(answer: &str) -> Option<Info> {
         return None;
     }
     Some(Info {
-        version: field("Version")?,
+        version: clip(&field("Version")?),
         pid: field("Pid")?,
         start: field("Start_time_sec").unwrap_or_default(),
         maxconn: field("Maxconn")?,

@@ -28,6 +28,7 @@ use super::boot_id;
 use super::failure::Failure;
 use super::passed::Passed;
 use super::rights::Rights;
+use super::said::clip;
 use super::service::{AfterRefusal, Aim, Order, Probe, Service};
 use super::standing::Live;
 use super::undo::{Change, Undo};
@@ -64,7 +65,7 @@ impl Service for Haproxy {
     async fn probe(&mut self) -> Result<Probe, Failure> {
         let mut session = Session::open(&self.target.socket).await?;
         let info = greet(&mut session).await?;
-        let level = session.ask("show cli level").await?;
+        let level = clip(&session.ask("show cli level").await?);
         self.every_frontend_exists(&readings::frontends(&mut session).await?)?;
         self.every_backend_exists(&readings::backends(&mut session).await?)?;
         let mut rights = Rights::default();
@@ -348,7 +349,7 @@ impl Haproxy {
 
 /// Limits and states of servers are set, and set back, at this level alone.
 async fn may_manage(session: &mut Session) -> Result<(), Failure> {
-    match session.ask("show cli level").await?.as_str() {
+    match clip(&session.ask("show cli level").await?).as_str() {
         "admin" => Ok(()),
         level => Err(Failure::refused(format!(
             "this socket has level {level}, and that takes more: give its `stats socket` line `level admin`"

@@ -62,15 +62,17 @@ impl Session {
         let heard = self.exchange(command, |line| {
             is_long |= answer.len() + line.len() >= KEPT_BYTES;
             if !is_long {
-                answer.push_str(line);
-                answer.push('\n');
+                keep(&mut answer, line);
             }
         });
         heard.await?;
         if is_long {
             return Err(self.wire.failure(Broken::TooLong).await);
         }
-        Ok(answer.trim().to_owned())
+        answer.truncate(answer.trim_end().len());
+        let blank = answer.len() - answer.trim_start().len();
+        answer.drain(..blank);
+        Ok(answer)
     }
 
     /// The answer, unless it is that this may not be asked.
@@ -142,6 +144,17 @@ impl Session {
         }
         Err(self.wire.failure(broken).await)
     }
+}
+
+/// In no more room than is kept: to double it would go beyond.
+fn keep(answer: &mut String, line: &str) {
+    let more = line.len() + 1;
+    if answer.capacity() < answer.len() + more {
+        let doubled = answer.len().min(KEPT_BYTES.saturating_sub(answer.len()));
+        answer.reserve_exact(doubled.max(more));
+    }
+    answer.push_str(line);
+    answer.push('\n');
 }
 
 /// By what has come of the last line.

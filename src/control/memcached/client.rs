@@ -167,7 +167,7 @@ fn server(stats: &Stats, wire: &Wire) -> Option<Server> {
     };
     Some(Server {
         epoch: format!("{boot}:{pid}:{started}"),
-        version: stats.get("version").unwrap_or_default().to_owned(),
+        version: clip(stats.get("version").unwrap_or_default()),
         limit: number("limit_maxbytes")?,
         process,
     })

@@ -19,6 +19,7 @@ use super::base::Base;
 use super::failure::Failure;
 use super::passed::Passed;
 use super::rights::Rights;
+use super::said::clip;
 use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
 use super::standing::Live;
 use super::target::Place;
@@ -66,7 +67,7 @@ impl Service for Redis {
         let may = rights.told()?;
         // Not every user may read them, and not every verb needs them.
         let settings = self.settings().await.unwrap_or_default();
-        let number = |key: &str| settings.get(key).map_or("unknown", String::as_str).to_owned();
+        let number = |key: &str| clip(settings.get(key).map_or("unknown", String::as_str));
         let detail = format!("Redis answers: {may}; maxmemory {}, {}", number(MAXMEMORY), number(POLICY));
         let is_old = self.client.target().client_buffers.is_some() && !settings.contains_key(CLIENTS);
         let left_out = "; client_buffers is left out, because only Redis 7 and later limits what clients hold";

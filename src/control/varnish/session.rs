@@ -186,7 +186,7 @@ fn read_secret(file: &Path) -> Result<Vec<u8>, Failure> {
 /// `varnish-7.1.1 revision …` on a line of the greeting.
 fn version(greeting: &str) -> String {
     let found = greeting.lines().find_map(|line| line.strip_prefix("varnish-"));
-    found.and_then(|rest| rest.split(' ').next()).unwrap_or("of unknown version").to_owned()
+    clip(found.and_then(|rest| rest.split(' ').next()).unwrap_or("of unknown version"))
 }
 
 /// What Varnish says instead of doing it.
