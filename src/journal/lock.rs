@@ -1,11 +1,11 @@
 //! One guardian per journal: a lock on the directory that the kernel lets go with the process. Never waits.
 
 use std::fs::{self, File, TryLockError};
-use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::error::JournalError;
+use super::place::leads_to;
 
 /// Held until dropped; the lock leaves no file behind.
 #[derive(Debug)]
@@ -40,13 +40,9 @@ impl Lock {
         }
     }
 
-    /// Whether this path leads to what is locked; what cannot be told is believed.
+    /// Whether this path leads to what is locked.
     pub fn is_of(&self, path: &Path) -> bool {
-        match (self.directory.metadata(), fs::metadata(path)) {
-            (Ok(held), Ok(found)) => (held.dev(), held.ino()) == (found.dev(), found.ino()),
-            (_, Err(error)) if error.kind() == ErrorKind::NotFound => false,
-            (Err(_), _) | (_, Err(_)) => true,
-        }
+        leads_to(path, &self.directory)
     }
 }
 

@@ -13,6 +13,7 @@ mod error;
 pub(crate) mod fuzzed;
 mod late;
 mod lock;
+mod place;
 mod record;
 mod recover;
 mod slot;
@@ -40,6 +41,7 @@ use crate::policy::mitigation::{ActionId, Mitigation};
 pub use self::directory::check as check_directory;
 pub use self::error::JournalError;
 pub use self::late::{Before, Late, inherited};
+pub use self::place::leads_to;
 pub use self::state::Change;
 pub use self::writer::{Handle, News, Record, Writer};
 
@@ -136,7 +138,7 @@ impl Journal {
     /// False where the path leads elsewhere now, so that the next start would not find it.
     #[must_use]
     pub fn is_in_place(&self) -> bool {
-        self.lock.is_of(&self.directory) && self.slots.iter().all(Slot::is_linked)
+        self.lock.is_of(&self.directory) && self.slots.iter().all(Slot::is_in_place)
     }
 
     /// Records an intent, or replaces the entry of the same id. Durable when it returns.

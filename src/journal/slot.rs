@@ -3,13 +3,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::posix_fallocate;
 
 use super::error::JournalError;
+use super::place::leads_to;
 
 /// About 500 entries of a usual 500 bytes; rewritten whole when full, which must stay cheap.
 pub const SLOT_BYTES: usize = 256 * 1024;
@@ -42,9 +43,9 @@ impl Slot {
         Self { file, path }
     }
 
-    /// Whether its name is still there, as far as that can be told.
-    pub fn is_linked(&self) -> bool {
-        self.file.metadata().map_or(true, |file| file.nlink() > 0)
+    /// False where its name leads to another file now, or to none.
+    pub fn is_in_place(&self) -> bool {
+        leads_to(&self.path, &self.file)
     }
 
     fn fill(&self) -> io::Result<()> {

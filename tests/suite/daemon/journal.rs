@@ -259,3 +259,25 @@ fn a_directory_that_is_gone_is_made_anew_with_what_is_in_force() {
     assert_eq!(edge.face(), before);
     assert_eq!(daemon.stop(), 0);
 }
+
+/// The directory stays, and the next start would find nothing in it.
+#[test]
+fn files_that_are_moved_away_are_made_anew_with_what_is_in_force() {
+    let edge = Haproxy::start();
+    let before = edge.face();
+    let node = node(&edge);
+    let mut daemon = node.start();
+    std::fs::create_dir(node.path("aside")).unwrap();
+    for name in ["journal.a", "journal.b"] {
+        std::fs::rename(node.path("state").join(name), node.path("aside").join(name)).unwrap();
+    }
+    node.set_available(5);
+    daemon.until_told("journal_damage", "is not where it was");
+    daemon.until_in_force(&["throttle edge to 50%"]);
+    daemon.kill();
+    node.set_available(60);
+    let mut daemon = node.start();
+    daemon.until_calm();
+    assert_eq!(edge.face(), before);
+    assert_eq!(daemon.stop(), 0);
+}

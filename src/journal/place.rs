@@ -1,0 +1,40 @@
+//! Whether a file that is held open is still the one that its path leads to: what is written to one that was moved, removed
+//! or mounted over is not found by the next start. Everything that is kept in the state directory asks here. Never opens.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// What cannot be told is believed.
+#[must_use]
+pub fn leads_to(path: &Path, held: &File) -> bool {
+    match (held.metadata(), fs::metadata(path)) {
+        (Ok(held), Ok(found)) => (held.dev(), held.ino()) == (found.dev(), found.ino()),
+        (_, Err(error)) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+        (Err(_), Ok(_)) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_file_of_the_same_name_is_not_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, aside) = (folder.path().join("state/file"), folder.path().join("aside"));
+        fs::create_dir(folder.path().join("state")).unwrap();
+        let held = File::create(&path).unwrap();
+        assert!(leads_to(&path, &held));
+        fs::rename(&path, &aside).unwrap();
+        assert!(!leads_to(&path, &held), "moved away");
+        fs::copy(&aside, &path).unwrap();
+        assert!(!leads_to(&path, &held), "a copy");
+        fs::rename(&aside, &path).unwrap();
+        assert!(leads_to(&path, &held), "moved back");
+        fs::rename(folder.path().join("state"), folder.path().join("away")).unwrap();
+        fs::write(folder.path().join("state"), "in the way").unwrap();
+        assert!(!leads_to(&path, &held), "the directory is none");
+    }
+}
