@@ -25,6 +25,8 @@ use crate::privilege;
 const STACK_BYTES: usize = 128 << 10;
 /// What could not be written is tried again after this long.
 const AGAIN: Duration = Duration::from_secs(10);
+/// One look at a name: what is kept in a directory that is gone helps no later start.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// Within this, all threads that a start or a reload makes have gone through code that nothing else runs.
 const SETTLED: Duration = Duration::from_secs(1);
 /// A stop waits this long for what was handed over last.
@@ -92,7 +94,10 @@ struct Writer {
     waiting: BTreeMap<String, Vec<u8>>,
     /// `None` where there was no room for them yet.
     slots: Option<Slots>,
+    /// To be written.
     orders: Option<Vec<u8>>,
+    /// As they were written last.
+    kept: Vec<u8>,
     /// Who waits for these orders.
     heard: Vec<Heard>,
     /// Those of which it was told that they cannot be written.
@@ -109,6 +114,7 @@ impl Writer {
             waiting: BTreeMap::new(),
             slots: None,
             orders: None,
+            kept: Vec::new(),
             heard: Vec::new(),
             failing: BTreeSet::new(),
             settles: true,
@@ -139,7 +145,7 @@ impl Writer {
         let taken = if self.settles {
             queue.recv_timeout(SETTLED)
         } else if self.waiting.is_empty() && self.orders.is_none() {
-            queue.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected)
+            queue.recv_timeout(LOOK_EVERY)
         } else {
             queue.recv_timeout(AGAIN)
         };
@@ -153,9 +159,17 @@ impl Writer {
                 if std::mem::take(&mut self.settles) {
                     privilege::layout::let_go_of_start();
                 }
+                self.stay_in_place();
                 true
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => false,
+        }
+    }
+
+    /// Where the path leads elsewhere, what was kept is written down there, for the next start to find.
+    fn stay_in_place(&mut self) {
+        if self.slots.take_if(|slots| !slots.is_in_place()).is_some() && self.orders.is_none() {
+            self.orders = Some(std::mem::take(&mut self.kept));
         }
     }
 
@@ -178,8 +192,9 @@ impl Writer {
         let Some(bytes) = self.orders.take() else { return };
         let outcome = self.write_to_slots(&bytes);
         self.note_outcome(orders::NAME, outcome.as_ref().err());
-        if outcome.is_err() {
-            self.orders = Some(bytes);
+        match outcome {
+            Ok(()) => self.kept = bytes,
+            Err(_) => self.orders = Some(bytes),
         }
         for heard in self.heard.drain(..) {
             // Whoever asked may have given up.
@@ -188,9 +203,10 @@ impl Writer {
     }
 
     fn write_to_slots(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if let Some(slots) = &mut self.slots {
+        if let Some(slots) = self.slots.as_mut().filter(|slots| slots.is_in_place()) {
             return slots.write(bytes);
         }
+        self.slots = None;
         journal::check_directory(&self.directory).map_err(io::Error::other)?;
         let mut slots = Slots::open(&self.directory.join(orders::NAME), bytes)?;
         slots.write(bytes)?;
@@ -274,6 +290,49 @@ mod tests {
         assert!(refused.contains("at most"), "{refused}");
         assert_eq!((order(b"two".to_vec()), kept()), (Ok(()), b"two".to_vec()));
         keeper.say_goodbye();
+    }
+
+    /// Whatever is done to the place: who hears that it is kept finds it there.
+    #[test]
+    fn what_is_kept_is_where_the_next_start_looks() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        fs::create_dir(&state).unwrap();
+        let (door, _inbox) = inbox::open().unwrap();
+        let keeper = Keeper::start(&state, Some(b"first".to_vec()), door).unwrap();
+        let path = state.join(orders::NAME);
+        let moved = || {
+            fs::rename(&state, folder.path().join("away")).unwrap();
+            fs::create_dir(&state).unwrap();
+        };
+        let replaced = || {
+            fs::copy(&path, state.join(".orders.copy")).unwrap();
+            fs::rename(state.join(".orders.copy"), &path).unwrap();
+        };
+        let removed = || fs::remove_file(&path).unwrap();
+        for (order, disturb) in [("moved", &moved as &dyn Fn()), ("replaced", &replaced), ("removed", &removed)] {
+            disturb();
+            let (heard, hears) = oneshot::channel();
+            keeper.keep_orders(order.as_bytes().to_vec(), vec![heard]);
+            hears.blocking_recv().unwrap().unwrap();
+            assert_eq!(slots::payload(&slots::read(&path).unwrap()).unwrap(), order.as_bytes());
+        }
+        keeper.say_goodbye();
+    }
+
+    #[test]
+    fn what_was_kept_is_written_anew_where_its_file_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (door, _inbox) = inbox::open().unwrap();
+        let mut writer = Writer::new(folder.path(), door);
+        let path = folder.path().join(orders::NAME);
+        writer.note(Page::Orders { bytes: b"kept".to_vec(), heard: Vec::new() });
+        for _ in 0..2 {
+            writer.stay_in_place();
+            writer.write_all();
+            assert_eq!(slots::payload(&slots::read(&path).unwrap()).unwrap(), b"kept");
+            fs::remove_file(&path).unwrap();
+        }
     }
 
     #[test]

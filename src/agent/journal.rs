@@ -43,6 +43,9 @@ impl Agent {
         let (given_up, entries): (Vec<_>, Vec<_>) =
             entries.into_iter().partition(|entry| orders.forgotten.contains(&entry.id));
         self.take_orders(orders);
+        if self.tick > 0 {
+            self.keep_configuration();
+        }
         self.fall_back_again(now);
         let (inherited, found) = (entries.iter().map(journal::inherited).collect(), entries.len());
         self.out.commands.extend(given_up.iter().map(|entry| Command::Forget { id: entry.id }));

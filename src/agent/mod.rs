@@ -68,7 +68,7 @@ pub struct Parts {
     pub settings: Settings,
     /// What is guarded by, and what is wrong with the configuration that should be.
     pub configuration: Configuration,
-    /// To be kept once it has shown that it can be guarded by.
+    /// Kept once it has shown that it can be guarded by.
     pub last_good: Option<LastGood>,
     pub keeper: Keeper,
     /// Compiles the configuration anew, or says in full why not.

@@ -92,12 +92,13 @@ impl Agent {
         self.relevance.expect(&self.parts.settings);
     }
 
-    /// What was guarded by for a tick, at least, is what a later mistake falls back to.
+    /// What was guarded by for a tick, at least, is what a later mistake falls back to, also where the journal is now.
     pub(super) fn keep_configuration(&mut self) {
-        let Some(good) = self.parts.last_good.take() else { return };
+        let Some(good) = &self.parts.last_good else { return };
         match good.bytes() {
             Some(bytes) => self.parts.keeper.keep(&good.file_name(), bytes),
             None => {
+                self.parts.last_good = None;
                 let what = "the configuration".to_owned();
                 let why = "it is too large to be kept, so there is no last good one to fall back to".to_owned();
                 self.parts.events.emit(clock::unix_ms(), Event::Daemon(Daemon::Degraded { what, why }));

@@ -5,7 +5,9 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use crate::journal;
 
 const MAGIC: [u8; 4] = *b"NGO1";
 /// Magic, checksum, number, length.
@@ -17,6 +19,7 @@ pub const LARGEST: usize = SLOT - HEADER;
 /// The file, and which of its slots is to be kept.
 #[derive(Debug)]
 pub struct Slots {
+    path: PathBuf,
     file: File,
     newest: usize,
     number: u64,
@@ -39,7 +42,7 @@ impl Slots {
                 let file = OpenOptions::new().read(true).write(true).open(path)?;
                 // Whoever wrote it may have ended before it was durable, and the other slot is written next.
                 file.sync_data()?;
-                Ok(Self { file, newest, number })
+                Ok(Self { path: path.to_owned(), file, newest, number })
             }
             Some(_) | None => Self::create(path, first),
         }
@@ -59,7 +62,12 @@ impl Slots {
             return Err(error);
         }
         sync_folder(path)?;
-        Ok(Self { file, newest: 0, number: 1 })
+        Ok(Self { path: path.to_owned(), file, newest: 0, number: 1 })
+    }
+
+    /// False where the next start would not find it.
+    pub fn is_in_place(&self) -> bool {
+        journal::leads_to(&self.path, &self.file)
     }
 
     /// Durable when it returns. What was there before stays until then, also where this fails and is tried again: a number

@@ -211,3 +211,28 @@ fn orders_of_an_earlier_version_are_taken_over() {
         daemon.kill();
     }
 }
+
+/// What is answered is in the directory that the next start looks into, not in the one that was moved away.
+#[test]
+fn an_order_is_kept_where_the_next_start_finds_it() {
+    let edge = Haproxy::start();
+    let node = guarded(&edge);
+    let mut daemon = node.start();
+    until_in_force(&node, &mut daemon);
+    std::fs::rename(node.path("state"), node.path("away")).unwrap();
+    std::fs::create_dir(node.path("state")).unwrap();
+    let (undone, answer) = ordered(&node, &["undo"]);
+    assert_eq!((undone.code, &answer["kept"]), (0, &true.into()), "{answer}");
+    std::fs::remove_file(node.path("state/orders")).unwrap();
+    let (paused, answer) = ordered(&node, &["pause", "--for", "1h"]);
+    assert_eq!((paused.code, &answer["kept"]), (0, &true.into()), "{answer}");
+    daemon.until("the last good configuration is kept there, too", |_| {
+        let mut files = std::fs::read_dir(node.path("state")).unwrap();
+        files.any(|file| file.unwrap().file_name().to_str().unwrap().starts_with("last-good-")).then_some(())
+    });
+    daemon.kill();
+    let daemon = node.start();
+    let status = daemon.status();
+    assert!(status["paused"].is_object() && status["undone"].as_array().unwrap().len() == 1, "{status}");
+    assert_eq!((daemon.stop(), edge.limit("be/s1").as_str()), (0, "8"));
+}
