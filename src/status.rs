@@ -35,6 +35,8 @@ pub struct Snapshot {
     pub controls: Arc<Vec<ControlView>>,
     /// Why nothing can be written down to be undone after a crash, so that nothing new stays in force; `None`: it can.
     pub unrecordable: Option<Arc<str>>,
+    /// Why nobody knows what an operator ordered before the start, so that nothing is done that cannot be undone.
+    pub unread_orders: Option<Arc<str>>,
     /// The last one, or the one that is under way.
     pub drill: Arc<Option<DrillView>>,
     pub configuration: Arc<Configuration>,

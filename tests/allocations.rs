@@ -92,6 +92,7 @@ impl Loop {
             blind_spots: Arc::default(),
             hanging: None,
             unrecordable: None,
+            unread_orders: None,
             controls: Arc::default(),
             drill: Arc::default(),
             configuration: Arc::default(),

@@ -10,7 +10,6 @@ use crate::journal::{self, Before};
 use crate::keeper::orders;
 use crate::policy::mitigation::Command;
 use crate::policy::moment::Moment;
-use crate::policy::orders::Orders;
 
 /// What comes of it, for the trail.
 #[must_use]
@@ -20,9 +19,12 @@ pub fn without_a_journal(why: &str) -> String {
 
 /// Somebody should order it again.
 #[must_use]
-pub fn lost_orders(directory: &Path, why: &str) -> Daemon {
+pub fn unread_orders(directory: &Path, why: &str) -> Daemon {
     let what = directory.join(orders::NAME).display().to_string();
-    let why = format!("it cannot be read, so what an operator ordered or set before is forgotten: {why}");
+    let why = format!(
+        "it cannot be read, so nobody knows what an operator ordered or set before, and nothing lossy or destructive is \
+         done until that is read, or until `pause` or `resume`: {why}"
+    );
     Daemon::Degraded { what, why }
 }
 
@@ -35,14 +37,14 @@ impl Agent {
     pub(super) fn journal_is_found(&mut self, now: Moment, before: Before) {
         let Before { entries, next_id, orders, damage, unread_orders } = before;
         let damage = damage.map(|what| Daemon::JournalDamage { what });
-        let lost = unread_orders.map(|why| lost_orders(&self.parts.settings.state_directory, &why));
+        let lost = unread_orders.as_ref().map(|why| super::unread_orders(&self.parts.settings.state_directory, why));
         for told in [damage, lost].into_iter().flatten() {
             self.parts.events.emit(clock::unix_ms(), Event::Daemon(told));
         }
         // A journal that was not told in time has what was given up still.
         let (given_up, entries): (Vec<_>, Vec<_>) =
             entries.into_iter().partition(|entry| orders.forgotten.contains(&entry.id));
-        self.take_orders(orders);
+        self.take_orders(orders, unread_orders);
         if self.tick > 0 {
             self.keep_configuration();
         }
@@ -60,18 +62,6 @@ impl Agent {
         for name in names {
             self.parts.guardian.step(now, Input::Usable(&name), &mut self.out);
         }
-    }
-
-    /// Those of before a restart, unless there are newer ones; those are kept where the journal is now.
-    fn take_orders(&mut self, orders: Orders) {
-        if self.orders_given {
-            self.orders = orders;
-        } else if !orders.is_empty() {
-            self.parts.guardian.restore_orders(orders.clone(), &mut self.out);
-            self.orders = orders;
-            self.orders_given = true;
-        }
-        self.hand_over_orders();
     }
 
     fn tell_of_journal(&mut self, now: Moment, told: Daemon) {

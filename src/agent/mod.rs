@@ -38,11 +38,13 @@ use crate::policy::plan::Plan;
 use crate::policy::sample::Sample;
 use crate::status::{BlindSpot, Board, Configuration, ControlView, USABLE};
 use crate::telemetry::Timings;
-pub use journal::{lost_orders, without_a_journal};
+pub use journal::{unread_orders, without_a_journal};
+pub use orders::Earlier;
 pub use wait::Waker;
 use wait::Woken;
 
 use numbers::Numbers;
+use orders::Said;
 use relevance::{Need, Relevance};
 use supervision::Supervision;
 
@@ -86,6 +88,8 @@ pub struct Parts {
     pub notifier: Notifier,
     /// Privileges and triggers that were refused at start.
     pub blind_spots: Vec<BlindSpot>,
+    /// What is known of the orders of before.
+    pub earlier: Earlier,
     /// Why there is no journal.
     pub no_journal: Option<String>,
     pub started: Moment,
@@ -108,8 +112,7 @@ pub struct Agent {
     configuration: Arc<Configuration>,
     /// As they were handed over last, to be kept; and who waits for what was ordered since.
     orders: Orders,
-    /// They are not those of before a restart any more.
-    orders_given: bool,
+    said: Said,
     heard: Vec<Heard>,
     blind_spots: Arc<Vec<BlindSpot>>,
     /// The sampler's own list, to see when it changes.
@@ -149,7 +152,7 @@ impl Agent {
             drill_view: Arc::default(),
             configuration: Arc::new(parts.configuration.clone()),
             orders: parts.guardian.orders().clone(),
-            orders_given: !parts.guardian.orders().is_empty(),
+            said: Said::default(),
             heard: Vec::new(),
             blind_spots: Arc::default(),
             seen_blind_spots: None,

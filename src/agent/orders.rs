@@ -1,4 +1,6 @@
-//! The operator's orders on the loop: told to the policy, shown with the next publication, and kept for the next start.
+//! The operator's orders on the loop: told to the policy, shown with the next publication, and kept for the next start. What
+//! was ordered before a start and could not be read is never written over unseen, nor is anything done against it that
+//! cannot be taken back.
 
 use std::sync::Arc;
 
@@ -8,10 +10,53 @@ use crate::inbox::Order;
 use crate::keeper::Heard;
 use crate::keeper::orders::{self, Now};
 use crate::policy::moment::Moment;
+use crate::policy::orders::Orders;
+
+/// What is known of the orders of before this start.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Earlier {
+    #[default]
+    Known,
+    /// They are to be read once there is a journal, and are not written over before.
+    Awaited(String),
+    /// What is there cannot be read: it is written over by the next order.
+    Damaged(String),
+}
+
+/// What an operator said since this start of the pause, and of all that was undone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Said {
+    #[default]
+    Nothing,
+    Paused,
+    /// All of it is over.
+    Resumed,
+}
+
+impl Earlier {
+    const fn why(&self) -> Option<&String> {
+        match self {
+            Earlier::Known => None,
+            Earlier::Awaited(why) | Earlier::Damaged(why) => Some(why),
+        }
+    }
+}
+
+impl Said {
+    /// Leaves what was not said anew.
+    fn of(self, earlier: Orders) -> Orders {
+        match self {
+            Said::Nothing => earlier,
+            Said::Paused => Orders { pause: None, ..earlier },
+            Said::Resumed => Orders { pause: None, undone: Vec::new(), ..earlier },
+        }
+    }
+}
 
 impl Agent {
     pub(super) fn obey(&mut self, now: Moment, order: Order, by: Arc<str>, heard: Heard) {
         self.heard.push(heard);
+        self.note_said(&order);
         let (guardian, out) = (&mut self.parts.guardian, &mut self.out);
         match order {
             Order::Undo(ids) => guardian.step(now, Input::Undo { ids: &ids, by }, out),
@@ -21,6 +66,47 @@ impl Agent {
         }
     }
 
+    /// Whoever pauses or resumes says what is to be, whatever was before.
+    fn note_said(&mut self, order: &Order) {
+        match order {
+            Order::Pause { .. } if self.said == Said::Nothing => self.said = Said::Paused,
+            Order::Resume(ids) if ids.is_empty() => self.said = Said::Resumed,
+            Order::Pause { .. } => {}
+            Order::Undo(_) | Order::Forget(_) | Order::Resume(_) => return self.write_over(),
+        }
+        self.parts.guardian.know_orders();
+        self.write_over();
+    }
+
+    fn write_over(&mut self) {
+        if matches!(self.parts.earlier, Earlier::Damaged(_)) {
+            self.parts.earlier = Earlier::Known;
+        }
+    }
+
+    /// Those of before a restart, as far as nothing newer was said; all of them are kept where the journal is now.
+    pub(super) fn take_orders(&mut self, earlier: Orders, unread: Option<String>) {
+        match unread {
+            None => {
+                self.parts.guardian.restore_orders(self.said.of(earlier), &mut self.out);
+                self.parts.earlier = Earlier::Known;
+            }
+            Some(why) if self.said == Said::Nothing => {
+                self.parts.guardian.miss_orders();
+                self.parts.earlier = Earlier::Damaged(why);
+            }
+            // An operator has said since what is to be.
+            Some(_) => self.parts.earlier = Earlier::Known,
+        }
+        self.hand_over_orders();
+    }
+
+    /// Why nothing is done that cannot be undone.
+    pub(super) fn unread_orders(&self) -> Option<Arc<str>> {
+        let why = self.parts.earlier.why().filter(|_| self.parts.guardian.misses_orders())?;
+        Some(why.as_str().into())
+    }
+
     /// Cheap where nothing changed: it is looked at with every publication. What was ordered and changed nothing is handed
     /// over as well: what it asked for may not be durable yet.
     pub(super) fn keep_orders(&mut self) {
@@ -28,14 +114,20 @@ impl Agent {
         if self.heard.is_empty() && *orders == self.orders {
             return;
         }
-        self.orders_given = true;
         self.hand_over_orders();
     }
 
-    pub(super) fn hand_over_orders(&mut self) {
+    fn hand_over_orders(&mut self) {
         let orders = self.parts.guardian.orders();
         let now = Now { moment: self.ticked_at, unix_ms: clock::unix_ms() };
-        self.parts.keeper.keep_orders(orders::bytes(orders, now), std::mem::take(&mut self.heard));
         self.orders = orders.clone();
+        if let Some(why) = self.parts.earlier.why() {
+            for heard in self.heard.drain(..) {
+                // Whoever asked may have given up.
+                heard.send(Err(format!("what was ordered before is there and cannot be read yet: {why}"))).ok();
+            }
+            return;
+        }
+        self.parts.keeper.keep_orders(orders::bytes(orders, now), std::mem::take(&mut self.heard));
     }
 }

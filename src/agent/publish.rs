@@ -56,6 +56,7 @@ impl Agent {
         let configuration = &self.configuration;
         let (blind_spots, hanging) = (self.shown_blind_spots(), self.supervision.hanging().cloned());
         let unrecordable = self.supervision.unrecordable();
+        let unread_orders = self.unread_orders();
         self.parts.board.publish(|snapshot| {
             snapshot.tick = tick;
             snapshot.at = at;
@@ -70,6 +71,7 @@ impl Agent {
             share(&mut snapshot.blind_spots, &blind_spots);
             snapshot.hanging.clone_from(&hanging);
             snapshot.unrecordable = unrecordable;
+            snapshot.unread_orders = unread_orders;
         });
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::unistd::geteuid;
 
 use super::code;
-use crate::agent::{Agent, Parts, Waker, lost_orders, without_a_journal};
+use crate::agent::{Agent, Earlier, Parts, Waker, unread_orders, without_a_journal};
 use crate::clock;
 use crate::config::settings::Settings;
 use crate::config::{self, Complaints, Footing, Loaded, Source};
@@ -134,12 +134,19 @@ fn guard(loaded: Loaded, source: Source) -> Result<(), String> {
     let mut first = Decisions::default();
     let inherited = before.entries.iter().map(journal::inherited).collect();
     let mut guardian = Guardian::new(started, Arc::clone(&plan), inherited, before.next_id, &mut first);
+    let earlier = match (before.unread_orders, &no_journal) {
+        (None, _) => Earlier::Known,
+        (Some(why), Some(_)) => Earlier::Awaited(why),
+        (Some(why), None) => Earlier::Damaged(why),
+    };
     guardian.restore_orders(before.orders, &mut first);
+    if earlier != Earlier::Known {
+        guardian.miss_orders();
+    }
     let workers = Workers::start(journal, settings.controls.clone(), door.clone())
         .map_err(|error| format!("cannot start the thread that acts: {error}"))?;
     // What could not be read must not be written over.
-    let kept = no_journal
-        .is_none()
+    let kept = (earlier == Earlier::Known)
         .then(|| orders::bytes(guardian.orders(), Now { moment: started, unix_ms: clock::unix_ms() }));
     let keeper = Keeper::start(&settings.state_directory, kept, door.clone());
     let keeper = keeper.map_err(|error| format!("cannot start the thread that keeps small files: {error}"))?;
@@ -183,6 +190,7 @@ fn guard(loaded: Loaded, source: Source) -> Result<(), String> {
         events,
         notifier: Notifier::from_environment(),
         blind_spots,
+        earlier,
         no_journal,
         started,
         impatience,
@@ -204,8 +212,8 @@ fn open_journal(settings: &Settings, events: &mut Events) -> Result<(Late, Befor
     if let Some(why) = journal.trouble() {
         events.emit(unix_ms, Event::Daemon(Daemon::JournalFailed { why: without_a_journal(why) }));
     }
-    if let Some(why) = before.unread_orders.take() {
-        events.emit(unix_ms, Event::Daemon(lost_orders(directory, &why)));
+    if let Some(why) = &before.unread_orders {
+        events.emit(unix_ms, Event::Daemon(unread_orders(directory, why)));
     }
     Ok((journal, before))
 }
@@ -224,6 +232,7 @@ fn first_snapshot(started: Moment, plan: Arc<Plan>, configuration: Configuration
         blind_spots: Arc::default(),
         hanging: None,
         unrecordable: None,
+        unread_orders: None,
         controls: Arc::default(),
         drill: Arc::default(),
         configuration: Arc::new(configuration),

@@ -32,6 +32,9 @@ pub enum Weight {
 const UNRECORDABLE: &str =
     "nothing that stays in force is done: the journal cannot be written, so a crash would leave it";
 
+const UNREAD_ORDERS: &str =
+    "nothing lossy or destructive is done: what an operator ordered before the start cannot be read";
+
 /// The configuration first, then that nothing can be recorded, then what an operator ordered, then what is in force.
 #[must_use]
 pub fn points(snapshot: &Snapshot) -> Vec<Point> {
@@ -39,6 +42,7 @@ pub fn points(snapshot: &Snapshot) -> Vec<Point> {
     let mut add = |weight, text: Option<String>| points.extend(text.map(|text| Point { text, weight }));
     add(Weight::Warns, configuration(snapshot));
     add(Weight::Warns, snapshot.unrecordable.as_ref().map(|_| UNRECORDABLE.to_owned()));
+    add(Weight::Warns, snapshot.unread_orders.as_ref().map(|_| UNREAD_ORDERS.to_owned()));
     add(Weight::Warns, pause(snapshot));
     add(Weight::Warns, undone(&snapshot.view.orders));
     for (address, _) in closed(snapshot) {
@@ -68,13 +72,17 @@ pub fn notices(snapshot: &Snapshot) -> Vec<String> {
         )
     });
     let unrecordable = snapshot.unrecordable.iter().map(|why| format!("{UNRECORDABLE}. {why}"));
+    let unread = snapshot
+        .unread_orders
+        .iter()
+        .map(|why| format!("{UNREAD_ORDERS}. {why}. `node-guardian pause` or `resume` says anew what is to be"));
     let theirs = snapshot.view.orders.theirs.iter().map(|theirs| {
         let (id, mitigation, found) = (theirs.id, &theirs.mitigation, &theirs.found);
         format!("#{id} {mitigation} is left to whoever changed it ({found}); `node-guardian resume {id}` gives it back")
     });
     let closed = closed(snapshot).map(|(address, why)| format!("nobody is answered at {address}: {why}"));
     let standing = pause(snapshot).into_iter().chain(undone).chain(theirs).chain(stood_down(snapshot));
-    why.into_iter().chain(unrecordable).chain(closed).chain(standing).collect()
+    why.into_iter().chain(unrecordable).chain(unread).chain(closed).chain(standing).collect()
 }
 
 fn configuration(snapshot: &Snapshot) -> Option<String> {

@@ -31,9 +31,11 @@ pub struct Before {
     pub entries: Vec<Entry>,
     /// Greater than every id that is known to have been given.
     pub next_id: ActionId,
+    /// None where they could not be read.
     pub orders: Orders,
-    /// What a crash cost, or what cannot be read; told once to the operator.
+    /// What a crash cost; told once to the operator.
     pub damage: Option<String>,
+    /// Why nobody knows what was ordered.
     pub unread_orders: Option<String>,
 }
 
@@ -96,6 +98,8 @@ impl Late {
                 (Self::of(directory, Ok(opened.journal)), before)
             }
             Err(error) => {
+                // Without a directory, that there are no orders in it says nothing.
+                let unread_orders = unread_orders.or_else(|| (!directory.is_dir()).then(|| error.to_string()));
                 let (mut late, mut before) = Self::without(directory, error.to_string(), None);
                 if let Some(peeked) = found.peeked {
                     late.entries.clone_from(&peeked.entries);
@@ -107,11 +111,12 @@ impl Late {
     }
 
     fn without(directory: &Path, why: String, first: Option<Receiver<First>>) -> (Self, Before) {
+        let unread_orders = Some(why.clone());
         let missing = Missing { why, tries: 1, due: Instant::now() + pause_after(0), first };
         let late = Self::of(directory, Err(missing));
         // Nobody knows which ids it has given, but fewer than one a second.
         let next_id = ActionId(clock::unix_ms() / 1000);
-        (late, Before { next_id, ..Before::default() })
+        (late, Before { next_id, unread_orders, ..Before::default() })
     }
 
     fn of(directory: &Path, journal: Result<Journal, Missing>) -> Self {

@@ -272,6 +272,8 @@ pub enum Skip {
     Unavailable,
     /// An operator undid it, and has not given the knob back.
     Operator,
+    /// An operator may have paused before a restart, and what cannot be undone waits until that is known.
+    OrdersUnread,
     /// What loses something is not done before the cooldown is over.
     Cooldown,
     /// The service has nothing to give of what is short.
@@ -307,6 +309,7 @@ impl Skip {
             Skip::Overridden => "overridden",
             Skip::Unavailable => "unavailable",
             Skip::Operator => "operator",
+            Skip::OrdersUnread => "orders_unread",
             Skip::Cooldown => "cooldown",
             Skip::CannotHelp => "cannot_help",
         }
@@ -321,6 +324,9 @@ impl fmt::Display for Skip {
             Skip::Overridden => f.write_str("somebody else changed the value"),
             Skip::Unavailable => f.write_str("the control failed a moment ago and is tried again later"),
             Skip::Operator => f.write_str("an operator undid it; `node-guardian resume` gives it back"),
+            Skip::OrdersUnread => f.write_str(
+                "it loses something, and what an operator ordered before cannot be read; `pause` or `resume` says anew",
+            ),
             Skip::Cooldown => f.write_str("it loses something, and its rule is still cooling"),
             Skip::CannotHelp => f.write_str("it cannot help here"),
         }

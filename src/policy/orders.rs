@@ -161,6 +161,17 @@ impl Orders {
         });
     }
 
+    /// With orders that are older and were read only now: on each knob, and for the pause, the newer one counts.
+    pub fn join(&mut self, mut earlier: Orders) {
+        self.pause = self.pause.take().or(earlier.pause);
+        earlier.undone.retain(|older| !self.is_undone(&older.knob) && !self.is_theirs(&older.knob));
+        earlier.theirs.retain(|older| !self.is_undone(&older.knob) && !self.is_theirs(&older.knob));
+        earlier.forgotten.retain(|id| !self.forgotten.contains(id));
+        self.undone.splice(..0, earlier.undone);
+        self.theirs.splice(..0, earlier.theirs);
+        self.forgotten.splice(..0, earlier.forgotten);
+    }
+
     /// The newest order on a knob is the one that counts.
     pub fn note(&mut self, undone: Undone) {
         self.undone.retain(|known| known.knob != undone.knob);
@@ -236,6 +247,23 @@ mod tests {
         assert_eq!(orders.undone.len(), 2);
         assert_eq!(orders.resume(&[ActionId(3)]).len(), 1);
         assert_eq!(orders.resume(&[]).len(), 1);
+    }
+
+    #[test]
+    fn of_older_orders_that_are_read_late_stays_what_no_newer_one_is_about() {
+        let mut orders = Orders::default();
+        orders.note(undone(7, "edge"));
+        let mut earlier = Orders { forgotten: vec![ActionId(4)], ..Orders::default() };
+        earlier.pause = Some(Pause { since: at(0), until: at(60), hold: Hold::Keep, by: "uid 0".into() });
+        earlier.note(undone(1, "edge"));
+        earlier.note(undone(2, "cache"));
+        orders.join(earlier.clone());
+        let ids = |orders: &Orders| orders.undone.iter().map(|undone| undone.id.0).collect::<Vec<_>>();
+        assert_eq!((ids(&orders), orders.holds(), orders.forgotten.len()), (vec![2, 7], true, 1));
+        orders.pause = Some(Pause { since: at(5), until: at(9), hold: Hold::Undo, by: "uid 0".into() });
+        let joined = orders.clone();
+        orders.join(earlier);
+        assert_eq!(orders, joined, "nothing is there twice");
     }
 
     #[test]

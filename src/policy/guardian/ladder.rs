@@ -223,6 +223,9 @@ impl Guardian {
         if self.orders.is_undone(knob) {
             return Some(Skip::Operator);
         }
+        if class >= Class::Lossy && self.orders_unread {
+            return Some(Skip::OrdersUnread);
+        }
         if class >= Class::Lossy && self.lives[index].is_cooling(now) {
             return Some(Skip::Cooldown);
         }

@@ -121,6 +121,8 @@ pub struct Guardian {
     in_force: InForce,
     retries: Retries,
     orders: Orders,
+    /// Those of before a restart could not be read.
+    orders_unread: bool,
     mode: NodeMode,
     next_undo: Moment,
     /// The rules were evaluated: before that nobody knows what they want.
@@ -184,6 +186,7 @@ impl Guardian {
             in_force: InForce::new(next_id),
             retries: Retries::default(),
             orders: Orders::default(),
+            orders_unread: false,
             mode: NodeMode::new(now, &plan.policy.emergency),
             next_undo: now + plan.policy.emergency.undo_interval,
             has_looked: false,

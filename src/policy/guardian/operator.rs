@@ -74,14 +74,30 @@ impl Guardian {
         Some(action)
     }
 
-    /// What an operator had ordered before a restart. A debt that was given up may have stayed in the journal; of one that
+    /// What an operator had ordered before a restart, where nothing newer was ordered since. A debt that was given up may have stayed in the journal; of one that
     /// is not there any more nothing need be known, and its number may be another's where the journal was lost.
     pub fn restore_orders(&mut self, mut orders: Orders, out: &mut Decisions) {
         orders.forgotten.retain(|id| self.give_up(*id, out).is_some());
         for theirs in &mut orders.theirs {
             theirs.ends = Ends::WhenAllAreClear(None);
         }
-        self.orders = orders;
+        self.orders.join(orders);
+        self.orders_unread = false;
+    }
+
+    /// Nobody knows whether an operator had paused, so what cannot be undone is not done.
+    pub const fn miss_orders(&mut self) {
+        self.orders_unread = true;
+    }
+
+    /// The orders of before a restart are known, or an operator has said anew what is to be.
+    pub const fn know_orders(&mut self) {
+        self.orders_unread = false;
+    }
+
+    #[must_use]
+    pub const fn misses_orders(&self) -> bool {
+        self.orders_unread
     }
 
     pub(super) fn stop(&mut self) {

@@ -27,7 +27,8 @@ impl Guardian {
             return false;
         }
         let was_passed_over = match memory.view.skipped {
-            Some(Skip::Operator | Skip::Cooldown | Skip::CannotHelp | Skip::Breaker | Skip::Overridden) => true,
+            Some(Skip::Operator | Skip::OrdersUnread | Skip::Cooldown) => true,
+            Some(Skip::CannotHelp | Skip::Breaker | Skip::Overridden) => true,
             // What lasts is wanted all the time, and applied as soon as that works.
             Some(Skip::Unavailable) => meant.mitigation.verb.lasting() == Lasting::Once,
             Some(Skip::Level { .. }) => false,

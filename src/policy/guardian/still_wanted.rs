@@ -25,10 +25,12 @@ impl Guardian {
         let Some(flat) = action.step() else { return false };
         let (index, step) = self.plan.owner_of(flat);
         let (rule, life) = (&self.plan.rules()[index], &self.lives[index]);
-        let may = self.plan.policy.level.allows(rule.steps[step].class) && !self.plan.policy.dry_run && !rule.dry_run;
-        let is_ordered_off = self.stopping || self.orders.is_paused() || self.orders.is_undone(action.knob());
+        let class = rule.steps[step].class;
+        let may = self.plan.policy.level.allows(class) && !self.plan.policy.dry_run && !rule.dry_run;
+        let may_be_off = self.orders_unread && class >= Class::Lossy;
+        let is_ordered_off = self.orders.is_paused() || self.orders.is_undone(action.knob()) || may_be_off;
         let fires = life.state() == State::Firing && life.when() == Verdict::True;
-        may && fires && !is_ordered_off && !self.stands[index].gives_back()
+        may && fires && !self.stopping && !is_ordered_off && !self.stands[index].gives_back()
     }
 
     /// Of what the command on this action does. To make weaker what is in force loses nothing.

@@ -23,4 +23,5 @@ mod stand_down;
 mod stop;
 mod theirs;
 mod unprivileged;
+mod unread;
 mod webhook;

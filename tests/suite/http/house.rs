@@ -185,6 +185,7 @@ pub fn node() -> Snapshot {
         blind_spots: Arc::default(),
         hanging: None,
         unrecordable: None,
+        unread_orders: None,
         controls: Arc::default(),
         drill: Arc::default(),
         configuration: Arc::default(),
