@@ -10,6 +10,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -18,8 +19,10 @@ use tokio::sync::oneshot;
 
 use self::slots::Slots;
 use crate::config::last_good;
+use crate::heartbeat::{Heartbeat, Sign};
 use crate::inbox::{Door, Message};
 use crate::journal;
+use crate::policy::moment::Moment;
 use crate::privilege;
 
 const STACK_BYTES: usize = 128 << 10;
@@ -29,6 +32,11 @@ const AGAIN: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// Within this, all threads that a start or a reload makes have gone through code that nothing else runs.
 const SETTLED: Duration = Duration::from_secs(1);
+/// As long as a change waits for its record; whoever asks on the command line has 5 s of patience. Then it is worth telling
+/// that the disk keeps it waiting.
+pub const KEPT_WITHIN: Duration = Duration::from_secs(2);
+/// A start waits this long for the room of the orders: longer only where the disk does not answer, which then holds up nothing.
+const TAKEN_WITHIN: Duration = Duration::from_secs(1);
 /// A stop waits this long for what was handed over last.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -46,10 +54,11 @@ enum Page {
 pub struct Keeper {
     pages: Sender<Page>,
     thread: JoinHandle<()>,
+    heartbeat: Arc<Heartbeat>,
 }
 
 impl Keeper {
-    /// Keeps these orders, and takes the room that later ones will need before it returns. None where nobody could read
+    /// Keeps these orders, and takes the room that later ones will need before it returns, unless the disk hangs. None where nobody could read
     /// what is kept there: that must not be written over.
     ///
     /// # Errors
@@ -57,13 +66,23 @@ impl Keeper {
     pub fn start(directory: &Path, orders: Option<Vec<u8>>, door: Door) -> io::Result<Self> {
         let (pages, queue) = mpsc::channel();
         let mut writer = Writer::new(directory, door);
+        let is_room_taken = orders.is_none() || directory.join(orders::NAME).exists();
         writer.orders = orders;
-        if !directory.join(orders::NAME).exists() {
+        let (tell_taken, taken) = mpsc::channel();
+        let heartbeat = Arc::clone(&writer.heartbeat);
+        let write = move || {
+            writer.heartbeat.wait();
             writer.write_orders();
-        }
-        let write = move || writer.work(&queue);
+            // Who started it may not have waited.
+            tell_taken.send(()).ok();
+            writer.work(&queue);
+        };
         let thread = std::thread::Builder::new().name("keeper".to_owned()).stack_size(STACK_BYTES).spawn(write)?;
-        Ok(Self { pages, thread })
+        if !is_room_taken {
+            // Later it is as good, as long as the disk does not get full before.
+            taken.recv_timeout(TAKEN_WITHIN).ok();
+        }
+        Ok(Self { pages, thread, heartbeat })
     }
 
     /// Returns at once. Of several contents of one file only the newest need be written.
@@ -76,6 +95,15 @@ impl Keeper {
     pub fn keep_orders(&self, bytes: Vec<u8>, heard: Vec<Heard>) {
         // As above: then those who wait hear nothing, which tells them enough.
         self.pages.send(Page::Orders { bytes, heard }).ok();
+    }
+
+    /// For how long the disk has kept what is to be written.
+    #[must_use]
+    pub fn waits_since(&self, now: Moment) -> Option<Duration> {
+        match self.heartbeat.sign(now) {
+            Sign::Waiting(since) => Some(since),
+            Sign::Well | Sign::Overdue(_) | Sign::Ended => None,
+        }
     }
 
     /// Waits for what is being written, but not for a disk that hangs: then it ends with the process.
@@ -104,6 +132,7 @@ struct Writer {
     failing: BTreeSet<String>,
     /// A start or a reload is not long over.
     settles: bool,
+    heartbeat: Arc<Heartbeat>,
 }
 
 impl Writer {
@@ -118,16 +147,21 @@ impl Writer {
             heard: Vec::new(),
             failing: BTreeSet::new(),
             settles: true,
+            heartbeat: Heartbeat::new(),
         }
     }
 
     fn work(mut self, queue: &Receiver<Page>) {
-        self.write_orders();
-        while self.take(queue) {
+        loop {
+            self.heartbeat.idle();
+            let goes_on = self.take(queue);
+            self.heartbeat.wait();
             queue.try_iter().for_each(|page| self.note(page));
             self.write_all();
+            if !goes_on {
+                return;
+            }
         }
-        self.write_all();
     }
 
     fn note(&mut self, page: Page) {
@@ -168,6 +202,7 @@ impl Writer {
 
     /// Where the path leads elsewhere, what was kept is written down there, for the next start to find.
     fn stay_in_place(&mut self) {
+        self.heartbeat.wait();
         if self.slots.take_if(|slots| !slots.is_in_place()).is_some() && self.orders.is_none() {
             self.orders = Some(std::mem::take(&mut self.kept));
         }

@@ -25,7 +25,7 @@ use crate::events::{Daemon, Event, Events};
 use crate::host::sampler::{Sampler, Scope};
 use crate::host::trigger::Stall;
 use crate::inbox::{Inbox, Message};
-use crate::keeper::{Heard, Keeper};
+use crate::keeper::{Heard, KEPT_WITHIN, Keeper};
 use crate::notify::Notifier;
 use crate::pace::{Pace, Watch};
 use crate::policy::event::Mode;
@@ -113,6 +113,7 @@ pub struct Agent {
     /// As they were handed over last, to be kept; and who waits for what was ordered since.
     orders: Orders,
     said: Said,
+    keeper_is_slow: bool,
     heard: Vec<Heard>,
     blind_spots: Arc<Vec<BlindSpot>>,
     /// The sampler's own list, to see when it changes.
@@ -153,6 +154,7 @@ impl Agent {
             configuration: Arc::new(parts.configuration.clone()),
             orders: parts.guardian.orders().clone(),
             said: Said::default(),
+            keeper_is_slow: false,
             heard: Vec::new(),
             blind_spots: Arc::default(),
             seen_blind_spots: None,
@@ -261,6 +263,10 @@ impl Agent {
     fn supervise(&mut self, now: Moment) {
         for event in self.supervision.look(now).into_iter().flatten() {
             self.parts.events.emit(clock::unix_ms(), Event::Daemon(event));
+        }
+        let slow = self.parts.keeper.waits_since(now).filter(|since| *since >= KEPT_WITHIN).is_some();
+        if slow != std::mem::replace(&mut self.keeper_is_slow, slow) {
+            self.note_keeper(slow.then(|| "its disk does not take it; look at `dmesg`".to_owned()));
         }
     }
 

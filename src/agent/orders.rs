@@ -107,6 +107,12 @@ impl Agent {
         Some(why.as_str().into())
     }
 
+    /// Beside what the keeper says of the same file itself.
+    pub(super) fn note_keeper(&mut self, why: Option<String>) {
+        let file = self.parts.settings.state_directory.join(orders::NAME);
+        self.note_lacking(format!("{} (its disk)", file.display()), why);
+    }
+
     /// Cheap where nothing changed: it is looked at with every publication. What was ordered and changed nothing is handed
     /// over as well: what it asked for may not be durable yet.
     pub(super) fn keep_orders(&mut self) {

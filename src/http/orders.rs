@@ -22,6 +22,7 @@ use super::shape::{self, Action, Kept};
 use super::site::Site;
 use super::summary;
 use crate::inbox::{Message, Order};
+use crate::keeper::KEPT_WITHIN;
 use crate::policy::mitigation::ActionId;
 use crate::policy::orders::Hold;
 use crate::policy::unit::Quantity;
@@ -29,8 +30,6 @@ use crate::policy::unit::Quantity;
 type Answer = Result<Response, Problem>;
 type Shared = State<Arc<Site>>;
 
-/// As long as a change waits for its record. Whoever asks on the command line has 5 s of patience.
-const KEPT_WITHIN: Duration = Duration::from_secs(2);
 const USUAL_PAUSE: Duration = Duration::from_secs(30 * 60);
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 /// A long weekend. Longer is what `level` and `dry_run` are for: a pause that everybody forgot must end.

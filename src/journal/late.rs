@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::{Duration, Instant};
 
 use super::{Change, Entry, Journal, JournalError, Opened, Peeked, Record};
@@ -18,6 +18,10 @@ use crate::policy::orders::Orders;
 
 /// A busy disk takes a second; one that is slower than this is not waited for any longer.
 const OPENED_WITHIN: Duration = Duration::from_secs(5);
+/// Where something is owed that can be read, that is undone before the disk has taken anything.
+const OPENED_WITHIN_IF_OWED: Duration = Duration::from_secs(1);
+/// While the first try still waits for its disk.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// A guardian that was killed holds its lock until the kernel is done with it: that is worth a moment's patience.
 const FREE_WITHIN: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(100);
@@ -59,7 +63,19 @@ struct Missing {
     tries: u32,
     due: Instant,
     /// The first try, where it takes so long.
-    first: Option<Receiver<First>>,
+    first: Option<Receiver<Told>>,
+}
+
+/// By the first try, in this order.
+enum Told {
+    Seen(Seen),
+    Done(Box<First>),
+}
+
+/// What can be read without writing, which is enough to undo.
+struct Seen {
+    peeked: Peeked,
+    orders: Result<Orders, String>,
 }
 
 struct First {
@@ -76,27 +92,43 @@ impl Late {
     pub fn open(directory: &Path) -> Result<(Self, Before), JournalError> {
         let (found, first) = mpsc::channel();
         let place = directory.to_owned();
-        // Whoever waits for it may have given up.
-        let look = move || drop(found.send(First::look(&place)));
+        let look = move || First::look(&place, &found);
         let thread = std::thread::Builder::new().name("opening".to_owned()).spawn(look);
         thread.map(drop).map_err(|error| JournalError::io("open", directory, error))?;
-        match first.recv_timeout(OPENED_WITHIN) {
-            Ok(First { opened: Err(held @ JournalError::Held { .. }), .. }) => Err(held),
-            Ok(found) => Ok(Self::begun(directory, found)),
-            Err(RecvTimeoutError::Timeout) => Ok(Self::without(directory, silent(directory), Some(first))),
-            Err(RecvTimeoutError::Disconnected) => {
-                Ok(Self::without(directory, "its opening ended unexpectedly".to_owned(), None))
+        Self::wait_for(directory, first)
+    }
+
+    fn wait_for(directory: &Path, first: Receiver<Told>) -> Result<(Self, Before), JournalError> {
+        let (began, mut patience, mut seen) = (Instant::now(), OPENED_WITHIN, None);
+        loop {
+            match first.recv_timeout(patience.saturating_sub(began.elapsed())) {
+                Ok(Told::Seen(found)) => {
+                    if !found.peeked.entries.is_empty() {
+                        patience = began.elapsed() + OPENED_WITHIN_IF_OWED;
+                    }
+                    seen = Some(found);
+                }
+                Ok(Told::Done(found)) => return Self::begun(directory, *found),
+                Err(RecvTimeoutError::Timeout) => {
+                    let why = silent(directory, began.elapsed());
+                    return Ok(knowing(Self::without(directory, why, Some(first)), seen));
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    let why = "its opening ended unexpectedly".to_owned();
+                    return Ok(knowing(Self::without(directory, why, None), seen));
+                }
             }
         }
     }
 
-    fn begun(directory: &Path, found: First) -> (Self, Before) {
+    fn begun(directory: &Path, found: First) -> Result<(Self, Before), JournalError> {
         let (orders, unread_orders) = found.orders();
         match found.opened {
             Ok(opened) => {
                 let before = Before { orders, unread_orders, ..before(&opened) };
-                (Self::of(directory, Ok(opened.journal)), before)
+                Ok((Self::of(directory, Ok(opened.journal)), before))
             }
+            Err(held @ JournalError::Held { .. }) => Err(held),
             Err(error) => {
                 // Without a directory, that there are no orders in it says nothing.
                 let unread_orders = unread_orders.or_else(|| (!directory.is_dir()).then(|| error.to_string()));
@@ -105,12 +137,12 @@ impl Late {
                     late.entries.clone_from(&peeked.entries);
                     before = Before { entries: peeked.entries, next_id: peeked.next_id, ..before };
                 }
-                (late, Before { orders, unread_orders, ..before })
+                Ok((late, Before { orders, unread_orders, ..before }))
             }
         }
     }
 
-    fn without(directory: &Path, why: String, first: Option<Receiver<First>>) -> (Self, Before) {
+    fn without(directory: &Path, why: String, first: Option<Receiver<Told>>) -> (Self, Before) {
         let unread_orders = Some(why.clone());
         let missing = Missing { why, tries: 1, due: Instant::now() + pause_after(0), first };
         let late = Self::of(directory, Err(missing));
@@ -228,10 +260,10 @@ impl Missing {
     fn first_found(&mut self, directory: &Path) -> Option<First> {
         let first = self.first.take();
         match first.as_ref().map(Receiver::try_recv) {
-            Some(Ok(found)) => Some(found),
-            Some(Err(TryRecvError::Empty)) => {
+            Some(Ok(Told::Done(found))) => Some(*found),
+            Some(Ok(Told::Seen(_)) | Err(TryRecvError::Empty)) => {
                 self.first = first;
-                self.postpone();
+                self.due = Instant::now() + LOOK_AGAIN;
                 None
             }
             Some(Err(TryRecvError::Disconnected)) | None => Some(First::glance(directory)),
@@ -240,17 +272,17 @@ impl Missing {
 }
 
 impl First {
-    /// With the patience of a start, and a look at what cannot be opened.
-    fn look(directory: &Path) -> Self {
+    /// With the patience of a start: first what can be read, then all of it. Whoever waits for it may have given up.
+    fn look(directory: &Path, tell: &Sender<Told>) {
         let until = Instant::now() + FREE_WITHIN;
-        let opened = loop {
-            match Journal::open(directory) {
-                Err(JournalError::Held { .. }) if Instant::now() < until => std::thread::sleep(POLL),
-                opened => break opened,
-            }
-        };
+        // Where there is no directory yet, nothing says that nothing is owed.
+        let peeked = patiently(until, || Journal::look(directory)).ok().filter(|_| directory.is_dir());
+        if let Some(peeked) = peeked {
+            tell.send(Told::Seen(Seen { peeked, orders: read_orders(directory) })).ok();
+        }
+        let opened = patiently(until, || Journal::open(directory));
         let peeked = if opened.is_ok() { None } else { Journal::look(directory).ok() };
-        Self { opened, peeked, orders: read_orders(directory) }
+        tell.send(Told::Done(Box::new(Self { opened, peeked, orders: read_orders(directory) }))).ok();
     }
 
     fn glance(directory: &Path) -> Self {
@@ -263,6 +295,24 @@ impl First {
             Err(why) => (Orders::default(), Some(why.clone())),
         }
     }
+}
+
+fn patiently<T>(until: Instant, take: impl Fn() -> Result<T, JournalError>) -> Result<T, JournalError> {
+    loop {
+        match take() {
+            Err(JournalError::Held { .. }) if Instant::now() < until => std::thread::sleep(POLL),
+            taken => return taken,
+        }
+    }
+}
+
+/// With what could be read of it.
+fn knowing((mut late, before): (Late, Before), seen: Option<Seen>) -> (Late, Before) {
+    let Some(Seen { peeked, orders }) = seen else { return (late, before) };
+    late.entries.clone_from(&peeked.entries);
+    let (orders, unread_orders) = orders.map_or_else(|why| (Orders::default(), Some(why)), |orders| (orders, None));
+    let Peeked { entries, next_id } = peeked;
+    (late, Before { entries, next_id, orders, unread_orders, ..before })
 }
 
 fn before(opened: &Opened) -> Before {
@@ -289,7 +339,7 @@ fn read_orders(directory: &Path) -> Result<Orders, String> {
     orders::read(directory, now).map_err(|error| error.to_string())
 }
 
-fn silent(directory: &Path) -> String {
-    let (seconds, directory) = (OPENED_WITHIN.as_secs(), directory.display());
+fn silent(directory: &Path, since: Duration) -> String {
+    let (seconds, directory) = (since.as_secs(), directory.display());
     format!("the disk of {directory} has not answered for {seconds} s; look at `dmesg`, or set another state_directory")
 }

@@ -281,3 +281,24 @@ fn files_that_are_moved_away_are_made_anew_with_what_is_in_force() {
     assert_eq!(edge.face(), before);
     assert_eq!(daemon.stop(), 0);
 }
+
+/// The disk can be read, and takes 40 s to write: what is owed is undone before it has answered once.
+#[test]
+fn a_disk_that_takes_nothing_at_start_holds_up_no_undo() {
+    let edge = Haproxy::start();
+    let before = edge.face();
+    let node = node(&edge);
+    owe(&node, &edge);
+    std::fs::remove_file(node.path("state/orders")).unwrap();
+    let mut command = Command::new("strace");
+    command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync"]);
+    let slow = ["inject=fsync:delay_enter=40000000", "inject=fdatasync:delay_enter=40000000"];
+    command.args(["-e", slow[0], "-e", slow[1], EXECUTABLE]);
+    let mut daemon = node.launch(command);
+    daemon.until("undone", |_| (edge.face() == before).then_some(()));
+    daemon.until("told", |daemon| {
+        let status = daemon.try_get("/status")?.json().to_string();
+        (status.contains(TOLD) && status.contains("state/orders (its disk)")).then_some(())
+    });
+    daemon.kill();
+}
