@@ -71,5 +71,6 @@ fn node() -> Snapshot {
         drill: Arc::default(),
         configuration: Arc::default(),
         unrecordable: None,
+        unread_orders: None,
     }
 }
