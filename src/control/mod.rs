@@ -2,6 +2,7 @@
 //! reads it back, and says what came of it. What is common to all kinds, which values to write and which to leave alone,
 //! is here; how to say it to the service is theirs.
 
+mod anew;
 mod app;
 mod base;
 pub mod failure;
@@ -74,6 +75,8 @@ pub struct Control {
     /// What was seen as ours and not been put back since, by life and key. Nothing after a restart of the guardian, which
     /// may have been ended while it put things back.
     witnessed: HashSet<(String, String)>,
+    /// The values as they were read at the last capture: not always the prior ones, where something of ours was left.
+    captured: Vec<String>,
 }
 
 /// What a read-back came to.
@@ -97,7 +100,14 @@ pub enum Wish {
 
 impl From<Box<dyn Service>> for Control {
     fn from(service: Box<dyn Service>) -> Self {
-        Self { service, target: None, mark: None, unseen: HashMap::new(), witnessed: HashSet::new() }
+        Self {
+            service,
+            target: None,
+            mark: None,
+            unseen: HashMap::new(),
+            witnessed: HashSet::new(),
+            captured: Vec::new(),
+        }
     }
 }
 
@@ -160,9 +170,11 @@ impl Control {
             return Ok(undo);
         }
         self.service.may(&undo).await?;
-        if self.service.read(&undo).await?.epoch != undo.epoch {
+        let live = self.service.read(&undo).await?;
+        if live.epoch != undo.epoch {
             return Err(Failure::epoch_changed(self.service.name()));
         }
+        self.captured = live.values;
         Ok(undo)
     }
 

@@ -1,7 +1,7 @@
 //! What a read-back means: is what we set still there? Pure, so that every mix of ours, prior and foreign is tested
 //! without a server.
 
-use super::undo::{Change, Owner, Undo};
+use super::undo::{Change, Owner, State, Undo};
 
 /// Values of a target at one moment, in the order in which they were asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -124,7 +124,8 @@ fn cleared(leases: &[&Change]) -> String {
 /// `server be/s1 maxconn 100 → 50, limit 200 → 180 (told 176)`
 #[must_use]
 pub fn moved(changes: &[Change]) -> String {
-    let moved: Vec<_> = changes.iter().filter(|change| change.prior != change.shown()).collect();
+    let is_ours = |change: &&Change| change.state != State::Overridden && change.prior != change.shown();
+    let moved: Vec<_> = changes.iter().filter(is_ours).collect();
     list(&moved, |change| {
         let told = if change.kept.is_some() { format!(" (told {})", change.wanted()) } else { String::new() };
         format!("{} {} → {}{told}", change.key, shown(&change.prior), shown(change.shown()))
@@ -159,7 +160,6 @@ fn list<T>(items: &[T], say: impl Fn(&T) -> String) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::undo::State;
     use super::*;
 
     fn change(key: &str, prior: &str, ours: &[&str]) -> Change {

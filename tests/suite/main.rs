@@ -22,6 +22,7 @@ mod knobs;
 mod kubernetes;
 mod ladders;
 mod leases;
+mod meanwhile;
 mod memcached;
 mod nginx;
 mod ownership;

@@ -2,6 +2,7 @@
 //! loop. Keeps the order that nothing may break: capture, write the undo durably, apply, read back, report; and nothing
 //! leaves the journal before it is verified gone. Never decides what to do.
 
+mod acting;
 mod answer;
 mod asked;
 mod clash;

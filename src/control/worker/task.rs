@@ -8,9 +8,10 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout};
 
+use super::acting::{Wish, in_time};
 use super::answer::Answer;
 use super::shared::Shared;
-use super::{Job, NOTHING, clash};
+use super::{Job, NOTHING};
 use crate::clock;
 use crate::control::failure::Failure;
 use crate::control::said;
@@ -21,10 +22,7 @@ use crate::control::undo::Undo;
 use crate::control::{Checked, Control, Wish as Want};
 use crate::inbox::Message;
 use crate::journal::Entry;
-use crate::policy::mitigation::{
-    ActionId, Answered, Class, Command, Lasting, Lease, Mitigation, Outcome, Report, Verb,
-};
-use crate::policy::moment::Moment;
+use crate::policy::mitigation::{ActionId, Answered, Command, Lease, Outcome, Report, Verb};
 use crate::status::{ControlView, state_of};
 
 /// A control that nobody uses is looked at this often, so that `status` knows before the emergency does.
@@ -40,21 +38,6 @@ pub struct Task {
     /// The one that an undo is owed at which is not configured (any more): it knows since when nobody answers there.
     earlier: Option<(Target, Control)>,
     told: Option<(Outcome, String)>,
-}
-
-/// What is wanted, by whom.
-struct Wish {
-    id: ActionId,
-    mitigation: Mitigation,
-    rule: Arc<str>,
-    class: Class,
-    valid_until: Moment,
-}
-
-/// What was in force before an apply.
-enum Held {
-    Nothing,
-    Before(Box<Entry>),
 }
 
 impl Task {
@@ -189,173 +172,6 @@ impl Task {
         self.tell_state(state, answer.detail.clone())
     }
 
-    async fn apply(&mut self, wish: Wish) -> Answer {
-        if let Err(late) = in_time(wish.valid_until) {
-            return Answer::failed(late);
-        }
-        let Some((target, mut control)) = self.configured.take() else {
-            return Answer::failed(Failure::unsupported(format!("no control {} is configured", self.name)));
-        };
-        let answer = match (wish.mitigation.verb.lasting(), self.shared.records.entry(wish.id)) {
-            (Lasting::Once, _) => self.pulse(&target, &mut control, &wish).await,
-            (Lasting::InForce, None) => self.impose(&target, &mut control, &wish).await,
-            (Lasting::InForce, Some(entry)) if entry.target == target => self.adjust(&mut control, entry, &wish).await,
-            // Reconfigured since: what is in force is at the earlier target.
-            (Lasting::InForce, Some(entry)) => {
-                let mut earlier = self.shared.open(&entry.target);
-                self.adjust(&mut earlier, entry, &wish).await
-            }
-        };
-        self.configured = Some((target, control));
-        answer
-    }
-
-    async fn pulse(&self, target: &Target, control: &mut Control, wish: &Wish) -> Answer {
-        if let Some(refused) = self.excluded(target, control, wish) {
-            return refused;
-        }
-        if let Err(unwanted) = self.still_wanted(wish).await {
-            return Answer::failed(unwanted);
-        }
-        Answer::of(control.pulse(&wish.mitigation).await)
-    }
-
-    async fn impose(&mut self, target: &Target, control: &mut Control, wish: &Wish) -> Answer {
-        if let Some(refused) = self.excluded(target, control, wish) {
-            return refused;
-        }
-        // What is undone while this looks may still have been in force then.
-        let mut others = self.shared.records.all();
-        let undo = match control.capture(&wish.mitigation).await {
-            Ok(undo) if undo.changes.is_empty() => return Answer::already("it is so already"),
-            Ok(undo) => undo,
-            Err(failure) => return Answer::unsent(failure),
-        };
-        others.extend(self.shared.records.all());
-        if let Some((entry, change)) = clash::holder(&others, target, &undo) {
-            return Answer::failed(Failure::refused(format!(
-                "action {} ({}) already holds `{}`; undo that first, or make one control of the two",
-                entry.id, entry.mitigation, change.key
-            )));
-        }
-        let entry = Entry {
-            id: wish.id,
-            mitigation: wish.mitigation.clone(),
-            rule: Arc::clone(&wish.rule),
-            target: target.clone(),
-            undo,
-            since_unix_ms: clock::unix_ms(),
-        };
-        self.carry_out(control, wish, entry, Held::Nothing).await
-    }
-
-    async fn adjust(&mut self, control: &mut Control, entry: Entry, wish: &Wish) -> Answer {
-        let undo = match control.capture_again(&wish.mitigation, &entry.undo).await {
-            Ok(undo) => undo,
-            // The entry is over with it: whoever still wants this applies it anew, under an id of its own.
-            Err(failure) if matches!(failure.outcome, Outcome::EpochChanged | Outcome::Overridden) => {
-                return self.closed(entry.id, Answer::failed(failure));
-            }
-            Err(failure) => return Answer::unsent(failure),
-        };
-        let (mitigation, rule) = (wish.mitigation.clone(), Arc::clone(&wish.rule));
-        let theirs = entry.undo.changes.iter().filter(|change| undo.changes.iter().all(|kept| kept.key != change.key));
-        let theirs: Vec<&str> = theirs.map(|change| change.key.as_str()).collect();
-        let left = if theirs.is_empty() {
-            String::new()
-        } else {
-            format!("; left alone, because somebody else set it: {}", theirs.join(", "))
-        };
-        let adjusted = Entry { mitigation, rule, undo, ..entry.clone() };
-        let mut answer = self.carry_out(control, wish, adjusted, Held::Before(Box::new(entry))).await;
-        answer.detail.push_str(&left);
-        answer
-    }
-
-    /// The undo is durable before the first byte that changes anything.
-    async fn carry_out(&mut self, control: &mut Control, wish: &Wish, mut entry: Entry, held: Held) -> Answer {
-        if let Err(why) = self.shared.records.write(&entry).await {
-            return Answer::failed(why);
-        }
-        if let Err(unwanted) = self.still_wanted(wish).await {
-            return self.unbegun(&entry, held, unwanted);
-        }
-        let intended = entry.undo.clone();
-        let applied = control.apply(&mut entry.undo).await;
-        self.note(&entry, &intended);
-        match applied {
-            Ok(done) => Answer::done(done),
-            Err(failure) => self.clear_up(control, &entry, held, failure).await,
-        }
-    }
-
-    /// Recorded, but not begun: the record goes back to what it was.
-    fn unbegun(&self, entry: &Entry, held: Held, why: Failure) -> Answer {
-        match held {
-            Held::Nothing => self.closed(entry.id, Answer::failed(why)),
-            Held::Before(before) => self.fall_back(entry, *before, why),
-        }
-    }
-
-    /// Asked immediately before anything is sent: is it in time, and where it loses something, is it wanted still?
-    async fn still_wanted(&self, wish: &Wish) -> Result<(), Failure> {
-        in_time(wish.valid_until)?;
-        if wish.class.max(wish.mitigation.verb.class()) < Class::Lossy {
-            return Ok(());
-        }
-        self.shared.ask(wish.id).await?;
-        in_time(wish.valid_until)
-    }
-
-    /// What is known now of what the journal has already. Nothing waits for it: where it is lost, the change is in doubt
-    /// again, and a value that is ours is still known to be.
-    fn note(&self, entry: &Entry, recorded: &Undo) {
-        if entry.undo == *recorded {
-            return;
-        }
-        self.shared.records.note(entry);
-    }
-
-    /// After an apply that failed: is anything of it there?
-    async fn clear_up(&mut self, control: &mut Control, entry: &Entry, held: Held, why: Failure) -> Answer {
-        let standing = match why.outcome {
-            // Asking a silent target again would only take as long again.
-            Outcome::TimedOut => Err(why.clone()),
-            _ => control.check(&entry.undo, Want::Over).await.map(|checked| checked.standing),
-        };
-        match (standing, held) {
-            // The one thing that was asked was refused.
-            (Ok(Standing::Pending(_)), Held::Nothing)
-                if entry.undo.changes.len() == 1 && matches!(why.outcome, Outcome::Refused | Outcome::Unsupported) =>
-            {
-                self.closed(entry.id, Answer::failed(why))
-            }
-            (Ok(Standing::Prior), Held::Nothing) => self.closed(entry.id, Answer::failed(why)),
-            (Ok(Standing::Prior), Held::Before(_)) => self.closed(entry.id, Answer::ended(why)),
-            (Ok(Standing::EpochChanged), _) => self.closed(entry.id, Answer::restarted(control)),
-            (Ok(Standing::Foreign(found)), _) => {
-                self.closed(entry.id, Answer::failed(Failure::overridden(format!("left alone: {found}"))))
-            }
-            (Ok(Standing::Ours { .. } | Standing::Pending(_)), Held::Before(before)) => {
-                self.fall_back(entry, *before, why)
-            }
-            (Ok(Standing::Ours { .. } | Standing::Pending(_)), Held::Nothing) => {
-                match self.put_back(control, entry).await {
-                    Ok(_) => self.closed(entry.id, Answer::failed(why)),
-                    Err(failure) => Answer::doubtful(failure),
-                }
-            }
-            (Err(failure), _) => Answer::doubtful(failure),
-        }
-    }
-
-    /// The adjustment failed, so what it adjusted is what is wanted again, and is verified from now on.
-    fn fall_back(&self, adjusted: &Entry, before: Entry, why: Failure) -> Answer {
-        let entry = Entry { undo: adjusted.undo.falling_back_to(&before.undo), ..before };
-        self.shared.records.note(&entry);
-        Answer::failed(why)
-    }
-
     async fn verify(&mut self, id: ActionId, lease: Lease) -> Answer {
         let Some(entry) = self.shared.records.entry(id) else { return Answer::already(NOTHING) };
         let mut control = self.take(&entry.target);
@@ -423,6 +239,15 @@ impl Task {
         Ok(Standing::Ours { theirs })
     }
 
+    /// What is known now of what the journal has already. Nothing waits for it: where it is lost, the change is in doubt
+    /// again, and a value that is ours is still known to be.
+    pub(super) fn note(&self, entry: &Entry, recorded: &Undo) {
+        if entry.undo == *recorded {
+            return;
+        }
+        self.shared.records.note(entry);
+    }
+
     async fn undo(&mut self, id: ActionId) -> Answer {
         let Some(entry) = self.shared.records.entry(id) else { return Answer::already(NOTHING) };
         let mut control = self.take(&entry.target);
@@ -436,7 +261,11 @@ impl Task {
 
     /// That it begins is noted, and nothing waits for that: should we end meanwhile, the next start must not take what we
     /// have put back for somebody else's deed.
-    async fn put_back(&self, control: &mut Control, entry: &Entry) -> Result<(Done, Option<String>), Failure> {
+    pub(super) async fn put_back(
+        &self,
+        control: &mut Control,
+        entry: &Entry,
+    ) -> Result<(Done, Option<String>), Failure> {
         self.note(&Entry { undo: entry.undo.returning(), ..entry.clone() }, &entry.undo);
         control.undo(&entry.undo).await
     }
@@ -466,28 +295,9 @@ impl Task {
         }
     }
 
-    fn excluded(&self, target: &Target, control: &Control, wish: &Wish) -> Option<Answer> {
-        let here = |entry: &Entry| target.place().is_same(&entry.target);
-        let in_force = self.shared.records.all().into_iter().filter(here).map(|entry| entry.mitigation);
-        let harmful = { in_force }.find(|in_force| control.excludes(wish.mitigation.verb, in_force.verb))?;
-        let detail = format!("{} would do harm while `{harmful}` is in force: undo that first", wish.mitigation);
-        Some(Answer::failed(Failure::refused(detail)))
-    }
-
     /// What is verified gone is gone, also where the journal does not take it yet.
-    fn closed(&self, id: ActionId, answer: Answer) -> Answer {
+    pub(super) fn closed(&self, id: ActionId, answer: Answer) -> Answer {
         self.shared.records.close(id);
         answer
-    }
-}
-
-fn in_time(valid_until: Moment) -> Result<(), Failure> {
-    match clock::now() {
-        Ok(now) if now <= valid_until => Ok(()),
-        Ok(now) => {
-            let late = now.since(valid_until).as_secs_f64();
-            Err(Failure::expired(&format!("its turn came {late:.1} s after the time until which it was of use")))
-        }
-        Err(errno) => Err(Failure::expired(&format!("nobody knows how old it is: {errno}"))),
     }
 }

@@ -255,6 +255,12 @@ impl Desk {
         self.ledger.entries.lock().unwrap().clone()
     }
 
+    /// Once something waits for the disk.
+    pub fn until_recording(&self) {
+        let workers = self.workers.as_ref().unwrap();
+        eventually("a change waits for its record", || (workers.unrecorded() > 0).then_some(()));
+    }
+
     /// Whether there is somebody to take commands.
     pub fn acts(&self) -> bool {
         self.workers.as_ref().unwrap().probe_all()

@@ -1,0 +1,246 @@
+//! Doing what is wanted, in the order that nothing may break: capture, write the undo durably, ask whether it is wanted
+//! still, look once more, apply, read back. What stands is never overwritten unless it is what was captured.
+use std::sync::Arc;
+
+use super::answer::Answer;
+use super::clash;
+use super::task::Task;
+use crate::clock;
+use crate::control::failure::Failure;
+use crate::control::standing::Standing;
+use crate::control::target::Target;
+use crate::control::{Control, Wish as Want};
+use crate::journal::Entry;
+use crate::policy::mitigation::{ActionId, Class, Lasting, Mitigation, Outcome};
+use crate::policy::moment::Moment;
+
+/// What changes again between a look and the next is changed by somebody who is at work.
+const LOOKS: usize = 3;
+
+/// What is wanted, by whom.
+pub(super) struct Wish {
+    pub id: ActionId,
+    pub mitigation: Mitigation,
+    pub rule: Arc<str>,
+    pub class: Class,
+    pub valid_until: Moment,
+}
+
+/// What was in force before an apply.
+enum Held {
+    Nothing,
+    Before(Box<Entry>),
+}
+
+impl Task {
+    pub(super) async fn apply(&mut self, wish: Wish) -> Answer {
+        if let Err(late) = in_time(wish.valid_until) {
+            return Answer::failed(late);
+        }
+        let Some((target, mut control)) = self.configured.take() else {
+            return Answer::failed(Failure::unsupported(format!("no control {} is configured", self.name)));
+        };
+        let answer = match (wish.mitigation.verb.lasting(), self.shared.records.entry(wish.id)) {
+            (Lasting::Once, _) => self.pulse(&target, &mut control, &wish).await,
+            (Lasting::InForce, None) => self.impose(&target, &mut control, &wish).await,
+            (Lasting::InForce, Some(entry)) if entry.target == target => self.adjust(&mut control, entry, &wish).await,
+            // Reconfigured since: what is in force is at the earlier target.
+            (Lasting::InForce, Some(entry)) => {
+                let mut earlier = self.shared.open(&entry.target);
+                self.adjust(&mut earlier, entry, &wish).await
+            }
+        };
+        self.configured = Some((target, control));
+        answer
+    }
+
+    async fn pulse(&self, target: &Target, control: &mut Control, wish: &Wish) -> Answer {
+        if let Some(refused) = self.excluded(target, control, wish) {
+            return refused;
+        }
+        if let Err(unwanted) = self.still_wanted(wish).await {
+            return Answer::failed(unwanted);
+        }
+        Answer::of(control.pulse(&wish.mitigation).await)
+    }
+
+    async fn impose(&mut self, target: &Target, control: &mut Control, wish: &Wish) -> Answer {
+        if let Some(refused) = self.excluded(target, control, wish) {
+            return refused;
+        }
+        for _ in 0..LOOKS {
+            let entry = match self.drawn_up(target, control, wish).await {
+                Ok(entry) => entry,
+                Err(answer) => return self.not_begun(wish.id, answer),
+            };
+            if let Err(why) = self.recorded(wish, &entry).await {
+                return self.not_begun(wish.id, Answer::failed(why));
+            }
+            match control.is_as_captured(&entry.undo).await {
+                Ok(true) => return self.send(control, entry, Held::Nothing).await,
+                // Whoever set it, that is what will be put back.
+                Ok(false) => {}
+                Err(failure) => return self.closed(wish.id, Answer::unsent(failure)),
+            }
+        }
+        let why = "nothing was sent, because somebody else set it anew each time before it could be changed";
+        self.closed(wish.id, Answer::failed(Failure::refused(why)))
+    }
+
+    /// What of it was recorded at an earlier look is over.
+    fn not_begun(&self, id: ActionId, answer: Answer) -> Answer {
+        if self.shared.records.entry(id).is_some() { self.closed(id, answer) } else { answer }
+    }
+
+    /// With what is there now, as it will be put back.
+    async fn drawn_up(&self, target: &Target, control: &mut Control, wish: &Wish) -> Result<Entry, Answer> {
+        // What is undone while this looks may still have been in force then.
+        let mut others = self.shared.records.all();
+        let undo = match control.capture(&wish.mitigation).await {
+            Ok(undo) if undo.changes.is_empty() => return Err(Answer::already("it is so already")),
+            Ok(undo) => undo,
+            Err(failure) => return Err(Answer::unsent(failure)),
+        };
+        others.extend(self.shared.records.all());
+        others.retain(|entry| entry.id != wish.id);
+        if let Some((entry, change)) = clash::holder(&others, target, &undo) {
+            return Err(Answer::failed(Failure::refused(format!(
+                "action {} ({}) already holds `{}`; undo that first, or make one control of the two",
+                entry.id, entry.mitigation, change.key
+            ))));
+        }
+        Ok(Entry {
+            id: wish.id,
+            mitigation: wish.mitigation.clone(),
+            rule: Arc::clone(&wish.rule),
+            target: target.clone(),
+            undo,
+            since_unix_ms: clock::unix_ms(),
+        })
+    }
+
+    async fn adjust(&mut self, control: &mut Control, entry: Entry, wish: &Wish) -> Answer {
+        let undo = match control.capture_again(&wish.mitigation, &entry.undo).await {
+            Ok(undo) => undo,
+            // The entry is over with it: whoever still wants this applies it anew, under an id of its own.
+            Err(failure) if is_over(&failure) => return self.closed(entry.id, Answer::failed(failure)),
+            Err(failure) => return Answer::unsent(failure),
+        };
+        let (mitigation, rule) = (wish.mitigation.clone(), Arc::clone(&wish.rule));
+        let theirs = entry.undo.changes.iter().filter(|change| undo.changes.iter().all(|kept| kept.key != change.key));
+        let theirs: Vec<&str> = theirs.map(|change| change.key.as_str()).collect();
+        let left = if theirs.is_empty() {
+            String::new()
+        } else {
+            format!("; left alone, because somebody else set it: {}", theirs.join(", "))
+        };
+        let mut adjusted = Entry { mitigation, rule, undo, ..entry.clone() };
+        if let Err(why) = self.recorded(wish, &adjusted).await {
+            return self.unbegun(&adjusted, entry, Answer::failed(why));
+        }
+        match control.leave_theirs(&mut adjusted.undo, &entry.undo).await {
+            Ok(()) => {}
+            Err(failure) if is_over(&failure) => return self.closed(entry.id, Answer::failed(failure)),
+            Err(failure) => return self.unbegun(&adjusted, entry, Answer::unsent(failure)),
+        }
+        let mut answer = self.send(control, adjusted, Held::Before(Box::new(entry))).await;
+        answer.detail.push_str(&left);
+        answer
+    }
+
+    /// The undo is durable before the first byte that changes anything, and what waited for that is wanted still.
+    async fn recorded(&self, wish: &Wish, entry: &Entry) -> Result<(), Failure> {
+        self.shared.records.write(entry).await?;
+        self.still_wanted(wish).await
+    }
+
+    async fn send(&mut self, control: &mut Control, mut entry: Entry, held: Held) -> Answer {
+        let intended = entry.undo.clone();
+        let applied = control.apply(&mut entry.undo).await;
+        self.note(&entry, &intended);
+        match applied {
+            Ok(done) => Answer::done(done),
+            Err(failure) => self.clear_up(control, &entry, held, failure).await,
+        }
+    }
+
+    /// Recorded, perhaps, but not begun: the record goes back to what it was.
+    fn unbegun(&self, adjusted: &Entry, before: Entry, answer: Answer) -> Answer {
+        let is_recorded = self.shared.records.entry(before.id).is_some_and(|entry| entry == *adjusted);
+        if is_recorded { self.fallen_back(adjusted, before, answer) } else { answer }
+    }
+
+    /// Asked immediately before anything is sent: is it in time, and where it loses something, is it wanted still?
+    async fn still_wanted(&self, wish: &Wish) -> Result<(), Failure> {
+        in_time(wish.valid_until)?;
+        if wish.class.max(wish.mitigation.verb.class()) < Class::Lossy {
+            return Ok(());
+        }
+        self.shared.ask(wish.id).await?;
+        in_time(wish.valid_until)
+    }
+
+    /// After an apply that failed: is anything of it there?
+    async fn clear_up(&mut self, control: &mut Control, entry: &Entry, held: Held, why: Failure) -> Answer {
+        let standing = match why.outcome {
+            // Asking a silent target again would only take as long again.
+            Outcome::TimedOut => Err(why.clone()),
+            _ => control.check(&entry.undo, Want::Over).await.map(|checked| checked.standing),
+        };
+        match (standing, held) {
+            // The one thing that was asked was refused.
+            (Ok(Standing::Pending(_)), Held::Nothing)
+                if entry.undo.changes.len() == 1 && matches!(why.outcome, Outcome::Refused | Outcome::Unsupported) =>
+            {
+                self.closed(entry.id, Answer::failed(why))
+            }
+            (Ok(Standing::Prior), Held::Nothing) => self.closed(entry.id, Answer::failed(why)),
+            (Ok(Standing::Prior), Held::Before(_)) => self.closed(entry.id, Answer::ended(why)),
+            (Ok(Standing::EpochChanged), _) => self.closed(entry.id, Answer::restarted(control)),
+            (Ok(Standing::Foreign(found)), _) => {
+                self.closed(entry.id, Answer::failed(Failure::overridden(format!("left alone: {found}"))))
+            }
+            (Ok(Standing::Ours { .. } | Standing::Pending(_)), Held::Before(before)) => {
+                self.fallen_back(entry, *before, Answer::failed(why))
+            }
+            (Ok(Standing::Ours { .. } | Standing::Pending(_)), Held::Nothing) => {
+                match self.put_back(control, entry).await {
+                    Ok(_) => self.closed(entry.id, Answer::failed(why)),
+                    Err(failure) => Answer::doubtful(failure),
+                }
+            }
+            (Err(failure), _) => Answer::doubtful(failure),
+        }
+    }
+
+    /// The adjustment failed, so what it adjusted is what is wanted again, and is verified from now on.
+    fn fallen_back(&self, adjusted: &Entry, before: Entry, answer: Answer) -> Answer {
+        let entry = Entry { undo: adjusted.undo.falling_back_to(&before.undo), ..before };
+        self.shared.records.note(&entry);
+        answer
+    }
+
+    fn excluded(&self, target: &Target, control: &Control, wish: &Wish) -> Option<Answer> {
+        let here = |entry: &Entry| target.place().is_same(&entry.target);
+        let in_force = self.shared.records.all().into_iter().filter(here).map(|entry| entry.mitigation);
+        let harmful = { in_force }.find(|in_force| control.excludes(wish.mitigation.verb, in_force.verb))?;
+        let detail = format!("{} would do harm while `{harmful}` is in force: undo that first", wish.mitigation);
+        Some(Answer::failed(Failure::refused(detail)))
+    }
+}
+
+pub(super) fn in_time(valid_until: Moment) -> Result<(), Failure> {
+    match clock::now() {
+        Ok(now) if now <= valid_until => Ok(()),
+        Ok(now) => {
+            let late = now.since(valid_until).as_secs_f64();
+            Err(Failure::expired(&format!("its turn came {late:.1} s after the time until which it was of use")))
+        }
+        Err(errno) => Err(Failure::expired(&format!("nobody knows how old it is: {errno}"))),
+    }
+}
+
+/// None of it is ours any more.
+fn is_over(failure: &Failure) -> bool {
+    matches!(failure.outcome, Outcome::EpochChanged | Outcome::Overridden)
+}
