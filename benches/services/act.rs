@@ -1,6 +1,7 @@
 //! Does what the daemon would do to a service, through the same control, and undoes it.
 
 use node_guardian::control::Control;
+use node_guardian::control::consent::Consent;
 use node_guardian::control::failure::Failure;
 use node_guardian::control::target::Target;
 use node_guardian::control::undo::Undo;
@@ -27,7 +28,7 @@ impl Actor {
         let (control, runtime) = (&mut self.control, &self.runtime);
         let applied = runtime.block_on(async {
             let mut undo = control.capture(&mitigation).await?;
-            control.apply(&mut undo).await?;
+            control.apply(&mut undo, &Consent::always()).await?;
             Ok(undo)
         });
         let undo = applied.map_err(|failure: Failure| failure.detail)?;
@@ -37,7 +38,10 @@ impl Actor {
     /// What came of something that is done once.
     pub fn pulse(&mut self, verb: Verb) -> Result<String, String> {
         let mitigation = Mitigation { control: "it".into(), verb, amount: Amount::Whole };
-        let done = self.runtime.block_on(self.control.pulse(&mitigation)).map_err(|failure| failure.detail)?;
+        let done = self
+            .runtime
+            .block_on(self.control.pulse(&mitigation, &Consent::always()))
+            .map_err(|failure| failure.detail)?;
         Ok(format!("{}; {}", done.outcome, done.detail))
     }
 

@@ -5,6 +5,7 @@
 mod anew;
 mod app;
 mod base;
+pub mod consent;
 pub mod failure;
 mod haproxy;
 mod http;
@@ -48,6 +49,7 @@ use tokio::time::Instant;
 
 use crate::policy::gives::Gives;
 use crate::policy::mitigation::{Mitigation, Outcome, Verb};
+use consent::Consent;
 use failure::Failure;
 use landing::{Landing, Patience};
 use mark::Mark;
@@ -206,14 +208,14 @@ impl Control {
     /// # Errors
     /// When it was not done, or not wholly, or nobody can tell: read the standing. `TimedOut` where the service took the
     /// command and has not done it yet.
-    pub async fn apply(&mut self, undo: &mut Undo) -> Result<Done, Failure> {
+    pub async fn apply(&mut self, undo: &mut Undo, consent: &Consent<'_>) -> Result<Done, Failure> {
         let resident = self.service.resident(undo).await;
         self.service.write(&undo.epoch, &wanted(&undo.changes), AfterRefusal::Stop).await?;
         let landing = self.land(undo).await?;
         self.witness(undo);
         let note = self.arrived(landing)?;
         let mut done = Done { outcome: Outcome::Applied, detail: standing::moved(&undo.changes), freed_bytes: None };
-        if let Some(reclaimed) = self.service.reclaimed(undo, resident).await {
+        if let Some(reclaimed) = self.service.reclaimed(undo, resident, consent).await {
             done.outcome = reclaimed.outcome;
             done.detail = format!("{}; {}", done.detail, reclaimed.detail);
             done.freed_bytes = reclaimed.freed_bytes;
@@ -289,14 +291,14 @@ impl Control {
         undo.changes.iter().all(|change| self.service.is_lease(&change.key))
     }
 
-    /// Does what leaves nothing in force.
+    /// Does what leaves nothing in force. What takes long asks between its parts whether it is wanted still.
     ///
     /// # Errors
     /// When it was not done.
-    pub async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
+    pub async fn pulse(&mut self, mitigation: &Mitigation, consent: &Consent<'_>) -> Result<Done, Failure> {
         self.claim().await?;
         self.service.permits(mitigation.verb).await?;
-        self.service.pulse(mitigation).await
+        self.service.pulse(mitigation, consent).await
     }
 
     /// Numbers that the service reports of itself; none where it cannot be asked.

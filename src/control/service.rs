@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::consent::Consent;
 use super::failure::Failure;
 use super::said::sentence;
 use super::standing::Live;
@@ -91,8 +92,9 @@ pub trait Service {
     /// Writes to that life of the target, or not at all.
     async fn write(&mut self, epoch: &str, orders: &[Order<'_>], after: AfterRefusal) -> Result<(), Failure>;
 
-    /// Does what leaves nothing in force.
-    async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
+    /// Does what leaves nothing in force. What destroys part after part asks for consent between them.
+    async fn pulse(&mut self, mitigation: &Mitigation, consent: &Consent<'_>) -> Result<Done, Failure> {
+        let _no_parts = consent;
         Err(self.cannot(mitigation.verb))
     }
 
@@ -173,8 +175,8 @@ pub trait Service {
 
     /// What the change gave back, `NoEffect` where that should have been something; also does what makes it come back.
     /// `None` where nothing is to come back or that cannot be told. It is in force all the same.
-    async fn reclaimed(&mut self, undo: &Undo, before: Option<u64>) -> Option<Done> {
-        let _change = (undo, before);
+    async fn reclaimed(&mut self, undo: &Undo, before: Option<u64>, consent: &Consent<'_>) -> Option<Done> {
+        let _change = (undo, before, consent);
         None
     }
 

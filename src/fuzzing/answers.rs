@@ -8,6 +8,7 @@ use super::fed::feed;
 use super::measure::converse;
 use crate::config::last_good::Text;
 use crate::config::{Source, compile};
+use crate::control::consent::Consent;
 use crate::control::target::Target;
 use crate::control::{Control, Wish};
 use crate::journal::Entry;
@@ -73,7 +74,7 @@ async fn conversation(target: &Target, choice: u8) {
             control.gives().await;
         }
         2 => {
-            control.pulse(&mitigation).await.ok();
+            control.pulse(&mitigation, &Consent::always()).await.ok();
         }
         _ => change(&mut control, target, &mitigation).await,
     }
@@ -89,7 +90,7 @@ async fn change(control: &mut Control, target: &Target, mitigation: &Mitigation)
         undo: undo.clone(),
         since_unix_ms: 1_700_000_000_000,
     });
-    control.apply(&mut undo).await.ok();
+    control.apply(&mut undo, &Consent::always()).await.ok();
     if let Ok(again) = control.capture_again(mitigation, &undo).await {
         undo = again;
     }

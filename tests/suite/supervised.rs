@@ -8,6 +8,7 @@ use node_guardian::control::worker::RECORDED_WITHIN;
 use node_guardian::policy::mitigation::{Amount, Answered, Outcome, Verb};
 
 use super::support::desk::Desk;
+use super::support::eventually;
 use super::support::haproxy::Haproxy;
 use super::support::processes::Plain;
 use super::support::redis::Redis;
@@ -39,6 +40,44 @@ fn what_its_rule_does_not_want_any_more_is_neither_flushed_nor_ended() {
     // So few keys give no memory back.
     assert!(matches!(report.outcome, Outcome::Applied | Outcome::NoEffect), "{report:?}");
     assert_eq!(cache.ask(&["DBSIZE"]).as_str(), ":0");
+}
+
+/// A batch that takes no SIGTERM, and a cache with more keys than go in the time between two questions.
+#[test]
+fn what_destroys_part_after_part_stops_when_nobody_wants_it_any_more() {
+    let batch = Plain::start("bash", &["-c", "trap '' TERM; while :; do read -t 1 < <(:); sleep 0.2; done"]);
+    let target = target::Process { sacrificial: true, kill_after_seconds: Some(2), ..batch.target() };
+    let cache = Redis::start();
+    let all = 400_000;
+    let fill = format!("for i=1,{all} do redis.call('set','cache:'..i,'x') end return 1");
+    assert_eq!(cache.ask(&["EVAL", &fill, "0"]), ":1");
+    let flushed = target::Redis { cache_only: false, flush_pattern: Some("cache:*".into()), ..cache.target() };
+    let mut desk = Desk::new(&[("batch", Target::Process(target)), ("cache", Target::Redis(flushed))]);
+    eventually("it takes no SIGTERM", || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", batch.id())).unwrap();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:\t")).unwrap();
+        (u64::from_str_radix(mask, 16).unwrap() & 1 << 14 != 0).then_some(())
+    });
+
+    desk.order(1, "batch", Verb::Terminate, Amount::Whole);
+    desk.change_its_mind_once_asked();
+    let report = desk.report(1, Answered::Apply);
+    assert_eq!(report.outcome, Outcome::NoEffect, "{}", report.detail);
+    assert!(report.detail.ends_with("no SIGKILL followed: its rule does not want it any more"), "{}", report.detail);
+    let cmdline = std::fs::read(format!("/proc/{}/cmdline", batch.id())).unwrap();
+    assert!(!cmdline.is_empty(), "what has ended has none");
+
+    desk.wants = true;
+    desk.order(2, "cache", Verb::Flush, Amount::Whole);
+    desk.change_its_mind_once_asked();
+    let report = desk.report(2, Answered::Apply);
+    assert!(
+        report.detail.contains("of cache:*, then stopped (its rule does not want it any more)"),
+        "{}",
+        report.detail
+    );
+    let left: usize = cache.ask(&["DBSIZE"])[1..].parse().unwrap();
+    assert!((1..all).contains(&left), "{left} are left");
 }
 
 #[test]

@@ -19,6 +19,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::LEASE;
+use super::consent::Consent;
 use super::failure::Failure;
 use super::resident;
 use super::rights::Rights;
@@ -130,7 +131,7 @@ impl Service for App {
         Ok(())
     }
 
-    async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
+    async fn pulse(&mut self, mitigation: &Mitigation, _consent: &Consent<'_>) -> Result<Done, Failure> {
         match mitigation.verb {
             Verb::Release => reclaim::empty(&mut self.link, reclaim::REVERSIBLE, new_lease()).await,
             Verb::Flush => reclaim::empty(&mut self.link, reclaim::LOSSY, new_lease()).await,

@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use tokio::time::{Instant, sleep};
 
 use super::DEADLINE;
+use super::consent::Consent;
 use super::failure::Failure;
 use super::process::pinned::Pinned;
 use super::process::table;
@@ -68,7 +69,7 @@ impl Service for Jvm {
         Err(Failure::unsupported("nothing of a JVM stays in force"))
     }
 
-    async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
+    async fn pulse(&mut self, mitigation: &Mitigation, _consent: &Consent<'_>) -> Result<Done, Failure> {
         match mitigation.verb {
             Verb::Release => release(&self.target.locator.find()?).await,
             verb => Err(self.cannot(verb)),

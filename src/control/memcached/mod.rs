@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 
 use super::base::Base;
+use super::consent::Consent;
 use super::failure::Failure;
 use super::passed::Passed;
 use super::resident;
@@ -114,7 +115,7 @@ impl Service for Memcached {
         Ok(())
     }
 
-    async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
+    async fn pulse(&mut self, mitigation: &Mitigation, _consent: &Consent<'_>) -> Result<Done, Failure> {
         match mitigation.verb {
             Verb::Flush if self.cache_only => pages::flush(&mut self.client).await,
             Verb::Flush => Err(Failure::refused(
@@ -156,10 +157,10 @@ impl Service for Memcached {
     }
 
     /// Drops the pages above the limit: it is in force whatever becomes of that.
-    async fn reclaimed(&mut self, undo: &Undo, before: Option<u64>) -> Option<Done> {
+    async fn reclaimed(&mut self, undo: &Undo, before: Option<u64>, consent: &Consent<'_>) -> Option<Done> {
         let limit = undo.changes.iter().find(|change| change.key == LIMIT)?.wanted().parse().ok()?;
         let done = match self.client.begin().await {
-            Ok(server) => pages::fit(&mut self.client, limit, server.process, before).await,
+            Ok(server) => pages::fit(&mut self.client, limit, server.process.zip(before), consent).await,
             Err(failure) => Err(failure),
         };
         Some(done.unwrap_or_else(|failure| Done {

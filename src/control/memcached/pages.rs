@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::client::{Class, Client, complaint};
 use super::survey::{self, LEAST_BYTES, MIB};
+use crate::control::consent::Consent;
 use crate::control::failure::Failure;
 use crate::control::resident::{self, NOISE_BYTES};
 use crate::control::service::Done;
@@ -31,6 +32,8 @@ pub struct Moved {
     pub pages: u64,
     /// Still above what was wanted.
     pub left: u64,
+    /// Why nobody wants more of it.
+    pub stopped: Option<&'static str>,
 }
 
 impl Moved {
@@ -41,7 +44,7 @@ impl Moved {
 }
 
 /// Moves pages out until no more than this many are left, most of the largest class, or until its time is over.
-pub async fn move_out(client: &mut Client, wanted: u64) -> Result<Moved, Failure> {
+pub async fn move_out(client: &mut Client, wanted: u64, consent: &Consent<'_>) -> Result<Moved, Failure> {
     let until = Instant::now() + BUDGET;
     let mut moved = Moved::default();
     loop {
@@ -53,7 +56,9 @@ pub async fn move_out(client: &mut Client, wanted: u64) -> Result<Moved, Failure
         let (Some(class), 1..) = (class, moved.left) else { return Ok(moved) };
         let pages = round(client, class, moved.left.min(class.pages - 1).min(ROUND), until).await?;
         moved.pages += pages;
-        if pages == 0 || Instant::now() > until {
+        moved.left = moved.left.saturating_sub(pages);
+        moved.stopped = consent.goes_on().await.err();
+        if moved.stopped.is_some() || pages == 0 || Instant::now() > until {
             return Ok(moved);
         }
         settle(client, until).await?;
@@ -94,16 +99,23 @@ async fn settle(client: &mut Client, until: Instant) -> Result<(), Failure> {
     Ok(())
 }
 
-/// After the limit came down to this.
-pub async fn fit(client: &mut Client, limit: u64, process: Option<u32>, before: Option<u64>) -> Result<Done, Failure> {
-    let moved = move_out(client, limit / MIB).await?;
-    let left = match moved.left {
-        0 => String::new(),
-        left => format!(", {left} MiB are still above the limit and go as they are replaced"),
+/// After the limit came down to this. With the process, and what it held before.
+pub async fn fit(
+    client: &mut Client,
+    limit: u64,
+    process: Option<(u32, u64)>,
+    consent: &Consent<'_>,
+) -> Result<Done, Failure> {
+    let moved = move_out(client, limit / MIB, consent).await?;
+    let left = match (moved.left, moved.stopped) {
+        (0, _) => String::new(),
+        (_, Some(why)) => format!(", then stopped ({why}), the rest goes as it is replaced"),
+        (left, None) => format!(", {left} MiB are still above the limit and go as they are replaced"),
     };
     let done =
         Done { outcome: moved.outcome(), detail: format!("dropped {} pages{left}", moved.pages), freed_bytes: None };
-    Ok(measured(done, moved.pages, before, process.and_then(resident::bytes)))
+    let after = process.and_then(|(process, _)| resident::bytes(process));
+    Ok(measured(done, moved.pages, process.map(|(_, before)| before), after))
 }
 
 /// Drops everything. Freed pages stay with memcached while it is below its limit, so the limit is lowered for a moment.
@@ -116,7 +128,7 @@ pub async fn flush(client: &mut Client) -> Result<Done, Failure> {
         let detail = "flush_all; its memory stays with it: start memcached 1.6 or newer with `-m 8` or more".to_owned();
         return Ok(Done { outcome: Outcome::NoEffect, detail, freed_bytes: None });
     }
-    let moved = move_out(client, 0).await?;
+    let moved = move_out(client, 0, &Consent::always()).await?;
     client.extend();
     client.order_both(&survey::command(LEAST_BYTES), &survey::command(server.limit)).await?;
     let after = client.begin().await?;
@@ -175,7 +187,7 @@ mod tests {
 
     #[test]
     fn pages_that_stay_are_no_effect() {
-        let outcome = |pages, left| Moved { pages, left }.outcome();
+        let outcome = |pages, left| Moved { pages, left, stopped: None }.outcome();
         assert_eq!(outcome(0, 300), Outcome::NoEffect);
         assert_eq!([outcome(0, 0), outcome(3, 300), outcome(3, 0)], [Outcome::Applied; 3]);
     }

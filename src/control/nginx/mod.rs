@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 
 use super::DEADLINE;
+use super::consent::Consent;
 use super::failure::Failure;
 use super::passed::Passed;
 use super::rights::Rights;
@@ -166,14 +167,14 @@ impl Service for Nginx {
         level::strictness(key, value)
     }
 
-    async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
+    async fn pulse(&mut self, mitigation: &Mitigation, consent: &Consent<'_>) -> Result<Done, Failure> {
         if mitigation.verb != Verb::Prune {
             return Err(self.cannot(mitigation.verb));
         }
         if self.target.caches.is_empty() {
             return Err(nothing_to_prune());
         }
-        self.pruner.prune(self.target.caches.clone(), mitigation.amount).await
+        self.pruner.prune(self.target.caches.clone(), mitigation.amount, consent).await
     }
 
     fn remark(&self, undo: &Undo) -> Option<String> {

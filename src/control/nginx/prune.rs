@@ -3,8 +3,9 @@
 //! its own, for a bounded time; a disk that hangs holds up that thread alone.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use super::ages::{Ages, Cut};
 use super::walk::{self, Next};
 use crate::clock;
 use crate::control::DEADLINE;
+use crate::control::consent::{ASK_EVERY, Consent};
 use crate::control::failure::Failure;
 use crate::control::service::Done;
 use crate::policy::mitigation::{Amount, Outcome};
@@ -39,6 +41,14 @@ pub struct Pruner {
 struct Limits {
     until: Instant,
     now: i64,
+    /// Why nobody wants it any more.
+    unwanted: Arc<OnceLock<&'static str>>,
+}
+
+impl Limits {
+    fn are_reached(&self) -> bool {
+        self.unwanted.get().is_some() || Instant::now() >= self.until
+    }
 }
 
 #[derive(Default)]
@@ -51,8 +61,20 @@ struct Removed {
 }
 
 impl Pruner {
-    pub async fn prune(&self, caches: Vec<PathBuf>, keep: Amount) -> Result<Done, Failure> {
-        self.apart(BUDGET + DEADLINE, move || trim(&caches, keep)).await
+    /// As long as it is wanted.
+    pub async fn prune(&self, caches: Vec<PathBuf>, keep: Amount, consent: &Consent<'_>) -> Result<Done, Failure> {
+        let unwanted = Arc::new(OnceLock::new());
+        let told = Arc::clone(&unwanted);
+        let mut trimmed = pin!(self.apart(BUDGET + DEADLINE, move || trim(&caches, keep, &told)));
+        loop {
+            if let Ok(done) = timeout(ASK_EVERY, &mut trimmed).await {
+                return done;
+            }
+            if let (None, Err(why)) = (unwanted.get(), consent.goes_on().await) {
+                // Nobody else sets it.
+                unwanted.set(why).ok();
+            }
+        }
     }
 
     /// Whether each can be read and written. Changes nothing.
@@ -98,11 +120,14 @@ fn look(cache: &Path) -> Result<(), Failure> {
     faccessat(&top, ".", all, AtFlags::AT_EACCESS).map_err(|errno| walk::refused(cache, errno))
 }
 
-fn trim(caches: &[PathBuf], keep: Amount) -> Result<Done, Failure> {
+fn trim(caches: &[PathBuf], keep: Amount, unwanted: &Arc<OnceLock<&'static str>>) -> Result<Done, Failure> {
     let now = i64::try_from(clock::unix_ms() / 1000).unwrap_or(i64::MAX);
-    let limits = Limits { until: Instant::now() + BUDGET, now };
+    let limits = Limits { until: Instant::now() + BUDGET, now, unwanted: Arc::clone(unwanted) };
     let free_before = free(caches);
     let (ages, counted) = count(caches, &limits)?;
+    if let Some(why) = limits.unwanted.get() {
+        return Err(Failure::expired(why));
+    }
     let mut cut = ages.cut(kept_bytes(ages.bytes(), keep));
     let removed = remove(caches, &limits, &mut cut)?;
     if let Some(refused) = removed.refused.filter(|_| removed.files == 0) {
@@ -121,7 +146,9 @@ fn trim(caches: &[PathBuf], keep: Amount) -> Result<Done, Failure> {
     if removed.strange > 0 {
         detail.push_str(&format!("; {} files that nginx did not write are left alone", removed.strange));
     }
-    if counted == Next::Stop || Instant::now() >= limits.until {
+    if let Some(why) = limits.unwanted.get() {
+        detail.push_str(&format!("; stopped, there is more: {why}"));
+    } else if counted == Next::Stop || Instant::now() >= limits.until {
         detail.push_str(&format!("; stopped after {} s, there is more", BUDGET.as_secs()));
     }
     let outcome = if removed.bytes == 0 { Outcome::NoEffect } else { Outcome::Applied };
@@ -154,7 +181,11 @@ fn count(caches: &[PathBuf], limits: &Limits) -> Result<(Ages, Next), Failure> {
                 };
             }
             ages.add(limits.now - found.used(), found.bytes());
-            if stranger.is_some() || Instant::now() >= until { Next::Stop } else { Next::GoOn }
+            if stranger.is_some() || limits.unwanted.get().is_some() || Instant::now() >= until {
+                Next::Stop
+            } else {
+                Next::GoOn
+            }
         })?;
         if let Some(stranger) = stranger {
             return Err(stranger);
@@ -170,7 +201,7 @@ fn remove(caches: &[PathBuf], limits: &Limits, cut: &mut Cut) -> Result<Removed,
     let mut removed = Removed::default();
     for cache in caches {
         walk::each(cache, &mut |found| {
-            if cut.is_done() || Instant::now() >= limits.until {
+            if cut.is_done() || limits.are_reached() {
                 return Next::Stop;
             }
             let bytes = found.bytes();
@@ -223,6 +254,25 @@ fn not_a_cache(cache: &Path) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_nobody_wants_any_more_is_left_where_it_is() {
+        let cache = tempfile::tempdir().unwrap();
+        let file = cache.path().join("b7f54b2df7773722d382f4809d65029c");
+        std::fs::write(&file, "\nKEY: it").unwrap();
+        let (caches, unwanted) = ([cache.path().to_owned()], Arc::new(OnceLock::new()));
+        unwanted.set("its rule does not want it any more").unwrap();
+        let expired = trim(&caches, Amount::Whole, &unwanted).unwrap_err();
+        assert_eq!((expired.outcome, file.exists()), (Outcome::Expired, true), "{}", expired.detail);
+        let limits = Limits { until: Instant::now() + BUDGET, now: i64::MAX, unwanted };
+        let mut ages = Ages::default();
+        ages.add(0, 4096);
+        let removed = remove(&caches, &limits, &mut ages.cut(0)).unwrap();
+        assert_eq!((removed.files, file.exists()), (0, true));
+        let wanted = Arc::new(OnceLock::new());
+        assert_eq!(trim(&caches, Amount::Whole, &wanted).unwrap().outcome, Outcome::Applied);
+        assert!(!file.exists());
+    }
 
     #[test]
     fn a_disk_that_hangs_holds_up_one_thread_and_nobody_else() {

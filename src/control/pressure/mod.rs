@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use nix::errno::Errno;
 use tokio::time::{Instant, sleep};
 
+use super::consent::Consent;
 use super::failure::Failure;
 use super::process::pinned::Pinned;
 use super::process::table::{self, has};
@@ -70,7 +71,7 @@ impl Service for Pressure {
         Err(Failure::unsupported("nothing of it stays in force"))
     }
 
-    async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
+    async fn pulse(&mut self, mitigation: &Mitigation, _consent: &Consent<'_>) -> Result<Done, Failure> {
         match mitigation.verb {
             Verb::Release => self.release().await,
             verb => Err(self.cannot(verb)),

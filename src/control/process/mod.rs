@@ -18,6 +18,7 @@ use async_trait::async_trait;
 use nix::errno::Errno;
 use tokio::time::{Instant, sleep};
 
+use super::consent::Consent;
 use super::failure::Failure;
 use super::passed::Passed;
 use super::rights::Rights;
@@ -144,9 +145,11 @@ impl Service for Process {
         refused.map_or(Ok(()), Err)
     }
 
-    async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
+    async fn pulse(&mut self, mitigation: &Mitigation, consent: &Consent<'_>) -> Result<Done, Failure> {
         match mitigation.verb {
-            Verb::Terminate => terminate::terminate(&self.target.locator.find()?, self.target.kill_after_seconds).await,
+            Verb::Terminate => {
+                terminate::terminate(&self.target.locator.find()?, self.target.kill_after_seconds, consent).await
+            }
             verb => Err(self.cannot(verb)),
         }
     }

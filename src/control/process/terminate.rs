@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::pinned::{Pinned, tree};
 use super::table;
 use crate::control::DEADLINE;
+use crate::control::consent::Consent;
 use crate::control::failure::Failure;
 use crate::control::service::Done;
 use crate::policy::mitigation::Outcome;
@@ -24,7 +25,11 @@ pub fn patience(kill_after_seconds: Option<u64>) -> Duration {
     kill_after_seconds.map_or(PATIENCE, Duration::from_secs) + KILLED + DEADLINE
 }
 
-pub async fn terminate(process: &Pinned, kill_after_seconds: Option<u64>) -> Result<Done, Failure> {
+pub async fn terminate(
+    process: &Pinned,
+    kill_after_seconds: Option<u64>,
+    consent: &Consent<'_>,
+) -> Result<Done, Failure> {
     let lives = table::lives(&tree(process)?);
     let before = table::held(&lives);
     process.signal(libc::SIGTERM).map_err(|errno| process.unsent(errno))?;
@@ -53,11 +58,20 @@ pub async fn terminate(process: &Pinned, kill_after_seconds: Option<u64>) -> Res
             freed_bytes: Some(0),
         });
     }
+    if let Err(why) = consent.again().await {
+        return Ok(spared(process, why));
+    }
     process.signal(libc::SIGKILL).map_err(|errno| process.unsent(errno))?;
     if ended(process, KILLED).await {
         return Ok(done("ended by SIGKILL", &lives, before));
     }
     Err(Failure::timed_out(format!("process {} is not gone {} s after SIGKILL", process.pid, KILLED.as_secs())))
+}
+
+/// It may still end of the SIGTERM that it has.
+fn spared(process: &Pinned, why: &str) -> Done {
+    let detail = format!("process {} got SIGTERM and is still there, and no SIGKILL followed: {why}", process.pid);
+    Done { outcome: Outcome::NoEffect, detail, freed_bytes: Some(0) }
 }
 
 async fn ended(process: &Pinned, patience: Duration) -> bool {

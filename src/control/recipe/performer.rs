@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::text::{EPOCH, PASSWORD, VALUE, begins, is_plain, taken};
 use super::{Act, Heard, Knob, Line, Meaning, Peer, Recipe, Request, Step, Take, aim, password};
+use crate::control::consent::Consent;
 use crate::control::failure::Failure;
 use crate::control::json::Found;
 use crate::control::rights::Rights;
@@ -129,11 +130,17 @@ impl Service for Performer {
         true
     }
 
-    async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
+    async fn pulse(&mut self, mitigation: &Mitigation, consent: &Consent<'_>) -> Result<Done, Failure> {
         let mut all = Done { outcome: Outcome::NoEffect, detail: String::new(), freed_bytes: None };
         for at in 0..self.recipe.acts.len() {
             if self.recipe.acts[at].verb != mitigation.verb {
                 continue;
+            }
+            if !all.detail.is_empty()
+                && let Err(why) = consent.goes_on().await
+            {
+                all.detail.push_str(&format!("; stopped before the next act: {why}"));
+                break;
             }
             let done = self.act(at).await?;
             if done.outcome == Outcome::Applied {

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::LEASE;
 use super::base::Base;
+use super::consent::Consent;
 use super::failure::Failure;
 use super::passed::Passed;
 use super::rights::Rights;
@@ -179,10 +180,10 @@ impl Service for Redis {
         first
     }
 
-    async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
+    async fn pulse(&mut self, mitigation: &Mitigation, consent: &Consent<'_>) -> Result<Done, Failure> {
         match mitigation.verb {
             Verb::Release => reclaim::release(&mut self.client).await,
-            Verb::Flush => reclaim::flush(&mut self.client).await,
+            Verb::Flush => reclaim::flush(&mut self.client, consent).await,
             verb => Err(self.cannot(verb)),
         }
     }
@@ -203,7 +204,7 @@ impl Service for Redis {
     }
 
     /// What lowering the limits gave back. `None` where it cannot be told: they are in force all the same.
-    async fn reclaimed(&mut self, undo: &Undo, before: Option<u64>) -> Option<Done> {
+    async fn reclaimed(&mut self, undo: &Undo, before: Option<u64>, _consent: &Consent<'_>) -> Option<Done> {
         let before = before?;
         let limit = |key: &str| undo.changes.iter().find(|change| change.key == key)?.wanted().parse::<u64>().ok();
         let relieved = match (limit(CLIENTS), self.buffered.take()) {

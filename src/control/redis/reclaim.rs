@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::client::{Client, field_of, place};
 use super::resp::Reply;
+use crate::control::consent::Consent;
 use crate::control::failure::Failure;
 use crate::control::resident;
 use crate::control::service::Done;
@@ -37,7 +38,7 @@ pub async fn release(client: &mut Client) -> Result<Done, Failure> {
 }
 
 /// Everything, where the operator declared that everything can be rebuilt; else the keys of the pattern.
-pub async fn flush(client: &mut Client) -> Result<Done, Failure> {
+pub async fn flush(client: &mut Client, consent: &Consent<'_>) -> Result<Done, Failure> {
     let pattern = client.target().flush_pattern.clone();
     let cache_only = client.target().cache_only;
     if !cache_only && pattern.is_none() {
@@ -55,7 +56,7 @@ pub async fn flush(client: &mut Client) -> Result<Done, Failure> {
     }
     let before = resident(client).await?;
     let what = match pattern {
-        Some(pattern) if !cache_only => unlink(client, &pattern).await?,
+        Some(pattern) if !cache_only => unlink(client, &pattern, consent).await?,
         Some(_) | None => {
             client.ask(&[b"FLUSHALL", b"ASYNC"]).await?;
             "FLUSHALL".to_owned()
@@ -183,7 +184,7 @@ async fn measured(client: &mut Client, what: &str, before: u64) -> Result<Done, 
     })
 }
 
-async fn unlink(client: &mut Client, pattern: &str) -> Result<String, Failure> {
+async fn unlink(client: &mut Client, pattern: &str, consent: &Consent<'_>) -> Result<String, Failure> {
     let until = Instant::now() + FLUSH_BUDGET;
     let mut cursor = b"0".to_vec();
     let mut gone: i64 = 0;
@@ -196,6 +197,9 @@ async fn unlink(client: &mut Client, pattern: &str) -> Result<String, Failure> {
         }
         if next == b"0" {
             return Ok(format!("unlinked {gone} keys of {pattern}"));
+        }
+        if let Err(why) = consent.goes_on().await {
+            return Ok(format!("unlinked {gone} keys of {pattern}, then stopped ({why})"));
         }
         if Instant::now() > until {
             return Ok(format!("unlinked {gone} keys of {pattern} in {} s, more are left", FLUSH_BUDGET.as_secs()));

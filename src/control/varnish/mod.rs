@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::consent::Consent;
 use super::failure::Failure;
 use super::rights::Rights;
 use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
@@ -145,7 +146,7 @@ impl Service for Varnish {
         first
     }
 
-    async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
+    async fn pulse(&mut self, mitigation: &Mitigation, _consent: &Consent<'_>) -> Result<Done, Failure> {
         match mitigation.verb {
             Verb::Flush => reclaim::flush(&mut Session::open(&self.target).await?, self.target.restart_to_free).await,
             verb => Err(self.cannot(verb)),
@@ -179,7 +180,7 @@ impl Service for Varnish {
     }
 
     /// Bans the share that is to go: the parameters are in force whatever becomes of that.
-    async fn reclaimed(&mut self, undo: &Undo, before: Option<u64>) -> Option<Done> {
+    async fn reclaimed(&mut self, undo: &Undo, before: Option<u64>, _consent: &Consent<'_>) -> Option<Done> {
         let kept = self.wish.take()?;
         let done = self.let_go(undo, kept, before).await.transpose()?;
         Some(done.unwrap_or_else(|failure| Done {

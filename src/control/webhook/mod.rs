@@ -10,6 +10,7 @@ mod wire;
 
 use async_trait::async_trait;
 
+use super::consent::Consent;
 use super::failure::Failure;
 use super::service::{AfterRefusal, Done, Order, Probe, Service};
 use super::standing::Live;
@@ -49,7 +50,7 @@ impl Service for Doorbell {
         Err(self.cannot(Verb::Throttle))
     }
 
-    async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
+    async fn pulse(&mut self, mitigation: &Mitigation, _consent: &Consent<'_>) -> Result<Done, Failure> {
         match mitigation.verb {
             Verb::Notify => Ok(Done {
                 outcome: Outcome::Applied,

@@ -6,6 +6,7 @@ use super::answer::Answer;
 use super::clash;
 use super::task::Task;
 use crate::clock;
+use crate::control::consent::Consent;
 use crate::control::failure::Failure;
 use crate::control::standing::Standing;
 use crate::control::target::Target;
@@ -61,7 +62,13 @@ impl Task {
         if let Err(unwanted) = self.still_wanted(wish).await {
             return Answer::failed(unwanted);
         }
-        Answer::of(control.pulse(&wish.mitigation).await)
+        Answer::of(control.pulse(&wish.mitigation, &self.consent(wish.id)).await)
+    }
+
+    /// For what goes on for seconds once it has begun.
+    fn consent(&self, id: ActionId) -> Consent<'_> {
+        let shared = &self.shared;
+        Consent::new(move || shared.ask(id))
     }
 
     async fn impose(&mut self, target: &Target, control: &mut Control, wish: &Wish) -> Answer {
@@ -156,7 +163,7 @@ impl Task {
 
     async fn send(&mut self, control: &mut Control, mut entry: Entry, held: Held) -> Answer {
         let intended = entry.undo.clone();
-        let applied = control.apply(&mut entry.undo).await;
+        let applied = control.apply(&mut entry.undo, &self.consent(entry.id)).await;
         self.note(&entry, &intended);
         match applied {
             Ok(done) => Answer::done(done),
@@ -176,7 +183,7 @@ impl Task {
         if wish.class.max(wish.mitigation.verb.class()) < Class::Lossy {
             return Ok(());
         }
-        self.shared.ask(wish.id).await?;
+        self.shared.ask(wish.id).await.map_err(Failure::expired)?;
         in_time(wish.valid_until)
     }
 

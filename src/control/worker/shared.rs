@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::Opener;
 use super::records::Records;
 use crate::control::Control;
-use crate::control::failure::Failure;
+use crate::control::consent;
 use crate::control::target::Target;
 use crate::control::webhook::post::Post;
 use crate::inbox::{Door, Message};
@@ -47,16 +47,17 @@ impl Shared {
     }
 
     /// Whether the policy wants this still, by a fresh look at the node.
-    pub async fn ask(&self, id: ActionId) -> Result<(), Failure> {
+    pub async fn ask(&self, id: ActionId) -> consent::Answer {
+        const ENDED: &str = "the loop has ended";
         let (reply, answer) = oneshot::channel();
         if !self.door.tell(Message::Ask { id, reply }) {
-            return Err(Failure::expired("the loop has ended"));
+            return Err(ENDED);
         }
         match timeout(ANSWERED_WITHIN, answer).await {
             Ok(Ok(true)) => Ok(()),
-            Ok(Ok(false)) => Err(Failure::expired("its rule does not want it any more")),
-            Ok(Err(_)) => Err(Failure::expired("the loop has ended")),
-            Err(_) => Err(Failure::expired("the loop did not say within 1 s whether it is wanted still")),
+            Ok(Ok(false)) => Err("its rule does not want it any more"),
+            Ok(Err(_)) => Err(ENDED),
+            Err(_) => Err("the loop did not say within 1 s whether it is wanted still"),
         }
     }
 

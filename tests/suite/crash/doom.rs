@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use node_guardian::control::consent::Consent;
 use node_guardian::control::failure::Failure;
 use node_guardian::control::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
 use node_guardian::control::standing::Live;
@@ -95,8 +96,8 @@ impl Service for Doomed {
         written
     }
 
-    async fn pulse(&mut self, mitigation: &Mitigation) -> Result<Done, Failure> {
-        self.service.pulse(mitigation).await
+    async fn pulse(&mut self, mitigation: &Mitigation, consent: &Consent<'_>) -> Result<Done, Failure> {
+        self.service.pulse(mitigation, consent).await
     }
 
     async fn gives(&mut self) -> Result<Gives, Failure> {
@@ -143,9 +144,9 @@ impl Service for Doomed {
         self.service.resident(undo).await
     }
 
-    async fn reclaimed(&mut self, undo: &Undo, before: Option<u64>) -> Option<Done> {
+    async fn reclaimed(&mut self, undo: &Undo, before: Option<u64>, consent: &Consent<'_>) -> Option<Done> {
         self.fate.pass().await;
-        let reclaimed = self.service.reclaimed(undo, before).await;
+        let reclaimed = self.service.reclaimed(undo, before, consent).await;
         self.fate.pass().await;
         reclaimed
     }

@@ -64,6 +64,8 @@ pub struct Desk {
     pub failures: Vec<String>,
     /// What the policy says to those who ask before something that cannot be taken back.
     pub wants: bool,
+    /// How often they did.
+    asked: usize,
 }
 
 impl Desk {
@@ -86,6 +88,7 @@ impl Desk {
             gives: None,
             failures: Vec::new(),
             wants: true,
+            asked: 0,
         }
     }
 
@@ -109,6 +112,7 @@ impl Desk {
             gives: None,
             failures: Vec::new(),
             wants: true,
+            asked: 0,
         }
     }
 
@@ -182,6 +186,15 @@ impl Desk {
             }
             self.listen();
         }
+    }
+
+    /// Wants it until the first time that somebody asks, and no longer.
+    pub fn change_its_mind_once_asked(&mut self) {
+        let before = self.asked;
+        while self.asked == before {
+            self.listen();
+        }
+        self.wants = false;
     }
 
     /// The next one, of whatever command.
@@ -302,6 +315,7 @@ impl Desk {
                 Message::Gives { gives, .. } => self.gives = Some(gives),
                 Message::JournalFailed(why) => self.failures.push(why),
                 Message::Ask { reply, .. } => {
+                    self.asked += 1;
                     // They may have given up.
                     reply.send(self.wants).ok();
                 }
