@@ -3,7 +3,7 @@
 //! bounded by what is in force. What nobody waits for is tried again until it is recorded.
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -96,6 +96,8 @@ struct Shared {
     more: Condvar,
     /// How many changes are not durable yet.
     unrecorded: AtomicUsize,
+    /// For how many milliseconds the disk kept the last of them waiting.
+    took: AtomicU64,
     heartbeat: Arc<Heartbeat>,
 }
 
@@ -127,6 +129,7 @@ impl Writer {
             queue: Mutex::default(),
             more: Condvar::new(),
             unrecorded: AtomicUsize::new(0),
+            took: AtomicU64::new(0),
             heartbeat,
         }));
         let mine = handle.clone();
@@ -182,6 +185,12 @@ impl Handle {
         self.push(Waiting { change, durable: None, told: false });
     }
 
+    /// How long the disk took the last time that it answered.
+    #[must_use]
+    pub fn took(&self) -> Duration {
+        Duration::from_millis(self.0.took.load(Ordering::Acquire))
+    }
+
     #[must_use]
     pub fn heartbeat(&self) -> &Heartbeat {
         &self.0.heartbeat
@@ -203,7 +212,10 @@ impl Handle {
         let mut told = record.trouble().map(ToOwned::to_owned);
         while let Some(batch) = self.next(record.due()) {
             self.0.heartbeat.wait();
+            let began = Instant::now();
             let failed = commit(&mut record, batch);
+            let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.0.took.store(took, Ordering::Release);
             let found = record.due().filter(|due| *due <= Instant::now()).and_then(|_| record.try_again());
             self.0.heartbeat.beat();
             self.try_again(failed, tell);

@@ -140,6 +140,52 @@ fn a_disk_that_does_not_answer_delays_the_change_that_waits_for_it_and_nothing_e
     assert!(desk.journaled().is_empty());
 }
 
+/// The first try finds out how slow it is.
+#[test]
+fn a_disk_that_is_always_slow_delays_what_waits_for_it_and_does_not_forbid_it() {
+    let server = Haproxy::start();
+    let mut desk = Desk::new(&[("edge", Target::Haproxy(server.target()))]);
+    desk.view("edge", "usable");
+    desk.ledger.slow.store(2500, Ordering::SeqCst);
+    let report = desk.apply(1, "edge", Verb::Throttle, HALF);
+    assert_eq!((report.outcome, server.limit("be/s1").as_str()), (Outcome::Expired, "8"), "{}", report.detail);
+    desk.until_recorded();
+    // What was given up is closed, which is on its way to the disk when the next one comes.
+    let report = desk.apply(2, "edge", Verb::Throttle, HALF);
+    assert_eq!((report.outcome, server.limit("be/s1").as_str()), (Outcome::Applied, "4"), "{}", report.detail);
+    assert_eq!(desk.apply(2, "edge", Verb::Throttle, QUARTER).outcome, Outcome::Applied);
+    let began = Instant::now();
+    assert_eq!((desk.undo(2).outcome, server.limit("be/s1").as_str()), (Outcome::Applied, "8"));
+    assert!(began.elapsed() < RECORDED_WITHIN, "an undo waits for no disk");
+    desk.ledger.slow.store(0, Ordering::SeqCst);
+    assert!(desk.journaled().is_empty());
+}
+
+/// Known to be slow, the disk is waited for; but not by an undo that comes meanwhile, nor against an order to stop.
+#[test]
+fn what_waits_for_a_slow_disk_gives_way_to_an_undo_and_to_an_order() {
+    let server = Haproxy::start();
+    let mut desk = Desk::new(&[("edge", Target::Haproxy(server.target()))]);
+    assert_eq!(desk.apply(1, "edge", Verb::Shed, HALF).outcome, Outcome::Applied);
+    desk.ledger.slow.store(3500, Ordering::SeqCst);
+    assert_eq!(desk.apply(2, "edge", Verb::Throttle, HALF).outcome, Outcome::Expired);
+    desk.journaled();
+    let began = Instant::now();
+    desk.order(3, "edge", Verb::Throttle, HALF);
+    assert_eq!(desk.undo(1).outcome, Outcome::Applied);
+    assert!(began.elapsed() < RECORDED_WITHIN + Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!(desk.report(3, Answered::Apply).outcome, Outcome::Expired);
+
+    desk.journaled();
+    desk.ledger.slow.store(1000, Ordering::SeqCst);
+    desk.wants = false;
+    let report = desk.apply(4, "edge", Verb::Throttle, HALF);
+    assert_eq!((report.outcome, server.limit("be/s1").as_str()), (Outcome::Expired, "8"), "{}", report.detail);
+    assert!(report.detail.contains("does not want it any more"), "{}", report.detail);
+    desk.ledger.slow.store(0, Ordering::SeqCst);
+    assert!(desk.journaled().is_empty());
+}
+
 /// Both have read 8, and neither has a record yet.
 #[test]
 fn two_controls_of_one_server_that_wait_for_their_records_do_not_take_one_value() {

@@ -1,12 +1,13 @@
 //! Doing what is wanted, in the order that nothing may break: capture, write the undo durably, ask whether it is wanted
 //! still, look once more, apply, read back. What stands is never overwritten unless it is what was captured.
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::answer::Answer;
 use super::clash;
 use super::task::Task;
 use crate::clock;
-use crate::control::consent::Consent;
+use crate::control::consent::{ASK_EVERY, Consent};
 use crate::control::failure::Failure;
 use crate::control::standing::Standing;
 use crate::control::target::Target;
@@ -157,7 +158,12 @@ impl Task {
 
     /// The undo is durable before the first byte that changes anything, and what waited for that is wanted still.
     async fn recorded(&self, wish: &Wish, entry: &Entry) -> Result<(), Failure> {
-        self.shared.records.write(entry).await?;
+        let began = Instant::now();
+        let is_pressed = || self.undos.get() > 0;
+        self.shared.records.write(entry, wish.valid_until, is_pressed).await?;
+        if began.elapsed() >= ASK_EVERY {
+            self.shared.ask(wish.id).await.map_err(Failure::expired)?;
+        }
         self.still_wanted(wish).await
     }
 

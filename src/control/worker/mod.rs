@@ -10,6 +10,7 @@ mod records;
 mod shared;
 mod task;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
@@ -260,8 +261,15 @@ async fn beat(heartbeat: Arc<Heartbeat>, door: Door) {
 /// Hands commands to the tasks.
 struct Crew {
     shared: Rc<Shared>,
-    tasks: HashMap<Arc<str>, UnboundedSender<Job>>,
+    tasks: HashMap<Arc<str>, Desk>,
     running: JoinSet<()>,
+}
+
+/// Of one task: what it is given.
+struct Desk {
+    jobs: UnboundedSender<Job>,
+    /// How many of them are undos.
+    undos: Rc<Cell<usize>>,
 }
 
 enum Job {
@@ -373,12 +381,15 @@ impl Crew {
     /// False when the loop has ended.
     fn give(&mut self, name: &Arc<str>, job: Job) -> bool {
         let (shared, running) = (&self.shared, &mut self.running);
-        let task = self.tasks.entry(Arc::clone(name)).or_insert_with(|| {
-            let (jobs, queue) = unbounded_channel();
-            running.spawn_local(Task::new(Arc::clone(name), Rc::clone(shared)).work(queue));
-            jobs
+        let desk = self.tasks.entry(Arc::clone(name)).or_insert_with(|| {
+            let ((jobs, queue), undos) = (unbounded_channel(), Rc::default());
+            running.spawn_local(Task::new(Arc::clone(name), Rc::clone(shared), Rc::clone(&undos)).work(queue));
+            Desk { jobs, undos }
         });
-        let Err(SendError(job)) = task.send(job) else { return true };
+        if let Job::Run(Command::Undo { .. }) = &job {
+            desk.undos.update(|undos| undos + 1);
+        }
+        let Err(SendError(job)) = desk.jobs.send(job) else { return true };
         self.tasks.remove(name);
         match job {
             Job::Run(command) => self.answer(&command, Outcome::Unreachable, "the task of this control has ended"),

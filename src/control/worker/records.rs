@@ -4,6 +4,8 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::RecvError;
 use tokio::time::timeout;
 
 use crate::clock;
@@ -14,8 +16,11 @@ use crate::policy::mitigation::ActionId;
 use crate::policy::moment::Moment;
 
 /// A sync takes some milliseconds, on a busy disk some hundred. What the disk has not taken by then is not done, so that
-/// the control is free for what needs no disk.
+/// the control is free for what needs no disk; unless the disk is known to answer, only later than that.
 pub const RECORDED_WITHIN: Duration = Duration::from_secs(2);
+
+/// Whether an undo waits behind what waits for a slow disk.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 pub struct Records {
     /// Nothing here is borrowed across an await.
@@ -61,22 +66,30 @@ impl Records {
     /// Durable when it returns. Others see it at once, so that no two of them take one value.
     ///
     /// # Errors
-    /// When it could not be recorded in time: then nothing may be sent, and it is as if this had never been wanted.
-    pub async fn write(&self, entry: &Entry) -> Result<(), Failure> {
+    /// When it could not be recorded while it is of use: then nothing may be sent, and it is as if this had never been
+    /// wanted.
+    pub async fn write(
+        &self,
+        entry: &Entry,
+        valid_until: Moment,
+        is_pressed: impl Fn() -> bool,
+    ) -> Result<(), Failure> {
         if let Some(why) = &*self.missing.borrow() {
             return Err(unrecorded(&format!("there is no journal: {why}")));
         }
-        let left = RECORDED_WITHIN.saturating_sub(self.silent_for());
+        let patience = self.patience(valid_until);
+        let left = patience.saturating_sub(self.silent_for());
         if left.is_zero() {
-            return Err(silent());
+            return Err(silent(patience));
         }
         let before = self.keep(entry);
         let durable = self.journal.record(Change::Write(Box::new(entry.clone())));
-        let failure = match timeout(left, durable).await {
-            Ok(Ok(Ok(()))) => return Ok(()),
-            Ok(Ok(Err(why))) => unrecorded(&why),
-            Ok(Err(_)) => unrecorded("the thread that writes the journal has ended; restart node-guardian"),
-            Err(_) => silent(),
+        let failure = match timeout(left, until_answered(durable, is_pressed)).await {
+            Ok(Some(Ok(Ok(())))) => return Ok(()),
+            Ok(Some(Ok(Err(why)))) => unrecorded(&why),
+            Ok(Some(Err(_))) => unrecorded("the thread that writes the journal has ended; restart node-guardian"),
+            Ok(None) => silent(RECORDED_WITHIN),
+            Err(_) => silent(patience),
         };
         // What was on its way to the disk may get there yet.
         match before {
@@ -110,6 +123,14 @@ impl Records {
         }
     }
 
+    /// A disk that always takes 3 s would else let nothing be done, ever. What is on its way when this comes goes first,
+    /// and takes as long.
+    fn patience(&self, valid_until: Moment) -> Duration {
+        let both = self.journal.took() * 5 / 2;
+        let left = clock::now().map_or(Duration::ZERO, |now| valid_until.since(now));
+        both.min(left).max(RECORDED_WITHIN)
+    }
+
     /// How long the disk has kept the journal waiting already.
     fn silent_for(&self) -> Duration {
         match self.journal.heartbeat().sign(clock::now().unwrap_or(Moment::ORIGIN)) {
@@ -119,12 +140,28 @@ impl Records {
     }
 }
 
+/// `None` once something else presses that needs no disk, and the disk has had its time.
+async fn until_answered<T>(
+    mut durable: oneshot::Receiver<T>,
+    is_pressed: impl Fn() -> bool,
+) -> Option<Result<T, RecvError>> {
+    if let Ok(answer) = timeout(RECORDED_WITHIN, &mut durable).await {
+        return Some(answer);
+    }
+    while !is_pressed() {
+        if let Ok(answer) = timeout(LOOK_EVERY, &mut durable).await {
+            return Some(answer);
+        }
+    }
+    None
+}
+
 fn unrecorded(why: &str) -> Failure {
     Failure::refused(format!("nothing was sent, because its undo could not be recorded: {why}"))
 }
 
 /// To be tried again as soon as the disk answers.
-fn silent() -> Failure {
-    let within = RECORDED_WITHIN.as_secs();
+fn silent(patience: Duration) -> Failure {
+    let within = patience.as_secs();
     Failure::expired(&format!("its undo could not be recorded within {within} s, the journal's disk does not answer"))
 }

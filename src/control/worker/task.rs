@@ -1,5 +1,6 @@
 //! All that is done to one control, one thing after the other, in the order that keeps the journal true.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,11 +39,13 @@ pub struct Task {
     /// The one that an undo is owed at which is not configured (any more): it knows since when nobody answers there.
     earlier: Option<(Target, Control)>,
     told: Option<(Outcome, String)>,
+    /// How many undos wait for their turn.
+    pub(super) undos: Rc<Cell<usize>>,
 }
 
 impl Task {
-    pub fn new(name: Arc<str>, shared: Rc<Shared>) -> Self {
-        Self { name, shared, configured: None, earlier: None, told: None }
+    pub fn new(name: Arc<str>, shared: Rc<Shared>, undos: Rc<Cell<usize>>) -> Self {
+        Self { name, shared, configured: None, earlier: None, told: None, undos }
     }
 
     pub async fn work(mut self, mut jobs: UnboundedReceiver<Job>) {
@@ -129,7 +132,10 @@ impl Task {
                 (Answered::Apply, self.apply(Wish { id, mitigation, rule, class, valid_until }).await)
             }
             Command::Verify { id, lease } => (Answered::Verify, self.verify(id, lease).await),
-            Command::Undo { id } => (Answered::Undo, self.undo(id).await),
+            Command::Undo { id } => {
+                self.undos.update(|undos| undos.saturating_sub(1));
+                (Answered::Undo, self.undo(id).await)
+            }
             Command::Forget { id } => (Answered::Undo, self.closed(id, Answer::already("given up"))),
         };
         self.shared.forget_route(id);

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::super::action::Action;
 use super::super::mitigation::{ActionId, Class};
 use super::super::view::{State, Verdict};
 use super::Guardian;
@@ -15,22 +16,26 @@ pub(super) const LASTING_WITHIN: Duration = Duration::from_secs(10);
 pub(super) const ONCE_WITHIN: Duration = Duration::from_secs(5);
 
 impl Guardian {
-    /// Whether an action whose command is out should still be done: as of the newest sample its rule fires, its condition
-    /// holds, and the level allows it.
+    /// Whether an action whose command is out should still be done: nobody ordered it off, and where it loses something, as
+    /// of the newest sample its rule fires, its condition holds, and the level allows it. What can be taken back is taken
+    /// back by the next look, where no rule wants it.
     #[must_use]
     pub fn still_wants(&self, id: ActionId) -> bool {
-        let Some(action) = self.in_force.all().iter().find(|action| action.id() == id && action.is_waiting()) else {
-            return false;
-        };
+        let is_asked = |action: &Action| action.id() == id && action.is_waiting();
+        let Some(at) = self.in_force.all().iter().position(is_asked) else { return false };
+        let action = &self.in_force.all()[at];
+        let is_ordered_off = self.stopping || self.orders.is_paused() || self.orders.is_undone(action.knob());
+        let loses = self.class_of(at).max(action.mitigation().verb.class()) >= Class::Lossy;
+        !is_ordered_off && (!loses || !self.orders_unread && self.rule_wants(action))
+    }
+
+    fn rule_wants(&self, action: &Action) -> bool {
         let Some(flat) = action.step() else { return false };
         let (index, step) = self.plan.owner_of(flat);
         let (rule, life) = (&self.plan.rules()[index], &self.lives[index]);
-        let class = rule.steps[step].class;
-        let may = self.plan.policy.level.allows(class) && !self.plan.policy.dry_run && !rule.dry_run;
-        let may_be_off = self.orders_unread && class >= Class::Lossy;
-        let is_ordered_off = self.orders.is_paused() || self.orders.is_undone(action.knob()) || may_be_off;
+        let may = self.plan.policy.level.allows(rule.steps[step].class) && !self.plan.policy.dry_run && !rule.dry_run;
         let fires = life.state() == State::Firing && life.when() == Verdict::True;
-        may && fires && !self.stopping && !is_ordered_off && !self.stands[index].gives_back()
+        may && fires && !self.stands[index].gives_back()
     }
 
     /// Of what the command on this action does. To make weaker what is in force loses nothing.

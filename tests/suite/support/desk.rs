@@ -1,7 +1,7 @@
 //! Gives commands to the workers and waits for their reports, as the loop does.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -30,10 +30,13 @@ pub struct Ledger {
     pub stuck: Arc<AtomicBool>,
     /// The disk does not answer.
     pub hangs: Arc<AtomicBool>,
+    /// It takes so many milliseconds for each answer.
+    pub slow: Arc<AtomicU64>,
 }
 
 impl Ledger {
     fn hang(&self) {
+        std::thread::sleep(Duration::from_millis(self.slow.load(Ordering::SeqCst)));
         while self.hangs.load(Ordering::SeqCst) {
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -266,6 +269,12 @@ impl Desk {
         let refuses = || self.ledger.stuck.load(Ordering::SeqCst) || self.ledger.hangs.load(Ordering::SeqCst);
         eventually("all is recorded", || (workers.unrecorded() == 0 || refuses()).then_some(()));
         self.ledger.entries.lock().unwrap().clone()
+    }
+
+    /// Once the disk has answered, whatever it was asked since.
+    pub fn until_recorded(&self) {
+        let entries = || self.ledger.entries.lock().unwrap().len();
+        eventually("the disk answers", || (entries() > 0).then_some(()));
     }
 
     /// Once something waits for the disk.
