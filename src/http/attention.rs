@@ -45,6 +45,7 @@ pub fn points(snapshot: &Snapshot) -> Vec<Point> {
     add(Weight::Warns, snapshot.unread_orders.as_ref().map(|_| UNREAD_ORDERS.to_owned()));
     add(Weight::Warns, pause(snapshot));
     add(Weight::Warns, undone(&snapshot.view.orders));
+    add(Weight::Warns, theirs(&snapshot.view.orders));
     for (address, _) in closed(snapshot) {
         add(Weight::Warns, Some(format!("nobody is answered at {address}")));
     }
@@ -121,6 +122,11 @@ fn stood_down(snapshot: &Snapshot) -> Vec<String> {
         format!("rule {} has stood down for {since}: nothing helps{}", rule.name, again.unwrap_or_default())
     })
     .collect()
+}
+
+fn theirs(orders: &Orders) -> Option<String> {
+    let count = orders.theirs.len();
+    (count > 0).then(|| format!("{count} left to whoever changed them"))
 }
 
 fn undone(orders: &Orders) -> Option<String> {

@@ -67,7 +67,7 @@ pub fn undone(snapshot: &Snapshot) -> Vec<shape::UndoneKnob> {
             id: undone.id.0,
             text: undone.mitigation.to_string(),
             seconds: snapshot.at.since(undone.since).as_secs_f64(),
-            quiet_seconds: undone.quiet_since.map(|since| snapshot.at.since(since).as_secs_f64()),
+            quiet_seconds: undone.quiet.lasted().map(|lasted| lasted.as_secs_f64()),
             by: undone.by.to_string(),
         })
         .collect()

@@ -15,6 +15,7 @@ use crate::journal;
 use crate::policy::mitigation::{ActionId, Knob, Mitigation, Verb};
 use crate::policy::moment::Moment;
 use crate::policy::orders::{Ends, Hold, Orders, Pause, Theirs, Undone};
+use crate::policy::quiet::Quiet;
 
 pub const NAME: &str = "orders";
 /// What an earlier version wrote instead, as one JSON text.
@@ -72,7 +73,9 @@ struct UndoneLine {
     verb: Verb,
     mitigation: Mitigation,
     since_unix_ms: u64,
-    quiet_since_unix_ms: Option<u64>,
+    /// What was watched of it: a restart is no quiet time.
+    #[serde(default)]
+    quiet_ms: Option<u64>,
     by: Arc<str>,
 }
 
@@ -101,7 +104,7 @@ pub fn bytes(orders: &Orders, now: Now) -> Vec<u8> {
         verb: undone.knob.verb,
         mitigation: undone.mitigation.clone(),
         since_unix_ms: now.unix_ms_of(undone.since),
-        quiet_since_unix_ms: undone.quiet_since.map(|since| now.unix_ms_of(since)),
+        quiet_ms: undone.quiet.lasted().map(millis),
         by: Arc::clone(&undone.by),
     });
     let (undone, theirs) = (undone.collect(), orders.theirs.iter().map(|theirs| theirs_line(theirs, now)).collect());
@@ -134,7 +137,7 @@ pub fn read(directory: &Path, now: Now) -> io::Result<Orders> {
         mitigation: line.mitigation,
         since: now.moment_of(line.since_unix_ms),
         by: line.by,
-        quiet_since: line.quiet_since_unix_ms.map(|since| now.moment_of(since)),
+        quiet: Quiet::lasting(line.quiet_ms.map(Duration::from_millis)),
     });
     let theirs = page.theirs.into_iter().map(|line| theirs(line, now)).collect();
     let pause = page.pause.and_then(|line| pause(line, now));
@@ -169,7 +172,7 @@ fn theirs(line: TheirsLine, now: Now) -> Theirs {
         mitigation: line.mitigation,
         found: line.found,
         since: now.moment_of(line.since_unix_ms),
-        ends: Ends::WhenAllAreClear(None),
+        ends: Ends::WhenAllAreClear(Quiet::default()),
     }
 }
 
@@ -203,7 +206,7 @@ mod tests {
             mitigation,
             since: at(900),
             by: "uid 1000 (oncall)".into(),
-            quiet_since: Some(at(990)),
+            quiet: Quiet::lasting(Some(Duration::from_secs(90))),
         };
         let pause = Pause { since: at(1000), until: at(2800), hold: Hold::Keep, by: "token".into() };
         let theirs = Theirs {
@@ -212,7 +215,7 @@ mod tests {
             mitigation: Mitigation { control: "cache".into(), verb: Verb::Shrink, amount: Amount::Bytes(1 << 20) },
             found: "maxmemory is 5, not the 6 that was set".into(),
             since: at(950),
-            ends: Ends::WhenAllAreClear(None),
+            ends: Ends::WhenAllAreClear(Quiet::default()),
         };
         Orders { pause: Some(pause), undone: vec![undone], theirs: vec![theirs], forgotten: vec![ActionId(3)] }
     }

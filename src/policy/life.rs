@@ -226,6 +226,19 @@ impl Life {
         }
     }
 
+    /// In watched time, where it is blind.
+    #[must_use]
+    pub fn blind_for(&self, now: Moment) -> Option<Duration> {
+        let since = self.unknown_since.unwrap_or(now);
+        (self.state == State::Blind).then(|| now.since(since))
+    }
+
+    /// Its condition holds, though not for long enough to fire.
+    #[must_use]
+    pub const fn holds(&self) -> bool {
+        self.holds_since.is_some()
+    }
+
     /// One tick with fresh verdicts. Leaving `Undoing` for `Cooling` is not decided here: see [`Life::cool`].
     pub fn advance(&mut self, now: Moment, rule: &Rule, patience: Patience) -> Turn {
         self.stretch(now, patience.spacing);

@@ -23,6 +23,7 @@ pub mod plan;
 pub mod ports;
 pub mod program;
 pub mod proportion;
+pub mod quiet;
 pub mod retries;
 pub mod rule;
 pub mod sample;

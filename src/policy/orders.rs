@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::mitigation::{ActionId, Knob, Mitigation};
 use super::moment::Moment;
+use super::quiet::Quiet;
 
 /// An undone knob is the operator's until the rules that could want it were quiet for so long.
 pub const QUIET_FOR: Duration = Duration::from_secs(600);
@@ -51,8 +52,8 @@ pub struct Undone {
     pub mitigation: Mitigation,
     pub since: Moment,
     pub by: Arc<str>,
-    /// Since when no rule that could want it does.
-    pub quiet_since: Option<Moment>,
+    /// How long no rule that could want it does.
+    pub quiet: Quiet,
 }
 
 /// A knob that somebody else set: no rule turns it.
@@ -75,8 +76,8 @@ pub enum Ends {
     /// When no rule that fires wants it any more.
     WithItsRules,
     /// No rule has fired for it as far as this guardian has seen, as after a restart: when one does, as above; else when all
-    /// that could want it have been clear for as long as they have to be. Since when they are.
-    WhenAllAreClear(Option<Moment>),
+    /// that could want it have been clear for as long as they have to be. How long they are.
+    WhenAllAreClear(Quiet),
 }
 
 /// What the rules that could want a knob are doing.
@@ -84,8 +85,10 @@ pub enum Ends {
 pub enum Wanted {
     /// One fires.
     Now,
-    /// None fires, and of one at least it is not known that it is clear.
+    /// None fires, and one at least is not clear.
     Perhaps,
+    /// Of one at least it is not known what it wants, and of none that it wants it.
+    Unknown,
     /// All are clear; the knob is nobody's after so long.
     NotFor(Duration),
 }
@@ -97,6 +100,7 @@ impl Wanted {
         match (self, other) {
             (Wanted::Now, _) | (_, Wanted::Now) => Wanted::Now,
             (Wanted::Perhaps, _) | (_, Wanted::Perhaps) => Wanted::Perhaps,
+            (Wanted::Unknown, _) | (_, Wanted::Unknown) => Wanted::Unknown,
             (Wanted::NotFor(one), Wanted::NotFor(two)) => Wanted::NotFor(one.max(two)),
         }
     }
@@ -143,20 +147,25 @@ impl Orders {
         self.theirs.retain(|theirs| theirs.ends != Ends::WithItsRules || is_wanted(&theirs.knob));
     }
 
-    /// After a look at all rules, with the time before it in which nobody looked. That also ends what a rule wanted that is
-    /// there no more.
-    pub fn judge_theirs(&mut self, now: Moment, unseen: Duration, mut wanted: impl FnMut(&Knob) -> Wanted) {
+    /// After a look at all rules, with the time before it that was watched. That also ends what a rule wanted that is there no
+    /// more. What is unknown ends nothing, and does not count.
+    pub fn judge_theirs(&mut self, watched: Duration, mut wanted: impl FnMut(&Knob) -> Wanted) {
         self.theirs.retain_mut(|theirs| {
-            let ends = match (wanted(&theirs.knob), theirs.ends) {
-                (Wanted::NotFor(lasts), ends) => {
-                    let since = if let Ends::WhenAllAreClear(Some(since)) = ends { since + unseen } else { now };
-                    theirs.ends = Ends::WhenAllAreClear(Some(since));
-                    return now.since(since) < lasts;
-                }
-                (Wanted::Now, _) | (Wanted::Perhaps, Ends::WithItsRules) => Ends::WithItsRules,
-                (Wanted::Perhaps, Ends::WhenAllAreClear(_)) => Ends::WhenAllAreClear(None),
+            let quiet = match theirs.ends {
+                Ends::WithItsRules => Quiet::default(),
+                Ends::WhenAllAreClear(quiet) => quiet,
             };
-            theirs.ends = ends;
+            match (wanted(&theirs.knob), theirs.ends) {
+                (Wanted::NotFor(lasts), _) => {
+                    let mut quiet = quiet;
+                    let is_over = quiet.reaches(watched, lasts);
+                    theirs.ends = Ends::WhenAllAreClear(quiet);
+                    return !is_over;
+                }
+                (Wanted::Now, _) => theirs.ends = Ends::WithItsRules,
+                (Wanted::Perhaps, Ends::WhenAllAreClear(_)) => theirs.ends = Ends::WhenAllAreClear(Quiet::default()),
+                (Wanted::Perhaps, Ends::WithItsRules) | (Wanted::Unknown, _) => {}
+            }
             true
         });
     }
@@ -183,20 +192,23 @@ impl Orders {
         self.pause.take_if(|pause| now >= pause.until)
     }
 
-    /// Gives back the knobs whose rules have been quiet for long enough.
-    pub fn hand_back(&mut self, now: Moment, is_wanted: impl Fn(&Knob) -> bool) -> Vec<Undone> {
+    /// After a look at all rules, with the time before it that was watched: gives back the knobs whose rules have been quiet
+    /// for long enough.
+    pub fn hand_back(&mut self, watched: Duration, wanted: impl Fn(&Knob) -> Wanted) -> Vec<Undone> {
         let mut over = Vec::new();
         self.undone.retain_mut(|undone| {
-            if is_wanted(&undone.knob) {
-                undone.quiet_since = None;
-                return true;
-            }
-            let since = *undone.quiet_since.get_or_insert(now);
-            let stays = now.since(since) < QUIET_FOR;
-            if !stays {
+            let is_over = match wanted(&undone.knob) {
+                Wanted::Now | Wanted::Perhaps => {
+                    undone.quiet = Quiet::default();
+                    false
+                }
+                Wanted::Unknown => false,
+                Wanted::NotFor(_) => undone.quiet.reaches(watched, QUIET_FOR),
+            };
+            if is_over {
                 over.push(undone.clone());
             }
-            stays
+            !is_over
         });
         over
     }
@@ -220,7 +232,14 @@ mod tests {
     fn undone(id: u64, target: &str) -> Undone {
         let mitigation = Mitigation { control: target.into(), verb: Verb::Throttle, amount: Amount::Whole };
         let knob = Knob { target: target.into(), verb: Verb::Throttle };
-        Undone { id: ActionId(id), knob, mitigation, since: Moment::ORIGIN, by: "uid 0".into(), quiet_since: None }
+        Undone {
+            id: ActionId(id),
+            knob,
+            mitigation,
+            since: Moment::ORIGIN,
+            by: "uid 0".into(),
+            quiet: Quiet::default(),
+        }
     }
 
     fn at(seconds: u64) -> Moment {
@@ -231,10 +250,15 @@ mod tests {
     fn a_knob_is_the_operators_until_its_rules_were_quiet_for_ten_minutes() {
         let mut orders = Orders::default();
         orders.note(undone(1, "edge"));
-        assert!(orders.hand_back(at(0), |_| false).is_empty());
-        assert!(orders.hand_back(at(599), |_| true).is_empty(), "wanted again");
-        assert!(orders.hand_back(at(700), |_| false).is_empty(), "counted anew");
-        assert_eq!(orders.hand_back(at(1300), |_| false).len(), 1);
+        let seconds = Duration::from_secs;
+        let quiet = |_: &Knob| Wanted::NotFor(Duration::ZERO);
+        assert!(orders.hand_back(seconds(700), quiet).is_empty(), "that was before");
+        assert!(orders.hand_back(seconds(599), quiet).is_empty());
+        assert!(orders.hand_back(seconds(1), |_| Wanted::Perhaps).is_empty(), "wanted again");
+        assert!(orders.hand_back(seconds(1), quiet).is_empty(), "counted anew");
+        assert!(orders.hand_back(seconds(599), quiet).is_empty());
+        assert!(orders.hand_back(seconds(9000), |_| Wanted::Unknown).is_empty(), "nobody knows");
+        assert_eq!(orders.hand_back(seconds(1), quiet).len(), 1);
         assert!(orders.is_empty());
     }
 
@@ -283,7 +307,7 @@ mod tests {
     #[test]
     fn what_somebody_set_is_theirs_while_a_rule_that_fires_wants_it() {
         let mut orders = theirs(Ends::WithItsRules);
-        orders.judge_theirs(at(9999), Duration::ZERO, |_| Wanted::Perhaps);
+        orders.judge_theirs(Duration::from_secs(9999), |_| Wanted::Perhaps);
         orders.keep_theirs(|_| true);
         assert!(orders.resume(&[]).is_empty() && !orders.is_empty(), "nobody named it");
         orders.keep_theirs(|_| false);
@@ -293,25 +317,26 @@ mod tests {
 
     #[test]
     fn after_a_restart_it_is_theirs_until_the_rules_were_seen_to_be_clear() {
-        let lasts = Duration::from_secs(10);
-        let mut orders = theirs(Ends::WhenAllAreClear(None));
+        let (seconds, clear) = (Duration::from_secs, |_: &Knob| Wanted::NotFor(Duration::from_secs(10)));
+        let mut orders = theirs(Ends::WhenAllAreClear(Quiet::default()));
         orders.keep_theirs(|_| false);
-        orders.judge_theirs(at(9999), Duration::ZERO, |_| Wanted::Perhaps);
-        orders.judge_theirs(at(10_000), Duration::ZERO, |_| Wanted::NotFor(lasts));
-        orders.judge_theirs(at(10_009), Duration::ZERO, |_| Wanted::NotFor(lasts));
-        orders.judge_theirs(at(10_010), Duration::ZERO, |_| Wanted::Perhaps);
-        orders.judge_theirs(at(10_019), Duration::ZERO, |_| Wanted::NotFor(lasts));
-        orders.judge_theirs(at(10_049), Duration::from_secs(30), |_| Wanted::NotFor(lasts));
-        assert!(!orders.is_empty(), "nobody looked meanwhile");
-        orders.judge_theirs(at(10_059), Duration::ZERO, |_| Wanted::NotFor(lasts));
+        orders.judge_theirs(seconds(9999), |_| Wanted::Perhaps);
+        orders.judge_theirs(seconds(9999), clear);
+        orders.judge_theirs(seconds(9), clear);
+        orders.judge_theirs(seconds(1), |_| Wanted::Perhaps);
+        orders.judge_theirs(seconds(9), clear);
+        orders.judge_theirs(seconds(9), clear);
+        orders.judge_theirs(seconds(9), |_| Wanted::Unknown);
+        assert!(!orders.is_empty(), "nobody knew meanwhile");
+        orders.judge_theirs(seconds(1), clear);
         assert!(orders.is_empty());
     }
 
     #[test]
     fn once_a_rule_fires_for_it_that_rule_decides() {
-        let mut orders = theirs(Ends::WhenAllAreClear(None));
-        orders.judge_theirs(at(1), Duration::ZERO, |_| Wanted::Now);
-        orders.judge_theirs(at(2), Duration::ZERO, |_| Wanted::Perhaps);
+        let mut orders = theirs(Ends::WhenAllAreClear(Quiet::default()));
+        orders.judge_theirs(Duration::from_secs(1), |_| Wanted::Now);
+        orders.judge_theirs(Duration::from_secs(2), |_| Wanted::Perhaps);
         assert!(!orders.is_empty());
         orders.keep_theirs(|_| false);
         assert!(orders.is_empty());
@@ -321,9 +346,9 @@ mod tests {
     fn it_ends_also_where_its_rule_is_gone() {
         let lasts = Duration::from_secs(10);
         let mut orders = theirs(Ends::WithItsRules);
-        orders.judge_theirs(at(1), Duration::ZERO, |_| Wanted::NotFor(lasts));
+        orders.judge_theirs(Duration::from_secs(1), |_| Wanted::NotFor(lasts));
         assert!(!orders.is_empty());
-        orders.judge_theirs(at(11), Duration::ZERO, |_| Wanted::NotFor(lasts));
+        orders.judge_theirs(Duration::from_secs(11), |_| Wanted::NotFor(lasts));
         assert!(orders.is_empty());
     }
 }

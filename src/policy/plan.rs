@@ -42,10 +42,14 @@ pub struct Programs {
 impl Programs {
     /// Whether the rule would clear now, when it reads `when` so: what is unknown never does.
     #[must_use]
-    pub fn is_clear(&self, when: Verdict, readings: &[Reading], stack: &mut Stack) -> bool {
+    pub fn is_clear(&self, when: Verdict, readings: &[Reading], stack: &mut Stack) -> Verdict {
         // What cannot be here is waited for by nobody.
         let clear = self.clear.as_ref().map(|clear| clear.evaluate(readings, stack).unwrap_or(Verdict::True));
-        when == Verdict::False && clear.is_none_or(|clear| clear == Verdict::True)
+        match (when, clear) {
+            (Verdict::True, _) => Verdict::False,
+            (Verdict::Unknown, _) => Verdict::Unknown,
+            (Verdict::False, clear) => clear.unwrap_or(Verdict::True),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use super::past::Past;
 use super::plan::Plan;
 use super::program::Compare;
 use super::sample::{Extreme, Sample};
-use super::spacing::Spacing;
+use super::spacing::{Passed, Spacing};
 use super::trend::{FORECAST_HALF_LIFE, Trend};
 use super::window::{Rate, Window};
 
@@ -140,8 +140,8 @@ impl Slots {
         }
     }
 
-    /// Takes in a sample; how much of the time before it nobody watched.
-    pub fn refresh(&mut self, sample: &Sample) -> Duration {
+    /// Takes in a sample; what passed since the one before it.
+    pub fn refresh(&mut self, sample: &Sample) -> Passed {
         let passed = self.last.map_or(Duration::ZERO, |last| sample.at.since(last));
         let unseen = self.spacing.unseen(passed);
         self.last = Some(sample.at);
@@ -156,7 +156,7 @@ impl Slots {
                 slot.drift.iter_mut().for_each(|drift| drift.push(sample.at, value));
             }
         }
-        unseen
+        Passed { watched: passed - unseen, unseen }
     }
 
     /// How long ago the reading crossed a threshold, where it did so since the reading before: on the line between the two.

@@ -11,6 +11,13 @@ const ALWAYS_SEEN: Duration = Duration::from_secs(3);
 /// So many samples in a row that did not come were not late, but left out.
 const LEFT_OUT: u32 = 3;
 
+/// The time between two samples.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Passed {
+    pub watched: Duration,
+    pub unseen: Duration,
+}
+
 impl Spacing {
     /// Samples come when they come, and what lies between two of them was as they say.
     pub const ANY: Spacing = Spacing(None);

@@ -17,6 +17,7 @@ use node_guardian::policy::plan::Plan;
 use node_guardian::policy::proportion::Range;
 use node_guardian::policy::rule::{Emergency, Policy, Rule, Severity, Step};
 use node_guardian::policy::sample::Sample;
+use node_guardian::policy::spacing::Spacing;
 use node_guardian::policy::view::{State, View};
 
 fn mitigation(verb: Verb, control: &str, kept: f64) -> Mitigation {
@@ -351,6 +352,81 @@ fn what_somebody_set_before_a_restart_is_theirs_until_its_rules_were_seen_to_be_
     assert!(is_theirs(&node), "never clear for its second");
     node.run(10.0, 2);
     assert!(node.guardian.orders().theirs.is_empty(), "no rule has fired, and all were clear");
+}
+
+fn blind(priority: i32) -> Rule {
+    let when = parse("memory.available_percent < 10%").unwrap();
+    Rule { name: "blind".into(), when, ..rule("80", priority, vec![step(Verb::Throttle, "edge", 50.0)]) }
+}
+
+/// The memory of this node is never told.
+#[test]
+fn a_rule_that_stays_blind_keeps_no_knob_for_ever() {
+    let seeing = rule("80", 1, vec![step(Verb::Throttle, "edge", 50.0)]);
+    for (rules, lasts) in [(vec![seeing, blind(2)], 0), (vec![blind(1), blind(2)], 600)] {
+        let mut node = Node::new(policy(Level::Standard, rules), Vec::new(), |_| Outcome::Applied);
+        node.guardian.restore_orders(set_by_somebody(), &mut Decisions::default());
+        node.run(10.0, lasts + 8);
+        assert!(!node.guardian.orders().theirs.is_empty(), "nobody knows yet what it wants");
+        node.run(10.0, 7);
+        assert!(node.guardian.orders().theirs.is_empty());
+    }
+}
+
+/// With a rule that never sees anything, also where it is set while the emergency is on its way back.
+#[test]
+fn what_somebody_set_in_one_emergency_is_the_rules_in_the_next() {
+    let plan = policy(Level::Standard, vec![rule("80", 1, vec![step(Verb::Throttle, "edge", 50.0)]), blind(2)]);
+    let mut node = Node::new(plan, Vec::new(), |_| Outcome::Applied);
+    node.run(90.0, 60);
+    node.answer = |command| match command {
+        Command::Undo { .. } => Outcome::Overridden,
+        _ => Outcome::Applied,
+    };
+    for _ in 0..60 {
+        node.run(10.0, 1);
+    }
+    assert!(node.text.contains("undo") && node.guardian.orders().theirs.is_empty(), "{}", node.text);
+    node.in_force.clear();
+    node.run(90.0, 5);
+    assert_eq!(node.in_force(), ["throttle edge to 50%"], "{}", node.text);
+}
+
+fn undone(node: &mut Node) {
+    node.run(90.0, 5);
+    node.step(Input::Undo { ids: &[], by: "uid 0".into() });
+    node.run(10.0, 30);
+    assert!(node.in_force().is_empty() && node.guardian.orders().undone.len() == 1, "{}", node.text);
+    node.text.clear();
+}
+
+/// The guardian was stopped for longer than the ten quiet minutes, or not there at all.
+#[test]
+fn what_an_operator_undid_is_given_back_after_ten_minutes_that_somebody_watched() {
+    let rules = vec![rule("80", 1, vec![step(Verb::Throttle, "edge", 50.0)])];
+    let (emergency, spacing) = (Emergency::default(), Spacing::every(Duration::from_millis(500)));
+    let plan = Arc::new(Plan::new(Policy { level: Level::Standard, emergency, rules, spacing, ..Policy::default() }));
+    for restarts in [false, true] {
+        let mut node = Node::new(Arc::clone(&plan), Vec::new(), |_| Outcome::Applied);
+        undone(&mut node);
+        node.now = node.now + Duration::from_secs(7200);
+        if restarts {
+            let orders = node.guardian.orders().clone();
+            let next = ActionId(20);
+            node.guardian = Guardian::new(node.now, Arc::clone(&plan), Vec::new(), next, &mut Decisions::default());
+            node.guardian.restore_orders(orders, &mut Decisions::default());
+        }
+        node.run(90.0, 10);
+        assert_eq!((node.in_force().len(), node.guardian.orders().undone.len()), (0, 1), "{}", node.text);
+        node.run(10.0, 300);
+        // What nobody can see is not quiet.
+        node.run(f64::NAN, 500);
+        assert_eq!(node.guardian.orders().undone.len(), 1);
+        node.run(10.0, 310);
+        assert!(node.guardian.orders().undone.is_empty());
+        node.run(90.0, 5);
+        assert_eq!(node.in_force(), ["throttle edge to 50%"], "{}", node.text);
+    }
 }
 
 /// The journal was not told in time; of what it has not the number may be given to something else.

@@ -9,6 +9,7 @@ use super::super::event::Event;
 use super::super::mitigation::{Answered, Class, Outcome, Report};
 use super::super::moment::Moment;
 use super::super::orders::{Ends, Theirs};
+use super::super::quiet::Quiet;
 use super::super::view::{Phase, State};
 use super::drill::DRILL;
 use super::{Decisions, Guardian};
@@ -155,7 +156,7 @@ impl Guardian {
 
     /// Somebody else set it: no rule turns it until none wants it any more.
     fn note_theirs(&mut self, now: Moment, action: &Action, report: &Report) {
-        let ends = Ends::WhenAllAreClear(None);
+        let ends = Ends::WhenAllAreClear(Quiet::default());
         let (id, knob, mitigation) = (action.id(), action.knob().clone(), action.mitigation().clone());
         let found = report.theirs.as_ref().map_or_else(|| Arc::clone(&report.detail), Arc::clone);
         self.orders.note_theirs(Theirs { id, knob, mitigation, found, since: now, ends });

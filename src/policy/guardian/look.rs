@@ -19,16 +19,16 @@ use super::{Decisions, Guardian};
 impl Guardian {
     pub(super) fn look(&mut self, now: Moment, sample: &Sample, out: &mut Decisions) {
         self.has_looked = true;
-        let unseen = self.slots.refresh(sample);
-        if !unseen.is_zero() {
-            self.stands.iter_mut().for_each(|stand| stand.skip(unseen));
+        let passed = self.slots.refresh(sample);
+        if !passed.unseen.is_zero() {
+            self.stands.iter_mut().for_each(|stand| stand.skip(passed.unseen));
         }
         self.memory_total = total_of(sample);
         self.services.watch(sample);
         self.troubles.watch(sample);
         let plan = Arc::clone(&self.plan);
         self.mode.pass(now, &plan.policy.emergency);
-        self.pass_orders(now, out);
+        self.pass_pause(now, out);
         if plan.policy.level == Level::Disabled || self.stopping {
             return;
         }
@@ -39,7 +39,7 @@ impl Guardian {
         if !fires {
             self.troubles.rest();
         }
-        self.judge_theirs(now, unseen);
+        self.pass_orders(now, passed.watched, out);
         if fires && !self.orders.is_paused() {
             self.press_all(now, sample, out);
         }

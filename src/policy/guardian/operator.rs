@@ -10,8 +10,10 @@ use super::super::life::Life;
 use super::super::mitigation::{ActionId, Command, Knob, Mitigation};
 use super::super::moment::Moment;
 use super::super::orders::{Ends, Hold, Orders, Pause, QUIET_FOR, Undone, Wanted};
+use super::super::plan::Plan;
+use super::super::quiet::Quiet;
 use super::super::rule::Rule;
-use super::super::view::{Phase, State};
+use super::super::view::{Phase, State, Verdict};
 use super::{Decisions, Guardian};
 
 impl Guardian {
@@ -31,7 +33,7 @@ impl Guardian {
                 mitigation: mitigation.clone(),
                 since: now,
                 by: Arc::clone(by),
-                quiet_since: None,
+                quiet: Quiet::default(),
             };
             self.orders.note(undone);
             out.events.push(Event::UndoneByOperator { id, mitigation, by: Arc::clone(by) });
@@ -79,7 +81,7 @@ impl Guardian {
     pub fn restore_orders(&mut self, mut orders: Orders, out: &mut Decisions) {
         orders.forgotten.retain(|id| self.give_up(*id, out).is_some());
         for theirs in &mut orders.theirs {
-            theirs.ends = Ends::WhenAllAreClear(None);
+            theirs.ends = Ends::WhenAllAreClear(Quiet::default());
         }
         self.orders.join(orders);
         self.orders_unread = false;
@@ -133,39 +135,28 @@ impl Guardian {
         }
     }
 
-    /// Orders that end by themselves.
-    pub(super) fn pass_orders(&mut self, now: Moment, out: &mut Decisions) {
-        if self.orders.is_empty() {
-            return;
-        }
+    /// A pause whose time is over.
+    pub(super) fn pass_pause(&mut self, now: Moment, out: &mut Decisions) {
         if self.orders.end_pause(now).is_some() {
             out.events.push(Event::Resumed { what: "the pause is over".to_owned(), by: "its time limit".into() });
         }
-        let (plan, lives) = (&self.plan, &self.lives);
-        let wants = |knob: &Knob| {
-            plan.rules().iter().zip(lives).any(|(rule, life)| {
-                let is_active = matches!(life.state(), State::Pending | State::Firing | State::Undoing);
-                is_active && rule.steps.iter().any(|step| plan.knob(&step.mitigation) == *knob)
-            })
-        };
-        let over = self.orders.hand_back(now, wants);
-        out.events
-            .extend(over.iter().map(|undone| handed_back(&undone.mitigation, "10 quiet minutes of its rules".into())));
     }
 
-    /// What somebody else set before this guardian began is judged by the rules as they are now.
-    pub(super) fn judge_theirs(&mut self, now: Moment, unseen: Duration) {
-        if self.orders.theirs.is_empty() {
+    /// Knobs that are the rules' again, after all rules were evaluated.
+    pub(super) fn pass_orders(&mut self, now: Moment, watched: Duration, out: &mut Decisions) {
+        if self.orders.undone.is_empty() && self.orders.theirs.is_empty() {
             return;
         }
         let (plan, lives, readings, stack) = (&self.plan, &self.lives, self.slots.readings(), &mut self.stack);
-        self.orders.judge_theirs(now, unseen, |knob| {
-            let wants = |rule: &Rule| rule.steps.iter().any(|step| plan.knob(&step.mitigation) == *knob);
-            let rules = (0..lives.len()).filter(|index| wants(&plan.rules()[*index]));
-            let mut is_clear = |index: usize| plan.programs()[index].is_clear(lives[index].when(), readings, stack);
-            // A rule that is missing may be back with the next configuration.
-            let wishes = rules.map(|index| wish(&plan.rules()[index], &lives[index], || is_clear(index)));
-            wishes.reduce(Wanted::or).unwrap_or(Wanted::NotFor(QUIET_FOR))
+        let wishes = Wishes { now, plan, lives };
+        let over = self.orders.hand_back(watched, |knob| wishes.of(knob, |index, _| unless_active(&lives[index])));
+        out.events
+            .extend(over.iter().map(|undone| handed_back(&undone.mitigation, "10 quiet minutes of its rules".into())));
+        // What somebody else set is judged by the rules as they are now.
+        self.orders.judge_theirs(watched, |knob| {
+            wishes.of(knob, |index, rule| {
+                wish(rule, &lives[index], || plan.programs()[index].is_clear(lives[index].when(), readings, stack))
+            })
         });
     }
 
@@ -187,13 +178,57 @@ impl Guardian {
     }
 }
 
-/// What one rule wants of its knobs: one that has not fired yet may, unless it would clear now.
-fn wish(rule: &Rule, life: &Life, mut is_clear: impl FnMut() -> bool) -> Wanted {
+/// What all rules that could want a knob want of it.
+struct Wishes<'a> {
+    now: Moment,
+    plan: &'a Plan,
+    lives: &'a [Life],
+}
+
+impl Wishes<'_> {
+    /// `one` says it of a rule that is not blind.
+    fn of(&self, knob: &Knob, mut one: impl FnMut(usize, &Rule) -> Wanted) -> Wanted {
+        let wants = |rule: &Rule| rule.steps.iter().any(|step| self.plan.knob(&step.mitigation) == *knob);
+        let rules = || self.plan.rules().iter().enumerate().filter(|(_, rule)| wants(rule));
+        let is_seen = rules().any(|(index, _)| self.lives[index].state() != State::Blind);
+        let wishes = rules().map(|(index, rule)| match self.lives[index].blind_for(self.now) {
+            Some(blind) if blind < patience(rule, is_seen) => Wanted::Unknown,
+            Some(_) => Wanted::NotFor(Duration::ZERO),
+            None => one(index, rule),
+        });
+        // A rule that is missing may be back with the next configuration.
+        wishes.reduce(Wanted::or).unwrap_or(Wanted::NotFor(QUIET_FOR))
+    }
+}
+
+/// A rule that may stay blind for ever holds nothing up for ever: it is waited for as if it cleared, and where no other rule
+/// sees, for as long as anything is.
+fn patience(rule: &Rule, is_seen: bool) -> Duration {
+    if is_seen { rule.clear_for.min(QUIET_FOR) } else { QUIET_FOR }
+}
+
+/// One that is quiet or cools wants nothing.
+fn unless_active(life: &Life) -> Wanted {
+    match life.state() {
+        State::Pending | State::Firing | State::Undoing => Wanted::Now,
+        State::Quiet | State::Cooling | State::Blind if life.when() == Verdict::Unknown => Wanted::Unknown,
+        State::Quiet | State::Cooling | State::Blind | State::NotApplicable => Wanted::NotFor(QUIET_FOR),
+    }
+}
+
+/// What one rule wants of its knobs: one that has not fired yet may, unless it would clear now. A quiet one whose clear
+/// condition nobody can see is waited for like one that is there no more.
+fn wish(rule: &Rule, life: &Life, is_clear: impl FnOnce() -> Verdict) -> Wanted {
     match life.state() {
         State::Firing => Wanted::Now,
+        State::Pending | State::Undoing => Wanted::Perhaps,
         State::NotApplicable => Wanted::NotFor(rule.clear_for),
-        State::Quiet | State::Cooling if is_clear() => Wanted::NotFor(rule.clear_for),
-        State::Quiet | State::Cooling | State::Pending | State::Undoing | State::Blind => Wanted::Perhaps,
+        State::Quiet | State::Cooling | State::Blind if life.when() == Verdict::Unknown => Wanted::Unknown,
+        State::Quiet | State::Cooling | State::Blind => match is_clear() {
+            Verdict::True => Wanted::NotFor(rule.clear_for),
+            Verdict::False => Wanted::Perhaps,
+            Verdict::Unknown => Wanted::NotFor(QUIET_FOR),
+        },
     }
 }
 
