@@ -392,6 +392,26 @@ fn what_somebody_set_in_one_emergency_is_the_rules_in_the_next() {
     assert_eq!(node.in_force(), ["throttle edge to 50%"], "{}", node.text);
 }
 
+/// It lets go while another rule that wants the knob waits for its `for`, or has its clear condition still to meet.
+#[test]
+fn what_somebody_set_is_theirs_also_for_a_rule_that_is_about_to_fire() {
+    let slow = Rule { hold_for: Duration::from_secs(30), ..rule("50", 1, vec![step(Verb::Throttle, "edge", 40.0)]) };
+    let quick = rule("80", 2, vec![step(Verb::Throttle, "edge", 50.0)]);
+    let mut node = Node::new(policy(Level::Standard, vec![slow, quick]), Vec::new(), |_| Outcome::Applied);
+    node.run(90.0, 2);
+    node.answer = |command| match command {
+        Command::Verify { .. } => Outcome::Overridden,
+        _ => Outcome::Applied,
+    };
+    node.run(90.0, 12);
+    node.text.clear();
+    node.run(60.0, 40);
+    assert!(fires(&node, "above-50") && !node.guardian.orders().theirs.is_empty(), "{}", node.text);
+    assert!(!node.text.contains("throttle"), "{}", node.text);
+    node.run(10.0, 60);
+    assert!(node.guardian.orders().theirs.is_empty());
+}
+
 fn undone(node: &mut Node) {
     node.run(90.0, 5);
     node.step(Input::Undo { ids: &[], by: "uid 0".into() });

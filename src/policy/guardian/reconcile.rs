@@ -58,10 +58,11 @@ impl Guardian {
     }
 
     /// Forgets what is known of knobs that no rule wants: what is somebody else's is theirs until then. A rule that fires
-    /// may want all of its ladder, also after a pause, or while it gives something back as a test.
+    /// may want all of its ladder, also after a pause, or while it gives something back as a test; so may one soon whose
+    /// condition holds already.
     pub(super) fn forget_idle_knobs(&mut self) {
         let (demands, plan, lives) = (&self.demands, &self.plan, &self.lives);
-        let firing = plan.rules().iter().zip(lives).filter(|(_, life)| life.state() == State::Firing);
+        let firing = plan.rules().iter().zip(lives).filter(|(_, life)| life.state() == State::Firing || life.holds());
         let steps: Vec<&Step> = firing.flat_map(|(rule, _)| &rule.steps).collect();
         let may_be_wanted = |knob: &Knob| steps.iter().any(|step| plan.knob(&step.mitigation) == *knob);
         let is_wanted = |knob: &Knob| demands.is_claimed(knob) || may_be_wanted(knob);
