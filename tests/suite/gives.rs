@@ -134,7 +134,11 @@ fn servers_tell_which_ports_they_stand_before() {
     let own = edge.own_port();
     for _ in 0..2 {
         assert_eq!(desk.gives("all").ports, Ports::new(Some(vec![own]), Some(vec![8081])));
-        assert_eq!(desk.gives("web").ports, Ports::new(Some(vec![]), Some(vec![])), "its frontend has a unix socket");
+        assert_eq!(
+            desk.gives("web").ports,
+            Ports::new(Some(vec![]), Some(vec![8081])),
+            "a frontend refuses for all backends"
+        );
         assert_eq!(desk.gives("operator").ports, Ports::new(Some(vec![own]), Some(vec![8081])));
         assert_eq!(desk.gives("user").ports, Ports::new(None, Some(vec![8081])), "that level may not ask");
     }

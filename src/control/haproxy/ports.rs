@@ -14,9 +14,10 @@ use crate::policy::ports::Ports;
 #[derive(Default)]
 pub struct Fronts(Option<(String, Option<Vec<u16>>)>);
 
-/// The last questions of a conversation.
+/// The last questions of a conversation. What stands behind is asked of all backends: a frontend that refuses spares each of
+/// them, whichever this control may turn.
 pub async fn ask(mut session: Session, fronts: &mut Fronts, target: &target::Haproxy, epoch: &str) -> Ports {
-    let state = session.table("show servers state", rows::addresses(&target.backends)).await;
+    let state = session.table("show servers state", rows::addresses()).await;
     let behind = state.ok().flatten().and_then(|rows| behind(&rows));
     fronts.0 = fronts.0.take().filter(|(life, _)| life == epoch);
     if fronts.0.is_none() {
@@ -46,11 +47,11 @@ fn listening(seen: &Beginning, frontends: &[String]) -> Option<Vec<u16>> {
     is_told.then_some(ports)
 }
 
-/// The ports of this node on which servers of these backends are, or of all. `None` where a server's port is not told: it
+/// The ports of this node on which its servers are. `None` where a server's port is not told: it
 /// may be that of the client's connection.
-fn behind(rows: &Rows<3>) -> Option<Vec<u16>> {
+fn behind(rows: &Rows<2>) -> Option<Vec<u16>> {
     let mut ports = Vec::new();
-    for [_, address, port] in rows.iter() {
+    for [address, port] in rows.iter() {
         // A unix socket, or a name that nobody has resolved.
         if address == "-" {
             continue;
@@ -96,8 +97,8 @@ mod tests {
         }
     }
 
-    fn behind(answer: &str, backends: &[String]) -> Option<Vec<u16>> {
-        let mut reader = rows::addresses(backends);
+    fn behind(answer: &str) -> Option<Vec<u16>> {
+        let mut reader = rows::addresses();
         answer.lines().for_each(|line| reader.line(line));
         super::behind(&reader.rows().ok()?)
     }
@@ -107,13 +108,12 @@ mod tests {
         let state = |rows: &str| format!("1\n# be_id be_name srv_id srv_name srv_addr srv_fqdn srv_port\n{rows}");
         let all = "3 app 1 one 127.0.0.1 - 8081\n3 app 2 six ::1 - 8082\n3 app 3 unix - - 0\n\
                    3 app 4 far 192.0.2.7 - 8083\n4 other 1 o 127.0.0.1 - 8084\n";
-        assert_eq!(behind(&state(all), &[]), Some(vec![8081, 8082, 8084]));
-        assert_eq!(behind(&state(all), &["other".to_owned()]), Some(vec![8084]));
-        assert_eq!(behind(&state(""), &[]), Some(vec![]), "it only answers by itself");
+        assert_eq!(behind(&state(all)), Some(vec![8081, 8082, 8084]));
+        assert_eq!(behind(&state("")), Some(vec![]), "it only answers by itself");
         for any in ["3 app 1 one 127.0.0.1 - 0\n", "3 app 1 one 0.0.0.0 - 80\n", "3 app 1 one\n"] {
-            assert_eq!(behind(&state(any), &[]), None, "{any}");
+            assert_eq!(behind(&state(any)), None, "{any}");
         }
-        assert_eq!(behind("Permission denied", &[]), None);
+        assert_eq!(behind("Permission denied"), None);
     }
 
     proptest! {
@@ -121,7 +121,7 @@ mod tests {
         fn any_answer_is_survived(answer in "(?s).{0,400}", row in "[ -~]{0,80}") {
             let listener = format!("4 : l.st=RDY fe={row}");
             for text in [&answer, &listener] {
-                let told = listening(&seen(text), &[]).into_iter().chain(behind(text, &[]));
+                let told = listening(&seen(text), &[]).into_iter().chain(behind(text));
                 prop_assert!(told.map(|ports| ports.len()).sum::<usize>() <= text.len());
             }
         }
