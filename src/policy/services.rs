@@ -89,7 +89,12 @@ impl Services {
             **name != *control && behind.iter().any(|behind| gives.ports.takes(*behind))
         };
         let next = self.told.iter().filter(is_next);
-        next.fold(Before::No, |known, (name, _)| known.or(self.before(name, port, deeper)))
+        // What is passed on to nobody that tells may be taken by one that does not.
+        let is_taken = |port: &u16| self.told.iter().any(|(_, gives)| gives.ports.takes(*port));
+        let is_silent = |(name, gives): &(Arc<str>, Gives)| **name != *control && gives.ports.own().is_none();
+        let may_be_more = !behind.iter().all(is_taken) && self.told.iter().any(is_silent);
+        let others = if may_be_more { Before::Unknown } else { Before::No };
+        next.fold(others, |known, (name, _)| known.or(self.before(name, port, deeper)))
     }
 }
 
@@ -168,6 +173,15 @@ mod tests {
             assert_eq!(services.matters(control, Resource::Connections, &[3000]), Matters::Yes, "{control}");
         }
         assert!(matches!(services.matters("app", Resource::Connections, &[80]), Matters::No(_)));
+    }
+
+    #[test]
+    fn a_proxy_before_somebody_who_tells_no_ports_may_stand_before_anything() {
+        let silent = ("front", Ports::default());
+        let told = services(&[("edge", to(&[80], &[8080])), ("inner", to(&[443], &[3000])), silent.clone()]);
+        assert_eq!(told.matters("edge", Resource::Connections, &[3000]), Matters::Unknown, "8080 may be its");
+        let told = services(&[("edge", to(&[80], &[8080])), ("app", to(&[8080], &[])), silent]);
+        assert!(matches!(told.matters("edge", Resource::Connections, &[3000]), Matters::No(_)), "8080 is another's");
     }
 
     #[test]
