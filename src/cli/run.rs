@@ -13,6 +13,7 @@ use super::code;
 use crate::agent::{Agent, Earlier, Parts, Waker, unread_orders, without_a_journal};
 use crate::clock;
 use crate::config::settings::Settings;
+use crate::config::whereabouts;
 use crate::config::{self, Complaints, Footing, Loaded, Source};
 use crate::control::worker::Workers;
 use crate::events::{Daemon, Event, Events, Log};
@@ -129,6 +130,9 @@ fn guard(loaded: Loaded, source: Source) -> Result<(), String> {
 
     let plan = Arc::new(Plan::new(settings.policy.clone()));
     events.expect(&settings.policy);
+    if footing == Footing::Asked {
+        note_whereabouts(&source, &settings);
+    }
     let (journal, before) = open_journal(&settings, &mut events)?;
     let no_journal = journal.trouble().map(ToOwned::to_owned);
     let mut first = Decisions::default();
@@ -216,6 +220,13 @@ fn open_journal(settings: &Settings, events: &mut Events) -> Result<(Late, Befor
         events.emit(unix_ms, Event::Daemon(unread_orders(directory, why)));
     }
     Ok((journal, before))
+}
+
+/// What is found again by it was put in force after it was written: once is enough, so that no start waits for the disk.
+fn note_whereabouts(source: &Source, settings: &Settings) {
+    if let Err(error) = whereabouts::note(source, &settings.state_directory) {
+        tracing::warn!("only the configuration itself says where its state is: {error}");
+    }
 }
 
 fn first_snapshot(started: Moment, plan: Arc<Plan>, configuration: Configuration) -> Snapshot {

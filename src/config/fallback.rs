@@ -12,7 +12,7 @@ use super::origin::{Kind, Origin};
 use super::section::Read;
 use super::settings::Settings;
 use super::source::{Gathered, Source, gather};
-use super::value;
+use super::{value, whereabouts};
 use crate::policy::mitigation::Level;
 use crate::policy::nearest::nearest;
 
@@ -61,7 +61,7 @@ pub fn settle(source: &Source) -> Loaded {
         return taken(source, compiled);
     }
     let named = state_directory_of(source);
-    let read = &where_the_debts_are(&named, &compiled);
+    let read = &where_the_debts_are(source, &named, &compiled);
     let kept = LastGood::read(read, source).or_else(|| LastGood::read(&named, source));
     let restraints = Restraints::of(source, &compiled.complaints);
     let (mut settings, footing) = match kept.as_ref().and_then(|kept| Some((kept, again(source, kept.texts())?))) {
@@ -77,8 +77,8 @@ pub fn settle(source: &Source) -> Loaded {
 }
 
 /// What is owed is in the state directory, and nobody who looks elsewhere finds it. So the line that names it counts also in
-/// a file that is no TOML, and where its key is misspelt.
-fn where_the_debts_are(named: &Path, compiled: &Compiled) -> PathBuf {
+/// a file that is no TOML, and where its key is misspelt; where there is none, the one that was used last does.
+fn where_the_debts_are(source: &Source, named: &Path, compiled: &Compiled) -> PathBuf {
     let read = &compiled.settings.state_directory;
     if read != named {
         return read.clone();
@@ -87,7 +87,8 @@ fn where_the_debts_are(named: &Path, compiled: &Compiled) -> PathBuf {
     let lines = files.flat_map(|file| file.text.lines());
     let said = lines.filter(|line| nearest(first_word(line), ["state_directory"]).is_some());
     let mut paths = said.filter_map(|line| line.split(['"', '\'']).map(Path::new).find(|path| path.is_absolute()));
-    paths.rfind(|path| path.is_dir()).unwrap_or(named).to_owned()
+    let said = paths.rfind(|path| path.is_dir()).map(ToOwned::to_owned);
+    said.or_else(|| whereabouts::find(source)).unwrap_or_else(|| named.to_owned())
 }
 
 /// # Errors
@@ -355,6 +356,12 @@ mod tests {
             let loaded = before.now(&written);
             assert_eq!((loaded.footing, &loaded.settings.state_directory), (Footing::LastGood, &state), "{written}");
         }
+        whereabouts::note(&before.source, &state).unwrap();
+        for written in ["state_directory = 5\n", "[smapling\n"] {
+            let loaded = before.now(written);
+            assert_eq!((loaded.footing, &loaded.settings.state_directory), (Footing::LastGood, &state), "{written}");
+        }
+        whereabouts::note(&before.source, before.folder.path()).unwrap();
         let gone = before.now("[smapling\nstate_directory = \"/nowhere/at/all\"\n");
         assert_eq!(gone.settings.state_directory, before.folder.path());
     }

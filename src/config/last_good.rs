@@ -109,7 +109,7 @@ pub fn tidy(directory: &Path) {
 }
 
 /// As written, made absolute, so that it is the same from every directory.
-fn path_of(source: &Source) -> PathBuf {
+pub(super) fn path_of(source: &Source) -> PathBuf {
     let main = source.file.as_ref().unwrap_or(&source.usual);
     absolute(main).unwrap_or_else(|_| main.clone())
 }

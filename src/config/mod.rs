@@ -19,6 +19,7 @@ mod steps;
 mod strength;
 mod value;
 mod vocabulary;
+pub mod whereabouts;
 
 pub use check::{Checked, CheckedJson, check};
 pub use compile::{Compiled, compile};
