@@ -25,7 +25,7 @@ impl Guardian {
         let Some(at) = self.in_force.all().iter().position(is_asked) else { return false };
         let action = &self.in_force.all()[at];
         let is_ordered_off = self.stopping || self.orders.is_paused() || self.orders.is_undone(action.knob());
-        let loses = self.class_of(at).max(action.mitigation().verb.class()) >= Class::Lossy;
+        let loses = action.class() >= Class::Lossy;
         !is_ordered_off && (!loses || !self.orders_unread && self.rule_wants(action))
     }
 
