@@ -155,7 +155,8 @@ fn an_admin_socket_that_is_removed_is_there_again() {
     let log = |node: &Node| node.log().matches("was removed or replaced; it is opened anew").count();
     std::fs::remove_file(node.path("admin.sock")).unwrap();
     daemon.until("it answers again", |daemon| daemon.try_get("/status").map(drop));
-    assert_eq!((log(&node), node.ask(&["status"]).code), (1, 0));
+    daemon.until("that is told", |_| (log(&node) == 1).then_some(()));
+    daemon.until("status is asked there", |_| (node.ask(&["status"]).code == 0).then_some(()));
     assert_eq!(daemon.stop(), 0);
 }
 
