@@ -5,6 +5,7 @@ use std::env;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use nix::unistd::geteuid;
@@ -222,11 +223,23 @@ fn open_journal(settings: &Settings, events: &mut Events) -> Result<(Late, Befor
     Ok((journal, before))
 }
 
-/// What is found again by it was put in force after it was written: once is enough, so that no start waits for the disk.
+/// A small file on a disk that answers takes some milliseconds.
+const NOTED_WITHIN: Duration = Duration::from_secs(1);
+
+/// What is found again by it is put in force after it was written. A disk that does not answer is not waited for: what is
+/// owed is undone all the same.
 fn note_whereabouts(source: &Source, settings: &Settings) {
-    if let Err(error) = whereabouts::note(source, &settings.state_directory) {
-        tracing::warn!("only the configuration itself says where its state is: {error}");
-    }
+    let (source, used) = (source.clone(), settings.state_directory.clone());
+    let (tell, noted) = mpsc::channel();
+    // Who started it may not have waited.
+    let note = move || drop(tell.send(whereabouts::note(&source, &used)));
+    let started = std::thread::Builder::new().name("whereabouts".to_owned()).spawn(note);
+    let why = match started.map(|_| noted.recv_timeout(NOTED_WITHIN)) {
+        Ok(Ok(Ok(()))) => return,
+        Ok(Ok(Err(error))) | Err(error) => error.to_string(),
+        Ok(Err(_)) => "the disk of the usual state directory does not answer".to_owned(),
+    };
+    tracing::warn!("only the configuration itself says where its state is: {why}");
 }
 
 fn first_snapshot(started: Moment, plan: Arc<Plan>, configuration: Configuration) -> Snapshot {

@@ -95,10 +95,15 @@ impl LastGood {
 
 /// Forgets the oldest of those that are too many.
 pub fn tidy(directory: &Path) {
+    keep_newest(directory, PREFIX);
+}
+
+/// Of the files that are kept under this prefix, one for each configuration.
+pub(super) fn keep_newest(directory: &Path, prefix: &str) {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let is_ours = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        name.starts_with(PREFIX) && name.ends_with(SUFFIX)
+        name.starts_with(prefix) && name.ends_with(SUFFIX)
     };
     let mut kept: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_ours).collect();
     kept.sort_by_cached_key(|path| fs::metadata(path).and_then(|file| file.modified()).ok());

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::compile::state_directory_of;
-use super::last_good::path_of;
+use super::last_good::{keep_newest, path_of};
 use super::source::Source;
 use crate::journal::check_directory;
 
+const PREFIX: &str = "state-of-";
 /// Two paths, each of 4 KiB at most, with every byte escaped.
 const LARGEST: u64 = 64 << 10;
 
@@ -45,7 +46,9 @@ pub fn note(source: &Source, used: &Path) -> io::Result<()> {
     let mut file = File::create(&fresh)?;
     file.write_all(&serde_json::to_vec(&now)?)?;
     file.sync_all()?;
-    fs::rename(fresh, path)
+    fs::rename(fresh, path)?;
+    keep_newest(&usual, PREFIX);
+    Ok(())
 }
 
 /// Where it was when this configuration was last used.
@@ -65,7 +68,7 @@ fn read(usual: &Path, path: &Path) -> Option<Whereabouts> {
 }
 
 fn name_of(config: &Path) -> String {
-    format!("state-of-{:08x}.json", crc32fast::hash(config.as_os_str().as_encoded_bytes()))
+    format!("{PREFIX}{:08x}.json", crc32fast::hash(config.as_os_str().as_encoded_bytes()))
 }
 
 #[cfg(test)]
@@ -88,5 +91,16 @@ mod tests {
         note(&source, &usual).unwrap();
         note(&source, &usual).unwrap();
         assert_eq!(find(&source), None);
+    }
+
+    #[test]
+    fn those_of_configurations_that_came_and_went_do_not_pile_up() {
+        let folder = tempfile::tempdir().unwrap();
+        for n in 0..100 {
+            let mut source = Source::file(folder.path().join(format!("{n}.toml")));
+            source.environment.insert("STATE_DIRECTORY".into(), folder.path().join("usual").display().to_string());
+            note(&source, folder.path()).unwrap();
+        }
+        assert!(fs::read_dir(folder.path().join("usual")).unwrap().count() < 20);
     }
 }

@@ -118,6 +118,8 @@ impl Node {
         command.args(["run", "--config", config.to_str().unwrap()]);
         let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        // Else it would note in this machine's own directory where the state is.
+        command.env("STATE_DIRECTORY", self.path("usual"));
         command.envs(self.environment.iter().map(|(name, value)| (*name, value.as_str())));
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).process_group(0);
         let child = command.spawn().unwrap();
