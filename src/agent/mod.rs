@@ -5,6 +5,7 @@ mod drill;
 mod journal;
 mod numbers;
 mod orders;
+mod partings;
 mod publish;
 mod relevance;
 mod reload;
@@ -31,7 +32,7 @@ use crate::pace::{Pace, Watch};
 use crate::policy::event::Mode;
 use crate::policy::guardian::{Decisions, Guardian, Input};
 use crate::policy::metric::Metric;
-use crate::policy::mitigation::Outcome;
+use crate::policy::mitigation::{Command, Outcome};
 use crate::policy::moment::Moment;
 use crate::policy::orders::Orders;
 use crate::policy::plan::Plan;
@@ -45,6 +46,7 @@ use wait::Woken;
 
 use numbers::Numbers;
 use orders::Said;
+use partings::Partings;
 use relevance::{Need, Relevance};
 use supervision::Supervision;
 
@@ -115,6 +117,7 @@ pub struct Agent {
     said: Said,
     keeper_is_slow: bool,
     heard: Vec<Heard>,
+    partings: Partings,
     blind_spots: Arc<Vec<BlindSpot>>,
     /// The sampler's own list, to see when it changes.
     seen_blind_spots: Option<Arc<Vec<BlindSpot>>>,
@@ -156,6 +159,7 @@ impl Agent {
             said: Said::default(),
             keeper_is_slow: false,
             heard: Vec::new(),
+            partings: Partings::default(),
             blind_spots: Arc::default(),
             seen_blind_spots: None,
             tick: 0,
@@ -202,7 +206,12 @@ impl Agent {
             if self.is_done(now) {
                 self.tell_owed();
                 self.parts.events.flush();
+                self.keep_orders(now);
                 self.parts.keeper.say_goodbye();
+                for id in self.partings.kept(now) {
+                    // As at every other end, a thread that has ended needs no word.
+                    let _is_there = self.parts.workers.send(Command::Forget { id });
+                }
                 self.parts.workers.say_goodbye();
                 return Ok(());
             }
@@ -331,6 +340,7 @@ impl Agent {
             read += 1;
             match message {
                 Message::Report(report) => {
+                    self.partings.note(&report);
                     self.parts.guardian.step(now, Input::Reported(report), &mut self.out);
                 }
                 Message::Probed(control) => self.note_control(now, control),

@@ -9,6 +9,7 @@ use crate::clock;
 use crate::inbox::Order;
 use crate::keeper::Heard;
 use crate::keeper::orders::{self, Now};
+use crate::policy::mitigation::Command;
 use crate::policy::moment::Moment;
 use crate::policy::orders::Orders;
 
@@ -115,9 +116,11 @@ impl Agent {
 
     /// Cheap where nothing changed: it is looked at with every publication. What was ordered and changed nothing is handed
     /// over as well: what it asked for may not be durable yet.
-    pub(super) fn keep_orders(&mut self) {
-        let orders = self.parts.guardian.orders();
-        if self.heard.is_empty() && *orders == self.orders {
+    pub(super) fn keep_orders(&mut self, now: Moment) {
+        let parted = self.partings.kept(now).into_iter();
+        self.out.commands.extend(parted.map(|id| Command::Forget { id }));
+        let is_due = self.partings.is_due(now) && self.parts.earlier.why().is_none();
+        if self.heard.is_empty() && !is_due && *self.parts.guardian.orders() == self.orders {
             return;
         }
         self.hand_over_orders();
@@ -134,6 +137,7 @@ impl Agent {
             }
             return;
         }
+        self.heard.extend(self.partings.hand_over());
         self.parts.keeper.keep_orders(orders::bytes(orders, now), std::mem::take(&mut self.heard));
     }
 }

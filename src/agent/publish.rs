@@ -48,7 +48,7 @@ impl Agent {
 
     pub(super) fn publish(&mut self) {
         self.gather_blind_spots();
-        self.keep_orders();
+        self.keep_orders(self.ticked_at);
         let pace = self.until_next(self.ticked_at);
         let (guardian, sampler) = (&self.parts.guardian, &self.parts.sampler);
         let (tick, at, sample) = (self.tick, self.ticked_at, &self.sample);

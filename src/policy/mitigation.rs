@@ -404,6 +404,14 @@ pub struct Report {
     pub theirs: Option<Arc<str>>,
 }
 
+impl Report {
+    /// It is over, and what it changed, or a part of that, is somebody else's now. The journal has it until that is kept.
+    #[must_use]
+    pub fn is_parting(&self) -> bool {
+        self.outcome == Outcome::Overridden || self.answered == Answered::Undo && self.theirs.is_some()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -335,6 +335,11 @@ impl Crew {
     fn run(&mut self, command: Command) -> bool {
         match self.shared.route(&command) {
             Some(name) => self.give(&name, Job::Run(command)),
+            // It was parted with: nobody waits for an answer.
+            None if matches!(command, Command::Forget { .. }) => {
+                self.shared.records.close(command.id());
+                true
+            }
             // Nothing of it was ever written to a target, or it is verified gone.
             None => self.answer(&command, Outcome::Already, NOTHING),
         }

@@ -111,6 +111,11 @@ impl Records {
         self.journal.note(Change::Close(id));
     }
 
+    /// It is over for us, and somebody else's now. The journal keeps it until the loop, which keeps whose it is, gives it up.
+    pub fn part(&self, id: ActionId) {
+        self.entries.borrow_mut().retain(|entry| entry.id != id);
+    }
+
     /// What was known of it before.
     fn keep(&self, entry: &Entry) -> Option<Entry> {
         let mut entries = self.entries.borrow_mut();

@@ -303,7 +303,11 @@ impl Task {
 
     /// What is verified gone is gone, also where the journal does not take it yet.
     pub(super) fn closed(&self, id: ActionId, answer: Answer) -> Answer {
-        self.shared.records.close(id);
+        if answer.outcome == Outcome::Overridden || answer.theirs.is_some() {
+            self.shared.records.part(id);
+        } else {
+            self.shared.records.close(id);
+        }
         answer
     }
 }

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use node_guardian::journal::Journal;
+
+use super::super::support::hang::Hang;
 use super::super::support::haproxy::Haproxy;
 use super::super::support::node::{Daemon, Node, short_of_memory};
 use super::orders::for_twenty_ticks;
@@ -68,6 +71,24 @@ fn what_somebody_set_stays_theirs_over_crashes_and_stops_until_its_rule_is_quiet
     assert_eq!(daemon.stop(), 0);
     assert_eq!(edge.limit("be/s1"), "5");
     stays_until_quiet(&node, node.start(), &edge, "5");
+}
+
+/// Between the look that finds it and the moment at which that is on the disk.
+#[test]
+fn what_somebody_set_is_theirs_also_after_a_crash_before_that_is_kept() {
+    let edge = Haproxy::start();
+    let node = guarded(&edge);
+    let mut daemon = in_force(&node);
+    let hang = Hang::of_writes(daemon.pid(), "keeper");
+    edge.ask("set maxconn server be/s1 5");
+    daemon.until_told("lost", "throttle edge to 25%");
+    for_twenty_ticks(&mut daemon, |_| assert!(!kept(&node).contains("maxconn is 5")));
+    // Who traces it lets it end only when that ends itself.
+    nix::sys::signal::kill(daemon.pid(), nix::sys::signal::Signal::SIGKILL).unwrap();
+    hang.end();
+    daemon.kill();
+    stays_until_quiet(&node, node.start(), &edge, "5");
+    assert_eq!(Journal::peek(&node.path("state")).unwrap(), []);
 }
 
 /// With a `for` the rule is not firing yet, and wants nothing at the first looks.

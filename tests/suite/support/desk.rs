@@ -310,6 +310,14 @@ impl Desk {
 }
 
 impl Desk {
+    /// As the loop does, once it is kept whose it is.
+    fn part(&self, id: ActionId) {
+        self.send(Command::Forget { id });
+        let is_gone = || self.ledger.entries.lock().unwrap().iter().all(|entry| entry.id != id);
+        let refuses = || self.ledger.stuck.load(Ordering::SeqCst) || self.ledger.hangs.load(Ordering::SeqCst);
+        eventually("the journal gives it up", || (is_gone() || refuses()).then_some(()));
+    }
+
     /// Whether something came within this time.
     fn hear(&mut self, patience: Duration) -> bool {
         let mut bell = [PollFd::new(self.inbox.bell(), PollFlags::POLLIN)];
@@ -319,7 +327,12 @@ impl Desk {
         while let Some(message) = self.inbox.take() {
             heard = true;
             match message {
-                Message::Report(report) => self.waiting.push(report),
+                Message::Report(report) => {
+                    if report.is_parting() {
+                        self.part(report.id);
+                    }
+                    self.waiting.push(report);
+                }
                 Message::Probed(view) => self.views.push(view),
                 Message::Gives { gives, .. } => self.gives = Some(gives),
                 Message::JournalFailed(why) => self.failures.push(why),

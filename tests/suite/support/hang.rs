@@ -21,9 +21,18 @@ impl Hang {
 
     /// This thread as soon as it waits for events.
     pub fn of_thread(process: Pid, name: &str) -> Self {
+        Self::of_calls(process, name, "epoll_wait,epoll_pwait,epoll_pwait2")
+    }
+
+    /// This thread as soon as it writes to a place of a file.
+    pub fn of_writes(process: Pid, name: &str) -> Self {
+        Self::of_calls(process, name, "pwrite64")
+    }
+
+    fn of_calls(process: Pid, name: &str, calls: &str) -> Self {
         let thread = threads(process).into_iter().find(|thread| name_of(process, thread) == name);
         let thread = thread.unwrap_or_else(|| panic!("no thread {name}"));
-        Self::of(&["-p", &thread], "epoll_wait,epoll_pwait,epoll_pwait2", std::slice::from_ref(&thread))
+        Self::of(&["-p", &thread], calls, std::slice::from_ref(&thread))
     }
 
     fn of(whom: &[&str], calls: &str, traced: &[String]) -> Self {
