@@ -245,33 +245,26 @@ fn on_a_read_only_file_system_debts_are_paid_and_nothing_new_is_done() {
 /// A directory that is removed or mounted over while it runs: the next start would not find what is written there.
 #[test]
 fn a_directory_that_is_gone_is_made_anew_with_what_is_in_force() {
-    let edge = Haproxy::start();
-    let before = edge.face();
-    let node = node(&edge);
-    let mut daemon = node.start();
-    std::fs::rename(node.path("state"), node.path("away")).unwrap();
-    node.set_available(5);
-    daemon.until_told("journal_damage", "is not where it was");
-    daemon.until_in_force(&["throttle edge to 50%"]);
-    daemon.kill();
-    node.set_available(60);
-    let mut daemon = node.start();
-    daemon.until_calm();
-    assert_eq!(edge.face(), before);
-    assert_eq!(daemon.stop(), 0);
+    is_made_anew_after(|node| std::fs::rename(node.path("state"), node.path("away")).unwrap());
 }
 
 /// The directory stays, and the next start would find nothing in it.
 #[test]
 fn files_that_are_moved_away_are_made_anew_with_what_is_in_force() {
+    is_made_anew_after(|node| {
+        std::fs::create_dir(node.path("aside")).unwrap();
+        for name in ["journal.a", "journal.b"] {
+            std::fs::rename(node.path("state").join(name), node.path("aside").join(name)).unwrap();
+        }
+    });
+}
+
+fn is_made_anew_after(moved: impl FnOnce(&Node)) {
     let edge = Haproxy::start();
     let before = edge.face();
     let node = node(&edge);
     let mut daemon = node.start();
-    std::fs::create_dir(node.path("aside")).unwrap();
-    for name in ["journal.a", "journal.b"] {
-        std::fs::rename(node.path("state").join(name), node.path("aside").join(name)).unwrap();
-    }
+    moved(&node);
     node.set_available(5);
     daemon.until_told("journal_damage", "is not where it was");
     daemon.until_in_force(&["throttle edge to 50%"]);
