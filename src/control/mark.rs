@@ -1,13 +1,15 @@
 //! Two guardians never change one target: who acts on it first holds a mark, and who comes second only watches. The mark is
 //! an abstract unix socket named after the target, which the kernel frees with the process, and which containers that share
 //! a network share too. Anybody may take such a name, so that one counts only where the kernel says that its holder is who
-//! could act anyway: root, the package's user, or our own.
+//! could act anyway: root, the package's user, or our own. Each mark ends in a number of its own, and the kernel lists which
+//! there are: however many names a stranger takes, there is another one, and none is overlooked.
 //!
 //! Takes no thread, waits for nobody, and costs one descriptor for each target that is acted on.
 
 use std::collections::HashMap;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::hash::{BuildHasher as _, RandomState};
+use std::io::{self, BufRead as _, BufReader, ErrorKind};
 use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
@@ -25,8 +27,10 @@ use super::failure::Failure;
 use super::target::{Identity, Target};
 use crate::policy::mitigation::Verb;
 
-/// For guardians that try for one target, and strangers who take names in vain.
-const SLOTS: u32 = 32;
+/// Of the network that this thread is in: a line for each socket, abstract names with an `@` before them.
+const SOCKETS: &str = "/proc/thread-self/net/unix";
+/// In the fourth column, of sockets that listen.
+const LISTENS: &[u8] = b"00010000";
 /// As the package makes it.
 const USER: &str = "node-guardian";
 /// In which another one that began at the same moment sees us and gives way.
@@ -48,13 +52,13 @@ pub struct Mark {
 struct Holder {
     pid: i32,
     uid: u32,
-    slot: u32,
+    number: u64,
 }
 
-/// Takes the mark of a target, or keeps the one that is held. `None` where it needs none, or none can be had.
+/// Takes the mark of a target, or keeps the one that is held. `None` where it needs none.
 ///
 /// # Errors
-/// `Refused` where another guardian has it.
+/// `Refused` where another guardian has it, or it cannot be seen whether one has.
 pub async fn take(target: &Target, held: Option<Arc<Mark>>) -> Result<Option<Arc<Mark>>, Failure> {
     let Some(name) = name(target) else { return Ok(None) };
     if let Some(mark) = held.filter(|mark| mark.name == name).or_else(|| known(&name)) {
@@ -62,10 +66,14 @@ pub async fn take(target: &Target, held: Option<Arc<Mark>>) -> Result<Option<Arc
         return Ok(Some(mark));
     }
     refuse_if_held(&name)?;
-    let Some((slot, socket)) = bind_first_free(&name) else { return Ok(None) };
-    // Both may have looked before either was there: the lower slot stays.
-    if let Some(holder) = holder(&name) {
-        if holder.slot < slot {
+    let (number, socket) = bind_any(&name).map_err(|error| {
+        Failure::refused(format!(
+            "nothing can keep another guardian from this target, so that it is only watched: {error}"
+        ))
+    })?;
+    // Both may have looked before either was there: the lower number stays.
+    if let Some(holder) = holder(&name)? {
+        if holder.number < number {
             return Err(held_by(holder));
         }
         sleep(GIVES_WAY).await;
@@ -126,18 +134,28 @@ fn name(target: &Target) -> Option<String> {
     Some(format!("node-guardian/{short}"))
 }
 
-fn bind_first_free(name: &str) -> Option<(u32, UnixListener)> {
-    (0..SLOTS).find_map(|slot| Some((slot, bind(&format!("{name}/{slot}")).ok()?)))
+fn bind_any(name: &str) -> io::Result<(u64, UnixListener)> {
+    loop {
+        let number = RandomState::new().hash_one(name);
+        match bind(name, number) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {}
+            bound => return Ok((number, bound?)),
+        }
+    }
 }
 
-fn bind(name: &str) -> io::Result<UnixListener> {
-    let socket = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)?;
+fn bind(name: &str, number: u64) -> io::Result<UnixListener> {
+    let socket = UnixListener::bind_addr(&SocketAddr::from_abstract_name(numbered(name, number))?)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
 
+fn numbered(name: &str, number: u64) -> String {
+    format!("{name}/{number:016x}")
+}
+
 fn refuse_if_held(name: &str) -> Result<(), Failure> {
-    holder(name).map_or(Ok(()), |holder| Err(held_by(holder)))
+    holder(name)?.map_or(Ok(()), |holder| Err(held_by(holder)))
 }
 
 fn held_by(Holder { pid, uid, .. }: Holder) -> Failure {
@@ -147,22 +165,46 @@ fn held_by(Holder { pid, uid, .. }: Holder) -> Failure {
 }
 
 /// The first that counts, and is not this process.
-fn holder(name: &str) -> Option<Holder> {
+fn holder(name: &str) -> Result<Option<Holder>, Failure> {
     let own = i32::try_from(std::process::id()).ok();
-    (0..SLOTS).filter_map(|slot| held(name, slot)).find(|holder| Some(holder.pid) != own && counts(holder.uid))
+    let numbers = numbers(name).map_err(|error| {
+        Failure::refused(format!("nobody can see whether another guardian acts here: {SOCKETS}: {error}"))
+    })?;
+    let mut holders = numbers.into_iter().filter_map(|number| held(name, number));
+    Ok(holders.find(|holder| Some(holder.pid) != own && counts(holder.uid)))
 }
 
-/// `None`: nobody has this slot, or nobody can tell who. Never waits, also where somebody lets nobody in.
-fn held(name: &str, slot: u32) -> Option<Holder> {
+/// Of all marks of this target, in ascending order. Read line by line: a node may have a hundred thousand sockets.
+fn numbers(name: &str) -> io::Result<Vec<u64>> {
+    let prefix = format!("@{name}/").into_bytes();
+    let mut sockets = BufReader::new(File::open(SOCKETS)?);
+    let (mut line, mut found) = (Vec::new(), Vec::new());
+    while sockets.read_until(b'\n', &mut line)? > 0 {
+        found.extend(number(line.trim_ascii_end(), &prefix));
+        line.clear();
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+fn number(line: &[u8], prefix: &[u8]) -> Option<u64> {
+    let columns = || line.split(u8::is_ascii_whitespace).filter(|column| !column.is_empty());
+    let digits = columns().nth(7)?.strip_prefix(prefix)?;
+    (columns().nth(3)? == LISTENS).then_some(())?;
+    u64::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
+}
+
+/// `None`: nobody has this number any more, or nobody can tell who. Never waits, also where somebody lets nobody in.
+fn held(name: &str, number: u64) -> Option<Holder> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None).ok()?;
-    let address = UnixAddr::new_abstract(format!("{name}/{slot}").as_bytes()).ok()?;
+    let address = UnixAddr::new_abstract(numbered(name, number).as_bytes()).ok()?;
     match connect(socket.as_raw_fd(), &address) {
         Ok(()) | Err(Errno::EINPROGRESS) => {}
         Err(_) => return None,
     }
     let peer = getsockopt(&socket, PeerCredentials).ok()?;
-    Some(Holder { pid: peer.pid(), uid: peer.uid(), slot })
+    Some(Holder { pid: peer.pid(), uid: peer.uid(), number })
 }
 
 /// Nobody else can keep a target from being guarded.
@@ -198,9 +240,10 @@ mod tests {
     async fn one_that_many_have_looked_at_is_still_seen() {
         let target = somewhere();
         let mark = take(&target, None).await.unwrap().unwrap();
-        let looked = (0..100_000).take_while(|_| held(&mark.name, 0).is_some()).count();
+        let number = numbers(&mark.name).unwrap()[0];
+        let looked = (0..100_000).take_while(|_| held(&mark.name, number).is_some()).count();
         assert!(looked > 0 && looked < 100_000, "{looked} looked, and all are still let wait");
         (0..=looked / MOST_SEEN).for_each(|_| look(&target).unwrap());
-        assert!(held(&mark.name, 0).is_some(), "held, and nobody sees it");
+        assert!(held(&mark.name, number).is_some(), "held, and nobody sees it");
     }
 }

@@ -5,6 +5,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Stdio;
 
 use nix::unistd::geteuid;
@@ -99,8 +100,7 @@ fn guardians_of_different_targets_do_not_know_each_other() {
 #[test]
 fn nobody_without_rights_can_take_the_mark() {
     if let Some(folder) = as_child() {
-        let name = std::fs::read_to_string(folder.join("name")).unwrap();
-        return squat(&name);
+        return squat(&folder);
     }
     if !geteuid().is_root() {
         // Whoever we are, our own mark counts for us.
@@ -108,7 +108,7 @@ fn nobody_without_rights_can_take_the_mark() {
     }
     let edge = Haproxy::start();
     let folder = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
     std::fs::write(folder.path().join("name"), mark(&edge)).unwrap();
     let mut squatter = again_from_a_copy("daemon::marks::nobody_without_rights_can_take_the_mark", folder.path())
         .uid(NOBODY)
@@ -116,8 +116,7 @@ fn nobody_without_rights_can_take_the_mark() {
         .stdin(Stdio::piped())
         .spawn()
         .unwrap();
-    let last = SocketAddr::from_abstract_name(format!("{}/15", mark(&edge))).unwrap();
-    eventually("the names are taken", || UnixListener::bind_addr(&last).is_err().then_some(()));
+    eventually("the names are taken", || folder.path().join("taken").exists().then_some(()));
     let node = node(&edge);
     let mut daemon = node.start();
     assert!(daemon.until_control("edge", "usable").contains("may throttle"));
@@ -130,10 +129,13 @@ fn nobody_without_rights_can_take_the_mark() {
     squatter.wait().unwrap();
 }
 
-/// Half of all slots, until nobody needs it.
-fn squat(name: &str) {
-    let slot = |at: u32| SocketAddr::from_abstract_name(format!("{name}/{at}")).unwrap();
-    let taken: Vec<_> = (0..16).map(|at| UnixListener::bind_addr(&slot(at)).unwrap()).collect();
+/// As many as its limit of open files allows, among them those that are tried first, until nobody needs it.
+fn squat(folder: &Path) {
+    let name = std::fs::read_to_string(folder.join("name")).unwrap();
+    let numbered = |at: u32| [format!("{name}/{at}"), format!("{name}/{at:016x}")];
+    let names = (0..200).flat_map(numbered).map(|name| SocketAddr::from_abstract_name(name).unwrap());
+    let taken: Vec<_> = names.map(|name| UnixListener::bind_addr(&name).unwrap()).collect();
+    std::fs::write(folder.join("taken"), "").unwrap();
     std::io::stdin().read_line(&mut String::new()).unwrap();
-    assert_eq!(taken.len(), 16);
+    assert_eq!(taken.len(), 400);
 }
