@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 
 use self::slots::Slots;
 use crate::config::last_good;
+use crate::events::Daemon;
 use crate::heartbeat::{Heartbeat, Sign};
 use crate::inbox::{Door, Message};
 use crate::journal;
@@ -39,6 +40,8 @@ pub const KEPT_WITHIN: Duration = Duration::from_secs(2);
 const TAKEN_WITHIN: Duration = Duration::from_secs(1);
 /// A stop waits this long for what was handed over last.
 const FAREWELL: Duration = Duration::from_secs(2);
+const ONE_IS_DAMAGED: &str = "one of its two copies is damaged and the other one is used, so that the last order of an \
+     operator may be missing: see `node-guardian status`, and order it again";
 
 /// Who waits for an order to be durable: nothing, or why it is not.
 pub type Heard = oneshot::Sender<Result<(), String>>;
@@ -58,8 +61,8 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Keeps these orders, and takes the room that later ones will need before it returns, unless the disk hangs. None where nobody could read
-    /// what is kept there: that must not be written over.
+    /// Keeps these orders, and takes the room that later ones will need before it returns, unless the disk hangs. None where
+    /// nobody could read what is kept there: that must not be written over.
     ///
     /// # Errors
     /// When the system gives no thread.
@@ -243,7 +246,13 @@ impl Writer {
         }
         self.slots = None;
         journal::check_directory(&self.directory).map_err(io::Error::other)?;
-        let mut slots = Slots::open(&self.directory.join(orders::NAME), bytes)?;
+        let path = self.directory.join(orders::NAME);
+        let mut slots = Slots::open(&path, bytes)?;
+        if slots.one_is_damaged() {
+            let (what, why) = (path.display().to_string(), ONE_IS_DAMAGED.to_owned());
+            // A loop that has ended needs no news.
+            let _heard = self.door.tell(Message::Record(Daemon::Degraded { what, why }));
+        }
         slots.write(bytes)?;
         self.slots = Some(slots);
         // It is read where there is no newer one, and there is.
@@ -368,6 +377,26 @@ mod tests {
             assert_eq!(slots::payload(&slots::read(&path).unwrap()).unwrap(), b"kept");
             fs::remove_file(&path).unwrap();
         }
+    }
+
+    #[test]
+    fn that_the_last_order_may_be_lost_is_told_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (door, inbox) = inbox::open().unwrap();
+        let start = || Keeper::start(folder.path(), Some(b"as read".to_vec()), door.clone()).unwrap().say_goodbye();
+        start();
+        start();
+        assert!(inbox.take().is_none());
+        let path = folder.path().join(orders::NAME);
+        let mut bytes = fs::read(&path).unwrap();
+        let newest = bytes.windows(7).rposition(|window| window == b"as read").unwrap();
+        bytes[newest] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        start();
+        start();
+        let Some(Message::Record(Daemon::Degraded { why, .. })) = inbox.take() else { panic!("nothing told") };
+        assert!(why.contains("order it again"), "{why}");
+        assert!(inbox.take().is_none(), "told once");
     }
 
     #[test]

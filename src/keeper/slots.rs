@@ -23,6 +23,8 @@ pub struct Slots {
     file: File,
     newest: usize,
     number: u64,
+    /// The other slot holds a write that broke off, or what was newest before something spoiled it.
+    one_is_damaged: bool,
 }
 
 impl Slots {
@@ -42,7 +44,9 @@ impl Slots {
                 let file = OpenOptions::new().read(true).write(true).open(path)?;
                 // Whoever wrote it may have ended before it was durable, and the other slot is written next.
                 file.sync_data()?;
-                Ok(Self { path: path.to_owned(), file, newest, number })
+                let other = &bytes[(1 - newest) * SLOT..][..SLOT];
+                let one_is_damaged = whole(other).is_none() && other.iter().any(|byte| *byte != 0);
+                Ok(Self { path: path.to_owned(), file, newest, number, one_is_damaged })
             }
             Some(_) | None => Self::create(path, first),
         }
@@ -62,7 +66,12 @@ impl Slots {
             return Err(error);
         }
         sync_folder(path)?;
-        Ok(Self { path: path.to_owned(), file, newest: 0, number: 1 })
+        Ok(Self { path: path.to_owned(), file, newest: 0, number: 1, one_is_damaged: false })
+    }
+
+    /// What was written last may be lost. Nobody was told that it is kept if its write broke off.
+    pub const fn one_is_damaged(&self) -> bool {
+        self.one_is_damaged
     }
 
     /// False where the next start would not find it.
@@ -81,6 +90,7 @@ impl Slots {
         self.file.write_all_at(&slot(self.number, payload)?, (other * SLOT) as u64)?;
         self.file.sync_data()?;
         self.newest = other;
+        self.one_is_damaged = false;
         Ok(())
     }
 }
@@ -210,7 +220,14 @@ mod tests {
             let mut bytes = whole.clone();
             bytes[at] ^= 1;
             assert_eq!(payload(&bytes), Some(&b"one"[..]), "byte {at}");
+            fs::write(&path, &bytes).unwrap();
+            let mut slots = Slots::open(&path, b"not this").unwrap();
+            assert!(slots.one_is_damaged(), "byte {at}");
+            slots.write(b"mended").unwrap();
+            assert!(!Slots::open(&path, b"not this").unwrap().one_is_damaged());
         }
+        fs::write(&path, &whole).unwrap();
+        assert!(!Slots::open(&path, b"not this").unwrap().one_is_damaged());
         for short in [0, 1, HEADER, SLOT - 1] {
             let told = payload(&whole[..short]);
             assert!(told.is_none() || told == Some(b"one"), "{short} bytes");
