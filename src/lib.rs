@@ -17,6 +17,7 @@
 //! - [`clock`]: what time it is, and being woken in time.
 //! - [`signals`]: signals to messages for the loop.
 //! - [`notify`]: what the service manager hears of us.
+//! - [`ending`]: who was killed and cannot end yet, so that nobody waits for it.
 //! - [`plain`]: text of strangers made fit to be shown.
 //! - [`privilege`]: staying alive and on time when everything else is not.
 //! - [`logging`]: where log lines go.
@@ -32,6 +33,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod drill;
+pub mod ending;
 pub mod events;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]

@@ -25,6 +25,7 @@ use tokio::time::sleep;
 
 use super::failure::Failure;
 use super::target::{Identity, Target};
+use crate::ending;
 use crate::policy::mitigation::Verb;
 
 /// Of the network that this thread is in: a line for each socket, abstract names with an `@` before them.
@@ -171,7 +172,7 @@ fn holder(name: &str) -> Result<Option<Holder>, Failure> {
         Failure::refused(format!("nobody can see whether another guardian acts here: {SOCKETS}: {error}"))
     })?;
     let mut holders = numbers.into_iter().filter_map(|number| held(name, number));
-    Ok(holders.find(|holder| Some(holder.pid) != own && counts(holder.uid)))
+    Ok(holders.find(|holder| Some(holder.pid) != own && counts(holder.uid) && !is_ending(holder.pid)))
 }
 
 /// Of all marks of this target, in ascending order. Read line by line: a node may have a hundred thousand sockets.
@@ -210,6 +211,11 @@ fn held(name: &str, number: u64) -> Option<Holder> {
 /// Nobody else can keep a target from being guarded.
 fn counts(uid: u32) -> bool {
     uid == 0 || uid == Uid::effective().as_raw() || packaged() == Some(uid)
+}
+
+/// In another pid namespace it has no number here.
+fn is_ending(pid: i32) -> bool {
+    u32::try_from(pid).is_ok_and(|pid| pid > 0 && ending::is_ending(pid))
 }
 
 fn packaged() -> Option<u32> {

@@ -8,10 +8,12 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use nix::unistd::{Gid, Group, Uid};
 
 use super::credential;
-use crate::privilege;
+use crate::{ending, privilege};
 
 /// Its members may change things over the admin socket.
 pub const ADMIN_GROUP: &str = "node-guardian";
@@ -157,9 +159,16 @@ fn make_way(path: &Path) -> Result<(), String> {
     }
     match UnixStream::connect(path) {
         Err(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) => Ok(()),
+        Ok(peer) if is_ending(&peer) => Ok(()),
         Ok(_) => Err(format!("another node-guardian answers on {shown}; stop it, or set http.socket")),
         Err(error) => Err(format!("cannot tell whether {shown} is in use: {error}; remove it, or set http.socket")),
     }
+}
+
+/// It answers nobody, and the path is free for who does.
+fn is_ending(peer: &UnixStream) -> bool {
+    let pid = getsockopt(peer, PeerCredentials).ok().and_then(|peer| u32::try_from(peer.pid()).ok());
+    pid.is_some_and(|pid| pid > 0 && ending::is_ending(pid))
 }
 
 fn missing_is_fine(error: std::io::Error) -> IoResult<()> {

@@ -13,6 +13,8 @@ use crate::policy::mitigation::ActionId;
 pub enum JournalError {
     /// Another guardian has this directory.
     Held { directory: PathBuf, pid: Option<u32> },
+    /// Who had it was killed, does nothing any more, and cannot end before its disk answers.
+    Ending { directory: PathBuf, pid: u32 },
     /// Others may have put there what is in it, or use it too.
     NotOurs { directory: PathBuf, why: String },
     /// The system refused to read or write.
@@ -41,6 +43,11 @@ impl fmt::Display for JournalError {
                     None => f.write_str(": stop that one first, or set another state directory"),
                 }
             }
+            Self::Ending { directory, pid } => write!(
+                f,
+                "process {pid} was killed, and still holds {} until its disk answers; look at `dmesg`",
+                directory.display()
+            ),
             Self::NotOurs { directory, why } => write!(
                 f,
                 "{} cannot be the state directory: {why}; set state_directory to a directory of the guardian's own, which \
@@ -69,6 +76,7 @@ impl Error for JournalError {
         match self {
             Self::Io { source, .. } => Some(source),
             Self::Held { .. }
+            | Self::Ending { .. }
             | Self::NotOurs { .. }
             | Self::Full { .. }
             | Self::Unwritable { .. }

@@ -300,7 +300,9 @@ impl First {
 fn patiently<T>(until: Instant, take: impl Fn() -> Result<T, JournalError>) -> Result<T, JournalError> {
     loop {
         match take() {
-            Err(JournalError::Held { .. }) if Instant::now() < until => std::thread::sleep(POLL),
+            Err(JournalError::Held { .. } | JournalError::Ending { .. }) if Instant::now() < until => {
+                std::thread::sleep(POLL);
+            }
             taken => return taken,
         }
     }

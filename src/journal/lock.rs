@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::error::JournalError;
 use super::place::leads_to;
+use crate::ending;
 
 /// Held until dropped; the lock leaves no file behind.
 #[derive(Debug)]
@@ -33,9 +34,7 @@ impl Lock {
         };
         match taken {
             Ok(()) => Ok(Self { directory: file }),
-            Err(TryLockError::WouldBlock) => {
-                Err(JournalError::Held { directory: directory.to_owned(), pid: holder(&file) })
-            }
+            Err(TryLockError::WouldBlock) => Err(held(directory, holder(&file))),
             Err(TryLockError::Error(error)) => Err(refused(error)),
         }
     }
@@ -43,6 +42,14 @@ impl Lock {
     /// Whether this path leads to what is locked.
     pub fn is_of(&self, path: &Path) -> bool {
         leads_to(path, &self.directory)
+    }
+}
+
+fn held(directory: &Path, pid: Option<u32>) -> JournalError {
+    let directory = directory.to_owned();
+    match pid {
+        Some(pid) if ending::is_ending(pid) => JournalError::Ending { directory, pid },
+        _ => JournalError::Held { directory, pid },
     }
 }
 

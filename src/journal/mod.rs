@@ -129,7 +129,11 @@ impl Journal {
             return Ok(Peeked { entries: Vec::new(), next_id: ActionId(1) });
         }
         directory::check(directory)?;
-        let _lock = Lock::take(directory, Sharing::Together)?;
+        let _lock = match Lock::take(directory, Sharing::Together) {
+            // What it was writing is there or not, as after any crash.
+            Err(JournalError::Ending { .. }) => None,
+            taken => Some(taken?),
+        };
         let bytes = [slot::read(&directory.join(FILES[0]))?, slot::read(&directory.join(FILES[1]))?];
         let state = recover([&bytes[0], &bytes[1]]).state;
         Ok(Peeked { entries: state.entries, next_id: state.next_id })

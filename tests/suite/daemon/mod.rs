@@ -6,6 +6,7 @@ mod disk;
 mod drill;
 mod fallback;
 mod footprint;
+mod frozen;
 mod guard;
 mod handed_over;
 mod hung;
