@@ -44,7 +44,7 @@ impl Agent {
         // A journal that was not told in time has what was given up still.
         let (given_up, entries): (Vec<_>, Vec<_>) =
             entries.into_iter().partition(|entry| orders.forgotten.contains(&entry.id));
-        self.take_orders(orders, unread_orders);
+        self.take_orders(now, orders, unread_orders);
         if self.tick > 0 {
             self.keep_configuration();
         }

@@ -86,10 +86,10 @@ impl Agent {
     }
 
     /// Those of before a restart, as far as nothing newer was said; all of them are kept where the journal is now.
-    pub(super) fn take_orders(&mut self, earlier: Orders, unread: Option<String>) {
+    pub(super) fn take_orders(&mut self, now: Moment, earlier: Orders, unread: Option<String>) {
         match unread {
             None => {
-                self.parts.guardian.restore_orders(self.said.of(earlier), &mut self.out);
+                self.parts.guardian.restore_orders(now, self.said.of(earlier), &mut self.out);
                 self.parts.earlier = Earlier::Known;
             }
             Some(why) if self.said == Said::Nothing => {

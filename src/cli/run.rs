@@ -144,7 +144,7 @@ fn guard(loaded: Loaded, source: Source) -> Result<(), String> {
         (Some(why), Some(_)) => Earlier::Awaited(why),
         (Some(why), None) => Earlier::Damaged(why),
     };
-    guardian.restore_orders(before.orders, &mut first);
+    guardian.restore_orders(started, before.orders, &mut first);
     if earlier != Earlier::Known {
         guardian.miss_orders();
     }

@@ -142,7 +142,7 @@ impl Run {
         let orders = self.guardian.orders().clone();
         let inherited = self.world.inherited();
         self.guardian = Guardian::new(self.now, plan(self.setup), inherited, ActionId(self.next_id), &mut self.out);
-        self.guardian.restore_orders(orders, &mut self.out);
+        self.guardian.restore_orders(self.now, orders, &mut self.out);
         self.laws.began_again(&self.world);
         self.look()
     }

@@ -12,7 +12,7 @@ use node_guardian::policy::mitigation::{
     ActionId, Amount, Answered, Class, Command, Knob, Level, Mitigation, Outcome, Report, Verb,
 };
 use node_guardian::policy::moment::Moment;
-use node_guardian::policy::orders::{Ends, Orders, Theirs};
+use node_guardian::policy::orders::{Ends, Hold, Orders, Pause, Theirs};
 use node_guardian::policy::plan::Plan;
 use node_guardian::policy::proportion::Range;
 use node_guardian::policy::rule::{Emergency, Policy, Rule, Severity, Step};
@@ -330,7 +330,7 @@ fn what_somebody_set_before_a_restart_is_theirs_until_its_rules_were_seen_to_be_
     let quick = rule("95", 2, vec![step(Verb::Shed, "edge", 50.0)]);
     let plan = policy(Level::Standard, vec![slow, quick]);
     let mut node = Node::new(plan, Vec::new(), |_| Outcome::Applied);
-    node.guardian.restore_orders(set_by_somebody(), &mut Decisions::default());
+    node.guardian.restore_orders(node.now, set_by_somebody(), &mut Decisions::default());
     let is_theirs = |node: &Node| node.guardian.orders().theirs.len() == 1 && !node.text.contains("throttle");
     node.step(Input::Drill(&mitigation(Verb::Throttle, "edge", 50.0)));
     node.run(f64::NAN, 60);
@@ -345,7 +345,7 @@ fn what_somebody_set_before_a_restart_is_theirs_until_its_rules_were_seen_to_be_
     assert_eq!(node.in_force(), ["throttle edge to 50%"], "{}", node.text);
 
     let mut node = Node::new(Arc::clone(node.guardian.plan()), Vec::new(), |_| Outcome::Applied);
-    node.guardian.restore_orders(set_by_somebody(), &mut Decisions::default());
+    node.guardian.restore_orders(node.now, set_by_somebody(), &mut Decisions::default());
     node.run(10.0, 1);
     node.run(90.0, 2);
     node.run(10.0, 1);
@@ -365,7 +365,7 @@ fn a_rule_that_stays_blind_keeps_no_knob_for_ever() {
     let seeing = rule("80", 1, vec![step(Verb::Throttle, "edge", 50.0)]);
     for (rules, lasts) in [(vec![seeing, blind(2)], 0), (vec![blind(1), blind(2)], 600)] {
         let mut node = Node::new(policy(Level::Standard, rules), Vec::new(), |_| Outcome::Applied);
-        node.guardian.restore_orders(set_by_somebody(), &mut Decisions::default());
+        node.guardian.restore_orders(node.now, set_by_somebody(), &mut Decisions::default());
         node.run(10.0, lasts + 8);
         assert!(!node.guardian.orders().theirs.is_empty(), "nobody knows yet what it wants");
         node.run(10.0, 7);
@@ -434,7 +434,7 @@ fn what_an_operator_undid_is_given_back_after_ten_minutes_that_somebody_watched(
             let orders = node.guardian.orders().clone();
             let next = ActionId(20);
             node.guardian = Guardian::new(node.now, Arc::clone(&plan), Vec::new(), next, &mut Decisions::default());
-            node.guardian.restore_orders(orders, &mut Decisions::default());
+            node.guardian.restore_orders(node.now, orders, &mut Decisions::default());
         }
         node.run(90.0, 10);
         assert_eq!((node.in_force().len(), node.guardian.orders().undone.len()), (0, 1), "{}", node.text);
@@ -449,6 +449,24 @@ fn what_an_operator_undid_is_given_back_after_ten_minutes_that_somebody_watched(
     }
 }
 
+/// Orders that could not be read at start are read while a rule has something in force.
+#[test]
+fn a_pause_that_is_read_late_undoes_what_was_done_meanwhile() {
+    let plan = policy(Level::Standard, vec![rule("80", 1, vec![step(Verb::Throttle, "edge", 50.0)])]);
+    for (hold, left) in [(Hold::Undo, 0), (Hold::Keep, 1)] {
+        let mut node = Node::new(Arc::clone(&plan), Vec::new(), |_| Outcome::Applied);
+        node.run(90.0, 5);
+        assert_eq!(node.in_force().len(), 1, "{}", node.text);
+        let until = node.now + Duration::from_secs(60);
+        let pause = Some(Pause { since: Moment::ORIGIN, until, hold, by: "uid 0".into() });
+        node.guardian.restore_orders(node.now, Orders { pause, ..Orders::default() }, &mut Decisions::default());
+        node.run(90.0, 30);
+        assert_eq!(node.in_force().len(), left, "{}", node.text);
+        node.run(90.0, 50);
+        assert_eq!(node.in_force(), ["throttle edge to 50%"], "the pause is over: {}", node.text);
+    }
+}
+
 /// The journal was not told in time; of what it has not the number may be given to something else.
 #[test]
 fn a_debt_that_was_given_up_before_a_restart_is_not_paid_after_it() {
@@ -456,7 +474,7 @@ fn a_debt_that_was_given_up_before_a_restart_is_not_paid_after_it() {
     let mut out = Decisions::default();
     let mut guardian = Guardian::new(Moment::ORIGIN, plan, vec![found(Verb::Shed)], ActionId(10), &mut out);
     let forgotten = vec![ActionId(3), ActionId(4)];
-    guardian.restore_orders(Orders { forgotten, ..Orders::default() }, &mut out);
+    guardian.restore_orders(Moment::ORIGIN, Orders { forgotten, ..Orders::default() }, &mut out);
     assert_eq!(out.commands, [Command::Forget { id: ActionId(3) }]);
     assert!(guardian.owes_nothing() && guardian.orders().forgotten == [ActionId(3)]);
 }

@@ -76,15 +76,22 @@ impl Guardian {
         Some(action)
     }
 
-    /// What an operator had ordered before a restart, where nothing newer was ordered since. A debt that was given up may have stayed in the journal; of one that
-    /// is not there any more nothing need be known, and its number may be another's where the journal was lost.
-    pub fn restore_orders(&mut self, mut orders: Orders, out: &mut Decisions) {
+    /// What an operator had ordered before a restart, where nothing newer was ordered since. A debt that was given up may
+    /// have stayed in the journal; of one that is not there any more nothing need be known, and its number may be another's
+    /// where the journal was lost.
+    pub fn restore_orders(&mut self, now: Moment, mut orders: Orders, out: &mut Decisions) {
         orders.forgotten.retain(|id| self.give_up(*id, out).is_some());
         for theirs in &mut orders.theirs {
             theirs.ends = Ends::WhenAllAreClear(Quiet::default());
         }
+        let was_paused = self.orders.pause.is_some();
         self.orders.join(orders);
         self.orders_unread = false;
+        let undoes = self.orders.pause.as_ref().is_some_and(|pause| pause.hold == Hold::Undo);
+        // Read at start it finds nothing that was done since; read later it may.
+        if undoes && !was_paused && !self.demands.is_empty() {
+            self.stand_back(now);
+        }
     }
 
     /// Nobody knows whether an operator had paused, so what cannot be undone is not done.
@@ -111,9 +118,12 @@ impl Guardian {
     pub(super) fn pause(&mut self, now: Moment, until: Moment, hold: Hold, by: Arc<str>, out: &mut Decisions) {
         out.events.push(Event::Paused { lasts: until.since(now), hold, by: Arc::clone(&by) });
         self.orders.pause = Some(Pause { since: now, until, hold, by });
-        if hold == Hold::Keep {
-            return;
+        if hold == Hold::Undo {
+            self.stand_back(now);
         }
+    }
+
+    fn stand_back(&mut self, now: Moment) {
         self.demands.clear();
         self.in_force.let_go(UndoReason::Paused, now);
         self.climb_anew();
