@@ -1,5 +1,6 @@
 //! Lays out the executable so that it need not keep in memory what this node has no use for: code that only runs at start
 //! or on a command line lies together, and so does the code of each kind of control. `privilege/layout.rs` lets go of it.
+//! A table of relocations, which only the first instructions read, is packed to a hundredth.
 //!
 //! For static (musl) release builds alone, whose linkers (GNU ld, lld) add a script to their own; others, and
 //! `NODE_GUARDIAN_LAYOUT=no`, leave the code where it falls, and all of it is locked.
@@ -11,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What runs at the start, at a reload, or never in a daemon: parts of the names of functions.
-const AT_START: [&str; 31] = [
+const AT_START: [&str; 41] = [
     "12clap_builder",
     "clap_builder..",
     "8clap_lex",
@@ -43,18 +44,43 @@ const AT_START: [&str; 31] = [
     "5tokio7runtime7builder",
     "9libunwind",
     "11miniz_oxide",
+    "node_guardian5agent6reload",
+    "node_guardian..agent..reload",
+    "4http7opening",
+    "axum7routing15Router$LT$S$GT$5route",
+    "11on_endpoint",
+    "host9hierarchy",
+    "5linux3cpu",
+    "4unix7cgroups",
+    "6strsim",
+    "policy7nearest",
 ];
+
+/// What some kinds of control share, and no others need.
+const SHARED_BY_SOME: [(&str, &[&str]); 2] = [
+    ("recipe", &["7control6recipe", "control..recipe.."]),
+    ("client", &["5hyper6client", "hyper..client", "role..Client"]),
+];
+
+/// Of libraries that one kind alone has use for.
+const OF_ONE: [(&str, &str); 1] = [("varnish", "4sha2")];
+
+/// For more than 20 elements, and a copy for each type. Who may not be slow sorts by `sort_unstable` (tests/suite/tidy.rs).
+const SORT: &str = "4core5slice4sort6stable";
 
 /// Code that everything shares. The standard library's copies carry the name of the library that asked for them first, which
 /// may be one that only runs at the start: taken out before.
-const SHARED: [&str; 7] = [
-    "11RawVecInner",
-    "6RawVechE",
+const SHARED: [&str; 10] = [
+    "7raw_vec",
     "13SplitInternal",
     "4core3fmtRe",
     "21do_reserve_and_handle",
     "18trim_start_matches",
     "7builder7Builder3new*closure",
+    "control..wire..Wire..ask",
+    "7webhook4post4Post",
+    "9last_good4tidy",
+    "9last_good11keep_newest",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -73,7 +99,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(&script, link_script(&kinds))?;
     fs::write(out.join("layout.rs"), addresses(&kinds)?)?;
     println!("cargo::rustc-cfg=layout");
-    println!("cargo::rustc-link-arg-bins=-T");
+    for arg in ["-z", "pack-relative-relocs", "-T"] {
+        println!("cargo::rustc-link-arg-bins={arg}");
+    }
     println!("cargo::rustc-link-arg-bins={}", script.display());
     Ok(())
 }
@@ -96,9 +124,14 @@ fn link_script(kinds: &[String]) -> String {
     let mut script = "SECTIONS\n{\n".to_owned();
     script.push_str(&group("shared", &SHARED.map(str::to_owned)));
     for kind in kinds {
-        let patterns = [format!("control{}{kind}", kind.len()), format!("control..{kind}..")];
+        let mut patterns = vec![format!("control{}{kind}", kind.len()), format!("control..{kind}..")];
+        patterns.extend(OF_ONE.iter().filter(|(of, _)| of == kind).map(|(_, pattern)| (*pattern).to_owned()));
         script.push_str(&group(kind, &patterns));
     }
+    for (name, patterns) in SHARED_BY_SOME {
+        script.push_str(&group(name, &patterns.iter().map(|&pattern| pattern.to_owned()).collect::<Vec<_>>()));
+    }
+    script.push_str(&group("sort", &[SORT.to_owned()]));
     script.push_str(&group("at_start", &AT_START.map(str::to_owned)));
     script.push_str("}\nINSERT AFTER .text;\n");
     script
@@ -116,7 +149,8 @@ fn group(name: &str, patterns: &[String]) -> String {
 /// Rust that tells where the linker put them.
 fn addresses(kinds: &[String]) -> Result<String, Box<dyn Error>> {
     let mut code = "unsafe extern \"C\" {\n".to_owned();
-    let names = || kinds.iter().map(String::as_str).chain(["at_start"]);
+    let shared_by_some = || SHARED_BY_SOME.iter().map(|(name, _)| *name);
+    let names = || kinds.iter().map(String::as_str).chain(shared_by_some()).chain(["sort", "at_start"]);
     for name in names() {
         writeln!(code, "    static __ng_{name}_start: u8;\n    static __ng_{name}_end: u8;")?;
     }

@@ -401,7 +401,7 @@ impl Agent {
             Some(at) => controls[at] = control,
             None => {
                 controls.push(control);
-                controls.sort_by(|a, b| a.name.cmp(&b.name));
+                controls.sort_unstable_by(|a, b| a.name.cmp(&b.name));
             }
         }
     }

@@ -170,11 +170,14 @@ fn write_in_force(snapshot: &Snapshot, out: &mut Exposition) {
     let steps = plan.policy.rules.iter().flat_map(|rule| &rule.steps);
     let mitigations = steps.map(|step| &step.mitigation).filter(|mitigation| is_lasting(mitigation));
     let knobs: Vec<_> = mitigations.map(|mitigation| (plan.knob(mitigation), mitigation)).collect();
-    let idle: BTreeMap<Key<'_>, f64> = knobs
-        .iter()
-        .map(|(knob, mitigation)| ((&*mitigation.control, &*knob.target, mitigation.verb.name()), 0.0))
-        .filter(|(key, _)| !held.contains_key(key))
-        .collect();
+    // Collected, so many would be sorted by code that is not kept in memory (build.rs).
+    let mut idle: BTreeMap<Key<'_>, f64> = BTreeMap::new();
+    for (knob, mitigation) in &knobs {
+        let key = (&*mitigation.control, &*knob.target, mitigation.verb.name());
+        if !held.contains_key(&key) {
+            idle.insert(key, 0.0);
+        }
+    }
     let name = "node_guardian_in_force";
     gauge(
         out,

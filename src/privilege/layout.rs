@@ -1,5 +1,5 @@
-//! Code that this node has no use for is not kept in memory: what only runs at start, and each kind of control that is
-//! not configured. The build puts each of them on pages of its own (`build.rs`); locked are the rest and the kinds that are
+//! Code that this node has no use for is not kept in memory: what only runs at start, each kind of control that is not
+//! configured, and what sorts long lists for threads that may be slow. The build puts each of them on pages of its own (`build.rs`); locked are the rest and the kinds that are
 //! configured. What is let go of all the same runs when it is called: the kernel reads it from the file again, which is
 //! slow only where memory is short, and nothing that acts in an emergency is among it.
 
@@ -10,13 +10,14 @@ use std::sync::OnceLock;
 /// One group of functions, by addresses.
 #[derive(Clone, Debug)]
 pub struct Group {
-    /// A kind of control, or `at_start`.
+    /// A kind of control, `recipe` or `client`, which several kinds share, `sort`, or `at_start`.
     pub name: &'static str,
     pub start: usize,
     pub end: usize,
 }
 
-const AT_START: &str = "at_start";
+/// What a start or a reload leaves behind.
+const OF_START: [&str; 2] = ["at_start", "sort"];
 
 static GROUPS: OnceLock<Vec<Group>> = OnceLock::new();
 
@@ -26,9 +27,15 @@ pub fn declare(groups: Vec<Group>) {
     drop(GROUPS.set(groups));
 }
 
-/// Processes are found and signalled by the code of one kind.
 fn needs(kind: &str, group: &str) -> bool {
-    kind == group || group == "process" && matches!(kind, "jvm" | "pressure")
+    match group {
+        // Processes are found and signalled by the code of one kind.
+        "process" => matches!(kind, "process" | "jvm" | "pressure"),
+        // Webhooks and applications speak HTTP by the code of another.
+        "http" | "client" => matches!(kind, "http" | "webhook" | "app"),
+        "recipe" => matches!(kind, "http" | "socket"),
+        _ => kind == group,
+    }
 }
 
 /// Locks the code of these kinds, and lets go of that of all others. Does nothing where nothing was declared, or nothing
@@ -47,7 +54,7 @@ pub fn keep(kinds: &[&str]) {
 
 /// Once more, when a start or a reload is over: threads that were started meanwhile come to [`keep`] before it is.
 pub fn let_go_of_start() {
-    declared().filter(|group| group.name == AT_START).for_each(Group::let_go);
+    declared().filter(|group| OF_START.contains(&group.name)).for_each(Group::let_go);
 }
 
 fn declared() -> impl Iterator<Item = &'static Group> {

@@ -98,6 +98,19 @@ fn the_daemon_never_forks() {
     none("forking under memory pressure fails when it is needed", &broken);
 }
 
+/// The code of stable sorts for long lists is not kept in memory (build.rs).
+#[test]
+fn who_may_not_be_slow_sorts_unstably() {
+    let mut prompt = sources("src/policy");
+    for folder in ["src/agent", "src/control", "src/journal"] {
+        prompt.extend(sources(folder));
+    }
+    // These run at the start alone.
+    prompt.retain(|file| !["src/policy/condition/parser.rs", "src/journal/recover.rs"].contains(&file.path.as_str()));
+    let sorts = [".sort(", ".sort_by(", ".sort_by_key(", ".sort_by_cached_key("];
+    none("sorts stably", &lines_with(&prompt, |_, line| sorts.iter().any(|sort| line.contains(sort))));
+}
+
 #[test]
 fn nothing_is_left_for_later() {
     let marks = ["TODO", "FIXME", "XXX", concat!("#[ign", "ore")];

@@ -183,7 +183,7 @@ fn sort<const N: usize>(cells: &str) -> Vec<u32> {
         starts.push(u32::try_from(cells.len() - rest.len()).unwrap_or(u32::MAX));
         rest = after;
     }
-    starts.sort_by_key(|at| row_at::<N>(cells, *at));
+    starts.sort_unstable_by_key(|at| row_at::<N>(cells, *at));
     starts
 }
 
