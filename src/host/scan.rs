@@ -1,10 +1,23 @@
 //! From bytes to numbers, for the parsers of this folder. Whatever the bytes are, it allocates nothing, panics never and
 //! overflows never: what is not a number is `None`.
 
+use std::iter;
+
+use memchr::{memchr, memrchr};
+
 /// The complete lines of a file; a last line without its newline was cut off, and half a number is not a number.
 pub fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let end = bytes.iter().rposition(|byte| *byte == b'\n').unwrap_or(0);
-    bytes[..end].split(|byte| *byte == b'\n')
+    let end = memrchr(b'\n', bytes).unwrap_or(0);
+    let mut rest = Some(&bytes[..end]);
+    iter::from_fn(move || {
+        let text = rest?;
+        let (line, after) = match memchr(b'\n', text) {
+            Some(at) => (&text[..at], Some(&text[at + 1..])),
+            None => (text, None),
+        };
+        rest = after;
+        Some(line)
+    })
 }
 
 /// The words of a line.
@@ -79,6 +92,10 @@ pub fn named<const N: usize>(bytes: &[u8], table: &[u8], names: [&[u8]; N]) -> O
     for (name, value) in header.zip(values) {
         if let Some(place) = names.iter().position(|wanted| *wanted == name) {
             found[place] = number(value);
+        }
+        // Others follow by the hundred.
+        if found.iter().all(Option::is_some) {
+            break;
         }
     }
     Some(found)
