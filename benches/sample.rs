@@ -1,7 +1,7 @@
 //! What a sample costs, in one run on one machine: ours, against a bare loop that reads the same files and makes nothing
 //! of them, and against sysinfo's CPU, memory, disks and networks. CPU time is user and system time of this thread
 //! (getrusage(2), RUSAGE_THREAD); reads are the kernel's own count of this thread's read calls (`syscr` of
-//! /proc/thread-self/io). Ours makes one other call a sample, clock_gettime; `strace -f -c` counts everything.
+//! /proc/thread-self/io). Ours also asks for its own CPU time around what grows with the node; `strace -f -c` counts everything.
 //!
 //! `cargo bench --bench sample`
 
@@ -22,6 +22,8 @@ use sysinfo::{Disks, Networks, System};
 const SAMPLES: u32 = 4000;
 /// Costs drift with the neighbours on a shared machine: the kinds take turns and the best turn of each counts.
 const TURNS: usize = 7;
+/// On a busy machine the slow thread keeps a file open for longer than usual.
+const LOOKS: usize = 20;
 
 #[derive(Clone, Copy)]
 pub struct Cost {
@@ -61,16 +63,29 @@ fn measure(samples: u32, mut sample: impl FnMut()) -> Cost {
 
 /// What the sampler itself has open: which limits apply and which tables exist differs from machine to machine. The slow
 /// thread's own are left out: the table of mounts, and what it opens only for a moment.
+///
+/// Opened again by descriptor, not by name: the kernel calls a file below /proc/net "(deleted)" once another thread looked
+/// it up, and /proc/net/dev, one of the dearer ones, would be missing.
 fn open_bare() -> Vec<File> {
-    let of_kernel = |link: &PathBuf| link.starts_with("/proc") || link.starts_with("/sys");
-    let open = || -> Vec<PathBuf> {
-        let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
-        entries.filter_map(|entry| std::fs::read_link(entry.path()).ok()).filter(of_kernel).collect()
+    let open = || -> Vec<(PathBuf, PathBuf)> {
+        let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten().map(|entry| entry.path());
+        entries.filter_map(|path| std::fs::read_link(&path).ok().map(|name| (path, name))).collect()
     };
-    let first = open();
-    std::thread::sleep(Duration::from_millis(50));
-    let stays = |link: &PathBuf| first.contains(link) && link.is_file() && !link.ends_with("mountinfo");
-    open().into_iter().filter(stays).filter_map(|link| File::open(link).ok()).collect()
+    let is_read = |(path, name): &(PathBuf, PathBuf)| {
+        let is_of_kernel = name.starts_with("/proc") || name.starts_with("/sys");
+        is_of_kernel && path.is_file() && !name.ends_with("mountinfo")
+    };
+    let is_same = |(path, name): &(PathBuf, PathBuf), other: &(PathBuf, PathBuf)| {
+        let plain = |name: &PathBuf| name.to_string_lossy().trim_end_matches(" (deleted)").to_owned();
+        *path == other.0 && plain(name) == plain(&other.1)
+    };
+    let mut stay: Vec<_> = open().into_iter().filter(is_read).collect();
+    for _ in 0..LOOKS {
+        std::thread::sleep(Duration::from_millis(50));
+        let now = open();
+        stay.retain(|file| now.iter().any(|other| is_same(file, other)));
+    }
+    stay.into_iter().filter_map(|(path, _)| File::open(path).ok()).collect()
 }
 
 fn best(costs: &[Cost]) -> Cost {
