@@ -15,6 +15,7 @@ use super::settings::{Control, Http, Sampling, Scope, Settings};
 use super::source::{BUILT_IN_RULES, Gathered, Source, gather};
 use super::{lint, rules, value};
 use crate::policy::mitigation::Level;
+use crate::policy::ports::Ports;
 use crate::policy::rule::{Cost, Emergency, Policy, Rule};
 use crate::policy::spacing::Spacing;
 
@@ -75,6 +76,7 @@ pub fn compile(source: &Source) -> Compiled {
         emergency: emergency(root, &mut findings),
         rules: patient(rules::read(root, &around, &mut findings), &declared),
         targets: declared.iter().filter_map(identity).collect(),
+        ports: declared.iter().filter_map(ports).collect(),
     };
     lint::rules(&policy.rules, root, &mut findings);
     let state_directory = root.get("state_directory", &mut findings, value::path);
@@ -216,6 +218,10 @@ fn patient(mut rules: Vec<Rule>, declared: &[controls::Declared]) -> Vec<Rule> {
 
 fn identity(declared: &controls::Declared) -> Option<(Arc<str>, Arc<str>)> {
     Some((Arc::clone(&declared.name), declared.target.as_ref()?.identity().into()))
+}
+
+fn ports(declared: &controls::Declared) -> Option<(Arc<str>, Ports)> {
+    Some((Arc::clone(&declared.name), Ports::all_of(declared.ports.clone()?)))
 }
 
 fn emergency(root: Section<'_>, findings: &mut Findings<'_>) -> Emergency {

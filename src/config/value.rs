@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::document::{Node, Value};
 use super::origin::printable;
-use super::section::{Read, proposal, refuse};
+use super::section::{Fault, Read, proposal, refuse};
 use crate::policy::unit::{Quantity, Suffix, Unit};
 
 /// The kernel's limit on the path of a unix socket, its closing zero included (`sun_path`, unix(7)).
@@ -193,6 +193,35 @@ pub fn list<T>(key: &str, node: &Node, read: impl Fn(&str, &Node) -> Read<T>) ->
         }
     }
     if faults.is_empty() { Ok(values) } else { Err(faults) }
+}
+
+/// TCP ports of this node, one at least.
+pub fn ports(key: &str, node: &Node) -> Read<Vec<u16>> {
+    const HELP: &str = "a port is a whole number from 1 to 65535, without quotes: ports = [80, 443]";
+    let nodes = match &node.value {
+        Value::Array(nodes) if nodes.is_empty() => {
+            let help = "name the ports, or leave it out where they are not known";
+            return refuse(format!("`{key}` names no port"), help);
+        }
+        Value::Array(nodes) => nodes,
+        other => return refuse(format!("`{key}` is an array, not {}", other.described()), HELP),
+    };
+    let (mut ports, mut faults) = (Vec::new(), Vec::new());
+    for node in nodes {
+        let message = match &node.value {
+            Value::Integer(number) => match number.and_then(|number| u16::try_from(number).ok()) {
+                Some(port @ 1..) if !ports.contains(&port) => {
+                    ports.push(port);
+                    continue;
+                }
+                Some(port @ 1..) => format!("port {port} is named twice"),
+                Some(0) | None => "this is no TCP port".to_owned(),
+            },
+            other => format!("a port is a number, not {}", other.described()),
+        };
+        faults.push(Fault::new(message, HELP).at(&node.place));
+    }
+    if faults.is_empty() { Ok(ports) } else { Err(faults) }
 }
 
 /// A name that goes into a command of the target's protocol as it is, so it must not be able to end that command.

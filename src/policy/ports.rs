@@ -32,6 +32,12 @@ impl Ports {
         Self::new(own, Some(Vec::new()))
     }
 
+    /// All that it has to do with, whether it takes connections in there or passes them on.
+    #[must_use]
+    pub fn all_of(ports: Vec<u16>) -> Self {
+        Self::new(Some(ports.clone()), Some(ports))
+    }
+
     /// It takes connections in at this one.
     #[must_use]
     pub fn takes(&self, port: u16) -> bool {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::condition::Condition;
 use super::mitigation::{Amount, Class, Level, Mitigation, Verb};
+use super::ports::Ports;
 use super::proportion::Range;
 use super::spacing::Spacing;
 
@@ -22,6 +23,8 @@ pub struct Policy {
     pub rules: Vec<Rule>,
     /// What identifies the target of each control; a control that is not named is its own.
     pub targets: Vec<(Arc<str>, Arc<str>)>,
+    /// By control, where the operator names the ports that it stands before.
+    pub ports: Vec<(Arc<str>, Ports)>,
 }
 
 /// How long emergency mode lasts and how it is left.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use super::gives::{Gives, Matters};
 use super::metric::Family;
+use super::plan::Plan;
+use super::ports::Ports;
 use super::rule::Resource;
 use super::sample::Sample;
 
@@ -15,6 +17,8 @@ const DEEPEST: u32 = 4;
 pub struct Services {
     /// By control.
     told: Vec<(Arc<str>, Gives)>,
+    /// By control, what the operator says of its ports, which counts instead of what it tells.
+    written: Vec<(Arc<str>, Ports)>,
     /// The ports that somebody listens on in this network namespace.
     here: Vec<u16>,
     generation: u64,
@@ -23,18 +27,32 @@ pub struct Services {
 /// Into what is there, as a view is filled at each tick.
 impl Clone for Services {
     fn clone(&self) -> Self {
-        Self { told: self.told.clone(), here: self.here.clone(), generation: self.generation }
+        let (told, written) = (self.told.clone(), self.written.clone());
+        Self { told, written, here: self.here.clone(), generation: self.generation }
     }
 
     fn clone_from(&mut self, source: &Self) {
         self.told.clone_from(&source.told);
+        self.written.clone_from(&source.written);
         self.here.clone_from(&source.here);
         self.generation = source.generation;
     }
 }
 
 impl Services {
-    pub fn note(&mut self, control: &Arc<str>, gives: Gives) {
+    /// Another plan. Where ports are written no more, they are unknown until the service tells them.
+    pub fn expect(&mut self, plan: &Plan) {
+        let before = std::mem::replace(&mut self.written, plan.policy.ports.clone());
+        for (control, _) in before.iter().chain(&plan.policy.ports) {
+            let gives = self.of(control).cloned().unwrap_or_default();
+            self.note(control, Gives { ports: Ports::default(), ..gives });
+        }
+    }
+
+    pub fn note(&mut self, control: &Arc<str>, mut gives: Gives) {
+        if let Some((_, ports)) = self.written.iter().find(|(known, _)| known == control) {
+            gives.ports = ports.clone();
+        }
         match self.told.iter_mut().find(|(known, _)| known == control) {
             Some((_, known)) => *known = gives,
             None => self.told.push((Arc::clone(control), gives)),
@@ -80,8 +98,9 @@ impl Services {
             return Before::Yes;
         }
         let (Some(own), Some(behind)) = (gives.ports.own(), gives.ports.behind()) else { return Before::Unknown };
+        let is_written = self.written.iter().any(|(known, _)| **known == *control);
         // Ports of another network namespace are others, though they have the same numbers.
-        if !own.is_empty() && own.iter().all(|own| self.here.binary_search(own).is_err()) {
+        if !is_written && !own.is_empty() && own.iter().all(|own| self.here.binary_search(own).is_err()) {
             return Before::Unknown;
         }
         let Some(deeper) = deep.checked_sub(1) else { return Before::Unknown };
@@ -132,7 +151,7 @@ impl std::fmt::Display for Named<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::ports::Ports;
+    use crate::policy::rule::Policy;
 
     fn busy(ports: Ports) -> Gives {
         Gives { per_second: Some(9.0), sessions: Some(9), ports, ..Gives::default() }
@@ -182,6 +201,31 @@ mod tests {
         assert_eq!(told.matters("edge", Resource::Connections, &[3000]), Matters::Unknown, "8080 may be its");
         let told = services(&[("edge", to(&[80], &[8080])), ("app", to(&[8080], &[])), silent]);
         assert!(matches!(told.matters("edge", Resource::Connections, &[3000]), Matters::No(_)), "8080 is another's");
+    }
+
+    #[test]
+    fn what_the_operator_writes_counts_instead_of_what_a_service_tells() {
+        let plan = |ports: &[(&str, &[u16])]| {
+            let written = |(name, ports): &(&str, &[u16])| ((*name).into(), Ports::all_of(ports.to_vec()));
+            Plan::new(Policy { ports: ports.iter().map(written).collect(), ..Policy::default() })
+        };
+        let mut services = services(&[("edge", to(&[80], &[8080])), ("front", Ports::default())]);
+        let matters = |services: &Services, control, port| services.matters(control, Resource::Connections, &[port]);
+        assert_eq!(matters(&services, "front", 443), Matters::Unknown);
+        services.expect(&plan(&[("front", &[8080, 3000]), ("quiet", &[443]), ("far", &[9000])]));
+        for _ in 0..2 {
+            assert!(matches!(matters(&services, "front", 443), Matters::No(_)));
+            assert_eq!(matters(&services, "front", 3000), Matters::Yes);
+            assert_eq!(matters(&services, "edge", 3000), Matters::Yes, "by what stands behind it");
+            assert!(matches!(matters(&services, "edge", 443), Matters::No(_)), "nobody behind it is silent");
+            assert_eq!(matters(&services, "quiet", 443), Matters::Unknown, "whether anybody comes is not known");
+            for control in ["quiet", "far"] {
+                assert!(matches!(matters(&services, control, 3000), Matters::No(_)), "{control}");
+            }
+            services.note(&"front".into(), busy(to(&[443], &[])));
+        }
+        services.expect(&plan(&[]));
+        assert_eq!(matters(&services, "front", 443), Matters::Unknown, "until it tells");
     }
 
     #[test]

@@ -155,3 +155,27 @@ fn servers_tell_which_ports_they_stand_before() {
     }
     assert_eq!(desk.gives("nginx").ports, Ports::default(), "it does not tell");
 }
+
+#[test]
+fn a_varnish_tells_where_it_listens_and_where_its_backends_are() {
+    let server = Varnish::start();
+    let mut desk = Desk::new(&[("pages", Target::Varnish(server.target()))]);
+    let [clients, backend] = server.ports();
+    assert_eq!(desk.gives("pages").ports, Ports::new(Some(vec![clients]), Some(vec![backend])));
+    let mut load = |name: &str, vcl: &str| {
+        let file = server.path(name);
+        std::fs::write(&file, vcl).unwrap();
+        server.ask(&["vcl.load", name, file.to_str().unwrap()]);
+        let told = server.ask(&["vcl.use", name]);
+        assert!(told.contains("now active"), "{told}");
+        desk.gives("pages").ports
+    };
+    let two = "vcl 4.1; import std; backend one { .host = \"127.0.0.1\"; .port = \"8081\"; }\n\
+               backend two { .host = \"[::1]:8082\"; } # backend three\n\
+               sub vcl_recv { if (req.url == \"/2\") { set req.backend_hint = two; } }";
+    assert_eq!(load("two", two), Ports::new(Some(vec![clients]), Some(vec![8081, 8082])));
+    let elsewhere = "vcl 4.1; backend far { .host = \"192.0.2.7\"; .port = \"80\"; }";
+    assert_eq!(load("elsewhere", elsewhere), Ports::new(Some(vec![clients]), Some(vec![])));
+    server.ask(&["vcl.label", "blue", "two"]);
+    assert_eq!(desk.gives("pages").ports, Ports::new(Some(vec![clients]), None), "it may pass requests to that one");
+}

@@ -50,6 +50,7 @@ fn policy() -> Policy {
         spacing: Spacing::ANY,
         dry_run: false,
         targets: Vec::new(),
+        ports: Vec::new(),
         emergency: Emergency::default(),
         rules: vec![
             rule(

@@ -10,7 +10,7 @@ use crate::config::section::{Findings, Read, Section, refuse};
 use crate::config::value;
 use crate::control::target::{Address, App};
 
-pub const KEYS: &[&str] = &["socket", "url", "user", "token_file", "tiers"];
+pub const KEYS: &[&str] = &["socket", "url", "user", "token_file", "tiers", "ports"];
 
 pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<App> {
     let section = Section::open(title, &entry.key, &entry.node, KEYS, findings)?;

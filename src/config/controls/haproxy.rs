@@ -8,7 +8,7 @@ use crate::control::target::Haproxy;
 use crate::policy::unit::{Quantity, Suffix};
 
 pub const KEYS: &[&str] =
-    &["socket", "frontends", "backends", "lease_table", "map", "connection_rate", "frontend_maxconn"];
+    &["socket", "frontends", "backends", "lease_table", "map", "connection_rate", "frontend_maxconn", "ports"];
 
 /// The stick table that the packaged HAProxy snippet declares.
 const LEASE_TABLE: &str = "ng_lease";

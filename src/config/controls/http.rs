@@ -13,7 +13,7 @@ use crate::control::recipe::text::PASSWORD;
 use crate::control::target::{Address, Http};
 use crate::policy::mitigation::Verb;
 
-pub const KEYS: &[&str] = &["socket", "address", "host", "headers", "password_file", "listener", "epoch"];
+pub const KEYS: &[&str] = &["socket", "address", "host", "headers", "password_file", "listener", "epoch", "ports"];
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
 const HTTP: Dialect = Dialect {

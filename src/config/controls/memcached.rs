@@ -8,7 +8,7 @@ use crate::config::section::{Findings, Section};
 use crate::config::value;
 use crate::control::target::{Address, Memcached};
 
-pub const KEYS: &[&str] = &["socket", "address", "cache_only"];
+pub const KEYS: &[&str] = &["socket", "address", "cache_only", "ports"];
 
 pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<Memcached> {
     let section = Section::open(title, &entry.key, &entry.node, KEYS, findings)?;

@@ -54,6 +54,8 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ("control.webhook", webhook::KEYS),
 ];
 
+const PORTS: &str = "ports";
+
 const LATER: [&str; 5] = ["systemd", "cgroup", "nftables", "disk", "unit"];
 
 /// A control that the configuration names. Its target is unknown where its kind is; such a name is still a name, so that
@@ -62,6 +64,8 @@ const LATER: [&str; 5] = ["systemd", "cgroup", "nftables", "disk", "unit"];
 pub struct Declared {
     pub name: Arc<str>,
     pub target: Option<Target>,
+    /// The ports that it stands before, where that is written.
+    pub ports: Option<Vec<u16>>,
 }
 
 /// All controls, in name order.
@@ -84,7 +88,8 @@ pub fn read(root: Section<'_>, findings: &mut Findings<'_>) -> Vec<Declared> {
         }
     }
     refuse_twins(&declared, findings);
-    declared.into_iter().map(|(name, (_, target))| Declared { name: name.into(), target }).collect()
+    let one = |(name, found): (String, Found)| Declared { name: name.into(), target: found.target, ports: found.ports };
+    declared.into_iter().map(one).collect()
 }
 
 fn unknown_kind(kind: &str, entry: &Entry, findings: &mut Findings<'_>) {
@@ -97,15 +102,22 @@ fn unknown_kind(kind: &str, entry: &Entry, findings: &mut Findings<'_>) {
     findings.error(&entry.key, format!("unknown kind of control `{shown}`"), help);
 }
 
-type Found = BTreeMap<String, (Place, Option<Target>)>;
+/// One control, as it is read.
+struct Found {
+    key: Place,
+    target: Option<Target>,
+    ports: Option<Vec<u16>>,
+}
 
-fn read_one(kind: &str, name: &str, entry: &Entry, declared: &mut Found, findings: &mut Findings<'_>) {
+type All = BTreeMap<String, Found>;
+
+fn read_one(kind: &str, name: &str, entry: &Entry, declared: &mut All, findings: &mut Findings<'_>) {
     let title = format!("[control.{}.{}]", printable(kind), printable(name));
     if let Err(message) = check_name(name) {
         findings.error(&entry.key, message, "use letters, digits, - and _");
     }
-    if let Some((other, _)) = declared.get(name) {
-        let place = written(other, findings);
+    if let Some(other) = declared.get(name) {
+        let place = written(&other.key, findings);
         let message = format!("two controls are named `{}`{place}", printable(name));
         findings.error(&entry.key, message, "steps name a control by its name alone: rename one of them");
         return;
@@ -125,7 +137,17 @@ fn read_one(kind: &str, name: &str, entry: &Entry, declared: &mut Found, finding
         "webhook" => webhook::read(&title, entry, findings).map(Target::Webhook),
         _ => None,
     };
-    declared.insert(name.to_owned(), (entry.key.clone(), target));
+    let ports = ports(kind, entry, findings);
+    declared.insert(name.to_owned(), Found { key: entry.key.clone(), target, ports });
+}
+
+/// Of every kind that takes that key; what is no table was complained about.
+fn ports(kind: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<Vec<u16>> {
+    let Value::Table(table) = &entry.node.value else { return None };
+    let title = format!("control.{kind}");
+    let takes = KEYS.iter().any(|(known, keys)| *known == title && keys.contains(&PORTS));
+    let section = Section { key: &entry.key, table };
+    takes.then(|| section.get(PORTS, findings, value::ports)).flatten()
 }
 
 /// ` (config.toml:7)`
@@ -136,9 +158,9 @@ fn written(place: &Place, findings: &Findings<'_>) -> String {
 }
 
 /// What two controls turn at once, neither could put back: each would take the other's value for the operator's.
-fn refuse_twins(declared: &Found, findings: &mut Findings<'_>) {
+fn refuse_twins(declared: &All, findings: &mut Findings<'_>) {
     let mut all: Vec<_> =
-        declared.iter().filter_map(|(name, (key, target))| Some((name, key, target.as_ref()?))).collect();
+        declared.iter().filter_map(|(name, found)| Some((name, &found.key, found.target.as_ref()?))).collect();
     all.sort_by_key(|(_, key, _)| (key.origin, key.span.start));
     for (at, (name, key, target)) in all.iter().enumerate() {
         let twin =

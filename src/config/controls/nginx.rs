@@ -9,7 +9,7 @@ use crate::config::section::{Findings, Read, Section, refuse};
 use crate::config::value;
 use crate::control::target::{Address, Nginx, Page};
 
-pub const KEYS: &[&str] = &["flags", "caches", "stub_status"];
+pub const KEYS: &[&str] = &["flags", "caches", "stub_status", "ports"];
 
 const PAGE: &str = "http://127.0.0.1:8080/nginx_status";
 

@@ -8,9 +8,10 @@ use crate::config::section::{Findings, Read, Section, refuse};
 use crate::config::value;
 use crate::control::target::{Jvm, Locator, Pool, Pressure, Process};
 
-pub const KEYS: &[&str] = &["pid_file", "command", "cgroup", "workers", "idle_io", "sacrificial", "kill_after"];
-pub const JVM_KEYS: &[&str] = &["pid_file", "command", "cgroup"];
-pub const PRESSURE_KEYS: &[&str] = &["fifo", "signal", "pid_file", "command", "cgroup"];
+pub const KEYS: &[&str] =
+    &["pid_file", "command", "cgroup", "workers", "idle_io", "sacrificial", "kill_after", "ports"];
+pub const JVM_KEYS: &[&str] = &["pid_file", "command", "cgroup", "ports"];
+pub const PRESSURE_KEYS: &[&str] = &["fifo", "signal", "pid_file", "command", "cgroup", "ports"];
 
 /// A service that takes longer to end has lost its chance.
 const LONGEST_END: Duration = Duration::from_secs(300);

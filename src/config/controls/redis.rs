@@ -8,8 +8,17 @@ use crate::config::section::{Findings, Read, Section, refuse};
 use crate::config::value;
 use crate::control::target::{Address, Redis};
 
-pub const KEYS: &[&str] =
-    &["socket", "address", "username", "password_file", "cache_only", "flush_pattern", "client_buffers", "listener"];
+pub const KEYS: &[&str] = &[
+    "socket",
+    "address",
+    "username",
+    "password_file",
+    "cache_only",
+    "flush_pattern",
+    "client_buffers",
+    "listener",
+    "ports",
+];
 
 pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<Redis> {
     let section = Section::open(title, &entry.key, &entry.node, KEYS, findings)?;

@@ -23,6 +23,7 @@ pub const KEYS: &[&str] = &[
     "listener",
     "on_connect",
     "epoch",
+    "ports",
 ];
 const SPEAKS: [&str; 2] = ["text", "postgres"];
 

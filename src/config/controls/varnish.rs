@@ -8,7 +8,7 @@ use crate::config::section::{Fault, Findings, Read, Section};
 use crate::config::value;
 use crate::control::target::{Address, Varnish};
 
-pub const KEYS: &[&str] = &["address", "secret_file", "restart_to_free", "listener"];
+pub const KEYS: &[&str] = &["address", "secret_file", "restart_to_free", "listener", "ports"];
 
 pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<Varnish> {
     let section = Section::open(title, &entry.key, &entry.node, KEYS, findings)?;

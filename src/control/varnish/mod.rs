@@ -3,6 +3,7 @@
 //! what a crash would leave behind is in the journal first.
 
 mod params;
+mod ports;
 mod reclaim;
 mod session;
 mod survey;
@@ -157,7 +158,8 @@ impl Service for Varnish {
     async fn gives(&mut self) -> Result<Gives, Failure> {
         let mut session = Session::open(&self.target).await?;
         let child = params::processes(&mut session).await?.child;
-        Ok(Gives { bytes: child.and_then(params::Child::resident), ..Gives::default() })
+        let ports = ports::ask(&mut session).await;
+        Ok(Gives { bytes: child.and_then(params::Child::resident), ports, ..Gives::default() })
     }
 
     /// A command is done when it is answered.

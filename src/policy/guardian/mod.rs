@@ -197,6 +197,7 @@ impl Guardian {
             troubles: Troubles::of_each(plan.rules().len()),
             plan,
         };
+        guardian.services.expect(&guardian.plan);
         guardian.find(now, inherited, next_id, out);
         guardian.keep_within_level();
         guardian

@@ -2,7 +2,10 @@
 
 use std::net::TcpListener;
 
+use nix::sys::signal::Signal;
+
 use super::super::support::haproxy::Haproxy;
+use super::super::support::nginx::Nginx;
 use super::super::support::node::{Daemon, Node};
 use super::super::support::overflow::{Overflow, full_listener};
 use super::super::support::web::{self, Traffic};
@@ -37,18 +40,8 @@ impl Scene {
         Self { edge, traffic, node, daemon }
     }
 
-    /// Waits until the kernel's word is out, and lets the rule fire.
     fn overflow(&mut self, port: u16) {
-        self.daemon.until("drops are seen", |daemon| {
-            let sample = daemon.get("/metrics").body;
-            let line = sample.lines().find(|line| {
-                line.starts_with("node_guardian_connections_port_listen_drops_per_second{")
-                    && line.contains(&format!("\"{port}\""))
-            });
-            line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).filter(|rate| *rate > 0.0).map(drop)
-        });
-        self.node.set_available(5);
-        self.daemon.until("it fires", |daemon| (daemon.mode() == "emergency").then_some(()));
+        overflow(&self.node, &mut self.daemon, port);
     }
 
     fn end_as(self, before: &str) {
@@ -59,6 +52,20 @@ impl Scene {
         traffic.stop();
         assert_eq!(daemon.stop(), 0);
     }
+}
+
+/// Waits until the kernel's word is out, and lets the rule fire.
+fn overflow(node: &Node, daemon: &mut Daemon, port: u16) {
+    daemon.until("drops are seen", |daemon| {
+        let sample = daemon.get("/metrics").body;
+        let line = sample.lines().find(|line| {
+            line.starts_with("node_guardian_connections_port_listen_drops_per_second{")
+                && line.contains(&format!("\"{port}\""))
+        });
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).filter(|rate| *rate > 0.0).map(drop)
+    });
+    node.set_available(5);
+    daemon.until("it fires", |daemon| (daemon.mode() == "emergency").then_some(()));
 }
 
 #[test]
@@ -76,6 +83,33 @@ fn a_busy_proxy_is_left_alone_when_somebody_elses_listener_overflows() {
     assert!(told.is_some_and(|told| told.split('"').next().unwrap().contains(&port.to_string())), "{why}");
     assert_eq!(scene.daemon.in_force(), [""; 0]);
     scene.end_as(&before);
+}
+
+/// nginx tells no ports, so they are written; a reload that writes others counts at once.
+#[test]
+fn a_service_that_tells_no_ports_stands_before_those_that_are_written() {
+    let (server, other) = (Nginx::start(), full_listener());
+    let port = other.local_addr().unwrap().port();
+    let control = |port: u16| {
+        let flags = server.target().flags.unwrap();
+        format!("[control.nginx.front]\nflags = \"{}\"\nports = [{port}]\n", flags.display())
+    };
+    let before = if port == 65535 { port - 1 } else { port + 1 };
+    let node = Node::new(&(control(before) + RULE));
+    let mut daemon = node.start();
+    daemon.until_control("front", "usable");
+    let _clients = Overflow::at(port);
+    overflow(&node, &mut daemon, port);
+    daemon.until_told("ladder_exhausted", "overflow");
+    let why = daemon.get("/rules/overflow").body;
+    assert!(why.contains("cannot help here, because it does not stand before port"), "{why}");
+    assert_eq!(daemon.in_force(), [""; 0]);
+    node.edit(&control(before), &control(port));
+    daemon.signal(Signal::SIGHUP);
+    daemon.until_in_force_of("shed");
+    node.set_available(60);
+    daemon.until_calm();
+    assert_eq!(daemon.stop(), 0);
 }
 
 #[test]

@@ -72,6 +72,11 @@ impl Varnish {
         self.wait();
     }
 
+    /// Where clients come in, and where the backend is.
+    pub const fn ports(&self) -> [u16; 2] {
+        [self.clients, self.backend]
+    }
+
     pub fn process(&self) -> &Process {
         &self.process
     }
