@@ -48,6 +48,8 @@ pub struct Action {
     began: Moment,
     /// A command is out and not yet answered.
     waiting: bool,
+    /// Its undo was given before its apply was answered.
+    outran: bool,
     /// When to verify or to retry.
     due: Moment,
     tries: u32,
@@ -80,6 +82,7 @@ impl Action {
             since: now,
             began: now,
             waiting: true,
+            outran: false,
             due: now + VERIFY_EVERY,
             tries: 0,
             eased: None,
@@ -181,6 +184,18 @@ impl Action {
         self.waiting
     }
 
+    /// Its undo was given before its apply was answered, which it still is not.
+    #[must_use]
+    pub const fn has_outrun(&self) -> bool {
+        self.outran
+    }
+
+    /// It is being done still, whether or not that is wanted any more.
+    #[must_use]
+    pub fn is_being_applied(&self) -> bool {
+        self.waiting && (self.phase == Phase::Applying || self.outran)
+    }
+
     #[must_use]
     pub const fn due(&self) -> Moment {
         self.due
@@ -234,12 +249,21 @@ impl Action {
 
     /// It is undone, or that is tried again. True where it begins.
     pub fn undo(&mut self, now: Moment) -> bool {
+        self.outran = self.is_being_applied();
         self.waiting = true;
         let begins = self.phase != Phase::Owed;
         if begins {
             self.enter(Phase::Undoing, now);
         }
         begins
+    }
+
+    /// What was asked for before its undo was answered: the undo is still out.
+    pub fn outrun(&mut self, has_landed: bool) {
+        (self.waiting, self.outran) = (true, false);
+        if let Some(before) = self.before.take().filter(|_| !has_landed) {
+            self.mitigation = before;
+        }
     }
 
     /// It goes on at another strength, or as another step.

@@ -64,7 +64,9 @@ impl Laws {
         command: &Command,
     ) -> Result<(), Broken> {
         let id = command.id();
-        if world.is_asked(id) && !matches!(command, Command::Forget { .. }) {
+        // An undo need not wait until what it undoes is answered: who performs it does one after the other.
+        let is_behind = matches!(command, Command::Undo { .. }) && world.is_asked_to_apply_alone(id);
+        if world.is_asked(id) && !is_behind && !matches!(command, Command::Forget { .. }) {
             return Err(Broken(
                 "one command at a time per action",
                 format!("{command} while another command on {id} is under way"),

@@ -77,8 +77,8 @@ impl World {
         let at = match (known, &command) {
             (Some(target), _) => target,
             (None, Command::Apply { mitigation, .. }) => place(target_of(setup, &mitigation.control)),
-            // Nothing is known of it any more: whoever is asked says so.
-            (None, _) => 0,
+            // What is to be applied first is asked there; else nothing is known of it, and whoever is asked says so.
+            (None, other) => self.target_asked(other.id()).unwrap_or(0),
         };
         let target = &mut self.targets[at];
         let after = target.queue.back().map_or(now, |last| last.ready.max(now));
@@ -99,6 +99,18 @@ impl World {
 
     pub fn is_asked(&self, id: ActionId) -> bool {
         self.targets.iter().any(|target| target.queue.iter().any(|waiting| waiting.command.id() == id))
+    }
+
+    fn target_asked(&self, id: ActionId) -> Option<usize> {
+        let is_of_it = |waiting: &Waiting| waiting.command.id() == id;
+        self.targets.iter().position(|target| target.queue.iter().any(is_of_it))
+    }
+
+    /// One apply of this action is under way, and nothing else of it.
+    pub fn is_asked_to_apply_alone(&self, id: ActionId) -> bool {
+        let of_it = self.targets.iter().flat_map(|target| &target.queue).filter(|waiting| waiting.command.id() == id);
+        let commands: Vec<_> = of_it.map(|waiting| &waiting.command).collect();
+        matches!(commands[..], [Command::Apply { .. }])
     }
 
     /// Commands under way that lose something.

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::answer::Answer;
 use super::clash;
+use super::records::undone;
 use super::task::Task;
 use crate::clock;
 use crate::control::consent::{ASK_EVERY, Consent};
@@ -38,6 +39,9 @@ impl Task {
     pub(super) async fn apply(&mut self, wish: Wish) -> Answer {
         if let Err(late) = in_time(wish.valid_until) {
             return Answer::failed(late);
+        }
+        if self.undos.has(wish.id) {
+            return Answer::failed(undone());
         }
         let Some((target, mut control)) = self.configured.take() else {
             return Answer::failed(Failure::unsupported(format!("no control {} is configured", self.name)));
@@ -159,8 +163,7 @@ impl Task {
     /// The undo is durable before the first byte that changes anything, and what waited for that is wanted still.
     async fn recorded(&self, wish: &Wish, entry: &Entry) -> Result<(), Failure> {
         let began = Instant::now();
-        let is_pressed = || self.undos.get() > 0;
-        self.shared.records.write(entry, wish.valid_until, is_pressed).await?;
+        self.shared.records.write(entry, wish.valid_until, &self.undos).await?;
         if began.elapsed() >= ASK_EVERY {
             self.shared.ask(wish.id).await.map_err(Failure::expired)?;
         }
@@ -186,6 +189,9 @@ impl Task {
     /// Asked immediately before anything is sent: is it in time, and where it loses something, is it wanted still?
     async fn still_wanted(&self, wish: &Wish) -> Result<(), Failure> {
         in_time(wish.valid_until)?;
+        if self.undos.has(wish.id) {
+            return Err(undone());
+        }
         if wish.class.max(wish.mitigation.verb.class()) < Class::Lossy {
             return Ok(());
         }

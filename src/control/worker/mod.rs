@@ -9,8 +9,8 @@ mod clash;
 mod records;
 mod shared;
 mod task;
+mod undos;
 
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
@@ -41,6 +41,7 @@ pub use records::RECORDED_WITHIN;
 use records::Records;
 use shared::Shared;
 use task::Task;
+use undos::Undos;
 
 /// Deep enough for a debug build; only touched pages count.
 const STACK_BYTES: usize = 512 << 10;
@@ -268,8 +269,7 @@ struct Crew {
 /// Of one task: what it is given.
 struct Desk {
     jobs: UnboundedSender<Job>,
-    /// How many of them are undos.
-    undos: Rc<Cell<usize>>,
+    undos: Rc<Undos>,
 }
 
 enum Job {
@@ -391,8 +391,8 @@ impl Crew {
             running.spawn_local(Task::new(Arc::clone(name), Rc::clone(shared), Rc::clone(&undos)).work(queue));
             Desk { jobs, undos }
         });
-        if let Job::Run(Command::Undo { .. }) = &job {
-            desk.undos.update(|undos| undos + 1);
+        if let Job::Run(Command::Undo { id }) = &job {
+            desk.undos.add(*id);
         }
         let Err(SendError(job)) = desk.jobs.send(job) else { return true };
         self.tasks.remove(name);

@@ -4,10 +4,9 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-use tokio::sync::oneshot::error::RecvError;
-use tokio::time::timeout;
+use tokio::time::sleep;
 
+use super::undos::Undos;
 use crate::clock;
 use crate::control::failure::Failure;
 use crate::heartbeat::Sign;
@@ -19,8 +18,8 @@ use crate::policy::moment::Moment;
 /// the control is free for what needs no disk; unless the disk is known to answer, only later than that.
 pub const RECORDED_WITHIN: Duration = Duration::from_secs(2);
 
-/// Whether an undo waits behind what waits for a slow disk.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// So long undos of others at this control wait for a disk that is only busy.
+const UNDOS_WAIT: Duration = Duration::from_millis(100);
 
 pub struct Records {
     /// Nothing here is borrowed across an await.
@@ -68,12 +67,7 @@ impl Records {
     /// # Errors
     /// When it could not be recorded while it is of use: then nothing may be sent, and it is as if this had never been
     /// wanted.
-    pub async fn write(
-        &self,
-        entry: &Entry,
-        valid_until: Moment,
-        is_pressed: impl Fn() -> bool,
-    ) -> Result<(), Failure> {
+    pub async fn write(&self, entry: &Entry, valid_until: Moment, undos: &Undos) -> Result<(), Failure> {
         if let Some(why) = &*self.missing.borrow() {
             return Err(unrecorded(&format!("there is no journal: {why}")));
         }
@@ -84,12 +78,16 @@ impl Records {
         }
         let before = self.keep(entry);
         let durable = self.journal.record(Change::Write(Box::new(entry.clone())));
-        let failure = match timeout(left, until_answered(durable, is_pressed)).await {
-            Ok(Some(Ok(Ok(())))) => return Ok(()),
-            Ok(Some(Ok(Err(why)))) => unrecorded(&why),
-            Ok(Some(Err(_))) => unrecorded("the thread that writes the journal has ended; restart node-guardian"),
-            Ok(None) => silent(RECORDED_WITHIN),
-            Err(_) => silent(patience),
+        let failure = tokio::select! {
+            biased;
+            () = undos.of(entry.id) => undone(),
+            answer = durable => match answer {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(why)) => unrecorded(&why),
+                Err(_) => unrecorded("the thread that writes the journal has ended; restart node-guardian"),
+            },
+            () = pressed(undos) => Failure::expired("an undo needs the control, and the disk has not taken its own yet"),
+            () = sleep(left) => silent(patience),
         };
         // What was on its way to the disk may get there yet.
         match before {
@@ -145,20 +143,15 @@ impl Records {
     }
 }
 
-/// `None` once something else presses that needs no disk, and the disk has had its time.
-async fn until_answered<T>(
-    mut durable: oneshot::Receiver<T>,
-    is_pressed: impl Fn() -> bool,
-) -> Option<Result<T, RecvError>> {
-    if let Ok(answer) = timeout(RECORDED_WITHIN, &mut durable).await {
-        return Some(answer);
-    }
-    while !is_pressed() {
-        if let Ok(answer) = timeout(LOOK_EVERY, &mut durable).await {
-            return Some(answer);
-        }
-    }
-    None
+/// Something else needs the control, and no disk.
+async fn pressed(undos: &Undos) {
+    sleep(UNDOS_WAIT).await;
+    undos.any().await;
+}
+
+/// Whoever takes it back need not wait until a disk knows of it.
+pub fn undone() -> Failure {
+    Failure::expired("it was undone before that")
 }
 
 fn unrecorded(why: &str) -> Failure {

@@ -1,6 +1,5 @@
 //! All that is done to one control, one thing after the other, in the order that keeps the journal true.
 
-use std::cell::Cell;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,6 +11,7 @@ use tokio::time::{Instant, timeout};
 use super::acting::{Wish, in_time};
 use super::answer::Answer;
 use super::shared::Shared;
+use super::undos::Undos;
 use super::{Job, NOTHING};
 use crate::clock;
 use crate::control::failure::Failure;
@@ -39,12 +39,11 @@ pub struct Task {
     /// The one that an undo is owed at which is not configured (any more): it knows since when nobody answers there.
     earlier: Option<(Target, Control)>,
     told: Option<(Outcome, String)>,
-    /// How many undos wait for their turn.
-    pub(super) undos: Rc<Cell<usize>>,
+    pub(super) undos: Rc<Undos>,
 }
 
 impl Task {
-    pub fn new(name: Arc<str>, shared: Rc<Shared>, undos: Rc<Cell<usize>>) -> Self {
+    pub fn new(name: Arc<str>, shared: Rc<Shared>, undos: Rc<Undos>) -> Self {
         Self { name, shared, configured: None, earlier: None, told: None, undos }
     }
 
@@ -133,7 +132,7 @@ impl Task {
             }
             Command::Verify { id, lease } => (Answered::Verify, self.verify(id, lease).await),
             Command::Undo { id } => {
-                self.undos.update(|undos| undos.saturating_sub(1));
+                self.undos.take(id);
                 (Answered::Undo, self.undo(id).await)
             }
             Command::Forget { id } => (Answered::Undo, self.closed(id, Answer::already("given up"))),

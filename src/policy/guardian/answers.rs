@@ -28,6 +28,7 @@ impl Guardian {
         let is_drilled = **action.rule() == *DRILL;
         match report.answered {
             Answered::Apply if action.is_once() => self.done_once(now, &report, out),
+            Answered::Apply if action.has_outrun() => self.outrun(now, &report, out),
             Answered::Apply => {
                 let knob = action.knob().clone();
                 self.applied(now, &report, out);
@@ -72,6 +73,18 @@ impl Guardian {
             Outcome::Already | Outcome::Refused | Outcome::Unsupported | Outcome::Unreachable | Outcome::Expired => {
                 self.apply_failed(now, report);
             }
+        }
+        self.tell_acted(&told, report, out);
+        self.note_outcome(now, told.step_begun(), report.outcome, out);
+    }
+
+    /// Its undo was given before this was answered, and is answered next. Only what somebody else did is news.
+    fn outrun(&mut self, now: Moment, report: &Report, out: &mut Decisions) {
+        let Some(action) = self.in_force.find(report.id) else { return };
+        let told = action.clone();
+        action.outrun(matches!(report.outcome, Outcome::Applied | Outcome::NoEffect));
+        if report.outcome == Outcome::Overridden && !self.orders.is_undone(told.knob()) {
+            self.note_theirs(now, &told, report);
         }
         self.tell_acted(&told, report, out);
         self.note_outcome(now, told.step_begun(), report.outcome, out);

@@ -120,10 +120,7 @@ impl Guardian {
 
     /// Something that loses is being done: one at a time, over all rules.
     pub(super) fn loses_already(&self) -> bool {
-        let loses = |action: &Action| {
-            action.is_waiting() && action.phase() == Phase::Applying && action.class() >= Class::Lossy
-        };
-        self.in_force.all().iter().any(loses)
+        self.in_force.all().iter().any(|action| action.is_being_applied() && action.class() >= Class::Lossy)
     }
 
     pub(super) fn step_of(&self, flat: usize) -> &Step {

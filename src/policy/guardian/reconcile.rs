@@ -88,10 +88,18 @@ impl Guardian {
 
     fn reconcile_action(&mut self, now: Moment, at: usize, out: &mut Decisions) {
         let action = &self.in_force.all()[at];
-        if action.is_waiting() {
+        if action.is_waiting() && (action.phase() != Phase::Applying || action.is_once()) {
             return;
         }
         let wanted = self.wanted(now, action.knob());
+        if action.is_waiting() {
+            // What waits for the disk is not begun then, and what stands meanwhile is not held up by it. What a drill does
+            // nobody ever wanted.
+            if wanted.is_none() && **action.rule() != *DRILL {
+                self.begin_undo(now, at, out);
+            }
+            return;
+        }
         let adjusts = wanted.filter(|demand| self.demands.get(*demand).rule.is_some());
         // What a rule wants is renewed, unless that comes too late.
         let lease = adjusts.map_or(Lease::LetLapse, |_| Lease::Renew { valid_until: now + LASTING_WITHIN });

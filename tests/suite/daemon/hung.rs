@@ -102,6 +102,70 @@ fn a_disk_that_does_not_answer_harms_no_lease_holds_up_no_undo_and_ends_nobody()
     assert!(!edge.ask("show table ng_lease").contains("key=web"));
 }
 
+/// What stands is undone at once, though a stronger one waits for its record; that one is never made, however late it gets
+/// there.
+#[test]
+fn an_undo_waits_for_no_record_of_what_is_asked_for_at_the_same_knob() {
+    let edge = Haproxy::start();
+    let before = edge.face();
+    let rules = short_of_memory(r#"{ throttle = "edge", to = "50%" }"#)
+        + &very_short_of_memory(r#"{ throttle = "edge", to = "25%" }"#);
+    let node = Node::new(&(edge.section("edge", "admin.sock") + &rules));
+    let mut daemon = node.start();
+    daemon.until_control("edge", "usable");
+    node.set_available(9);
+    daemon.until_in_force(&["throttle edge to 50%"]);
+    let hang = Hang::of_disk(daemon.pid());
+    node.set_available(5);
+    daemon.until_in_force(&["throttle edge to 25% (applying)"]);
+    let asked = Instant::now();
+    let undoing = daemon.order("/undo", "");
+    daemon.until("the undo", |_| (edge.face() == before).then_some(()));
+    let took = asked.elapsed();
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    daemon.until_told("undone", "throttle edge to 50%");
+    assert_eq!(undoing.join().unwrap().status, 202);
+    hang.end();
+    let ticks = daemon.ticks();
+    daemon.until("it stays so", |daemon| {
+        assert_eq!(edge.face(), before);
+        (daemon.ticks() > ticks + 20).then_some(())
+    });
+    node.set_available(60);
+    daemon.until_calm();
+    assert_eq!(outcomes(&daemon, "throttle"), ["applied", "expired"]);
+    assert_eq!(daemon.stop(), 0);
+}
+
+/// What was never recorded has changed nothing: its undo is answered at once.
+#[test]
+fn an_undo_of_what_waits_for_its_record_is_answered_at_once() {
+    let edge = Haproxy::start();
+    let before = edge.face();
+    let control = edge.section("edge", "admin.sock");
+    let node = Node::new(&(control + &short_of_memory(r#"{ throttle = "edge", to = "50%" }"#)));
+    let mut daemon = node.start();
+    daemon.until_control("edge", "usable");
+    let hang = Hang::of_disk(daemon.pid());
+    node.set_available(5);
+    daemon.until_in_force(&["throttle edge to 50% (applying)"]);
+    let asked = Instant::now();
+    let undoing = daemon.order("/undo", "");
+    daemon.until_told("undone", "throttle edge");
+    let took = asked.elapsed();
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert_eq!(undoing.join().unwrap().status, 202);
+    hang.end();
+    let ticks = daemon.ticks();
+    daemon.until("it stays so", |daemon| {
+        assert_eq!(edge.face(), before);
+        (daemon.ticks() > ticks + 20).then_some(())
+    });
+    node.set_available(60);
+    daemon.until_calm();
+    assert_eq!((outcomes(&daemon, "throttle"), daemon.stop()), (vec!["expired".to_owned()], 0));
+}
+
 /// What was undone while nothing could be recorded is not undone again by the next start: it looks, and finds it gone.
 #[test]
 fn a_kill_while_the_disk_does_not_answer_leaves_nothing_behind() {

@@ -2,12 +2,13 @@
 //! else that the daemon touches is in the same temporary folder.
 
 use std::fs::{File, OpenOptions};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -209,6 +210,16 @@ impl Daemon {
 
     pub fn get(&self, path: &str) -> Reply {
         self.try_get(path).unwrap_or_else(|| panic!("no answer to {path}:\n{}", self.tail()))
+    }
+
+    /// Whoever orders waits for the answer by itself.
+    pub fn order(&self, path: &str, body: &str) -> JoinHandle<Reply> {
+        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length:");
+        let request = format!("{head} {}\r\n\r\n{body}", body.len());
+        stream.write_all(request.as_bytes()).unwrap();
+        std::thread::spawn(move || exchange(stream, b""))
     }
 
     pub fn status(&self) -> Value {
