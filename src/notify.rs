@@ -12,10 +12,13 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
+use crate::policy::action::pause_after;
 use crate::policy::moment::Moment;
 
 /// A manager that reads nothing gets this many messages when it reads again: the newest.
 const MOST_UNSENT: usize = 8;
+/// A manager that is started anew has its socket again within seconds, and waits for the watchdog.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub struct Notifier {
@@ -26,7 +29,15 @@ pub struct Notifier {
     status: String,
     /// What the manager had no room for.
     unsent: VecDeque<String>,
+    /// It cannot be told; how often that was tried again, and when next.
+    fails: Option<Fails>,
     complained: bool,
+}
+
+#[derive(Debug, Default)]
+struct Fails {
+    tries: u32,
+    due: Option<Moment>,
 }
 
 #[derive(Debug)]
@@ -46,6 +57,7 @@ impl Notifier {
             fed: None,
             status: String::new(),
             unsent: VecDeque::new(),
+            fails: None,
             complained: false,
         };
         match Manager::from_environment().transpose() {
@@ -90,7 +102,7 @@ impl Notifier {
 
     /// Called by the loop after each tick, unless another thread hangs.
     pub fn tick(&mut self, now: Moment) {
-        self.send_again();
+        self.try_again(now);
         let Some(interval) = self.watchdog else { return };
         if self.fed.is_none_or(|fed| now.since(fed) >= interval) {
             self.fed = Some(now);
@@ -102,13 +114,27 @@ impl Notifier {
         if self.manager.is_none() {
             return;
         }
-        self.send_again();
-        if self.unsent.len() == MOST_UNSENT {
-            self.unsent.pop_front();
-        }
         let lines: String = states.iter().map(|state| format!("{state}\n")).collect();
-        self.unsent.push_back(lines);
+        // What it will hear anyway: the watchdog's food must not push out that we are ready.
+        if !self.unsent.contains(&lines) {
+            if self.unsent.len() == MOST_UNSENT {
+                self.unsent.pop_front();
+            }
+            self.unsent.push_back(lines);
+        }
         self.send_again();
+    }
+
+    /// A socket that was replaced is found by its name again: nothing is lost but time.
+    fn try_again(&mut self, now: Moment) {
+        if self.fails.as_ref().is_some_and(|fails| fails.due.is_some_and(|due| now < due)) {
+            return;
+        }
+        self.send_again();
+        if let Some(fails) = &mut self.fails {
+            fails.due = Some(now + pause_after(fails.tries).min(LONGEST_PAUSE));
+            fails.tries += 1;
+        }
     }
 
     /// In their order, as far as the manager has room.
@@ -116,17 +142,28 @@ impl Notifier {
         while let (Some(manager), Some(lines)) = (&self.manager, self.unsent.front()) {
             match manager.send(lines) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => self.complain(&error),
-                Ok(()) => {}
+                Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => self.complain(&error),
+                Err(error) => {
+                    self.fails.get_or_insert_default();
+                    return self.complain(&error);
+                }
+                Ok(()) => self.hears(),
             }
             self.unsent.pop_front();
+        }
+    }
+
+    fn hears(&mut self) {
+        if self.fails.take().is_some() {
+            self.complained = false;
+            tracing::info!("the service manager can be told again");
         }
     }
 
     fn complain(&mut self, error: &io::Error) {
         if !self.complained {
             self.complained = true;
-            tracing::warn!(%error, "the service manager cannot be told; look at NOTIFY_SOCKET");
+            tracing::warn!(%error, "the service manager cannot be told, which is tried again; look at NOTIFY_SOCKET");
         }
     }
 }

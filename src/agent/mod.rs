@@ -224,6 +224,9 @@ impl Agent {
         self.parts.sampler.sample(now, scope, &mut self.sample);
         self.sample.at = now;
         self.sample.set(Metric::GuardianTickSeconds, Some(self.tick_seconds));
+        for (what, why) in self.parts.waker.mend(now) {
+            self.note_lacking(what, why);
+        }
         self.ask_numbers(now);
         self.ask_gives(now);
         let sampled = elapsed(now);

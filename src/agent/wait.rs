@@ -1,10 +1,12 @@
 //! Waiting for whatever comes first: the timer, the bell of the inbox, or the kernel's word that something stalls.
 
+use std::os::fd::BorrowedFd;
+
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::clock::Timer;
-use crate::host::trigger::{Stall, Triggers};
+use crate::host::trigger::{Mended, Stall, Triggers};
 use crate::inbox::Inbox;
 use crate::policy::moment::Moment;
 
@@ -33,10 +35,28 @@ impl Waker {
         let timer = Timer::new()?;
         epoll.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, TIMER))?;
         epoll.add(inbox.bell(), EpollEvent::new(EpollFlags::EPOLLIN, BELL))?;
-        for (index, trigger) in triggers.fds().enumerate() {
-            epoll.add(trigger, EpollEvent::new(EpollFlags::EPOLLPRI, FIRST_TRIGGER + index as u64))?;
+        let waker = Self { epoll, timer, triggers };
+        for (place, trigger) in waker.triggers.fds() {
+            waker.watch(place, trigger)?;
         }
-        Ok(Self { epoll, timer, triggers })
+        Ok(waker)
+    }
+
+    fn watch(&self, place: usize, trigger: BorrowedFd<'_>) -> nix::Result<()> {
+        self.epoll.add(trigger, EpollEvent::new(EpollFlags::EPOLLPRI, FIRST_TRIGGER + place as u64))
+    }
+
+    /// Arms triggers anew that are no more: what is to be told of them, by name, and why where they are not armed.
+    pub fn mend(&mut self, now: Moment) -> Vec<(String, Option<String>)> {
+        let mut told = Vec::new();
+        for Mended { place, what, why } in self.triggers.mend(now) {
+            let watched = self.triggers.fd(place).map_or(Ok(()), |trigger| self.watch(place, trigger));
+            if watched.is_err() {
+                self.triggers.lose(place);
+            }
+            told.push((what, why.or_else(|| watched.err().map(|errno| errno.to_string()))));
+        }
+        told
     }
 
     /// # Errors
@@ -69,12 +89,13 @@ impl Waker {
     }
 
     /// A trigger that is no more would wake us for ever.
-    fn stalled(&self, trigger: u64, events: EpollFlags) -> nix::Result<Option<Woken>> {
+    fn stalled(&mut self, trigger: u64, events: EpollFlags) -> nix::Result<Option<Woken>> {
         let place = usize::try_from(trigger - FIRST_TRIGGER).unwrap_or(usize::MAX);
         if !events.contains(EpollFlags::EPOLLERR) {
             return Ok(self.triggers.stall(place).map(Woken::Stalled));
         }
-        self.triggers.fds().nth(place).map_or(Ok(()), |fd| self.epoll.delete(fd))?;
+        self.triggers.fd(place).map_or(Ok(()), |fd| self.epoll.delete(fd))?;
+        self.triggers.lose(place);
         Ok(None)
     }
 }
@@ -92,5 +113,60 @@ impl Woken {
             Woken::Stalled(Stall::Io | Stall::Cpu) => 2,
             Woken::Stalled(Stall::Memory) => 3,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io;
+    use std::os::fd::OwnedFd;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock;
+    use crate::inbox;
+
+    /// The kernel says of both that nothing will ever come of it: a trigger that it ended, and a pipe that nobody reads.
+    fn ended() -> File {
+        let (_, writer) = io::pipe().unwrap();
+        OwnedFd::from(writer).into()
+    }
+
+    #[test]
+    fn a_trigger_that_is_no_more_wakes_nobody_and_is_armed_anew() {
+        let proc = Path::new("/proc/pressure/memory");
+        let (_door, inbox) = inbox::open().unwrap();
+        let is_granted = Triggers::arm(Path::new("/proc")).fds().count() == 3;
+        let mut waker = Waker::new(&inbox, Triggers::holding(Stall::Memory, proc, ended())).unwrap();
+        let now = clock::now().unwrap();
+        assert_eq!(waker.mend(now), [], "it seems well");
+        assert_eq!(waker.wait(), Ok(Woken::Bell));
+        waker.arm(now + Duration::from_millis(20)).unwrap();
+        assert_eq!(waker.wait(), Ok(Woken::Timer), "and no other time");
+        let told = waker.mend(now);
+        assert!(matches!(&told[..], [(what, Some(_))] if what == "trigger on /proc/pressure/memory"), "{told:?}");
+        assert_eq!(waker.mend(now + Duration::from_millis(900)), [], "told once, and not tried yet");
+        let told = waker.mend(now + Duration::from_secs(1));
+        let wanted = is_granted.then(|| ("trigger on /proc/pressure/memory".to_owned(), None));
+        assert_eq!(told, wanted.into_iter().collect::<Vec<_>>());
+        waker.arm(now + Duration::from_millis(40)).unwrap();
+        assert!(waker.wait().is_ok_and(|woken| woken != Woken::Bell), "what was armed anew is a trigger");
+        assert_eq!(waker.mend(now + Duration::from_secs(2)), []);
+    }
+
+    #[test]
+    fn one_that_never_lasts_is_tried_with_growing_pauses() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("memory");
+        let mut triggers = Triggers::holding(Stall::Memory, &path, ended());
+        triggers.lose(0);
+        let now = clock::now().unwrap();
+        assert_eq!(triggers.mend(now).len(), 1);
+        for second in 1..600 {
+            assert_eq!(triggers.mend(now + Duration::from_secs(second)), [], "it is told once");
+        }
+        assert!(triggers.fd(0).is_none() && triggers.stall(0) == Some(Stall::Memory));
     }
 }

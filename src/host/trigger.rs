@@ -8,10 +8,13 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
+use crate::policy::action::pause_after;
+use crate::policy::moment::Moment;
 use crate::status::BlindSpot;
 
 /// The shortest window that every kernel grants, and the shortest without privilege.
@@ -21,6 +24,9 @@ const WINDOWS_US: [u32; 2] = [500_000, 2_000_000];
 /// a disk and a CPU that tasks wait for now and then are at work.
 const WATCHED: [(Stall, &str, u32); 3] =
     [(Stall::Memory, "memory", 10), (Stall::Io, "io", 20), (Stall::Cpu, "cpu", 50)];
+
+/// One that was armed for so long was well.
+const LASTED: Duration = Duration::from_secs(60);
 
 /// What tasks wait for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,8 +38,31 @@ pub enum Stall {
 
 #[derive(Debug, Default)]
 pub struct Triggers {
-    armed: Vec<(Stall, File)>,
+    armed: Vec<Armed>,
     blind_spots: Vec<BlindSpot>,
+}
+
+/// A trigger that the kernel has granted once.
+#[derive(Debug)]
+struct Armed {
+    stall: Stall,
+    path: PathBuf,
+    share: u32,
+    /// `None` where it is no more.
+    file: Option<File>,
+    since: Option<Moment>,
+    tries: u32,
+    /// When to arm it anew; `None`: nobody knows yet that it is no more.
+    due: Option<Moment>,
+}
+
+/// What a look at the triggers found.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Mended {
+    pub place: usize,
+    pub what: String,
+    /// Why it is not armed; `None`: it is again.
+    pub why: Option<String>,
 }
 
 impl Triggers {
@@ -47,9 +76,9 @@ impl Triggers {
             match arm_one(&path, share) {
                 Ok((file, window_us)) => {
                     shortest &= window_us == WINDOWS_US[0];
-                    triggers.armed.push((stall, file));
+                    triggers.armed.push(Armed::new(stall, path, share, file));
                 }
-                Err(error) => triggers.tell(&format!("trigger on {}", path.display()), &not_armed(resource, &error)),
+                Err(error) => triggers.tell(&name_of(&path), &not_armed(resource, &error)),
             }
         }
         if !shortest {
@@ -63,21 +92,83 @@ impl Triggers {
         self.blind_spots.push(BlindSpot { what: what.to_owned(), why: why.to_owned() });
     }
 
-    /// To be polled with POLLPRI. POLLERR means that the trigger is no more.
-    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.armed.iter().map(|(_, file)| file.as_fd())
+    /// To be polled with POLLPRI, each with its place. POLLERR means that the trigger is no more.
+    pub fn fds(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>)> {
+        self.armed.iter().enumerate().filter_map(|(place, armed)| Some((place, armed.file.as_ref()?.as_fd())))
     }
 
-    /// What the trigger at this place among the descriptors is about.
+    #[must_use]
+    pub fn fd(&self, place: usize) -> Option<BorrowedFd<'_>> {
+        self.armed.get(place)?.file.as_ref().map(AsFd::as_fd)
+    }
+
+    /// What the trigger at this place is about.
     #[must_use]
     pub fn stall(&self, place: usize) -> Option<Stall> {
-        self.armed.get(place).map(|(stall, _)| *stall)
+        self.armed.get(place).map(|armed| armed.stall)
+    }
+
+    /// The trigger at this place is no more.
+    pub fn lose(&mut self, place: usize) {
+        if let Some(armed) = self.armed.get_mut(place) {
+            (armed.file, armed.due) = (None, None);
+        }
+    }
+
+    /// Arms anew what is no more, with growing pauses; each turn is told once. One that is no more as soon as it is armed
+    /// is not tried any faster.
+    pub fn mend(&mut self, now: Moment) -> Vec<Mended> {
+        let mut mended = Vec::new();
+        for (place, armed) in self.armed.iter_mut().enumerate().filter(|(_, armed)| armed.file.is_none()) {
+            let what = name_of(&armed.path);
+            match armed.due {
+                None => {
+                    if armed.since.is_none_or(|since| now.since(since) >= LASTED) {
+                        armed.tries = 0;
+                    }
+                    armed.postpone(now);
+                    let why = "the kernel has ended it, so such a stall does not wake the guardian early; it is armed anew, \
+                               at least once a minute";
+                    mended.push(Mended { place, what, why: Some(why.to_owned()) });
+                }
+                Some(due) if now < due => {}
+                Some(_) => match arm_one(&armed.path, armed.share) {
+                    Ok((file, _)) => {
+                        (armed.file, armed.since) = (Some(file), Some(now));
+                        mended.push(Mended { place, what, why: None });
+                    }
+                    Err(_) => armed.postpone(now),
+                },
+            }
+        }
+        mended
     }
 
     #[must_use]
     pub fn blind_spots(&self) -> &[BlindSpot] {
         &self.blind_spots
     }
+
+    /// One that was armed as this.
+    #[cfg(test)]
+    pub fn holding(stall: Stall, path: &Path, file: File) -> Self {
+        Self { armed: vec![Armed::new(stall, path.to_owned(), 10, file)], blind_spots: Vec::new() }
+    }
+}
+
+impl Armed {
+    const fn new(stall: Stall, path: PathBuf, share: u32, file: File) -> Self {
+        Self { stall, path, share, file: Some(file), since: None, tries: 0, due: None }
+    }
+
+    fn postpone(&mut self, now: Moment) {
+        self.due = Some(now + pause_after(self.tries));
+        self.tries += 1;
+    }
+}
+
+fn name_of(path: &Path) -> String {
+    format!("trigger on {}", path.display())
 }
 
 fn not_armed(resource: &str, error: &io::Error) -> String {

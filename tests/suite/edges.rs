@@ -185,5 +185,15 @@ fn log_to_a_journal_daemon(directory: &Path) {
         info!("the daemon reads no more");
     }
     assert!(begun.elapsed() < Duration::from_secs(10), "a stalled journal daemon held us up");
+    // As where it is started anew: its socket is found by its name at each line.
+    drop(daemon);
+    info!("nobody is there");
+    fs::remove_file("/run/systemd/journal/socket").unwrap();
+    info!("nor is the socket");
+    let daemon = UnixDatagram::bind("/run/systemd/journal/socket").unwrap();
+    daemon.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    info!("it is back");
+    let length = daemon.recv(&mut buffer).unwrap();
+    assert!(String::from_utf8_lossy(&buffer[..length]).contains("it is back"));
     File::create(directory.join("done")).unwrap().write_all(b"done").unwrap();
 }

@@ -92,6 +92,37 @@ fn the_watchdog_is_fed_in_time_and_only_by_the_living() {
     assert_eq!(daemon.stop(), 0);
 }
 
+/// A manager that was started anew, and whose socket is another one: what it missed is told again, and that once.
+#[test]
+fn a_manager_whose_socket_is_replaced_hears_what_it_missed() {
+    let mut node = Node::new("");
+    node.environment.push(("WATCHDOG_USEC", "600000".into()));
+    let manager = Manager::of(&mut node);
+    let mut daemon = node.start();
+    manager.until("READY=1");
+    drop(manager);
+    std::fs::remove_file(node.path("notify.sock")).unwrap();
+    daemon.signal(Signal::SIGHUP);
+    daemon.until_told("reloaded", "");
+    let ticks = daemon.ticks();
+    daemon.until("it goes on", |daemon| (daemon.ticks() > ticks + 60).then_some(()));
+    let manager = Manager::of(&mut node);
+    let mut missed = Vec::new();
+    while missed.last().is_none_or(|told: &String| !told.contains("READY=1")) {
+        missed.extend(manager.hear(Duration::from_secs(8)));
+        assert!(missed.len() < 40, "that it is ready is lost: {missed:?}");
+    }
+    assert!(missed.iter().any(|told| told.contains("RELOADING=1")), "{missed:?}");
+    for _ in 0..4 {
+        manager.until("WATCHDOG=1");
+    }
+    let log = node.log();
+    for told in ["the service manager cannot be told", "the service manager can be told again"] {
+        assert_eq!(log.matches(told).count(), 1, "{told}:\n{log}");
+    }
+    assert_eq!(daemon.stop(), 0);
+}
+
 /// systemd that is busy, or stopped, reads nothing; a socket has room for eleven messages.
 #[test]
 fn a_manager_that_reads_nothing_delays_no_tick() {
