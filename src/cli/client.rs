@@ -11,8 +11,9 @@ use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
@@ -44,6 +45,14 @@ impl Failure {
             Failure::Refused(sentence) => super::complain(sentence, code::NOT_WELL),
         }
     }
+}
+
+/// The body of a request about these, or about all where none is named.
+pub fn about<T: Serialize>(list: &str, these: &[T], mut request: Value) -> String {
+    if !these.is_empty() {
+        request[list] = json!(these);
+    }
+    request.to_string()
 }
 
 /// The order is done, so this is no failure; but whoever relies on it must know.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::client::{Client, Failure};
+use super::client::{Client, Failure, about};
 use super::paint::hanging;
 use super::{DrillArgs, code, complain, print};
 use crate::drill::{DrillView, Stage, Step, TrialView};
@@ -23,7 +23,7 @@ pub fn run(args: &DrillArgs) -> u8 {
 
 fn drill(args: &DrillArgs) -> Result<u8, Failure> {
     let client = Client::new(&args.reach)?;
-    let ask = |plan: bool| json!({ "controls": args.controls, "plan": plan }).to_string();
+    let ask = |plan: bool| about("controls", &args.controls, json!({ "plan": plan }));
     let plan: DrillView = client.post("/drill", ask(true))?;
     if plan.trials.is_empty() {
         print(if args.json {

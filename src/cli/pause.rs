@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::client::{Client, Failure, warn};
+use super::client::{Client, Failure, about, warn};
 use super::paint::duration;
 use super::{PauseArgs, ResumeArgs, print};
 use crate::http::shape::{Kept, Pausing, Resuming};
@@ -22,7 +22,7 @@ pub fn pause(args: &PauseArgs) -> u8 {
 
 pub fn resume(args: &ResumeArgs) -> u8 {
     let asked = || -> Result<Resuming, Failure> {
-        Client::new(&args.reach)?.post("/resume", json!({ "actions": args.actions }).to_string())
+        Client::new(&args.reach)?.post("/resume", about("actions", &args.actions, json!({})))
     };
     answer(
         asked(),

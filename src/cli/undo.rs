@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::client::{Client, Failure, warn};
+use super::client::{Client, Failure, about, warn};
 use super::{UndoArgs, code, complain, print};
 use crate::http::shape::{Action, Actions, Events, Record, Undone};
 
@@ -22,7 +22,7 @@ pub fn run(args: &UndoArgs) -> u8 {
 
 fn undo(args: &UndoArgs) -> Result<u8, Failure> {
     let client = Client::new(&args.reach)?;
-    let asked: Undone = client.post("/undo", json!({ "actions": args.actions, "forget": args.forget }).to_string())?;
+    let asked: Undone = client.post("/undo", about("actions", &args.actions, json!({ "forget": args.forget })))?;
     warn(&asked.kept);
     if asked.undoing.is_empty() {
         let nothing = if args.forget { "nothing is owed\n" } else { "nothing is in force\n" };

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 use super::answer;
+use super::chosen::Chosen;
 use super::gate::Actor;
 use super::problem::Problem;
 use super::routes::{accepted, read, tell};
@@ -29,7 +30,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 struct Request {
-    controls: Vec<String>,
+    controls: Chosen<String>,
     plan: bool,
 }
 
@@ -49,7 +50,7 @@ pub async fn begin(
     };
     let (reply, answered) = oneshot::channel();
     let only_plan = request.plan;
-    tell(&site, Message::Drill(Drilling { controls: request.controls, only_plan, reply }))?;
+    tell(&site, Message::Drill(Drilling { controls: request.controls.named().to_vec(), only_plan, reply }))?;
     match timeout(PATIENCE, answered).await {
         Ok(Ok(Ok(view))) => {
             if !only_plan {

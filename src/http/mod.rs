@@ -22,6 +22,7 @@ use crate::telemetry::Telemetry;
 
 mod answer;
 mod attention;
+mod chosen;
 mod connection;
 mod credential;
 mod drill;

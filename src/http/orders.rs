@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::chosen::Chosen;
 use super::gate::Actor;
 use super::problem::Problem;
 use super::routes::{accepted, read, tell};
@@ -38,7 +39,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(7 * 24 * 3600);
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 struct Undo {
-    actions: Vec<u64>,
+    actions: Chosen<u64>,
     /// Ends a debt that cannot be paid.
     forget: bool,
 }
@@ -53,19 +54,20 @@ struct Pause {
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 struct Resume {
-    actions: Vec<u64>,
+    actions: Chosen<u64>,
 }
 
 pub async fn undo(State(site): Shared, Extension(Actor(by)): Extension<Actor>, body: Body) -> Answer {
     let request: Undo = asked(body, r#"{"actions": [1, 2], "forget": false}"#).await?;
     let in_force = summary::actions(&site.snapshot());
-    named(&request.actions, &in_force.iter().map(|action| action.id).collect::<Vec<_>>(), "in force")?;
-    let is_named = |action: &Action| request.actions.is_empty() || request.actions.contains(&action.id);
+    let asked = request.actions.named();
+    named(asked, &in_force.iter().map(|action| action.id).collect::<Vec<_>>(), "in force")?;
+    let is_named = |action: &Action| request.actions.is_all() || asked.contains(&action.id);
     let mut undoing: Vec<Action> = in_force.into_iter().filter(is_named).collect();
     if request.forget {
         let is_debt = |action: &Action| matches!(action.phase.as_str(), "owed" | "in_doubt");
         let paid = undoing.iter().filter(|action| !is_debt(action)).map(|action| action.id).collect::<Vec<_>>();
-        if !request.actions.is_empty() && !paid.is_empty() {
+        if !request.actions.is_all() && !paid.is_empty() {
             let detail = format!("not owed: {}; only what cannot be undone is forgotten", listed(&paid));
             return Err(Problem::new(StatusCode::CONFLICT, detail));
         }
@@ -73,7 +75,7 @@ pub async fn undo(State(site): Shared, Extension(Actor(by)): Extension<Actor>, b
     }
     let ids = undoing.iter().map(|action| ActionId(action.id));
     // What comes to be in force in this very moment is meant too, where all of it is.
-    let ids = if request.actions.is_empty() && !request.forget { Vec::new() } else { ids.collect() };
+    let ids = if request.actions.is_all() && !request.forget { Vec::new() } else { ids.collect() };
     let since = site.log.last();
     let kept = match (request.forget, ids.is_empty()) {
         (true, true) => Kept { kept: true, detail: String::new() },
@@ -108,15 +110,15 @@ pub async fn resume(State(site): Shared, Extension(Actor(by)): Extension<Actor>,
     let snapshot = site.snapshot();
     let orders = &snapshot.view.orders;
     let known = orders.undone.iter().map(|undone| undone.id.0).chain(orders.theirs.iter().map(|theirs| theirs.id.0));
-    named(&request.actions, &known.collect::<Vec<_>>(), "undone")?;
-    let all = request.actions.is_empty();
-    let is_named = |id: u64| request.actions.contains(&id);
+    named(request.actions.named(), &known.collect::<Vec<_>>(), "undone")?;
+    let all = request.actions.is_all();
+    let is_named = |id: u64| request.actions.named().contains(&id);
     let undone = summary::undone(&snapshot).into_iter().filter(|one| all || is_named(one.id));
     // What somebody set by hand is given back by name only.
     let theirs = summary::theirs(&snapshot).into_iter().filter(|one| is_named(one.id));
     let (paused, since) = (all && orders.is_paused(), site.log.last());
     let given_back = undone.chain(theirs.map(shape::TheirKnob::into_undone)).collect();
-    let resumed = Order::Resume(request.actions.iter().copied().map(ActionId).collect());
+    let resumed = Order::Resume(request.actions.named().iter().copied().map(ActionId).collect());
     let kept = order(&site, resumed, by).await?;
     accepted(&json!(shape::Resuming { paused, given_back, since, kept }))
 }

@@ -32,6 +32,14 @@ fn an_operator_releases_over_the_admin_socket() {
     assert!(matches!(house.inbox.take(), Some(Message::Order { order: Order::Undo(ids), .. }) if ids == [ActionId(7)]));
     let unknown = house.ask_admin(&post("/undo", "", r#"{"actions":[7,8]}"#));
     assert_eq!(unknown.problem(404), "not in force: 8; see /status");
+    for (path, list) in [("/undo", "actions"), ("/resume", "actions"), ("/drill", "controls")] {
+        for none in ["[]", "null"] {
+            let wrong = house.ask_admin(&post(path, "", &format!("{{\"{list}\":{none}}}"))).problem(400);
+            let told = wrong.contains("expected {\"")
+                && (none == "null" || wrong.contains("leave it out where all are meant"));
+            assert!(told, "{path} {none}: {wrong}");
+        }
+    }
     for wrong in ["[7]", r#"{"action":[7]}"#, r#"{"actions":["7"]}"#, "release!"] {
         assert!(house.ask_admin(&post("/undo", "", wrong)).problem(400).contains("expected"), "{wrong}");
     }
