@@ -8,7 +8,7 @@ mod slots;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -49,8 +49,16 @@ pub type Heard = oneshot::Sender<Result<(), String>>;
 /// Newest content last.
 #[derive(Debug)]
 enum Page {
-    File { name: String, bytes: Vec<u8> },
-    Orders { bytes: Vec<u8>, heard: Vec<Heard> },
+    File {
+        name: String,
+        bytes: Vec<u8>,
+    },
+    Orders {
+        bytes: Vec<u8>,
+        heard: Vec<Heard>,
+    },
+    /// What the directory holds, wherever it is now, has been read.
+    Known,
 }
 
 #[derive(Debug)]
@@ -75,6 +83,7 @@ impl Keeper {
         let heartbeat = Arc::clone(&writer.heartbeat);
         let write = move || {
             writer.heartbeat.wait();
+            writer.place = identity(&writer.directory);
             writer.write_orders();
             // Who started it may not have waited.
             tell_taken.send(()).ok();
@@ -100,6 +109,13 @@ impl Keeper {
         self.pages.send(Page::Orders { bytes, heard }).ok();
     }
 
+    /// What lies in the directory has been read: it may be written over. One that takes the place of that one later may hold
+    /// what nobody has read.
+    pub fn knows_the_place(&self) {
+        // As above.
+        self.pages.send(Page::Known).ok();
+    }
+
     /// For how long the disk has kept what is to be written.
     #[must_use]
     pub fn waits_since(&self, now: Moment) -> Option<Duration> {
@@ -121,6 +137,8 @@ impl Keeper {
 
 struct Writer {
     directory: PathBuf,
+    /// The directory that is known, whatever the path leads to.
+    place: Option<(u64, u64)>,
     door: Door,
     waiting: BTreeMap<String, Vec<u8>>,
     /// `None` where there was no room for them yet.
@@ -142,6 +160,7 @@ impl Writer {
     fn new(directory: &Path, door: Door) -> Self {
         Self {
             directory: directory.to_owned(),
+            place: None,
             door,
             waiting: BTreeMap::new(),
             slots: None,
@@ -174,7 +193,31 @@ impl Writer {
                 self.orders = Some(bytes);
                 self.heard.extend(heard);
             }
+            Page::Known => self.place = identity(&self.directory),
         }
+    }
+
+    /// Nothing is lost by writing there: what lies there has been read, or is nothing, or a copy of what is known.
+    ///
+    /// # Errors
+    /// When another directory is in its place that holds orders of its own.
+    fn check_place(&mut self) -> io::Result<()> {
+        let found = identity(&self.directory);
+        if found == self.place || found.is_none() {
+            return Ok(());
+        }
+        let file = self.directory.join(orders::NAME);
+        let is_known = match slots::read(&file) {
+            Ok(bytes) => slots::payload(&bytes) == Some(&self.kept),
+            Err(error) => error.kind() == io::ErrorKind::NotFound && !self.directory.join(orders::EARLIER).exists(),
+        };
+        if self.place.is_some() && !is_known {
+            let why =
+                "another directory is in its place (moved, or mounted over), and holds orders that are read first";
+            return Err(io::Error::other(why));
+        }
+        self.place = found;
+        Ok(())
     }
 
     /// False when nothing more will come.
@@ -207,7 +250,7 @@ impl Writer {
     fn stay_in_place(&mut self) {
         self.heartbeat.wait();
         if self.slots.take_if(|slots| !slots.is_in_place()).is_some() && self.orders.is_none() {
-            self.orders = Some(std::mem::take(&mut self.kept));
+            self.orders = Some(self.kept.clone());
         }
     }
 
@@ -215,7 +258,7 @@ impl Writer {
     fn write_all(&mut self) {
         self.write_orders();
         for (name, bytes) in std::mem::take(&mut self.waiting) {
-            let outcome = replace(&self.directory, &name, &bytes);
+            let outcome = self.check_place().and_then(|()| replace(&self.directory, &name, &bytes));
             self.note_outcome(&name, outcome.as_ref().err());
             if outcome.is_err() {
                 self.waiting.insert(name, bytes);
@@ -245,6 +288,7 @@ impl Writer {
             return slots.write(bytes);
         }
         self.slots = None;
+        self.check_place()?;
         journal::check_directory(&self.directory).map_err(io::Error::other)?;
         let path = self.directory.join(orders::NAME);
         let mut slots = Slots::open(&path, bytes)?;
@@ -277,6 +321,12 @@ impl Writer {
         // A loop that has ended needs no news.
         let _heard = self.door.tell(Message::Lacking { what, why });
     }
+}
+
+/// Which directory a path leads to now; `None` where to none.
+fn identity(directory: &Path) -> Option<(u64, u64)> {
+    let found = fs::metadata(directory).ok().filter(fs::Metadata::is_dir)?;
+    Some((found.dev(), found.ino()))
 }
 
 /// Durable when it returns, and never half there.
@@ -362,6 +412,40 @@ mod tests {
             assert_eq!(slots::payload(&slots::read(&path).unwrap()).unwrap(), order.as_bytes());
         }
         keeper.say_goodbye();
+    }
+
+    /// As where another disk is mounted over it.
+    #[test]
+    fn what_lies_in_another_directory_is_not_written_over_before_it_was_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let (state, other) = (folder.path().join("state"), folder.path().join("other"));
+        fs::create_dir(&state).unwrap();
+        fs::create_dir(&other).unwrap();
+        Slots::open(&other.join(orders::NAME), b"of another time").unwrap();
+        let (door, inbox) = inbox::open().unwrap();
+        let keeper = Keeper::start(&state, Some(b"first".to_vec()), door).unwrap();
+        fs::rename(&state, folder.path().join("away")).unwrap();
+        fs::rename(&other, &state).unwrap();
+        let order = |bytes: &[u8]| {
+            let (heard, hears) = oneshot::channel();
+            keeper.keep_orders(bytes.to_vec(), vec![heard]);
+            hears.blocking_recv().unwrap()
+        };
+        let path = state.join(orders::NAME);
+        let kept = || slots::payload(&slots::read(&path).unwrap()).unwrap().to_vec();
+        keeper.keep("last-good-1.json", b"{}".to_vec());
+        for _ in 0..2 {
+            let why = order(b"new").unwrap_err();
+            assert!(why.contains("holds orders that are read first"), "{why}");
+        }
+        assert_eq!(kept(), b"of another time");
+        assert!(!state.join("last-good-1.json").exists());
+        keeper.knows_the_place();
+        assert_eq!((order(b"both"), kept()), (Ok(()), b"both".to_vec()));
+        keeper.say_goodbye();
+        assert!(state.join("last-good-1.json").exists());
+        let told = std::iter::from_fn(|| inbox.take()).filter(|told| matches!(told, Message::Lacking { .. })).count();
+        assert_eq!(told, 4, "of each of two files once that it is not kept, and once that it is");
     }
 
     #[test]

@@ -276,6 +276,45 @@ fn is_made_anew_after(moved: impl FnOnce(&Node)) {
     assert_eq!(daemon.stop(), 0);
 }
 
+/// What an operator ordered when that directory was in use counts again: it is read before anything is written there.
+#[test]
+fn what_lies_in_a_directory_that_is_mounted_over_it_is_read_and_not_written_over() {
+    let edge = Haproxy::start();
+    let node = node(&edge);
+    let daemon = node.start();
+    assert_eq!(node.ask(&["pause", "--for", "2h"]).code, 0);
+    daemon.kill();
+    let (state, other) = (node.path("state"), node.path("other"));
+    std::fs::rename(&state, &other).unwrap();
+    let mut command = Command::new("unshare");
+    if !geteuid().is_root() {
+        command.arg("--map-root-user");
+    }
+    command.args(["--mount", "sh", "-c", "exec \"$0\" \"$@\"", EXECUTABLE]);
+    let mut daemon = node.launch(command);
+    daemon.until("the first tick", |daemon| (daemon.try_get("/status")?.json()["tick"].as_u64()? > 0).then_some(()));
+    assert!(daemon.status()["paused"].is_null());
+    let pid = daemon.pid().to_string();
+    let mut enter = Command::new("nsenter");
+    enter.args(["-t", &pid, "-m"]);
+    if !geteuid().is_root() {
+        enter.args(["-U", "--preserve-credentials"]);
+    }
+    let mounted = enter.args(["mount", "--bind"]).args([&other, &state]).status();
+    assert!(mounted.is_ok_and(|status| status.success()), "cannot mount over the state directory");
+    let ordered = daemon.order("/undo", "").join().unwrap().json();
+    assert_eq!(ordered["kept"], false, "{ordered}");
+    assert!(ordered["detail"].as_str().unwrap().contains("holds orders that are read first"), "{ordered}");
+    daemon.until("the pause of before", |daemon| (!daemon.status()["paused"].is_null()).then_some(()));
+    assert_eq!(daemon.order("/undo", "").join().unwrap().json()["kept"], true);
+    daemon.kill();
+    std::fs::rename(&state, node.path("first")).unwrap();
+    std::fs::rename(&other, &state).unwrap();
+    let daemon = node.start();
+    assert!(!daemon.status()["paused"].is_null());
+    assert_eq!(daemon.stop(), 0);
+}
+
 /// The disk can be read, and takes 40 s to write: what is owed is undone before it has answered once.
 #[test]
 fn a_disk_that_takes_nothing_at_start_holds_up_no_undo() {
