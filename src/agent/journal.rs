@@ -43,7 +43,7 @@ impl Agent {
         }
         // A journal that was not told in time has what was given up still.
         let (given_up, entries): (Vec<_>, Vec<_>) =
-            entries.into_iter().partition(|entry| orders.forgotten.contains(&entry.id));
+            entries.into_iter().partition(|entry| orders.forgotten().contains(&entry.id));
         self.parts.keeper.knows_the_place();
         self.take_orders(now, orders, unread_orders);
         if self.tick > 0 {

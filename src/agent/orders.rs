@@ -48,8 +48,8 @@ impl Said {
     fn of(self, earlier: Orders) -> Orders {
         match self {
             Said::Nothing => earlier,
-            Said::Paused => Orders { pause: None, ..earlier },
-            Said::Resumed => Orders { pause: None, undone: Vec::new(), ..earlier },
+            Said::Paused => earlier.without_pause(),
+            Said::Resumed => earlier.without_pause().without_undone(),
         }
     }
 }

@@ -65,7 +65,7 @@ pub fn points(snapshot: &Snapshot) -> Vec<Point> {
 pub fn notices(snapshot: &Snapshot) -> Vec<String> {
     let refused = snapshot.configuration.refused.as_ref();
     let why = refused.map(|why| format!("{}: {why}", configuration(snapshot).unwrap_or_default()));
-    let undone = snapshot.view.orders.undone.iter().map(|undone| {
+    let undone = snapshot.view.orders.undone().iter().map(|undone| {
         let (id, mitigation, by) = (undone.id, &undone.mitigation, &undone.by);
         let since = duration(snapshot.at.since(undone.since));
         format!(
@@ -77,7 +77,7 @@ pub fn notices(snapshot: &Snapshot) -> Vec<String> {
         .unread_orders
         .iter()
         .map(|why| format!("{UNREAD_ORDERS}. {why}. `node-guardian pause` or `resume` says anew what is to be"));
-    let theirs = snapshot.view.orders.theirs.iter().map(|theirs| {
+    let theirs = snapshot.view.orders.theirs().iter().map(|theirs| {
         let (id, mitigation, found) = (theirs.id, &theirs.mitigation, &theirs.found);
         format!("#{id} {mitigation} is left to whoever changed it ({found}); `node-guardian resume {id}` gives it back")
     });
@@ -103,7 +103,7 @@ fn closed(snapshot: &Snapshot) -> impl Iterator<Item = (&str, &str)> {
 }
 
 fn pause(snapshot: &Snapshot) -> Option<String> {
-    let pause = snapshot.view.orders.pause.as_ref()?;
+    let pause = snapshot.view.orders.pause()?;
     let left = duration(pause.until.since(snapshot.at));
     let hold = match pause.hold {
         Hold::Undo => "nothing is done",
@@ -125,12 +125,12 @@ fn stood_down(snapshot: &Snapshot) -> Vec<String> {
 }
 
 fn theirs(orders: &Orders) -> Option<String> {
-    let count = orders.theirs.len();
+    let count = orders.theirs().len();
     (count > 0).then(|| format!("{count} left to whoever changed them"))
 }
 
 fn undone(orders: &Orders) -> Option<String> {
-    let count = orders.undone.len();
+    let count = orders.undone().len();
     (count > 0).then(|| format!("{count} undone by an operator"))
 }
 

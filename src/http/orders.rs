@@ -109,7 +109,8 @@ pub async fn resume(State(site): Shared, Extension(Actor(by)): Extension<Actor>,
     let request: Resume = asked(body, r#"{"actions": [1, 2]}"#).await?;
     let snapshot = site.snapshot();
     let orders = &snapshot.view.orders;
-    let known = orders.undone.iter().map(|undone| undone.id.0).chain(orders.theirs.iter().map(|theirs| theirs.id.0));
+    let known =
+        orders.undone().iter().map(|undone| undone.id.0).chain(orders.theirs().iter().map(|theirs| theirs.id.0));
     named(request.actions.named(), &known.collect::<Vec<_>>(), "undone")?;
     let all = request.actions.is_all();
     let is_named = |id: u64| request.actions.named().contains(&id);

@@ -32,7 +32,7 @@ pub fn status(snapshot: &Snapshot) -> shape::Status {
         },
         notices: attention::notices(snapshot),
         attention: attention::points(snapshot).into_iter().map(|point| point.text).collect(),
-        paused: snapshot.view.orders.pause.as_ref().map(|pause| shape::Pause {
+        paused: snapshot.view.orders.pause().map(|pause| shape::Pause {
             since_seconds: since(pause.since),
             left_seconds: pause.until.since(snapshot.at).as_secs_f64(),
             hold: pause.hold == Hold::Keep,
@@ -61,7 +61,7 @@ pub fn actions(snapshot: &Snapshot) -> Vec<shape::Action> {
 
 /// The knobs that an operator undid, oldest first.
 pub fn undone(snapshot: &Snapshot) -> Vec<shape::UndoneKnob> {
-    let undone = snapshot.view.orders.undone.iter();
+    let undone = snapshot.view.orders.undone().iter();
     undone
         .map(|undone| shape::UndoneKnob {
             id: undone.id.0,
@@ -75,7 +75,7 @@ pub fn undone(snapshot: &Snapshot) -> Vec<shape::UndoneKnob> {
 
 /// The knobs that somebody else set, oldest first.
 pub fn theirs(snapshot: &Snapshot) -> Vec<shape::TheirKnob> {
-    let theirs = snapshot.view.orders.theirs.iter();
+    let theirs = snapshot.view.orders.theirs().iter();
     theirs
         .map(|theirs| shape::TheirKnob {
             id: theirs.id.0,

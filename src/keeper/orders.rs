@@ -92,13 +92,13 @@ struct TheirsLine {
 /// What its file holds. Empty where it cannot be written, which is read as no order.
 #[must_use]
 pub fn bytes(orders: &Orders, now: Now) -> Vec<u8> {
-    let pause = orders.pause.as_ref().map(|pause| PauseLine {
+    let pause = orders.pause().map(|pause| PauseLine {
         since_unix_ms: now.unix_ms_of(pause.since),
         until_unix_ms: now.unix_ms_of(pause.until),
         keeps: pause.hold == Hold::Keep,
         by: Arc::clone(&pause.by),
     });
-    let undone = orders.undone.iter().map(|undone| UndoneLine {
+    let undone = orders.undone().iter().map(|undone| UndoneLine {
         id: undone.id,
         target: Arc::clone(&undone.knob.target),
         verb: undone.knob.verb,
@@ -107,8 +107,8 @@ pub fn bytes(orders: &Orders, now: Now) -> Vec<u8> {
         quiet_ms: undone.quiet.lasted().map(millis),
         by: Arc::clone(&undone.by),
     });
-    let (undone, theirs) = (undone.collect(), orders.theirs.iter().map(|theirs| theirs_line(theirs, now)).collect());
-    let page = Page { pause, undone, theirs, forgotten: orders.forgotten.clone() };
+    let (undone, theirs) = (undone.collect(), orders.theirs().iter().map(|theirs| theirs_line(theirs, now)).collect());
+    let page = Page { pause, undone, theirs, forgotten: orders.forgotten().to_vec() };
     serde_json::to_vec(&page).unwrap_or_default()
 }
 
@@ -141,7 +141,7 @@ pub fn read(directory: &Path, now: Now) -> io::Result<Orders> {
     });
     let theirs = page.theirs.into_iter().map(|line| theirs(line, now)).collect();
     let pause = page.pause.and_then(|line| pause(line, now));
-    Ok(Orders { pause, undone: undone.collect(), theirs, forgotten: page.forgotten })
+    Ok(Orders::of(pause, undone.collect(), theirs, page.forgotten))
 }
 
 fn newest(directory: &Path) -> io::Result<Option<Vec<u8>>> {
@@ -217,7 +217,7 @@ mod tests {
             since: at(950),
             ends: Ends::WhenAllAreClear(Quiet::default()),
         };
-        Orders { pause: Some(pause), undone: vec![undone], theirs: vec![theirs], forgotten: vec![ActionId(3)] }
+        Orders::of(Some(pause), vec![undone], vec![theirs], vec![ActionId(3)])
     }
 
     fn kept(unix_s: u64, moment: u64) -> Orders {
@@ -231,16 +231,16 @@ mod tests {
     fn orders_outlive_a_restart_and_a_boot() {
         assert_eq!(kept(5000, 1000), orders());
         let booted = kept(5600, 20);
-        let pause = booted.pause.unwrap();
+        let pause = booted.pause().unwrap();
         assert_eq!((pause.until, pause.hold), (at(20 + 1200), Hold::Keep));
-        assert_eq!((booted.undone[0].since, booted.undone[0].by.as_ref()), (at(0), "uid 1000 (oncall)"));
+        assert_eq!((booted.undone()[0].since, booted.undone()[0].by.as_ref()), (at(0), "uid 1000 (oncall)"));
     }
 
     #[test]
     fn a_pause_always_ends() {
-        assert!(kept(6800, 1).pause.is_none());
+        assert!(kept(6800, 1).pause().is_none());
         // Somebody set the clock back by an hour: it lasts as long as it was meant to, at most.
-        assert_eq!(kept(1400, 1000).pause.unwrap().until, at(1000 + 1800));
+        assert_eq!(kept(1400, 1000).pause().unwrap().until, at(1000 + 1800));
     }
 
     #[test]
@@ -262,7 +262,7 @@ mod tests {
         std::fs::write(folder.path().join(EARLIER), text).unwrap();
         let now = Now { moment: at(1), unix_ms: 1000 };
         let orders = read(folder.path(), now).unwrap();
-        assert_eq!((orders.pause.unwrap().until, orders.theirs.len()), (at(9), 0));
+        assert_eq!((orders.pause().unwrap().until, orders.theirs().len()), (at(9), 0));
         slots::Slots::open(&folder.path().join(NAME), &bytes(&Orders::default(), now)).unwrap();
         assert!(read(folder.path(), now).unwrap().is_empty());
     }

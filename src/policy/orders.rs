@@ -14,13 +14,13 @@ pub const QUIET_FOR: Duration = Duration::from_secs(600);
 
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Orders {
-    pub pause: Option<Pause>,
+    pause: Option<Pause>,
     /// Oldest first.
-    pub undone: Vec<Undone>,
+    undone: Vec<Undone>,
     /// Oldest first.
-    pub theirs: Vec<Theirs>,
+    theirs: Vec<Theirs>,
     /// Debts that were given up: a journal that was not told in time may hold them still.
-    pub forgotten: Vec<ActionId>,
+    forgotten: Vec<ActionId>,
 }
 
 /// No new actions until then.
@@ -107,6 +107,69 @@ impl Wanted {
 }
 
 impl Orders {
+    /// As they were written down.
+    #[must_use]
+    pub const fn of(pause: Option<Pause>, undone: Vec<Undone>, theirs: Vec<Theirs>, forgotten: Vec<ActionId>) -> Self {
+        Self { pause, undone, theirs, forgotten }
+    }
+
+    #[must_use]
+    pub const fn pause(&self) -> Option<&Pause> {
+        self.pause.as_ref()
+    }
+
+    /// Oldest first.
+    #[must_use]
+    pub fn undone(&self) -> &[Undone] {
+        &self.undone
+    }
+
+    /// Oldest first.
+    #[must_use]
+    pub fn theirs(&self) -> &[Theirs] {
+        &self.theirs
+    }
+
+    /// Debts that were given up.
+    #[must_use]
+    pub fn forgotten(&self) -> &[ActionId] {
+        &self.forgotten
+    }
+
+    /// The newer pause counts.
+    pub fn begin_pause(&mut self, pause: Pause) {
+        self.pause = Some(pause);
+    }
+
+    /// The pause that ended by it.
+    pub const fn resume_all(&mut self) -> Option<Pause> {
+        self.pause.take()
+    }
+
+    /// This debt is never paid.
+    pub fn forget(&mut self, id: ActionId) {
+        self.forgotten.push(id);
+    }
+
+    /// As another guardian finds them: which debts there still are, and no rule has been seen to fire yet.
+    pub fn begin_anew(&mut self, is_there: impl FnMut(&ActionId) -> bool) {
+        self.forgotten.retain(is_there);
+        for theirs in &mut self.theirs {
+            theirs.ends = Ends::WhenAllAreClear(Quiet::default());
+        }
+    }
+
+    #[must_use]
+    pub fn without_pause(self) -> Self {
+        Self { pause: None, ..self }
+    }
+
+    /// The rules have these knobs again.
+    #[must_use]
+    pub fn without_undone(self) -> Self {
+        Self { undone: Vec::new(), ..self }
+    }
+
     #[must_use]
     pub const fn is_paused(&self) -> bool {
         self.pause.is_some()

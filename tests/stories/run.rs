@@ -157,7 +157,7 @@ impl Run {
 
     fn named_undone(&self, which: Option<u8>) -> Vec<ActionId> {
         let Some(place) = which else { return Vec::new() };
-        let known = self.guardian.orders().undone.get(usize::from(place)).map(|undone| undone.id);
+        let known = self.guardian.orders().undone().get(usize::from(place)).map(|undone| undone.id);
         vec![known.unwrap_or(ActionId(u64::MAX))]
     }
 

@@ -314,7 +314,7 @@ fn set_by_somebody() -> Orders {
         (Knob { target: "edge".into(), verb: Verb::Throttle }, mitigation(Verb::Throttle, "edge", 50.0));
     let (found, since, ends) = ("maxconn is 5".into(), Moment::ORIGIN, Ends::WithItsRules);
     let theirs = Theirs { id: ActionId(3), knob, mitigation, found, since, ends };
-    Orders { theirs: vec![theirs], ..Orders::default() }
+    Orders::of(None, Vec::new(), vec![theirs], Vec::new())
 }
 
 fn fires(node: &Node, rule: &str) -> bool {
@@ -331,7 +331,7 @@ fn what_somebody_set_before_a_restart_is_theirs_until_its_rules_were_seen_to_be_
     let plan = policy(Level::Standard, vec![slow, quick]);
     let mut node = Node::new(plan, Vec::new(), |_| Outcome::Applied);
     node.guardian.restore_orders(node.now, set_by_somebody(), &mut Decisions::default());
-    let is_theirs = |node: &Node| node.guardian.orders().theirs.len() == 1 && !node.text.contains("throttle");
+    let is_theirs = |node: &Node| node.guardian.orders().theirs().len() == 1 && !node.text.contains("throttle");
     node.step(Input::Drill(&mitigation(Verb::Throttle, "edge", 50.0)));
     node.run(f64::NAN, 60);
     node.run(97.0, 3);
@@ -340,7 +340,7 @@ fn what_somebody_set_before_a_restart_is_theirs_until_its_rules_were_seen_to_be_
     node.step(Input::Drill(&mitigation(Verb::Throttle, "edge", 50.0)));
     assert!(is_theirs(&node), "{}", node.text);
     node.run(10.0, 5);
-    assert!(node.guardian.orders().theirs.is_empty());
+    assert!(node.guardian.orders().theirs().is_empty());
     node.run(90.0, 10);
     assert_eq!(node.in_force(), ["throttle edge to 50%"], "{}", node.text);
 
@@ -351,7 +351,7 @@ fn what_somebody_set_before_a_restart_is_theirs_until_its_rules_were_seen_to_be_
     node.run(10.0, 1);
     assert!(is_theirs(&node), "never clear for its second");
     node.run(10.0, 2);
-    assert!(node.guardian.orders().theirs.is_empty(), "no rule has fired, and all were clear");
+    assert!(node.guardian.orders().theirs().is_empty(), "no rule has fired, and all were clear");
 }
 
 fn blind(priority: i32) -> Rule {
@@ -367,9 +367,9 @@ fn a_rule_that_stays_blind_keeps_no_knob_for_ever() {
         let mut node = Node::new(policy(Level::Standard, rules), Vec::new(), |_| Outcome::Applied);
         node.guardian.restore_orders(node.now, set_by_somebody(), &mut Decisions::default());
         node.run(10.0, lasts + 8);
-        assert!(!node.guardian.orders().theirs.is_empty(), "nobody knows yet what it wants");
+        assert!(!node.guardian.orders().theirs().is_empty(), "nobody knows yet what it wants");
         node.run(10.0, 7);
-        assert!(node.guardian.orders().theirs.is_empty());
+        assert!(node.guardian.orders().theirs().is_empty());
     }
 }
 
@@ -386,7 +386,7 @@ fn what_somebody_set_in_one_emergency_is_the_rules_in_the_next() {
     for _ in 0..60 {
         node.run(10.0, 1);
     }
-    assert!(node.text.contains("undo") && node.guardian.orders().theirs.is_empty(), "{}", node.text);
+    assert!(node.text.contains("undo") && node.guardian.orders().theirs().is_empty(), "{}", node.text);
     node.in_force.clear();
     node.run(90.0, 5);
     assert_eq!(node.in_force(), ["throttle edge to 50%"], "{}", node.text);
@@ -406,17 +406,17 @@ fn what_somebody_set_is_theirs_also_for_a_rule_that_is_about_to_fire() {
     node.run(90.0, 12);
     node.text.clear();
     node.run(60.0, 40);
-    assert!(fires(&node, "above-50") && !node.guardian.orders().theirs.is_empty(), "{}", node.text);
+    assert!(fires(&node, "above-50") && !node.guardian.orders().theirs().is_empty(), "{}", node.text);
     assert!(!node.text.contains("throttle"), "{}", node.text);
     node.run(10.0, 60);
-    assert!(node.guardian.orders().theirs.is_empty());
+    assert!(node.guardian.orders().theirs().is_empty());
 }
 
 fn undone(node: &mut Node) {
     node.run(90.0, 5);
     node.step(Input::Undo { ids: &[], by: "uid 0".into() });
     node.run(10.0, 30);
-    assert!(node.in_force().is_empty() && node.guardian.orders().undone.len() == 1, "{}", node.text);
+    assert!(node.in_force().is_empty() && node.guardian.orders().undone().len() == 1, "{}", node.text);
     node.text.clear();
 }
 
@@ -437,13 +437,13 @@ fn what_an_operator_undid_is_given_back_after_ten_minutes_that_somebody_watched(
             node.guardian.restore_orders(node.now, orders, &mut Decisions::default());
         }
         node.run(90.0, 10);
-        assert_eq!((node.in_force().len(), node.guardian.orders().undone.len()), (0, 1), "{}", node.text);
+        assert_eq!((node.in_force().len(), node.guardian.orders().undone().len()), (0, 1), "{}", node.text);
         node.run(10.0, 300);
         // What nobody can see is not quiet.
         node.run(f64::NAN, 500);
-        assert_eq!(node.guardian.orders().undone.len(), 1);
+        assert_eq!(node.guardian.orders().undone().len(), 1);
         node.run(10.0, 310);
-        assert!(node.guardian.orders().undone.is_empty());
+        assert!(node.guardian.orders().undone().is_empty());
         node.run(90.0, 5);
         assert_eq!(node.in_force(), ["throttle edge to 50%"], "{}", node.text);
     }
@@ -459,7 +459,11 @@ fn a_pause_that_is_read_late_undoes_what_was_done_meanwhile() {
         assert_eq!(node.in_force().len(), 1, "{}", node.text);
         let until = node.now + Duration::from_secs(60);
         let pause = Some(Pause { since: Moment::ORIGIN, until, hold, by: "uid 0".into() });
-        node.guardian.restore_orders(node.now, Orders { pause, ..Orders::default() }, &mut Decisions::default());
+        node.guardian.restore_orders(
+            node.now,
+            Orders::of(pause, Vec::new(), Vec::new(), Vec::new()),
+            &mut Decisions::default(),
+        );
         node.run(90.0, 30);
         assert_eq!(node.in_force().len(), left, "{}", node.text);
         node.run(90.0, 50);
@@ -474,7 +478,7 @@ fn a_debt_that_was_given_up_before_a_restart_is_not_paid_after_it() {
     let mut out = Decisions::default();
     let mut guardian = Guardian::new(Moment::ORIGIN, plan, vec![found(Verb::Shed)], ActionId(10), &mut out);
     let forgotten = vec![ActionId(3), ActionId(4)];
-    guardian.restore_orders(Moment::ORIGIN, Orders { forgotten, ..Orders::default() }, &mut out);
+    guardian.restore_orders(Moment::ORIGIN, Orders::of(None, Vec::new(), Vec::new(), forgotten), &mut out);
     assert_eq!(out.commands, [Command::Forget { id: ActionId(3) }]);
-    assert!(guardian.owes_nothing() && guardian.orders().forgotten == [ActionId(3)]);
+    assert!(guardian.owes_nothing() && guardian.orders().forgotten() == [ActionId(3)]);
 }

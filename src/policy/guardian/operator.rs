@@ -9,7 +9,7 @@ use super::super::event::{Event, Skip, UndoReason};
 use super::super::life::Life;
 use super::super::mitigation::{ActionId, Command, Knob, Mitigation};
 use super::super::moment::Moment;
-use super::super::orders::{Ends, Hold, Orders, Pause, QUIET_FOR, Undone, Wanted};
+use super::super::orders::{Hold, Orders, Pause, QUIET_FOR, Undone, Wanted};
 use super::super::plan::Plan;
 use super::super::quiet::Quiet;
 use super::super::rule::Rule;
@@ -63,7 +63,7 @@ impl Guardian {
             self.in_force.all().iter().filter(is_named).filter(is_debt).map(|action| action.id()).collect();
         for id in given_up {
             if let Some(action) = self.give_up(id, out) {
-                self.orders.forgotten.push(id);
+                self.orders.forget(id);
                 out.events.push(Event::Forgotten { id, mitigation: action.mitigation().clone(), by: Arc::clone(by) });
             }
         }
@@ -80,14 +80,11 @@ impl Guardian {
     /// have stayed in the journal; of one that is not there any more nothing need be known, and its number may be another's
     /// where the journal was lost.
     pub fn restore_orders(&mut self, now: Moment, mut orders: Orders, out: &mut Decisions) {
-        orders.forgotten.retain(|id| self.give_up(*id, out).is_some());
-        for theirs in &mut orders.theirs {
-            theirs.ends = Ends::WhenAllAreClear(Quiet::default());
-        }
-        let was_paused = self.orders.pause.is_some();
+        orders.begin_anew(|id| self.give_up(*id, out).is_some());
+        let was_paused = self.orders.is_paused();
         self.orders.join(orders);
         self.orders_unread = false;
-        let undoes = self.orders.pause.as_ref().is_some_and(|pause| pause.hold == Hold::Undo);
+        let undoes = self.orders.is_paused() && !self.orders.holds();
         // Read at start it finds nothing that was done since; read later it may.
         if undoes && !was_paused && !self.demands.is_empty() {
             self.stand_back(now);
@@ -117,7 +114,7 @@ impl Guardian {
 
     pub(super) fn pause(&mut self, now: Moment, until: Moment, hold: Hold, by: Arc<str>, out: &mut Decisions) {
         out.events.push(Event::Paused { lasts: until.since(now), hold, by: Arc::clone(&by) });
-        self.orders.pause = Some(Pause { since: now, until, hold, by });
+        self.orders.begin_pause(Pause { since: now, until, hold, by });
         if hold == Hold::Undo {
             self.stand_back(now);
         }
@@ -131,7 +128,7 @@ impl Guardian {
 
     /// Ends a pause and gives everything back, or only the knobs of these actions.
     pub(super) fn resume(&mut self, ids: &[ActionId], by: &Arc<str>, out: &mut Decisions) {
-        let pause = if ids.is_empty() { self.orders.pause.take() } else { None };
+        let pause = if ids.is_empty() { self.orders.resume_all() } else { None };
         if pause.is_some() {
             out.events.push(Event::Resumed { what: "the pause is over".to_owned(), by: Arc::clone(by) });
         }
@@ -154,7 +151,7 @@ impl Guardian {
 
     /// Knobs that are the rules' again, after all rules were evaluated.
     pub(super) fn pass_orders(&mut self, now: Moment, watched: Duration, out: &mut Decisions) {
-        if self.orders.undone.is_empty() && self.orders.theirs.is_empty() {
+        if self.orders.undone().is_empty() && self.orders.theirs().is_empty() {
             return;
         }
         let (plan, lives, readings, stack) = (&self.plan, &self.lives, self.slots.readings(), &mut self.stack);

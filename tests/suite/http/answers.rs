@@ -81,7 +81,7 @@ fn what_an_operator_ordered_is_told_in_every_mode() {
     let (now, by) = (clock::now().unwrap(), Arc::from("uid 0 (root)"));
     let pause = Pause { since: now, until: now + Duration::from_secs(600), hold: Hold::Keep, by };
     house.publish(|snapshot| {
-        snapshot.view.orders = Orders { pause: Some(pause.clone()), ..Orders::default() };
+        snapshot.view.orders = Orders::of(Some(pause.clone()), Vec::new(), Vec::new(), Vec::new());
         snapshot.view.turns_away = false;
     });
     // In an emergency, too: whoever pauses the guardian must not lose the node's traffic by that.
