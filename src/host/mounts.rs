@@ -5,9 +5,9 @@
 //! remote and virtual file systems, loop devices, snapshots, images that are full by nature. A node has thousands of mounts
 //! where it runs containers, so nothing here may take time that grows with their square.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use super::scan::{fields, lines, number};
@@ -27,6 +27,9 @@ const ROOTS: [&str; 7] = ["overlay", "overlayfs", "fuse.fuse-overlayfs", "fuse-o
 /// A line of mountinfo.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Entry {
+    id: u64,
+    /// The mount that the point is in.
+    parent: u64,
     /// Major and minor.
     pub device: (u32, u32),
     /// What of the file system is mounted there; not `/` for a bind mount.
@@ -81,7 +84,7 @@ pub fn parse(bytes: &[u8]) -> Vec<Entry> {
 
 fn parse_line(line: &[u8]) -> Option<Entry> {
     let mut words = fields(line);
-    let device = words.nth(2)?;
+    let (id, parent, device) = (words.number()?, words.number()?, words.next()?);
     let colon = device.iter().position(|byte| *byte == b':')?;
     let half = |digits: &[u8]| u32::try_from(number(digits)?).ok();
     let device = (half(&device[..colon])?, half(&device[colon + 1..])?);
@@ -90,7 +93,7 @@ fn parse_line(line: &[u8]) -> Option<Entry> {
     let (file_system, source) = (text(words.next()?), text(words.next()?));
     let writable = is_writable(options);
     let file_system_writable = words.next().map_or(writable, is_writable);
-    Some(Entry { device, root, point, writable, file_system_writable, file_system, source })
+    Some(Entry { id, parent, device, root, point, writable, file_system_writable, file_system, source })
 }
 
 fn is_writable(options: &[u8]) -> bool {
@@ -156,16 +159,52 @@ pub fn container_root(entries: &[Entry]) -> Option<&Entry> {
 /// The entry of the file system that a path is on.
 #[must_use]
 pub fn holding<'a>(entries: &'a [Entry], path: &Path) -> Option<&'a Entry> {
-    let around = entries.iter().filter(|entry| path.starts_with(&entry.point));
+    let around = visible(entries).into_iter().filter(|entry| path.starts_with(&entry.point));
     around.max_by_key(|entry| entry.point.components().count())
 }
 
-/// A mount over a mount hides it: of those at one point the last one in the table.
+/// A mount hides what was there before it: of those at one point the last one in the table is seen, and below a point that
+/// was mounted over nothing of what was mounted there earlier.
 fn visible(entries: &[Entry]) -> Vec<&Entry> {
     let mut covered = HashSet::with_capacity(entries.len());
     let mut visible: Vec<&Entry> = entries.iter().rev().filter(|entry| covered.insert(&*entry.point)).collect();
     visible.reverse();
+    let tree = Tree::of(entries);
+    visible.retain(|entry| tree.reaches(entry));
     visible
+}
+
+/// Which mount is in which. A table of strangers (FUSE, gVisor) may say anything of that.
+struct Tree<'e> {
+    points: HashSet<(u64, &'e [u8])>,
+    by_id: HashMap<u64, &'e Entry>,
+}
+
+/// Mounts within mounts are a few; where a table says that they go round in a circle, they end.
+const DEEPEST: usize = 64;
+
+impl<'e> Tree<'e> {
+    fn of(entries: &'e [Entry]) -> Self {
+        Self {
+            points: entries.iter().map(|entry| (entry.parent, entry.point.as_os_str().as_bytes())).collect(),
+            by_id: entries.iter().map(|entry| (entry.id, entry)).collect(),
+        }
+    }
+
+    /// Whoever goes down from the root comes to it. Its parent may be out of sight.
+    fn reaches(&self, entry: &'e Entry) -> bool {
+        let parent = |entry: &&'e Entry| self.by_id.get(&entry.parent).copied();
+        let mut line = std::iter::successors(Some(entry), parent).take(DEEPEST);
+        line.all(|entry| !self.is_covered(entry))
+    }
+
+    /// By a mount in the same one, above it: that came later, or it would be in that.
+    fn is_covered(&self, entry: &Entry) -> bool {
+        let point = entry.point.as_os_str().as_bytes();
+        let ends = (1..point.len()).filter(|at| point[*at] == b'/');
+        let mut above = ends.map(|end| &point[..end]).chain((point.len() > 1).then_some(&b"/"[..]));
+        above.any(|folder| self.points.contains(&(entry.parent, folder)))
+    }
 }
 
 fn is_local(entry: &Entry) -> bool {
@@ -204,15 +243,15 @@ mod tests {
     #[test]
     fn devices_once_and_nothing_virtual() {
         let points = chosen(
-            "1 0 0:21 / /proc rw - proc proc rw\n\
-             2 0 254:0 /sub /srv/bind rw - ext4 /dev/vda rw\n\
+            "1 3 0:21 / /proc rw - proc proc rw\n\
+             2 3 254:0 /sub /srv/bind rw - ext4 /dev/vda rw\n\
              3 0 254:0 / / rw - ext4 /dev/vda rw\n\
-             4 0 7:1 / /snap/core ro - squashfs /dev/loop1 ro\n\
-             5 0 254:2 / /media ro - iso9660 /dev/vdc ro\n\
-             6 0 0:40 / /mnt/nfs rw - nfs4 server:/x rw\n\
-             7 0 0:45 /@home /home rw - btrfs /dev/vdb rw\n\
-             8 0 0:46 / /tank rw - zfs tank rw\n\
-             9 0 0:24 / /run rw - tmpfs tmpfs rw\n",
+             4 3 7:1 / /snap/core ro - squashfs /dev/loop1 ro\n\
+             5 3 254:2 / /media ro - iso9660 /dev/vdc ro\n\
+             6 3 0:40 / /mnt/nfs rw - nfs4 server:/x rw\n\
+             7 3 0:45 /@home /home rw - btrfs /dev/vdb rw\n\
+             8 3 0:46 / /tank rw - zfs tank rw\n\
+             9 3 0:24 / /run rw - tmpfs tmpfs rw\n",
         );
         assert_eq!(points, ["/", "/home", "/tank"]);
     }
@@ -232,11 +271,11 @@ mod tests {
     fn a_pool_counts_once_and_a_snapshot_never() {
         let mut text = String::from("1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:40 / /tank rw - zfs tank rw\n");
         for at in 0..20_000 {
-            text += &format!("{at} 2 0:{} / /tank/.zfs/snapshot/{at} ro - zfs tank/home@{at} ro\n", 100 + at);
-            text += &format!("{at} 1 0:{} / /docker/{at} rw - zfs tank/docker/{at} rw\n", 100 + at);
-            text += &format!("{at} 1 0:45 /@/.snapshots/{at} /.snapshots/{at} ro - btrfs /dev/sdb ro\n");
+            text += &format!("1{at} 2 0:{} / /tank/.zfs/snapshot/{at} ro - zfs tank/home@{at} ro\n", 100 + at);
+            text += &format!("2{at} 1 0:{} / /docker/{at} rw - zfs tank/docker/{at} rw\n", 100 + at);
+            text += &format!("3{at} 1 0:45 /@/.snapshots/{at} /.snapshots/{at} ro - btrfs /dev/sdb ro\n");
         }
-        text += "9 1 0:41 / /other rw - zfs other/data rw\n";
+        text += "4 1 0:41 / /other rw - zfs other/data rw\n";
         assert_eq!(chosen(&text), ["/", "/tank", "/.snapshots/0", "/other"]);
     }
 
@@ -248,5 +287,23 @@ mod tests {
         let entries = parse(text.as_bytes());
         assert_eq!(holding(&entries, Path::new("/var/lib")).unwrap().device, (8, 1));
         assert_eq!(holding(&entries, Path::new("/m/x")).unwrap().file_system, "nfs");
+    }
+    #[test]
+    fn what_was_mounted_below_a_later_mount_is_not_there_any_more() {
+        // As `mount a /srv/a; mount b /srv/a/deep; mount over /srv; mount again /srv/a` leaves it, the root last as an
+        // initial RAM disk does.
+        let text = "24 30 8:1 / /srv/a rw - ext4 /dev/sda1 rw\n\
+                    25 24 8:2 / /srv/a/deep rw - ext4 /dev/sda2 rw\n\
+                    26 30 8:3 / /srv rw - ext4 /dev/sda3 rw\n\
+                    27 26 8:4 / /srv/a rw - ext4 /dev/sda4 rw\n\
+                    28 30 8:5 / /srv-a rw - ext4 /dev/sda5 rw\n\
+                    30 1 8:6 / / rw - ext4 /dev/sda6 rw\n";
+        assert_eq!(chosen(text), ["/srv", "/srv/a", "/srv-a", "/"]);
+        let entries = parse(text.as_bytes());
+        assert_eq!(holding(&entries, Path::new("/srv/a/deep/x")).unwrap().device, (8, 4));
+        let over_all = format!("{text}31 30 8:7 / / rw - ext4 /dev/sda7 rw\n32 31 8:8 / /srv rw - ext4 /dev/sda8 rw\n");
+        assert_eq!(chosen(&over_all), ["/", "/srv"]);
+        let round = "1 2 8:1 / /a rw - ext4 /dev/sda1 rw\n2 1 8:2 / /b rw - ext4 /dev/sda2 rw\n";
+        assert_eq!(chosen(round), ["/a", "/b"], "a table that is nobody's");
     }
 }
