@@ -1,6 +1,7 @@
 //! Sampling: trees of several kernels and containers, this machine, hostile content, hung disks.
 
 mod fixtures;
+mod hints;
 mod hostile;
 mod hung;
 mod live;

@@ -2,12 +2,19 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use node_guardian::config::settings::Settings;
 use node_guardian::host::sampler::{Sampler, Scope};
 use node_guardian::host::slow::Probe;
 use node_guardian::host::space::Space;
+use node_guardian::policy::condition::parse;
+use node_guardian::policy::guardian::{Decisions, Guardian, Input};
 use node_guardian::policy::metric::{Family, Metric};
+use node_guardian::policy::mitigation::ActionId;
+use node_guardian::policy::plan::Plan;
 use node_guardian::policy::sample::Sample;
 
 use super::{at, sample_until, sampling};
@@ -25,6 +32,7 @@ const HALF: Space = Space {
 struct Table {
     _folder: tempfile::TempDir,
     sampler: Sampler,
+    born: Instant,
 }
 
 impl Table {
@@ -40,7 +48,7 @@ impl Table {
         let settings = sampling(folder.path().join("proc"), folder.path().join("sys"));
         let ask = move |point: &Path| ask(point.to_str().unwrap());
         let sampler = Sampler::open_with(&settings, Probe { ask: Arc::new(ask), ..Probe::default() });
-        Self { _folder: folder, sampler }
+        Self { _folder: folder, sampler, born: Instant::now() }
     }
 
     fn sample(&mut self) -> Sample {
@@ -159,4 +167,59 @@ fn file_systems_without_end_are_bounded_and_told() {
     assert_eq!(sample.instances(Family::Disk).len(), 256);
     let why = table.blind("disks");
     assert!(why.starts_with("1744 more"), "{why}");
+}
+
+/// A rule that waits for a disk to stay full is about to act: what it waits for is looked at as often as all else.
+#[test]
+fn space_is_asked_at_the_pace_of_the_loop_while_a_rule_of_disks_is_pending() {
+    const FAST: Duration = Duration::from_millis(20);
+    let (full, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let ask = {
+        let (full, asked) = (Arc::clone(&full), Arc::clone(&asked));
+        move |_: &str| {
+            asked.fetch_add(1, Ordering::SeqCst);
+            Ok(if full.load(Ordering::SeqCst) { Space { free_bytes: 0, available_bytes: 0, ..HALF } } else { HALF })
+        }
+    };
+    let mut table = Table::new(&["20 1 8:1 / / rw - ext4 /dev/sda1 rw"], ask);
+    let mut policy = Settings::default().policy;
+    policy.rules.truncate(1);
+    policy.rules[0].when = parse("disk[\"/\"].used_percent > 90%").unwrap();
+    policy.rules[0].clear = None;
+    policy.rules[0].hold_for = Duration::from_secs(3600);
+    let mut out = Decisions::default();
+    let mut guardian = Guardian::new(at(1), Arc::new(Plan::new(policy)), Vec::new(), ActionId(1), &mut out);
+    let mut sample = table.sample();
+    // As the loop does; answers how often space was asked for meanwhile.
+    let mut tick_for = |guardian: &mut Guardian, lasting: Duration| {
+        let (began, before) = (Instant::now(), asked.load(Ordering::SeqCst));
+        while began.elapsed() < lasting {
+            let now = at(2) + table.born.elapsed();
+            table.sampler.sample(now, Scope::Full, &mut sample);
+            guardian.step(now, Input::Sampled(&sample), &mut out);
+            table.sampler.hasten(FAST, guardian);
+            std::thread::sleep(FAST);
+        }
+        asked.load(Ordering::SeqCst) - before
+    };
+    let window = Duration::from_secs(2);
+    let calm = tick_for(&mut guardian, window);
+    assert!(!guardian.follows(Family::Disk) && calm <= 4, "{calm} times in {window:?}");
+    full.store(true, Ordering::SeqCst);
+    let until = Instant::now() + Duration::from_secs(20);
+    while !guardian.follows(Family::Disk) {
+        assert!(Instant::now() < until, "it is never seen");
+        tick_for(&mut guardian, FAST);
+    }
+    // Others have the cores too: a third of what it should be is ten times what it was.
+    let pending = tick_for(&mut guardian, window);
+    assert!(pending >= 33, "{pending} times in {window:?}");
+    full.store(false, Ordering::SeqCst);
+    let until = Instant::now() + Duration::from_secs(5);
+    while guardian.follows(Family::Disk) {
+        assert!(Instant::now() < until, "the rule stays pending");
+        tick_for(&mut guardian, FAST);
+    }
+    let calm = tick_for(&mut guardian, window);
+    assert!(calm <= 4, "{calm} times in {window:?}");
 }
