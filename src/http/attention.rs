@@ -10,7 +10,7 @@ use crate::policy::mitigation::Lasting;
 use crate::policy::orders::{Hold, Orders};
 use crate::policy::unit::{Shown, Unit};
 use crate::policy::view::{ActionView, Phase, StepView};
-use crate::status::{Snapshot, USABLE};
+use crate::status::{ControlView, Snapshot, USABLE};
 
 /// One thing to know.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -31,6 +31,9 @@ pub enum Weight {
 /// What is over when it is done needs no undo, and goes on.
 const UNRECORDABLE: &str =
     "nothing that stays in force is done: the journal cannot be written, so a crash would leave it";
+
+/// A page has one reason to be read: of many controls that cannot be used the cause is mostly one.
+const TOLD_IN_FULL: usize = 3;
 
 const UNREAD_ORDERS: &str =
     "nothing lossy or destructive is done: what an operator ordered before the start cannot be read";
@@ -83,7 +86,7 @@ pub fn notices(snapshot: &Snapshot) -> Vec<String> {
     });
     let closed = closed(snapshot).map(|(address, why)| format!("nobody is answered at {address}: {why}"));
     let standing = pause(snapshot).into_iter().chain(undone).chain(theirs).chain(stood_down(snapshot));
-    why.into_iter().chain(unrecordable).chain(unread).chain(closed).chain(standing).collect()
+    why.into_iter().chain(unrecordable).chain(unread).chain(closed).chain(standing).chain(useless(snapshot)).collect()
 }
 
 fn configuration(snapshot: &Snapshot) -> Option<String> {
@@ -155,11 +158,22 @@ fn breakers(snapshot: &Snapshot) -> Option<String> {
 }
 
 fn broken(snapshot: &Snapshot) -> Option<String> {
-    let broken: Vec<String> = snapshot
-        .controls
-        .iter()
-        .filter(|control| control.state != USABLE)
-        .map(|control| format!("{} {}", control.name, control.state))
-        .collect();
+    let broken: Vec<String> =
+        not_usable(snapshot).map(|control| format!("{} {}", control.name, control.state)).collect();
     (!broken.is_empty()).then(|| broken.join(", "))
+}
+
+/// `control edge (haproxy) is unreachable: …`, each with its reason, and of many the others by name.
+fn useless(snapshot: &Snapshot) -> Vec<String> {
+    let told = not_usable(snapshot).take(TOLD_IN_FULL).map(|control| {
+        let (name, kind, state, detail) = (&control.name, control.kind, control.state, &control.detail);
+        format!("control {name} ({kind}) is {}: {detail}", state.replace('_', " "))
+    });
+    let others: Vec<&str> = not_usable(snapshot).skip(TOLD_IN_FULL).map(|control| &*control.name).collect();
+    let others = (!others.is_empty()).then(|| format!("nor can these be used: {}", others.join(", ")));
+    told.chain(others).collect()
+}
+
+fn not_usable(snapshot: &Snapshot) -> impl Iterator<Item = &ControlView> {
+    snapshot.controls.iter().filter(|control| control.state != USABLE)
 }

@@ -1,6 +1,7 @@
 //! The executable as a user runs it, with real servers: what it does to them and undoes, what it tells, how it ends.
 
 mod ask;
+mod broken;
 mod crash;
 mod disk;
 mod drill;
