@@ -3,7 +3,7 @@
 //! goes on as an ordinary one, which is told. It does not come back before a restart.
 
 use std::sync::Once;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
@@ -16,6 +16,9 @@ use crate::status::BlindSpot;
 const AT_MOST: Duration = Duration::from_secs(1);
 
 static HAS_LEFT: AtomicBool = AtomicBool::new(false);
+/// In microseconds, as they were set.
+static SOFT: AtomicU64 = AtomicU64::new(RLIM_INFINITY);
+static HARD: AtomicU64 = AtomicU64::new(RLIM_INFINITY);
 
 /// Before the first thread is scheduled in real time.
 pub fn leave_in_time() {
@@ -36,6 +39,16 @@ fn leave() {
     // SAFETY: the kernel's `sched_param` is one int, which it reads; 0 is the calling thread.
     unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const priority) };
     HAS_LEFT.store(true, Ordering::Relaxed);
+    limit_again();
+}
+
+/// With the signal the kernel raises the soft limit of all threads by a second: up to the hard one, as the unit sets it, and
+/// the next thread to run away would be ended unasked.
+fn limit_again() {
+    let limit = libc::rlimit64 { rlim_cur: SOFT.load(Ordering::Relaxed), rlim_max: HARD.load(Ordering::Relaxed) };
+    let nothing = std::ptr::null_mut::<libc::rlimit64>();
+    // SAFETY: the kernel reads one structure, which lives until after the call, and writes nothing; 0 is this process.
+    unsafe { libc::syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_RTTIME, &raw const limit, nothing) };
 }
 
 /// Where a filter forbids it, the unit has set it (`LimitRTTIME=soft:hard`).
@@ -43,6 +56,8 @@ fn limit() {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_RTTIME) else { return };
     let micros = u64::try_from(AT_MOST.as_micros()).unwrap_or(RLIM_INFINITY);
     let wanted = micros.min(hard / 2).min(soft);
+    SOFT.store(wanted, Ordering::Relaxed);
+    HARD.store(hard, Ordering::Relaxed);
     setrlimit(Resource::RLIMIT_RTTIME, wanted, hard).ok();
 }
 
@@ -78,14 +93,16 @@ mod tests {
             if schedule_in_real_time(Urgency::Acting).is_some() {
                 return None;
             }
+            let limits = getrlimit(Resource::RLIMIT_RTTIME).unwrap();
             let until = Instant::now() + Duration::from_secs(30);
             while policy() == i64::from(libc::SCHED_RR) && Instant::now() < until {
                 std::hint::spin_loop();
             }
-            Some((policy(), told()))
+            Some((policy(), told(), limits))
         });
-        if let Some((policy, told)) = ran.join().unwrap() {
+        if let Some((policy, told, limits)) = ran.join().unwrap() {
             assert_eq!(policy, i64::from(libc::SCHED_OTHER));
+            assert_eq!(getrlimit(Resource::RLIMIT_RTTIME), Ok(limits), "the next one is warned as well");
             assert!(told.unwrap().why.contains("restart node-guardian"));
         }
     }

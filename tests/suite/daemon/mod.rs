@@ -19,6 +19,7 @@ mod orders;
 mod overridden;
 mod ports;
 mod reload;
+mod runaway;
 mod servers;
 mod sidecar;
 mod stand_down;
