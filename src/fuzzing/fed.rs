@@ -52,6 +52,7 @@ pub struct Fed {
     /// Of the piece.
     given: usize,
     in_all: usize,
+    most_bytes: usize,
     is_silent: bool,
     book: Vec<Answers>,
     /// They are those of all connections.
@@ -123,6 +124,7 @@ impl Fed {
             drips: false,
             given: 0,
             in_all: 0,
+            most_bytes: MOST_BYTES,
             is_silent: false,
             book: parts.map(Answers::new).collect(),
             shares: false,
@@ -130,6 +132,11 @@ impl Fed {
             pause: None,
             descriptor: io::stdin(),
         }
+    }
+
+    /// What comes again and again comes to this much.
+    pub fn at_most(self, most_bytes: usize) -> Self {
+        Self { most_bytes, ..self }
     }
 
     fn waits_to_be_asked(&self) -> bool {
@@ -170,7 +177,7 @@ impl Fed {
     /// The same once more.
     fn goes_on(&mut self) -> bool {
         let is_over = self.given == self.piece.len() && self.again > 0 && !self.piece.is_empty();
-        if is_over && self.in_all < MOST_BYTES {
+        if is_over && self.in_all < self.most_bytes {
             (self.again, self.given) = (self.again - 1, 0);
             return true;
         }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::os::fd::AsRawFd;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,11 +15,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::sys::socket::{MsgFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tower_service::Service;
 
 use super::credential::Peer;
@@ -51,8 +53,10 @@ const MOST_HEADERS: usize = 64;
 /// When the kernel gives no descriptor, so that a full table is not a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// So many seats may change hands before a breath: a few percent of a core at most.
-const TAKEN_AT_ONCE: u32 = 4;
+/// Welcoming somebody and answering a probe takes 60 µs: so many between two breaths take half a core at most, however many
+/// come anew for each request. Among 64 of those a probe waits for four breaths.
+const WELCOMED_AT_ONCE: u32 = 16;
+/// The runtime's timer wakes a millisecond later than that.
 const BREATH: Duration = Duration::from_millis(1);
 
 /// Until it is stopped. The first look at both ways in is over when `opened` hears where TCP listens.
@@ -85,25 +89,22 @@ pub(super) struct Entry {
 impl Entry {
     async fn tcp(self, way: impl Future<Output = TcpListener>) {
         let listener = way.await;
-        let mut taken = 0;
+        let mut breath = Breath::new();
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     stream.set_nodelay(true).ok();
                     let Ok(ours) = stream.local_addr() else { continue };
-                    if self.welcome(stream, Via::Tcp(Ends { peer, ours })) != Room::Free {
-                        taken += 1;
+                    let urgent = |stream: &TcpStream| Turns::begins_at_once(&first_bytes(stream));
+                    if self.welcome(stream, Via::Tcp(Ends { peer, ours }), urgent) != Room::Free {
                         // Whoever has just come is to be heard before the next one takes its seat.
                         yield_now().await;
                     }
                 }
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             }
-            // More clients than seats, each of which comes back at once: then coming is what has to be slowed down.
-            if taken >= TAKEN_AT_ONCE {
-                taken = 0;
-                sleep(BREATH).await;
-            }
+            // Whoever is answered or turned away may come back at once: then coming is what has to be slowed down.
+            breath.take().await;
         }
     }
 
@@ -123,15 +124,20 @@ impl Entry {
             match listener.accept().await {
                 Ok((stream, _)) => {
                     let peer = Peer::of(&stream);
-                    self.welcome(stream, Via::Admin(peer));
+                    self.welcome(stream, Via::Admin(peer), |_| true);
                 }
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             }
         }
     }
 
-    fn welcome<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S, via: Via) -> Room {
-        let room = self.seats.make_room();
+    fn welcome<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        &self,
+        stream: S,
+        via: Via,
+        is_urgent: impl FnOnce(&S) -> bool,
+    ) -> Room {
+        let room = self.seats.make_room(|| is_urgent(&stream));
         match room {
             Room::Free => {}
             Room::Made | Room::Taken => self.site.tallies.turned_away.increment(1),
@@ -158,6 +164,37 @@ impl Entry {
             turns: Arc::clone(&self.turns),
         }
     }
+}
+
+/// A pause after so many who came within a moment.
+struct Breath {
+    began: Instant,
+    welcomed: u32,
+}
+
+impl Breath {
+    fn new() -> Self {
+        Self { began: Instant::now(), welcomed: 0 }
+    }
+
+    async fn take(&mut self) {
+        let now = Instant::now();
+        if now.saturating_duration_since(self.began) >= BREATH {
+            *self = Self { began: now, welcomed: 0 };
+        }
+        self.welcomed += 1;
+        if self.welcomed >= WELCOMED_AT_ONCE {
+            sleep(BREATH).await;
+        }
+    }
+}
+
+/// Of what somebody sent already; it stays where it is.
+fn first_bytes(stream: &TcpStream) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    // Whoever says nothing is not urgent.
+    recv(stream.as_raw_fd(), &mut bytes, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT).ok();
+    bytes
 }
 
 pub(super) struct Guest {

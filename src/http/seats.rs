@@ -1,7 +1,7 @@
 //! How many connections each way in may hold. When all seats are taken, a newcomer takes the seat of whoever has been
 //! waiting longest (between requests, sending a head slowly, or reading an answer slowly), so that slow clients can
-//! never lock out a probe. If nobody is, it takes the seat of whoever began last to wait for its turn, so that those
-//! before it get theirs. Only if every seat is at work on a request is the newcomer turned away.
+//! never lock out a probe. If nobody is, a probe takes the seat of whoever began last to wait for its turn, so that those
+//! before it get theirs, and whoever else comes is turned away, as is everybody if every seat is at work on a request.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -91,7 +91,8 @@ impl Seats {
         Arc::new(Self { most, since: Instant::now(), taken: Mutex::default() })
     }
 
-    pub fn make_room(&self) -> Room {
+    /// For somebody who may be urgent; that is only asked where it matters.
+    pub fn make_room(&self, is_urgent: impl FnOnce() -> bool) -> Room {
         let mut taken = self.taken();
         if taken.len() < self.most {
             return Room::Free;
@@ -104,7 +105,7 @@ impl Seats {
         let (room, found) = match idle().filter(is_over).min() {
             Some(longest) => (Room::Made, Some(longest)),
             None => match all().filter(|(since, _)| since & QUEUED != 0 && *since != AT_WORK).max() {
-                Some(last) => (Room::Taken, Some(last)),
+                Some(last) => (Room::Taken, is_urgent().then_some(last)),
                 None => (Room::Made, idle().min()),
             },
         };
@@ -156,12 +157,12 @@ mod tests {
             seats.seat(Arc::clone(&guest.pulse), task.abort_handle());
         }
         guests.iter().for_each(|guest| guest.pulse.works());
-        assert_eq!(seats.make_room(), Room::None);
+        assert_eq!(seats.make_room(|| true), Room::None);
         assert!(!guests[1].pulse.was_just_answered());
         guests[1].pulse.waits();
-        assert_eq!(seats.make_room(), Room::Made);
+        assert_eq!(seats.make_room(|| true), Room::Made);
         assert!(tasks.into_iter().nth(1).unwrap().await.unwrap_err().is_cancelled());
-        assert_eq!(seats.make_room(), Room::Free);
+        assert_eq!(seats.make_room(|| true), Room::Free);
     }
 
     #[tokio::test(flavor = "current_thread")]
@@ -177,7 +178,8 @@ mod tests {
             std::thread::sleep(std::time::Duration::from_millis(1));
             guest.pulse.queues();
         }
-        assert_eq!(seats.make_room(), Room::Taken);
+        assert_eq!(seats.make_room(|| false), Room::None, "it would take a seat from somebody like itself");
+        assert_eq!(seats.make_room(|| true), Room::Taken);
         assert!(tasks.into_iter().nth(1).unwrap().await.unwrap_err().is_cancelled());
     }
 }

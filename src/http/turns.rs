@@ -47,6 +47,13 @@ impl Turns {
         matches!(*request.method(), Method::GET | Method::HEAD) && AT_ONCE.contains(&request.uri().path())
     }
 
+    /// The same by the first bytes of a request, before it is read.
+    #[must_use]
+    pub fn begins_at_once(request: &[u8]) -> bool {
+        let path = request.strip_prefix(b"GET ").or_else(|| request.strip_prefix(b"HEAD "));
+        path.is_some_and(|path| AT_ONCE.iter().any(|known| path.starts_with(known.as_bytes())))
+    }
+
     /// Waits in the order of coming; what was spent meanwhile counts.
     pub async fn wait(&self) {
         let mut spent = self.spent.lock().await;
@@ -105,6 +112,12 @@ mod tests {
         *turns.done.lock().unwrap() = BURST + Duration::from_millis(20);
         turns.wait().await;
         assert!(began.elapsed() >= Duration::from_millis(70), "{:?}", began.elapsed());
+        assert!(Turns::begins_at_once(b"GET /livez HTTP/1") && Turns::begins_at_once(b"HEAD /health?x HT"));
+        assert!(
+            !Turns::begins_at_once(b"GET /status HTTP")
+                && !Turns::begins_at_once(b"")
+                && !Turns::begins_at_once(b"POST /livez H")
+        );
         let probe = |method: Method, path: &str| Request::builder().method(method).uri(path).body(()).unwrap();
         assert!(Turns::is_at_once(&probe(Method::GET, "/livez?verbose")));
         assert!(

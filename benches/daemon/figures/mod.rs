@@ -8,6 +8,7 @@ pub mod http;
 pub mod inside;
 pub mod lateness;
 pub mod memory;
+pub mod probes;
 pub mod reaction;
 pub mod runaway;
 pub mod start;
