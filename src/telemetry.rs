@@ -44,8 +44,10 @@ const LAG_BUCKETS: &[f64] = &[
     0.000_02, 0.000_03, 0.000_05, 0.000_07, 0.000_1, 0.000_15, 0.000_2, 0.000_3, 0.000_5, 0.000_7, 0.001, 0.002, 0.005,
     0.02, 0.1, 0.5, 2.0,
 ];
-/// Around the goals of 4 ms and 10 ms, up to one calm interval.
-const DETECTION_BUCKETS: &[f64] = &[0.001, 0.002, 0.004, 0.007, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0];
+/// Around the goals of 4 ms and 10 ms, up to one calm interval and what comes a little after it: a quantile lies between two of
+/// these, and must not be taken for five seconds where it is one.
+const DETECTION_BUCKETS: &[f64] =
+    &[0.001, 0.002, 0.004, 0.007, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 1.0, 1.05, 1.2, 1.5, 2.0, 3.0, 5.0, 10.0];
 /// A unix socket answers in 0.1 ms; deadlines are 1 to 2 s.
 const ACTION_BUCKETS: &[f64] = &[0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0];
 

@@ -89,7 +89,8 @@ impl Numbers {
         sample.set_instances(Family::App, &self.instances);
         for (row, wanted) in self.wanted.iter().enumerate() {
             let fresh = wanted.known.filter(|(_, at)| now.since(*at) <= OLD_AFTER);
-            sample.set_instance(wanted.metric, row, fresh.map(|(value, _)| value));
+            let age = fresh.map_or(Duration::ZERO, |(_, at)| now.since(at));
+            sample.set_instance_read(wanted.metric, row, fresh.map(|(value, _)| value), age);
         }
     }
 }

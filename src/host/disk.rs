@@ -79,9 +79,10 @@ impl Disks {
         sample.set_instances(Family::Disk, &self.names);
         let now_ms = slow.now_ms();
         for (row, mount) in self.mounts.value.iter().enumerate() {
+            let age = mount.age(now_ms);
             if mount.can_fill() {
                 let set = |sample: &mut Sample, metric, reading| {
-                    sample.set_instance(metric, row, mount.recent(reading, now_ms));
+                    sample.set_instance_read(metric, row, mount.recent(reading, now_ms), age);
                 };
                 set(sample, Metric::DiskUsedPercent, &mount.used_percent);
                 set(sample, Metric::DiskFreeBytes, &mount.free_bytes);
@@ -89,7 +90,7 @@ impl Disks {
             } else {
                 SPACE.iter().for_each(|metric| sample.set_inapplicable(*metric, row));
             }
-            sample.set_instance(Metric::DiskReadOnly, row, mount.recent(&mount.read_only, now_ms));
+            sample.set_instance_read(Metric::DiskReadOnly, row, mount.recent(&mount.read_only, now_ms), age);
         }
     }
 

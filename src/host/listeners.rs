@@ -115,12 +115,13 @@ impl Listeners {
         self.named.due(share, (shared.ports_every.get(), NAMED_AT_LEAST_EVERY))
     }
 
-    pub fn round(&mut self, now: Instant, shared: &Shared, blind: &mut Blind) {
+    /// Whether there is news.
+    pub fn round(&mut self, now: Instant, shared: &Shared, blind: &mut Blind) -> bool {
         let wanted = shared.ports_wanted.get();
         let others_due = now >= self.others.due(OTHERS_SHARE, (OTHERS_EVERY, OTHERS_AT_LEAST_EVERY));
         let named_due = now >= self.named_due(shared);
         if !others_due && !named_due {
-            return;
+            return false;
         }
         match self.look(now, &wanted, (others_due, named_due)) {
             Ok(listening) if listening < MOST_PORTS => blind.clear(PORTS),
@@ -139,6 +140,7 @@ impl Listeners {
             }
         }
         shared.ports.offer(self.ports.values().map(|watched| Arc::clone(&watched.port)).collect());
+        true
     }
 
     /// How many ports are listened on, as far as anybody looked.

@@ -121,7 +121,10 @@ impl Worker {
             let speeds = || self.post.shared.speeds.offer(read_speeds(&self.post.sampling.sys_root));
             self.speeds = Due(now + (time_of(speeds) * RARE_SHARE).max(SPEEDS_EVERY));
         }
-        self.ports.round(now, &self.post.shared, &mut self.blind);
+        let asked_ms = self.post.now_ms();
+        if self.ports.round(now, &self.post.shared, &mut self.blind) {
+            self.post.shared.ports_read_ms.store(asked_ms, Ordering::Relaxed);
+        }
         // Before the inventory: whoever has that has all of the first round.
         self.post.shared.blind.offer(self.blind.spots().to_vec());
         if self.inventory.0 <= now {

@@ -109,9 +109,6 @@ impl Sampler {
     /// Fills the sample in place.
     pub fn sample(&mut self, now: Moment, scope: Scope, sample: &mut Sample) {
         sample.at = now;
-        if scope == Scope::Full {
-            sample.whole_at = Some(now);
-        }
         self.memory.sample(now, scope, &mut self.reader, sample);
         self.limits.sample_memory(now, scope, &mut self.reader, sample);
         if scope == Scope::Full {
@@ -190,7 +187,7 @@ impl Sampler {
         }
         let shared = self.slow.shared();
         self.disks.sample_space(&self.slow, sample);
-        self.sockets.sample_ports(shared, sample);
+        self.sockets.sample_ports(shared, self.slow.now_ms(), sample);
         Processes::sample_table(shared, sample);
         self.facts.refresh(&shared.facts);
     }

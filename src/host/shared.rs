@@ -124,6 +124,11 @@ impl PartialEq for Mount {
 const STALE_MS: u64 = 15_000;
 
 impl Mount {
+    #[must_use]
+    pub fn age(&self, now_ms: u64) -> Duration {
+        Duration::from_millis(now_ms.saturating_sub(self.answered_ms.load(Ordering::Relaxed)))
+    }
+
     /// The reading, unless it is too old to go by.
     #[must_use]
     pub fn recent(&self, reading: &Reading, now_ms: u64) -> Option<f64> {
@@ -217,6 +222,8 @@ pub struct Shared {
     pub ports_wanted: Slot<Wanted>,
     pub space_every: Pace,
     pub ports_every: Pace,
+    /// When ports were looked at last, by the slow thread's clock.
+    pub ports_read_ms: AtomicU64,
 }
 
 /// How often something is to be found out: once a second, or as often as the loop looks.

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::counter::{Last, percent, rate};
@@ -117,13 +118,14 @@ impl Sockets {
     }
 
     /// Copies what the slow thread knows of ports.
-    pub fn sample_ports(&mut self, shared: &Shared, sample: &mut Sample) {
+    pub fn sample_ports(&mut self, shared: &Shared, now_ms: u64, sample: &mut Sample) {
         if self.ports.refresh(&shared.ports) {
             self.port_names = self.ports.value.iter().map(|port| port.name.clone()).collect();
         }
         sample.set_instances(Family::Port, &self.port_names);
+        let age = Duration::from_millis(now_ms.saturating_sub(shared.ports_read_ms.load(Ordering::Relaxed)));
         for (row, port) in self.ports.value.iter().enumerate() {
-            sample.set_instance(Metric::PortBacklogPercent, row, port.backlog_percent.get());
+            sample.set_instance_read(Metric::PortBacklogPercent, row, port.backlog_percent.get(), age);
             let counted = [
                 (Metric::PortEstablished, port.established.get()),
                 (Metric::PortListenDropsRate, port.drops_rate.get()),
@@ -132,7 +134,7 @@ impl Sockets {
                 match value {
                     // Not counted yet, or never by this kernel: nobody is to wait for it.
                     None if port.backlog_percent.get().is_some() => sample.set_inapplicable(metric, row),
-                    value => sample.set_instance(metric, row, value),
+                    value => sample.set_instance_read(metric, row, value, age),
                 }
             }
         }

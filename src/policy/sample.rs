@@ -9,9 +9,9 @@ use super::moment::Moment;
 #[derive(Clone, Debug)]
 pub struct Sample {
     pub at: Moment,
-    /// When everything was read last. Between such samples memory alone is.
-    pub whole_at: Option<Moment>,
     node: Vec<f64>,
+    /// When each of them was read: what is not set anew is kept, and is as old as it was.
+    read_at: Vec<Moment>,
     disk: Table,
     network: Table,
     port: Table,
@@ -26,6 +26,7 @@ struct Table {
     cells: Vec<f64>,
     /// Of each cell that is missing, since when it is.
     since: Vec<Moment>,
+    read_at: Vec<Moment>,
     /// Grows whenever a row is added, removed or renamed, so that resolved selectors know when to look again.
     generation: u64,
 }
@@ -70,8 +71,8 @@ impl Sample {
     pub fn new(at: Moment) -> Self {
         Self {
             at,
-            whole_at: None,
             node: vec![f64::NAN; Metric::width(Family::Node)],
+            read_at: vec![at; Metric::width(Family::Node)],
             disk: Table::new(Family::Disk),
             network: Table::new(Family::Network),
             port: Table::new(Family::Port),
@@ -105,12 +106,14 @@ impl Sample {
         self.table(metric.family()).and_then(cell).map_or(Extreme::MISSING, Extreme::of)
     }
 
-    /// Whether this sample has read the metric, and not kept what it was.
+    /// When that was read which is told: before this sample, where it is kept for a while, or read by others. Of one
+    /// instance, or the latest of all.
     #[must_use]
-    pub fn is_fresh(&self, metric: Metric) -> bool {
-        let at_every_pace =
-            matches!(metric, Metric::MemoryAvailableBytes | Metric::MemoryAvailablePercent | Metric::MemoryUsedPercent);
-        at_every_pace || self.whole_at.is_none_or(|whole| whole == self.at)
+    pub fn read_at(&self, metric: Metric, row: Option<usize>) -> Moment {
+        let Some(table) = self.table(metric.family()) else { return self.read_at[metric.column()] };
+        let of = |row: usize| table.read_at.get(row * table.width + metric.column()).copied();
+        let latest = || (0..table.names.len()).filter_map(of).max();
+        row.map_or_else(latest, of).unwrap_or(self.at)
     }
 
     /// Names of the instances, in the order of their rows.
@@ -134,6 +137,7 @@ impl Sample {
     pub fn set(&mut self, metric: Metric, value: Option<f64>) {
         debug_assert_eq!(metric.family(), Family::Node);
         self.node[metric.column()] = stored(value);
+        self.read_at[metric.column()] = self.at;
     }
 
     /// Says that this node cannot have such a reading: it is not missed.
@@ -144,6 +148,16 @@ impl Sample {
 
     pub fn set_instance(&mut self, metric: Metric, row: usize, value: Option<f64>) {
         self.put(metric, row, stored(value));
+    }
+
+    /// The same of what was read by somebody else, so long ago.
+    pub fn set_instance_read(&mut self, metric: Metric, row: usize, value: Option<f64>, ago: Duration) {
+        self.set_instance(metric, row, value);
+        let at = self.at - ago;
+        let Some(table) = self.table_mut(metric.family()) else { return };
+        if let Some(read_at) = table.read_at.get_mut(row * table.width + metric.column()) {
+            *read_at = at;
+        }
     }
 
     /// Says that this instance cannot have such a reading, so that nobody waits for it.
@@ -160,6 +174,7 @@ impl Sample {
             *since = at;
         }
         *known = value;
+        table.read_at[cell] = at;
     }
 
     /// The instances that are no longer waited for, with the metric that cannot be read of them.
@@ -185,8 +200,8 @@ impl Sample {
     /// Copies another sample into this one without allocating, where the instances are the same.
     pub fn copy_from(&mut self, other: &Sample) {
         self.at = other.at;
-        self.whole_at = other.whole_at;
         self.node.clone_from(&other.node);
+        self.read_at.clone_from(&other.read_at);
         for (mine, theirs) in [
             (&mut self.disk, &other.disk),
             (&mut self.network, &other.network),
@@ -199,6 +214,7 @@ impl Sample {
             }
             mine.cells.clone_from(&theirs.cells);
             mine.since.clone_from(&theirs.since);
+            mine.read_at.clone_from(&theirs.read_at);
         }
     }
 
@@ -225,7 +241,14 @@ impl Sample {
 
 impl Table {
     fn new(family: Family) -> Self {
-        Self { width: Metric::width(family), names: Vec::new(), cells: Vec::new(), since: Vec::new(), generation: 0 }
+        Self {
+            width: Metric::width(family),
+            names: Vec::new(),
+            cells: Vec::new(),
+            since: Vec::new(),
+            read_at: Vec::new(),
+            generation: 0,
+        }
     }
 
     fn worst(&self, metric: Metric, now: Moment) -> Extreme {
@@ -259,7 +282,7 @@ impl Table {
             return;
         }
         let mut cells = vec![f64::NAN; names.len() * self.width];
-        let mut since = vec![now; cells.len()];
+        let (mut since, mut read_at) = (vec![now; cells.len()], vec![now; cells.len()]);
         let mut expected = 0;
         for (row, name) in names.iter().enumerate() {
             if let Some(old) = find_from(&self.names, expected, |known| known == name.as_ref()) {
@@ -267,12 +290,14 @@ impl Table {
                 let from = old * self.width..(old + 1) * self.width;
                 let to = row * self.width..(row + 1) * self.width;
                 cells[to.clone()].copy_from_slice(&self.cells[from.clone()]);
-                since[to].copy_from_slice(&self.since[from]);
+                since[to.clone()].copy_from_slice(&self.since[from.clone()]);
+                read_at[to].copy_from_slice(&self.read_at[from]);
             }
         }
         self.names = names.iter().map(|name| name.as_ref().to_owned()).collect();
         self.cells = cells;
         self.since = since;
+        self.read_at = read_at;
         self.generation += 1;
     }
 }

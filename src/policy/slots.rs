@@ -88,10 +88,11 @@ struct Slot {
     drift: Option<Drift>,
 }
 
-/// A reading, and when it was last seen to be so.
+/// A reading, when it was last read to be so, and in which sample it was told first.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     at: Moment,
+    told: Moment,
     value: f64,
 }
 
@@ -163,14 +164,14 @@ impl Slots {
     #[must_use]
     pub fn crossed(&self, compare: &Compare, now: Moment) -> Option<Duration> {
         let slot = self.slots.get(compare.slot)?;
-        let (last, before) = (slot.last.filter(|last| last.at == now)?, slot.before?);
+        let (last, before) = (slot.last.filter(|last| last.told == now)?, slot.before?);
         let holds = |value| compare.relation.holds(value, compare.threshold);
         if !holds(last.value) || holds(before.value) {
             return None;
         }
         let share = (last.value - compare.threshold) / (last.value - before.value);
         let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 1.0 };
-        Some(last.at.since(before.at).mul_f64(share))
+        Some(now.since(last.at) + last.at.since(before.at).mul_f64(share))
     }
 
     #[must_use]
@@ -280,15 +281,11 @@ impl Slot {
 
     /// Keeps what was read before it became what it is.
     fn note(&mut self, sample: &Sample, value: Option<f64>) {
-        let seen = value.map(|value| Seen { at: sample.at, value });
-        let same = |seen: Seen, last: Seen| seen.value.to_bits() == last.value.to_bits();
-        match (seen, self.last) {
-            (Some(seen), Some(last)) if same(seen, last) => {
-                if sample.is_fresh(self.operand.metric) {
-                    self.last = Some(seen);
-                }
-            }
-            (seen, last) => (self.before, self.last) = (last, seen),
+        let at = sample.read_at(self.operand.metric, self.row);
+        let seen = value.map(|value| Seen { at, told: sample.at, value });
+        match (seen, &mut self.last) {
+            (Some(seen), Some(last)) if seen.value.to_bits() == last.value.to_bits() => last.at = last.at.max(seen.at),
+            (seen, last) => (self.before, *last) = (*last, seen),
         }
     }
 }
@@ -372,6 +369,35 @@ mod tests {
         assert_eq!(crossed(2040, 91.0), Some(10));
         assert_eq!(crossed(2060, 92.0), None, "it crossed before");
         assert!(slots.readings()[1].cannot_be() && !slots.readings()[0].cannot_be());
+    }
+
+    /// A reading that rises steadily, looked at now and then, and told more often than it is read.
+    #[test]
+    fn a_crossing_counts_from_where_it_was_and_never_from_before_the_last_look() {
+        let expression = crate::policy::condition::parse("disk[\"/\"].used_percent > 90%").unwrap().expression;
+        let program = crate::policy::program::Program::compile(&expression, &mut |_| 0);
+        let compare = *program.comparisons().next().unwrap();
+        let at = |milliseconds: u64| Moment::at(Duration::from_millis(milliseconds));
+        // Read every 1000 ms, in the sample that comes 30 ms later; told every 20 ms, or every 200.
+        for (read_every, told_every, late) in [(1000, 20, 30), (1000, 200, 0), (200, 20, 0), (20, 20, 0)] {
+            for crosses_at in (5_000..7_000).step_by(37) {
+                let mut slots = slots(&[operand(Metric::DiskUsedPercent, Some("/"))]);
+                let mut sample = Sample::default();
+                sample.set_instances(Family::Disk, &["/"]);
+                let told = (1..).map(|tick| tick * told_every).find_map(|now: u64| {
+                    sample.at = at(now);
+                    let read = now.saturating_sub(late) / read_every * read_every;
+                    let value = (90.0 + (read as f64 - f64::from(crosses_at)) / 1000.0).max(0.0);
+                    sample.set_instance_read(Metric::DiskUsedPercent, 0, Some(value), at(now).since(at(read)));
+                    slots.refresh(&sample);
+                    Some((now, slots.crossed(&compare, at(now))?))
+                });
+                let (now, ago) = told.unwrap();
+                let crossed = now as f64 - ago.as_secs_f64() * 1e3;
+                assert!((crossed - f64::from(crosses_at)).abs() < 0.01, "{crossed} in place of {crosses_at}");
+                assert!(ago <= Duration::from_millis(read_every + told_every + late), "{ago:?}");
+            }
+        }
     }
 
     #[test]
