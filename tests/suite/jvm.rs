@@ -6,7 +6,7 @@ use node_guardian::policy::mitigation::{Amount, Outcome, Verb};
 
 use super::support::desk::Desk;
 use super::support::eventually;
-use super::support::processes::{Plain, by_pid_file, jvm};
+use super::support::processes::{Plain, by_pid_file, jvm, jvm_with_tmp};
 
 const MIB: i64 = 1 << 20;
 
@@ -63,4 +63,42 @@ fn nobody_is_ended_by_the_question() {
     let report = desk(&deaf, "java").apply(1, "app", Verb::Release, Amount::Whole);
     assert_eq!((report.outcome, deaf.states().as_str()), (Outcome::Refused, "S"), "{}", report.detail);
     assert!(report.detail.contains("-Xrs"), "{}", report.detail);
+}
+
+/// Whatever a JVM's user makes of its /tmp, nothing is made, nor anybody asked, outside of the JVM's own root directory.
+#[test]
+fn a_tmp_that_is_a_link_leads_nowhere_outside_of_the_root() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    // Not below /tmp, which is what is linked.
+    let trap = tempfile::tempdir_in("/var/tmp").unwrap();
+    let changed = || std::fs::metadata(trap.path()).unwrap().modified().unwrap();
+    let path = trap.path().to_str().unwrap();
+    let up = "../".repeat(20);
+    for link in [path.to_owned(), format!("{up}{}", &path[1..])] {
+        let server = jvm_with_tmp("hidden", 120);
+        // It was another place until now, as the JVM found it when it started.
+        let inside = server.path(&format!("root{path}"));
+        std::fs::create_dir_all(&inside).unwrap();
+        std::fs::remove_file(server.path("root/tmp")).unwrap();
+        std::os::unix::fs::symlink(&link, server.path("root/tmp")).unwrap();
+        let (before, within) = (changed(), std::fs::metadata(&inside).unwrap().modified().unwrap());
+        let report = desk(&server, "java").apply(1, "app", Verb::Release, Amount::Whole);
+        assert_eq!(report.outcome, Outcome::Applied, "{link}: {}", report.detail);
+        assert_eq!(changed(), before, "{link} led outside");
+        assert_ne!(std::fs::metadata(&inside).unwrap().modified().unwrap(), within, "it was asked within its root");
+    }
+    // Through another process, no link leads anywhere.
+    for link in [format!("/proc/1/root{path}"), format!("/proc/{}/cwd/{up}{}", std::process::id(), &path[1..])] {
+        let server = jvm_with_tmp("hidden", 10);
+        std::fs::remove_file(server.path("root/tmp")).unwrap();
+        std::os::unix::fs::symlink(&link, server.path("root/tmp")).unwrap();
+        let before = changed();
+        let report = desk(&server, "java").apply(1, "app", Verb::Release, Amount::Whole);
+        assert_eq!(changed(), before, "{link} led outside");
+        assert!(matches!(report.outcome, Outcome::Unreachable | Outcome::Refused), "{link}: {}", report.detail);
+        assert!(report.detail.contains("/tmp"), "{link}: {}", report.detail);
+        assert_eq!(server.states(), "S", "it lives");
+    }
 }

@@ -222,6 +222,10 @@ while True:
     }
 
     /// What the pid file says.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     pub fn name(&self, text: &str) {
         fs::write(self.folder.path().join("pid"), text).unwrap();
     }
@@ -298,6 +302,31 @@ pub fn jvm(options: &[&str], mib: u32) -> Plain {
     arguments.extend(["-Xms16m", "-Xmx256m", "-cp", &classes, "Heap", &mib, ready.to_str().unwrap()]);
     let process = Process::start("java", "default-jre-headless", &arguments);
     eventually("a JVM with a heap", || ready.exists().then_some(()));
+    let plain = Plain { process, folder, command: "java" };
+    plain.name(&plain.id());
+    plain
+}
+
+/// The same with a root directory of its own, in which `/tmp` leads where this link says. Only root can have one.
+pub fn jvm_with_tmp(link: &str, mib: u32) -> Plain {
+    const ENTER: &str = "cd \"$1\" && for part in usr etc proc dev; do mount --rbind /$part $part; done
+        shift && exec chroot . java -XX:+UseG1GC -Xms16m -Xmx256m -cp /work Heap \"$@\" /work/ready";
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    for part in ["usr", "etc", "proc", "dev", "work", "hidden"] {
+        fs::create_dir_all(root.join(part)).unwrap();
+    }
+    for (name, target) in [("bin", "usr/bin"), ("lib", "usr/lib"), ("lib64", "usr/lib64"), ("tmp", link)] {
+        std::os::unix::fs::symlink(target, root.join(name)).unwrap();
+    }
+    fs::write(root.join("work/Heap.class"), include_bytes!("jvm/Heap.class")).unwrap();
+    let arguments = ["-m", "--propagation", "private", "sh", "-c", ENTER, "sh"];
+    let process = Process::start(
+        "unshare",
+        "util-linux",
+        &[&arguments[..], &[root.to_str().unwrap(), &mib.to_string()]].concat(),
+    );
+    eventually("a JVM in a root of its own", || root.join("work/ready").exists().then_some(()));
     let plain = Plain { process, folder, command: "java" };
     plain.name(&plain.id());
     plain
