@@ -9,8 +9,10 @@ use nix::unistd::{SysconfVar, sysconf};
 
 use super::counter::{Last, percent};
 use super::cpuset::CpuSet;
+use super::idle::Idle;
 use super::kept::{Kept, Reader, Shape};
 use super::scan::{Fields, decimal, fields, lines, number};
+use super::shared::Shared;
 use crate::policy::metric::Metric;
 use crate::policy::moment::Moment;
 use crate::policy::sample::Sample;
@@ -23,6 +25,7 @@ pub struct Cpu {
     last: Last<Times>,
     online: Option<u32>,
     counted: Option<u32>,
+    idle: Idle,
     ticks_per_second: f64,
 }
 
@@ -31,8 +34,8 @@ pub struct Cpu {
 pub struct Times {
     /// user, system, irq, softirq: what nobody can call waiting.
     pub busy: u64,
-    /// User time of niced tasks, guests among them: they make way for all others. Tasks of the idle class that are not
-    /// niced are among `busy`; no file tells them apart.
+    /// User time of niced tasks, guests among them: they make way for all others. What groups of the idle class use is among
+    /// `busy` and taken off it afterwards; of single tasks of that class, no file tells.
     pub nice: u64,
     pub idle: u64,
     /// Since Linux 2.5.41.
@@ -64,6 +67,15 @@ const STEAL: &str = "its counter went back, or gained more than the time that pa
 const ALL: &str = "the counters of /proc/stat do not fit the time that passed, as after a suspend: no CPU time is known of \
                    such a sample";
 
+impl Shares {
+    /// What makes way for all others, and was booked as if it did not.
+    fn without(self, idle: f64) -> Self {
+        let Some(used) = self.used else { return self };
+        let idle = idle.min(used);
+        Self { used: Some(used - idle), nice: self.nice.map(|nice| nice + idle), ..self }
+    }
+}
+
 impl Cpu {
     #[must_use]
     pub fn new(proc_root: &Path, cpuset: Option<&Path>) -> Self {
@@ -75,18 +87,20 @@ impl Cpu {
             last: Last::default(),
             online: None,
             counted: None,
+            idle: Idle::default(),
             ticks_per_second: ticks_per_second(),
         }
     }
 
-    pub fn sample(&mut self, now: Moment, reader: &mut Reader, sample: &mut Sample) {
+    pub fn sample(&mut self, now: Moment, reader: &mut Reader, shared: &Shared, sample: &mut Sample) {
         let usable = self.usable.as_mut().and_then(|usable| reader.take(usable, now, CpuSet::parse));
         let times = reader.take(&mut self.stat, now, |bytes| parse_of(bytes, usable.as_ref()));
         self.online = times.map(|times| times.online).filter(|online| *online > 0);
         self.counted = times.map(|times| times.counted).filter(|counted| *counted > 0);
         let ticks = |elapsed: Duration| elapsed.as_secs_f64() * self.ticks_per_second;
         let shares = self.last.step(now, times, |before, now, elapsed| derive(before, now, ticks(elapsed)));
-        let shares = shares.unwrap_or_default();
+        let idle = self.idle.share(now, &shared.idle_groups, self.counted.unwrap_or(0));
+        let shares = shares.unwrap_or_default().without(idle);
         match shares.doubt {
             Some(Doubt::Steal) => reader.blind.doubt(now, "cpu.steal_percent", || STEAL.to_owned()),
             Some(Doubt::All) => reader.blind.doubt(now, "cpu.used_percent", || ALL.to_owned()),

@@ -17,6 +17,7 @@ pub mod disk;
 pub mod facts;
 pub mod guardian;
 pub mod hierarchy;
+pub mod idle;
 pub mod kept;
 pub mod limits;
 pub mod listeners;

@@ -13,9 +13,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::blind::Blind;
 use super::facts::take_inventory;
+use super::idle;
 use super::listeners::Listeners;
 use super::mounts;
 use super::network;
+use super::place::Judged;
 use super::scan::number;
 use super::shared::{Mount, Speed};
 use super::slow::Post;
@@ -37,6 +39,8 @@ const MOUNTS_SHARE: u32 = 1000;
 const MOUNTS_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
 /// What is seldom done may take one part in so many of a core, however many interfaces there are.
 const RARE_SHARE: u32 = 2000;
+/// A unit of the idle class is counted like any other until it is found.
+const GROUPS_EVERY: Duration = Duration::from_secs(10);
 const INVENTORY_EVERY: Duration = Duration::from_secs(60);
 
 /// How blind spots of a mount begin.
@@ -77,13 +81,14 @@ pub struct Worker {
     processes: Due,
     speeds: Due,
     inventory: Due,
+    groups: Due,
 }
 
 impl Worker {
     #[must_use]
     pub fn new(post: Arc<Post>, office: u64) -> Self {
         let now = Instant::now();
-        let [table, veiled, pools, processes, speeds, inventory] = [(); 6].map(|()| Due(now));
+        let [table, veiled, pools, processes, speeds, inventory, groups] = [(); 7].map(|()| Due(now));
         let never = now.checked_sub(LONGEST_WAIT).unwrap_or(now);
         let mounts = post.shared.mounts.get().to_vec();
         let ports = Listeners::new(now, &post.shared);
@@ -102,6 +107,7 @@ impl Worker {
             processes,
             speeds,
             inventory,
+            groups,
         }
     }
 
@@ -121,6 +127,10 @@ impl Worker {
             let speeds = || self.post.shared.speeds.offer(read_speeds(&self.post.sampling.sys_root));
             self.speeds = Due(now + (time_of(speeds) * RARE_SHARE).max(SPEEDS_EVERY));
         }
+        if self.groups.0 <= now {
+            let find = || self.find_idle_groups();
+            self.groups = Due(now + (time_of(find) * RARE_SHARE).max(GROUPS_EVERY));
+        }
         let asked_ms = self.post.now_ms();
         if self.ports.round(now, &self.post.shared, &mut self.blind) {
             self.post.shared.ports_read_ms.store(asked_ms, Ordering::Relaxed);
@@ -135,6 +145,16 @@ impl Worker {
         }
         let next = self.sweep_due().min(self.ports.due(&self.post.shared));
         next.saturating_duration_since(Instant::now()).min(LONGEST_WAIT)
+    }
+
+    /// In a container that is judged by itself, the node's groups say nothing.
+    fn find_idle_groups(&self) {
+        let Post { shared, sampling, place, .. } = &*self.post;
+        if place.judged != Judged::Node {
+            return;
+        }
+        let known = shared.idle_groups.get();
+        shared.idle_groups.offer(idle::find(&sampling.sys_root.join("fs/cgroup"), &known));
     }
 
     fn sweep_due(&self) -> Instant {

@@ -164,7 +164,7 @@ impl Sampler {
     fn sample_rates(&mut self, now: Moment, sample: &mut Sample) {
         let reader = &mut self.reader;
         reader.blind.settle(now);
-        self.cpu.sample(now, reader, sample);
+        self.cpu.sample(now, reader, self.slow.shared(), sample);
         self.paging.sample(now, reader, sample);
         self.limits.sample_rates(now, self.cpu.counted(), reader, sample);
         self.disks.sample_rates(now, reader, sample);

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::facts::Facts;
+use super::idle;
 use super::listeners::Wanted;
 use crate::status::BlindSpot;
 
@@ -222,6 +223,7 @@ pub struct Shared {
     pub ports_wanted: Slot<Wanted>,
     pub space_every: Pace,
     pub ports_every: Pace,
+    pub idle_groups: Slot<Vec<Arc<idle::Group>>>,
     /// When ports were looked at last, by the slow thread's clock.
     pub ports_read_ms: AtomicU64,
 }

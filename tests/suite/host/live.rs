@@ -2,7 +2,7 @@
 
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -146,6 +146,50 @@ fn niced_work_is_told_apart() {
     // One step down, so that it gets its turn beside other tests.
     let _busy = Busy::new(6 * cpus, 1);
     rises_above(Metric::CpuNicePercent, 5.0);
+}
+
+/// A cgroup of the idle class, where this machine lets us make one; with what is in it, it is gone in the end.
+struct IdleGroup(PathBuf);
+
+impl IdleGroup {
+    fn make() -> Option<Self> {
+        let roots = ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup"].map(Path::new);
+        let root = roots.into_iter().find(|root| root.join("cgroup.procs").exists())?;
+        let group = Self(root.join(format!("node-guardian-idle-{}", std::process::id())));
+        std::fs::create_dir(&group.0).ok()?;
+        std::fs::write(group.0.join("cpu.idle"), "1").ok()?;
+        Some(group)
+    }
+
+    /// Computes in it.
+    fn spin(&self) -> Child {
+        let script = "echo $$ > \"$0/cgroup.procs\"; test ! -e \"$0/../../cpuacct\" || {
+            mkdir -p \"$0/../../cpuacct/${0##*/}\"; echo $$ > \"$0/../../cpuacct/${0##*/}/cgroup.procs\"; }
+            while :; do :; done";
+        Command::new("sh").args(["-c", script, self.0.to_str().unwrap()]).spawn().unwrap()
+    }
+}
+
+impl Drop for IdleGroup {
+    fn drop(&mut self) {
+        let apart = Path::new("/sys/fs/cgroup/cpuacct").join(self.0.file_name().unwrap());
+        for group in [&self.0, &apart] {
+            std::fs::remove_dir(group).ok();
+        }
+    }
+}
+
+#[test]
+fn work_of_groups_of_the_idle_class_is_told_apart() {
+    let Some(group) = IdleGroup::make() else { return };
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    let mut busy: Vec<Child> = (0..cpus).map(|_| group.spin()).collect();
+    let seen = std::panic::catch_unwind(|| rises_above(Metric::CpuNicePercent, 5.0));
+    for process in &mut busy {
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+    seen.unwrap();
 }
 
 #[test]
