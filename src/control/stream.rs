@@ -2,6 +2,7 @@
 //! cost: how many bytes answer one request, and how long the thread that all controls share computes without once waiting.
 //! Never decides what an answer means.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -209,6 +210,11 @@ pub fn text(bytes: Vec<u8>) -> String {
         let bytes = error.into_bytes().into_iter().map(plain).collect();
         String::from_utf8(bytes).unwrap_or_default()
     })
+}
+
+/// The same of what is kept elsewhere.
+pub fn shown(bytes: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(bytes).map_or_else(|_| Cow::Owned(text(bytes.to_vec())), Cow::Borrowed)
 }
 
 pub fn place(address: &Address) -> String {

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use super::DEADLINE;
 use super::failure::Failure;
 use super::stranger;
-use super::stream::{Stream, TooMuch, breathe, place};
+use super::stream::{Stream, TooMuch, breathe, place, shown};
 use super::target::Address;
 
 /// Of one answer, at once. Far more than any that is asked for; a table is read row by row.
@@ -135,7 +135,7 @@ impl Wire {
             let (mut start, mut lines) = (0, 0);
             while let Some(at) = self.unread[seen.max(start)..].iter().position(|&byte| byte == b'\n') {
                 let at = seen.max(start) + at;
-                heard(&String::from_utf8_lossy(&self.unread[start..at]));
+                heard(&shown(&self.unread[start..at]));
                 (start, lines) = (at + 1, lines + 1);
                 // A line may be one byte, and thousands come with one reading.
                 if lines % LINES_AT_ONCE == 0 {

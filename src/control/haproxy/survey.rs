@@ -6,6 +6,11 @@ use crate::control::failure::Failure;
 use crate::control::undo::Change;
 use crate::policy::mitigation::Amount;
 
+/// What one step can set, and the journal can keep.
+const MOST_CHANGES: usize = 1500;
+/// Of more than that none is made, so no more are gathered: a row is a few bytes, a change of it a hundred and fifty.
+const TOO_MANY: usize = MOST_CHANGES + 1;
+
 /// What remains of a limit; at least 1, because 0 means unlimited.
 #[must_use]
 pub fn scaled(prior: &str, kept_percent: f64) -> Option<String> {
@@ -30,7 +35,7 @@ pub fn throttle_servers<'r>(servers: impl Iterator<Item = Server<'r>>, kept_perc
         let knob = Knob::ServerLimit { proxy: row.proxy.to_owned(), server: row.server.to_owned() };
         taken(&knob, row.limit, scaled(row.limit, kept_percent))
     };
-    Some(limited.filter_map(lowered).collect())
+    Some(limited.filter_map(lowered).take(TOO_MANY).collect())
 }
 
 #[must_use]
@@ -38,7 +43,7 @@ pub fn throttle_frontends<'r>(frontends: impl Iterator<Item = (&'r str, &'r str)
     let lowered = |(name, limit): (&str, &str)| {
         taken(&Knob::FrontendLimit { frontend: name.to_owned() }, limit, scaled(limit, kept_percent))
     };
-    frontends.filter_map(lowered).collect()
+    frontends.filter_map(lowered).take(TOO_MANY).collect()
 }
 
 /// The share of what is normal, unless a stricter limit is there already. At least 1, because 0 means unlimited.
@@ -58,19 +63,16 @@ pub fn drain<'r>(servers: impl Iterator<Item = (&'r str, &'r str, u32)>) -> Vec<
         let knob = Knob::ServerState { proxy: proxy.to_owned(), server: server.to_owned() };
         change(&knob, "0", Some(DRAIN.to_string()))
     };
-    servers.filter(|(_, _, state)| state & ADMIN_BITS == 0).filter_map(drained).collect()
+    servers.filter(|(_, _, state)| state & ADMIN_BITS == 0).filter_map(drained).take(TOO_MANY).collect()
 }
-
-/// What one step can set, and the journal can keep.
-const MOST_CHANGES: usize = 1500;
 
 pub fn not_too_many(changes: Vec<Change>) -> Result<Vec<Change>, Failure> {
     if changes.len() <= MOST_CHANGES {
         return Ok(changes);
     }
     Err(Failure::unsupported(format!(
-        "HAProxy has {} servers that this would set, and {MOST_CHANGES} can be set at once: name fewer `backends`",
-        changes.len()
+        "HAProxy has more than {MOST_CHANGES} servers that this would set, and so many can be set at once: name fewer \
+         `backends`"
     )))
 }
 

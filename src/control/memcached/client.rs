@@ -7,6 +7,7 @@ use crate::control::failure::Failure;
 use crate::control::resident;
 use crate::control::said::clip;
 use crate::control::stranger;
+use crate::control::stream;
 use crate::control::target::Address;
 use crate::control::wire::{self, Broken, Foreign, Manner, Wire};
 
@@ -70,7 +71,7 @@ impl Client {
         if let Some(mut wire) = self.wire.take() {
             wire.extend();
             match wire.ask(b"stats\r\n", end_of_stats()).await {
-                Ok(answer) => return self.greeted(wire, &answer),
+                Ok(answer) => return self.greeted(wire, answer),
                 // It restarted, or closed an idle connection: nothing was asked of it yet.
                 Err(Broken::Closed) => {}
                 Err(broken) => return Err(wire.failure(broken).await),
@@ -78,7 +79,7 @@ impl Client {
         }
         let mut wire = Wire::dial(&MANNER, &self.address).await?;
         match wire.ask(b"stats\r\n", end_of_stats()).await {
-            Ok(answer) => self.greeted(wire, &answer),
+            Ok(answer) => self.greeted(wire, answer),
             Err(broken) => Err(wire.failure(broken).await),
         }
     }
@@ -93,7 +94,7 @@ impl Client {
     /// `stats settings`
     pub async fn stats(&mut self, command: &str) -> Result<Stats, Failure> {
         let answer = self.exchange(format!("{command}\r\n").as_bytes(), end_of_stats()).await?;
-        parse(&answer).ok_or_else(|| complaint(command, &text(&answer)))
+        parse(&answer).ok_or_else(|| complaint(command, &text(answer)))
     }
 
     pub async fn slabs(&mut self) -> Result<Slabs, Failure> {
@@ -102,7 +103,7 @@ impl Client {
 
     /// What it says to a command of one line.
     pub async fn say(&mut self, command: &str) -> Result<String, Failure> {
-        Ok(text(&self.exchange(format!("{command}\r\n").as_bytes(), wire::line()).await?))
+        Ok(text(self.exchange(format!("{command}\r\n").as_bytes(), wire::line()).await?))
     }
 
     /// A command that answers `OK` when it worked.
@@ -114,8 +115,8 @@ impl Client {
     /// Both in one packet: it carries out the second also where nobody is left to read what it says to the first.
     pub async fn order_both(&mut self, first: &str, second: &str) -> Result<(), Failure> {
         let said = [
-            text(&self.exchange(format!("{first}\r\n{second}\r\n").as_bytes(), wire::line()).await?),
-            text(&self.exchange(b"", wire::line()).await?),
+            text(self.exchange(format!("{first}\r\n{second}\r\n").as_bytes(), wire::line()).await?),
+            text(self.exchange(b"", wire::line()).await?),
         ];
         match [first, second].into_iter().zip(said).find(|(_, said)| said != "OK") {
             None => Ok(()),
@@ -123,8 +124,8 @@ impl Client {
         }
     }
 
-    fn greeted(&mut self, wire: Wire, answer: &[u8]) -> Result<Server, Failure> {
-        let stats = parse(answer).ok_or_else(|| complaint("stats", &text(answer)))?;
+    fn greeted(&mut self, wire: Wire, answer: Vec<u8>) -> Result<Server, Failure> {
+        let stats = parse(&answer).ok_or_else(|| complaint("stats", &text(answer)))?;
         let server = server(&stats, &wire).ok_or_else(|| untold("its pid, age and limit"))?;
         self.wire = Some(wire);
         Ok(server)
@@ -211,8 +212,10 @@ fn parse(answer: &[u8]) -> Option<Stats> {
     list.lines().all(is_stat).then(|| Stats(list.to_owned()))
 }
 
-fn text(answer: &[u8]) -> String {
-    String::from_utf8_lossy(answer).trim_end().to_owned()
+fn text(answer: Vec<u8>) -> String {
+    let mut text = stream::text(answer);
+    text.truncate(text.trim_end().len());
+    text
 }
 
 fn untold(what: &str) -> Failure {

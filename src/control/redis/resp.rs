@@ -1,6 +1,7 @@
 //! Redis's protocol (RESP2), bounded: an answer that is malformed, nested too deep, or of more elements than any that is
 //! asked for is an error before its memory is taken, and each byte of it is looked at once however it comes. Pure.
 
+use crate::control::stream::shown;
 use crate::control::wire::{Foreign, KEPT_BYTES};
 
 /// Answers that we ask for are nested twice.
@@ -173,7 +174,7 @@ impl Parser<'_> {
     fn reply(&mut self, depth: usize) -> Result<Reply, Stop> {
         let line = self.line()?;
         let (kind, rest) = line.split_first().ok_or(Stop::Malformed)?;
-        let text = || String::from_utf8_lossy(rest).into_owned();
+        let text = || shown(rest).into_owned();
         match kind {
             b'+' => Ok(Reply::Simple(text())),
             b'-' => Ok(Reply::Error(text())),

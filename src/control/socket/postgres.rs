@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::{Answer, Broken};
 use crate::control::failure::Failure;
 use crate::control::said::clip;
-use crate::control::stream::{Stream, text};
+use crate::control::stream::{Stream, shown, text};
 use crate::control::wire::KEPT_BYTES;
 
 const VERSION: i32 = 3 << 16;
@@ -116,7 +116,7 @@ fn row(body: &[u8], line: &mut String) -> Option<()> {
 /// The message for people (`M`) of an error.
 fn complaint(body: &[u8]) -> String {
     let message = body.split(|byte| *byte == 0).find_map(|field| field.strip_prefix(b"M"));
-    clip(&String::from_utf8_lossy(message.unwrap_or(b"it does not say why")))
+    clip(&shown(message.unwrap_or(b"it does not say why")))
 }
 
 fn told(what: String) -> Broken {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::target::Varnish;
 use crate::control::failure::Failure;
 use crate::control::said::clip;
-use crate::control::stream::place;
+use crate::control::stream::{place, shown};
 use crate::control::trust::{self, Expected};
 use crate::control::wire::{Broken, Foreign, Manner, Wire};
 
@@ -155,7 +155,7 @@ fn header_of(header: &[u8]) -> Option<(u16, usize)> {
 fn parse(answer: &[u8]) -> Option<Reply> {
     let (header, body) = answer.split_at_checked(HEADER_BYTES)?;
     let (status, length) = header_of(header)?;
-    Some(Reply { status, text: String::from_utf8_lossy(body.get(..length)?).into_owned() })
+    Some(Reply { status, text: shown(body.get(..length)?).into_owned() })
 }
 
 /// SHA-256 over challenge, secret and challenge again, in lower case (varnish-cli(7)).
