@@ -368,11 +368,11 @@ fn a_session_that_said_what_it_should_not_is_never_used_again() {
     }
 }
 
-#[test]
-fn an_empty_epoch_names_no_life() {
+/// What is told of a service that answers so where its epoch is asked for.
+fn with_epoch(behave: fn(UnixStream)) -> String {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("app.sock");
-    impostor(&socket, |stream| answers(stream, b"limit: 200 epoch: \n"));
+    impostor(&socket, behave);
     let mut desk = Desk::new(&[(
         "app",
         control(&format!(
@@ -390,5 +390,17 @@ fn an_empty_epoch_names_no_life() {
     )]);
     let report = desk.apply(1, "app", Verb::Throttle, HALF);
     assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Unsupported, 0), "{}", report.detail);
-    assert!(report.detail.contains("`epoch` of") && report.detail.contains("is empty"), "{}", report.detail);
+    report.detail.to_string()
+}
+
+#[test]
+fn an_empty_epoch_names_no_life() {
+    let detail = with_epoch(|stream| answers(stream, b"limit: 200 epoch: \n"));
+    assert!(detail.contains("`epoch` of") && detail.contains("is empty"), "{detail}");
+}
+
+#[test]
+fn an_epoch_that_is_a_page_is_not_kept() {
+    let detail = with_epoch(|stream| answers(stream, &[b"limit: 200 epoch: ", &[b'x'; 50_000][..], b"\n"].concat()));
+    assert!(detail.contains("epoch: ") && detail.contains("narrow its `take`") && detail.len() < 500, "{detail}");
 }
