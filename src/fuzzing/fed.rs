@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `0x1f` | this much comes at once; what follows comes later |
 //! | `0x1e` n | this much comes 2ⁿ times (n modulo 17), all at once |
-//! | `0x1a` n | this much comes 2ⁿ times, one by one |
+//! | `0x1a` n | this much comes 2ⁿ times (n modulo 14), one by one: more would only take longer |
 //! | `0x1d` | says nothing from here on, and does not close either |
 //! | `0x1c` | closes; what follows is for the next connection, and the last is for all that come after |
 //! | `0x1b` | begins what is said to a request: a part of that, `0x1f`, and the answer; asked again, what follows a `0x19` |
@@ -205,7 +205,8 @@ impl Fed {
         let length = rest.iter().position(|byte| matches!(*byte, PIECE | MANY | DRIP | SILENT)).unwrap_or(rest.len());
         let times = rest.get(length + 1).copied().unwrap_or_default();
         let (skipped, again) = match rest.get(length) {
-            Some(&(MANY | DRIP)) => (2, (1 << (times % 17)) - 1),
+            Some(&MANY) => (2, (1 << (times % 17)) - 1),
+            Some(&DRIP) => (2, (1 << (times % 14)) - 1),
             Some(_) => (1, 0),
             None => (0, 0),
         };

@@ -13,6 +13,7 @@ mod handed_over;
 mod hung;
 mod journal;
 mod kept;
+mod lxc;
 mod manager;
 mod marks;
 mod orders;
