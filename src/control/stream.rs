@@ -273,3 +273,15 @@ mod breath {
         usage.ru_nvcsw
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_text_takes_no_more_room_than_it_came_in() {
+        let bytes = [&b"STAT "[..], &[0xff; 1000]].concat();
+        assert_eq!((shown(&bytes).len(), text(bytes.clone()).len()), (bytes.len(), bytes.len()));
+        assert!(matches!(shown("Größe".as_bytes()), Cow::Borrowed("Größe")));
+    }
+}

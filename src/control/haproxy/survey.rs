@@ -132,6 +132,15 @@ mod tests {
     }
 
     #[test]
+    fn no_more_changes_are_gathered_than_it_takes_to_refuse_them() {
+        let changes = throttle((0..50_000).map(|_| server("s", "9")), "9", 50.0);
+        assert_eq!(changes.len(), TOO_MANY);
+        assert!(not_too_many(changes).unwrap_err().detail.contains("name fewer `backends`"));
+        assert_eq!(drain((0..50_000).map(|_| ("be", "s", 0))).len(), TOO_MANY);
+        assert_eq!(throttle_frontends((0..50_000).map(|_| ("web", "9")), 50.0).len(), TOO_MANY);
+    }
+
+    #[test]
     fn a_limit_never_becomes_zero() {
         assert_eq!(scaled("3", 0.0).unwrap(), "1");
         assert_eq!(unless_all_stay(throttle([server("s1", "1")].into_iter(), "9", 20.0)), []);
