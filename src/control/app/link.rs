@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper_util::rt::TokioIo;
@@ -221,8 +221,16 @@ async fn post(target: &App, Call { host, op, token }: &Call<'_>, body: String) -
     let (mut sender, connection) = handshake.map_err(|_| Broken::Closed)?;
     let exchange = async {
         let response = sender.send_request(request).await.map_err(|_| Broken::Closed)?;
-        let body = Limited::new(response.into_body(), LINE_BYTES).collect().await.map_err(|_| Broken::TooLong)?;
-        Ok(body.to_bytes().to_vec())
+        // Each frame keeps a whole buffer of the connection, however little is in it: what is kept is copied.
+        let (mut body, mut heard) = (response.into_body(), Vec::new());
+        while let Some(frame) = body.frame().await {
+            let data = frame.map_err(|_| Broken::TooLong)?.into_data().unwrap_or_default();
+            if heard.len() + data.len() > LINE_BYTES {
+                return Err(Broken::TooLong);
+            }
+            heard.extend_from_slice(&data);
+        }
+        Ok(heard)
     };
     let mut exchange = std::pin::pin!(exchange);
     tokio::select! {
