@@ -20,18 +20,30 @@ type Asking<'a> = Pin<Box<dyn Future<Output = Answer> + 'a>>;
 pub struct Consent<'a> {
     ask: Box<dyn Fn() -> Asking<'a> + 'a>,
     asked: Cell<Instant>,
+    begun: Cell<bool>,
 }
 
 impl<'a> Consent<'a> {
     /// Given just now.
     pub fn new<Asked: Future<Output = Answer> + 'a>(ask: impl Fn() -> Asked + 'a) -> Self {
-        Self { ask: Box::new(move || Box::pin(ask())), asked: Cell::new(Instant::now()) }
+        Self { ask: Box::new(move || Box::pin(ask())), asked: Cell::new(Instant::now()), begun: Cell::new(false) }
     }
 
     /// For who measures and tries, and decides nothing.
     #[must_use]
     pub fn always() -> Self {
         Self::new(|| async { Ok(()) })
+    }
+
+    /// The next byte may destroy something, whatever is answered to it.
+    pub fn begin(&self) {
+        self.begun.set(true);
+    }
+
+    /// Where this is not so, nothing was lost.
+    #[must_use]
+    pub const fn has_begun(&self) -> bool {
+        self.begun.get()
     }
 
     /// Before the next of many parts: asks where the last answer is not fresh.

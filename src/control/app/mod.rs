@@ -131,10 +131,10 @@ impl Service for App {
         Ok(())
     }
 
-    async fn pulse(&mut self, mitigation: &Mitigation, _consent: &Consent<'_>) -> Result<Done, Failure> {
+    async fn pulse(&mut self, mitigation: &Mitigation, consent: &Consent<'_>) -> Result<Done, Failure> {
         match mitigation.verb {
-            Verb::Release => reclaim::empty(&mut self.link, reclaim::REVERSIBLE, new_lease()).await,
-            Verb::Flush => reclaim::empty(&mut self.link, reclaim::LOSSY, new_lease()).await,
+            Verb::Release => reclaim::empty(&mut self.link, reclaim::REVERSIBLE, new_lease(), consent).await,
+            Verb::Flush => reclaim::empty(&mut self.link, reclaim::LOSSY, new_lease(), consent).await,
             verb => Err(self.cannot(verb)),
         }
     }

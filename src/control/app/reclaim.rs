@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::bytes;
 use super::link::Link;
 use super::wire::{Hello, Tier};
+use crate::control::consent::Consent;
 use crate::control::failure::Failure;
 use crate::control::resident::{self, NOISE_BYTES};
 use crate::control::service::Done;
@@ -52,7 +53,7 @@ pub fn list(tiers: &[&Tier]) -> String {
 }
 
 /// Empties every tier of this class that may be.
-pub async fn empty(link: &mut Link, class: &str, key: String) -> Result<Done, Failure> {
+pub async fn empty(link: &mut Link, class: &str, key: String, consent: &Consent<'_>) -> Result<Done, Failure> {
     let hello = link.begin().await?;
     let chosen = tiers(&hello, class, &link.target().tiers);
     if chosen.is_empty() {
@@ -60,6 +61,7 @@ pub async fn empty(link: &mut Link, class: &str, key: String) -> Result<Done, Fa
     }
     let names: Vec<&str> = chosen.iter().map(|tier| tier.name.as_str()).collect();
     let before = resident_of(link);
+    consent.begin();
     let claimed = flush(link, &names, &key).await?;
     let what = format!("emptied {}", names.join(", "));
     let Some(before) = before else { return Ok(unmeasured(&what, claimed)) };

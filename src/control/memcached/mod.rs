@@ -115,9 +115,9 @@ impl Service for Memcached {
         Ok(())
     }
 
-    async fn pulse(&mut self, mitigation: &Mitigation, _consent: &Consent<'_>) -> Result<Done, Failure> {
+    async fn pulse(&mut self, mitigation: &Mitigation, consent: &Consent<'_>) -> Result<Done, Failure> {
         match mitigation.verb {
-            Verb::Flush if self.cache_only => pages::flush(&mut self.client).await,
+            Verb::Flush if self.cache_only => pages::flush(&mut self.client, consent).await,
             Verb::Flush => Err(Failure::refused(
                 "flush drops everything in this memcached: set `cache_only = true` on this control where all of it can \
                  be rebuilt, or shrink it",

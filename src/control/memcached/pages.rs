@@ -120,9 +120,10 @@ pub async fn fit(
 
 /// Drops everything. Freed pages stay with memcached while it is below its limit, so the limit is lowered for a moment.
 /// Both orders are in one packet, so that nothing is left lowered wherever the guardian is killed.
-pub async fn flush(client: &mut Client) -> Result<Done, Failure> {
+pub async fn flush(client: &mut Client, consent: &Consent<'_>) -> Result<Done, Failure> {
     let server = client.begin().await?;
     let before = server.process.and_then(resident::bytes);
+    consent.begin();
     client.order("flush_all").await?;
     if !survey::is_settable(server.limit) || is_old(&server.version) {
         let detail = "flush_all; its memory stays with it: start memcached 1.6 or newer with `-m 8` or more".to_owned();

@@ -65,6 +65,9 @@ impl Pruner {
     pub async fn prune(&self, caches: Vec<PathBuf>, keep: Amount, consent: &Consent<'_>) -> Result<Done, Failure> {
         let unwanted = Arc::new(OnceLock::new());
         let told = Arc::clone(&unwanted);
+        if !self.busy.load(Ordering::Acquire) {
+            consent.begin();
+        }
         let mut trimmed = pin!(self.apart(BUDGET + DEADLINE, move || trim(&caches, keep, &told)));
         loop {
             if let Ok(done) = timeout(ASK_EVERY, &mut trimmed).await {

@@ -32,6 +32,7 @@ pub async fn terminate(
 ) -> Result<Done, Failure> {
     let lives = table::lives(&tree(process)?);
     let before = table::held(&lives);
+    consent.begin();
     process.signal(libc::SIGTERM).map_err(|errno| process.unsent(errno))?;
     // A stopped one takes it only then; and whom it leaves behind stopped, nobody would ever continue. Gone by now is well.
     process.signal(libc::SIGCONT).ok();

@@ -142,7 +142,7 @@ impl Service for Performer {
                 all.detail.push_str(&format!("; stopped before the next act: {why}"));
                 break;
             }
-            let done = self.act(at).await?;
+            let done = self.act(at, consent).await?;
             if done.outcome == Outcome::Applied {
                 all.outcome = Outcome::Applied;
             }
@@ -239,13 +239,15 @@ impl Performer {
         Ok(())
     }
 
-    async fn act(&mut self, at: usize) -> Result<Done, Failure> {
+    async fn act(&mut self, at: usize, consent: &Consent<'_>) -> Result<Done, Failure> {
         let Act { name, steps, memory, .. } = self.recipe.acts[at].clone();
         let talk = self.begin().await?;
         let before = if memory { Some(resident(talk.peer)?) } else { None };
         let mut told = None;
         for step in &steps {
             self.line.extend();
+            // Which of its requests destroys, nobody says.
+            consent.begin();
             let heard = self.said(step, &name, &talk, "").await?;
             if step.take.is_some() {
                 let read = self.read_from(step, &name, &heard);

@@ -58,6 +58,7 @@ pub async fn flush(client: &mut Client, consent: &Consent<'_>) -> Result<Done, F
     let what = match pattern {
         Some(pattern) if !cache_only => unlink(client, &pattern, consent).await?,
         Some(_) | None => {
+            consent.begin();
             client.ask(&[b"FLUSHALL", b"ASYNC"]).await?;
             "FLUSHALL".to_owned()
         }
@@ -193,6 +194,7 @@ async fn unlink(client: &mut Client, pattern: &str, consent: &Consent<'_>) -> Re
         let step = client.ask(&[b"SCAN", &cursor, b"MATCH", pattern.as_bytes(), b"COUNT", SCAN_COUNT]).await?;
         let (next, keys) = scanned(&step).ok_or_else(|| Failure::unsupported("SCAN answered something unknown"))?;
         if !keys.is_empty() {
+            consent.begin();
             gone = gone.saturating_add(unlink_these(client, &keys).await?);
         }
         if next == b"0" {

@@ -147,9 +147,12 @@ impl Service for Varnish {
         first
     }
 
-    async fn pulse(&mut self, mitigation: &Mitigation, _consent: &Consent<'_>) -> Result<Done, Failure> {
+    async fn pulse(&mut self, mitigation: &Mitigation, consent: &Consent<'_>) -> Result<Done, Failure> {
         match mitigation.verb {
-            Verb::Flush => reclaim::flush(&mut Session::open(&self.target).await?, self.target.restart_to_free).await,
+            Verb::Flush => {
+                let mut session = Session::open(&self.target).await?;
+                reclaim::flush(&mut session, self.target.restart_to_free, consent).await
+            }
             verb => Err(self.cannot(verb)),
         }
     }

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::params::{self, Child};
 use super::session::{OK, Session};
 use super::survey::{AGE, EVERYTHING};
+use crate::control::consent::Consent;
 use crate::control::failure::Failure;
 use crate::control::resident::{self, NOISE_BYTES};
 use crate::control::service::Done;
@@ -41,12 +42,14 @@ pub struct Loss<'a> {
 }
 
 /// Everything.
-pub async fn flush(session: &mut Session, restart_to_free: bool) -> Result<Done, Failure> {
+pub async fn flush(session: &mut Session, restart_to_free: bool, consent: &Consent<'_>) -> Result<Done, Failure> {
     let child = running(session).await?;
     if restart_to_free {
+        consent.begin();
         return restart(session, child).await;
     }
     let age = params::show(session, AGE).await?;
+    consent.begin();
     if age.seconds().is_none_or(|seconds| seconds > LONGEST_AGE) {
         session.order(&format!("ban {EVERYTHING}")).await?;
         let detail = format!(

@@ -29,6 +29,13 @@ pub(super) struct Wish {
     pub valid_until: Moment,
 }
 
+impl Wish {
+    /// What it takes away does not come back by an undo.
+    fn destroys(&self) -> bool {
+        self.class.max(self.mitigation.verb.class()) >= Class::Lossy
+    }
+}
+
 /// What was in force before an apply.
 enum Held {
     Nothing,
@@ -67,7 +74,9 @@ impl Task {
         if let Err(unwanted) = self.still_wanted(wish).await {
             return Answer::failed(unwanted);
         }
-        Answer::of(control.pulse(&wish.mitigation, &self.consent(wish.id)).await)
+        let consent = self.consent(wish.id);
+        let done = control.pulse(&wish.mitigation, &consent).await;
+        Answer::of(done.map_err(|failure| if wish.destroys() { told_apart(failure, &consent) } else { failure }))
     }
 
     /// For what goes on for seconds once it has begun.
@@ -192,7 +201,7 @@ impl Task {
         if self.undos.has(wish.id) {
             return Err(undone());
         }
-        if wish.class.max(wish.mitigation.verb.class()) < Class::Lossy {
+        if !wish.destroys() {
             return Ok(());
         }
         self.shared.ask(wish.id).await.map_err(Failure::expired)?;
@@ -256,6 +265,17 @@ pub(super) fn in_time(valid_until: Moment) -> Result<(), Failure> {
             Err(Failure::expired(&format!("its turn came {late:.1} s after the time until which it was of use")))
         }
         Err(errno) => Err(Failure::expired(&format!("nobody knows how old it is: {errno}"))),
+    }
+}
+
+/// Of what destroys: whether it may have been done, which forbids to do it again, or nothing was sent yet.
+fn told_apart(failure: Failure, consent: &Consent<'_>) -> Failure {
+    match (failure.outcome, consent.has_begun()) {
+        (Outcome::TimedOut | Outcome::Unreachable | Outcome::EpochChanged, true) => {
+            Failure::timed_out(format!("{}; whether it was done is not known, so it is not done again", failure.detail))
+        }
+        (Outcome::TimedOut, false) => Failure::unreachable(failure.detail),
+        _ => failure,
     }
 }
 

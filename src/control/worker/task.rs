@@ -42,6 +42,11 @@ pub struct Task {
     pub(super) undos: Rc<Undos>,
 }
 
+/// Another way to the same service may be open.
+const fn is_barred(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Refused | Outcome::Unreachable | Outcome::Unsupported)
+}
+
 impl Task {
     pub fn new(name: Arc<str>, shared: Rc<Shared>, undos: Rc<Undos>) -> Self {
         Self { name, shared, configured: None, earlier: None, told: None, undos }
@@ -179,10 +184,22 @@ impl Task {
 
     async fn verify(&mut self, id: ActionId, lease: Lease) -> Answer {
         let Some(entry) = self.shared.records.entry(id) else { return Answer::already(NOTHING) };
-        let mut control = self.take(&entry.target);
-        let answer = match self.checked(&mut control, &entry, lease).await {
+        let mut answer = Answer::already(NOTHING);
+        for way in self.ways(&entry.target) {
+            answer = self.verify_by(&way, &entry, lease).await;
+            if !is_barred(answer.outcome) {
+                break;
+            }
+        }
+        answer
+    }
+
+    async fn verify_by(&mut self, way: &Target, entry: &Entry, lease: Lease) -> Answer {
+        let id = entry.id;
+        let mut control = self.take(way);
+        let answer = match self.checked(&mut control, entry, lease).await {
             Ok(Standing::Ours { theirs }) => Answer::in_force(theirs),
-            Ok(Standing::Pending(still)) => self.not_seen_yet(&mut control, &entry, lease, &still).await,
+            Ok(Standing::Pending(still)) => self.not_seen_yet(&mut control, entry, lease, &still).await,
             // As after a restart: nobody took it away, so it may be given again.
             Ok(Standing::Prior) if control.lapses(&entry.undo) => self.closed(id, Answer::lapsed()),
             Ok(Standing::Prior) => self.closed(id, Answer::already("the prior values are back; nothing is in force")),
@@ -190,7 +207,7 @@ impl Task {
             Ok(Standing::EpochChanged) => self.closed(id, Answer::restarted(&control)),
             Err(failure) => self.ended(id, failure),
         };
-        self.give_back(&entry.target, control);
+        self.give_back(way, control);
         answer
     }
 
@@ -255,13 +272,27 @@ impl Task {
 
     async fn undo(&mut self, id: ActionId) -> Answer {
         let Some(entry) = self.shared.records.entry(id) else { return Answer::already(NOTHING) };
-        let mut control = self.take(&entry.target);
-        let answer = match self.put_back(&mut control, &entry).await {
-            Ok((done, theirs)) => self.closed(id, Answer { theirs, ..Answer::done(done) }),
-            Err(failure) => self.ended(id, failure),
-        };
-        self.give_back(&entry.target, control);
+        let mut answer = Answer::already(NOTHING);
+        for way in self.ways(&entry.target) {
+            let mut control = self.take(&way);
+            answer = match self.put_back(&mut control, &entry).await {
+                Ok((done, theirs)) => self.closed(id, Answer { theirs, ..Answer::done(done) }),
+                Err(failure) => self.ended(id, failure),
+            };
+            self.give_back(&way, control);
+            if !is_barred(answer.outcome) {
+                break;
+            }
+        }
         answer
+    }
+
+    /// How its target is spoken to: as it is configured now where that is the same service, since an operator may have
+    /// changed a password or mended a recipe; and as it was when it was acted on.
+    fn ways(&self, target: &Target) -> Vec<Target> {
+        let now = self.configured.iter().map(|(configured, _)| configured);
+        let changed = now.filter(|now| *now != target && now.kind() == target.kind() && now.place().is_same(target));
+        changed.chain([target]).cloned().collect()
     }
 
     /// That it begins is noted, and nothing waits for that: should we end meanwhile, the next start must not take what we

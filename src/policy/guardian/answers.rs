@@ -196,10 +196,14 @@ impl Guardian {
         let memory = &mut self.steps[flat];
         memory.view.outcome = Some(outcome);
         memory.view.skipped = None;
-        let has_worked = worked(outcome);
+        // It may have destroyed what it was to destroy, and would do it once more.
+        let may_have_worked = is_once && outcome == Outcome::TimedOut && self.step_of(flat).class >= Class::Lossy;
+        let memory = &mut self.steps[flat];
+        let has_worked = worked(outcome) || may_have_worked;
         memory.run.done |= is_once && (has_worked || outcome == Outcome::NoEffect);
+        let retries = is_once && !may_have_worked;
         memory.run.retry_at =
-            retry_of(outcome).filter(|_| is_once).map(|least| now + pause_after(memory.run.tries).max(least));
+            retry_of(outcome).filter(|_| retries).map(|least| now + pause_after(memory.run.tries).max(least));
         memory.run.tries = if has_worked { 0 } else { memory.run.tries + 1 };
         let (index, step) = self.plan.owner_of(flat);
         let rule = &self.plan.rules()[index];

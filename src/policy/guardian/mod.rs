@@ -219,7 +219,7 @@ impl Guardian {
             Input::Sampled(sample) => self.look(now, sample, out),
             Input::Reported(report) => self.answer(now, report, out),
             Input::Undo { ids, by } => self.undo(now, ids, &by, out),
-            Input::Forget { ids, by } => self.forget(ids, &by, out),
+            Input::Forget { ids, by } => self.forget(now, ids, &by, out),
             Input::Pause { until, hold, by } => self.pause(now, until, hold, by, out),
             Input::Resume { ids, by } => self.resume(ids, &by, out),
             Input::Drill(mitigation) => self.drill(now, mitigation, out),

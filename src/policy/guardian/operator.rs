@@ -27,14 +27,7 @@ impl Guardian {
             action.let_go(UndoReason::Operator);
             action.hurry(now);
             let (id, knob, mitigation) = (action.id(), action.knob().clone(), action.mitigation().clone());
-            let undone = Undone {
-                id,
-                knob: knob.clone(),
-                mitigation: mitigation.clone(),
-                since: now,
-                by: Arc::clone(by),
-                quiet: Quiet::default(),
-            };
+            let undone = undone(now, action, by);
             self.orders.note(undone);
             out.events.push(Event::UndoneByOperator { id, mitigation, by: Arc::clone(by) });
             self.drop_wishes(&knob);
@@ -56,7 +49,7 @@ impl Guardian {
     }
 
     /// Ends debts that cannot be paid: what was changed stays as it is.
-    pub(super) fn forget(&mut self, ids: &[ActionId], by: &Arc<str>, out: &mut Decisions) {
+    pub(super) fn forget(&mut self, now: Moment, ids: &[ActionId], by: &Arc<str>, out: &mut Decisions) {
         let is_named = |action: &&Action| ids.is_empty() || ids.contains(&action.id());
         let is_debt = |action: &&Action| matches!(action.phase(), Phase::Owed | Phase::InDoubt);
         let given_up: Vec<ActionId> =
@@ -64,6 +57,9 @@ impl Guardian {
         for id in given_up {
             if let Some(action) = self.give_up(id, out) {
                 self.orders.forget(id);
+                // It stays as it is: a rule would take that for the value to begin with.
+                self.orders.note(undone(now, &action, by));
+                self.drop_wishes(action.knob());
                 out.events.push(Event::Forgotten { id, mitigation: action.mitigation().clone(), by: Arc::clone(by) });
             }
         }
@@ -236,6 +232,17 @@ fn wish(rule: &Rule, life: &Life, is_clear: impl FnOnce() -> Verdict) -> Wanted 
             Verdict::False => Wanted::Perhaps,
             Verdict::Unknown => Wanted::NotFor(QUIET_FOR),
         },
+    }
+}
+
+fn undone(now: Moment, action: &Action, by: &Arc<str>) -> Undone {
+    Undone {
+        id: action.id(),
+        knob: action.knob().clone(),
+        mitigation: action.mitigation().clone(),
+        since: now,
+        by: Arc::clone(by),
+        quiet: Quiet::default(),
     }
 }
 

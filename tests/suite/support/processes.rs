@@ -368,13 +368,13 @@ pub fn of(locator: Locator) -> target::Process {
 
 fn nice(pid: &str) -> Vec<i32> {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
-    let threads = threads.map(|thread| thread.unwrap().path().join("stat"));
-    threads.map(|stat| field(stat.to_str().unwrap(), 16).parse().unwrap()).collect()
+    let threads = threads.flatten().map(|thread| thread.path().join("stat"));
+    threads.filter_map(|stat| field(stat.to_str().unwrap(), 16).parse().ok()).collect()
 }
 
-/// Counted behind the name.
+/// Counted behind the name; empty where it has ended meanwhile.
 fn field(file: &str, at: usize) -> String {
-    let stat = fs::read_to_string(file).unwrap();
+    let Ok(stat) = fs::read_to_string(file) else { return String::new() };
     stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().nth(at).unwrap().to_owned()
 }
 
