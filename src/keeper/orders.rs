@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::slots;
 use crate::journal;
+use crate::policy::losses::{Loss, Losses};
 use crate::policy::mitigation::{ActionId, Knob, Mitigation, Verb};
 use crate::policy::moment::Moment;
 use crate::policy::orders::{Ends, Hold, Orders, Pause, Theirs, Undone};
@@ -56,6 +57,16 @@ struct Page {
     theirs: Vec<TheirsLine>,
     #[serde(default)]
     forgotten: Vec<ActionId>,
+    #[serde(default)]
+    losses: Vec<LossLine>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LossLine {
+    rule: Arc<str>,
+    target: Arc<str>,
+    verb: Verb,
+    at_unix_ms: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -108,7 +119,13 @@ pub fn bytes(orders: &Orders, now: Now) -> Vec<u8> {
         by: Arc::clone(&undone.by),
     });
     let (undone, theirs) = (undone.collect(), orders.theirs().iter().map(|theirs| theirs_line(theirs, now)).collect());
-    let page = Page { pause, undone, theirs, forgotten: orders.forgotten().to_vec() };
+    let losses = orders.losses().all().iter().map(|loss| LossLine {
+        rule: Arc::clone(&loss.rule),
+        target: Arc::clone(&loss.knob.target),
+        verb: loss.knob.verb,
+        at_unix_ms: now.unix_ms_of(loss.at),
+    });
+    let page = Page { pause, undone, theirs, forgotten: orders.forgotten().to_vec(), losses: losses.collect() };
     serde_json::to_vec(&page).unwrap_or_default()
 }
 
@@ -141,7 +158,11 @@ pub fn read(directory: &Path, now: Now) -> io::Result<Orders> {
     });
     let theirs = page.theirs.into_iter().map(|line| theirs(line, now)).collect();
     let pause = page.pause.and_then(|line| pause(line, now));
-    Ok(Orders::of(pause, undone.collect(), theirs, page.forgotten))
+    let losses = page.losses.into_iter().map(|line| {
+        let knob = Knob { target: line.target, verb: line.verb };
+        Loss::new(line.rule, knob, now.moment_of(line.at_unix_ms.min(now.unix_ms)))
+    });
+    Ok(Orders::of(pause, undone.collect(), theirs, page.forgotten).with_losses(Losses::of(losses.collect())))
 }
 
 fn newest(directory: &Path) -> io::Result<Option<Vec<u8>>> {
@@ -217,7 +238,9 @@ mod tests {
             since: at(950),
             ends: Ends::WhenAllAreClear(Quiet::default()),
         };
-        Orders::of(Some(pause), vec![undone], vec![theirs], vec![ActionId(3)])
+        let flushed = Knob { target: "unix:/run/redis.sock".into(), verb: Verb::Flush };
+        let losses = Losses::of(vec![Loss::new("short".into(), flushed, at(980))]);
+        Orders::of(Some(pause), vec![undone], vec![theirs], vec![ActionId(3)]).with_losses(losses)
     }
 
     fn kept(unix_s: u64, moment: u64) -> Orders {

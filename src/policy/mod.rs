@@ -12,6 +12,7 @@ pub mod gives;
 pub mod guardian;
 pub mod in_force;
 pub mod life;
+pub mod losses;
 pub mod metric;
 pub mod mitigation;
 pub mod mode;

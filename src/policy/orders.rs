@@ -1,10 +1,11 @@
-//! The operator's standing orders: a pause, the knobs that an operator undid or set by hand, the debts that were given up.
-//! They outlive reloads, restarts and crashes (whoever keeps them writes [`Orders`] down), and each ends by itself, so that
+//! The operator's standing orders: a pause, the knobs that an operator undid or set by hand, the debts that were given up,
+//! and beside them what was lost of late. They outlive reloads, restarts and crashes (whoever keeps them writes [`Orders`] down), and each ends by itself, so that
 //! none is forgotten. Pure.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::losses::{Loss, Losses, Standing};
 use super::mitigation::{ActionId, Knob, Mitigation};
 use super::moment::Moment;
 use super::quiet::Quiet;
@@ -21,6 +22,7 @@ pub struct Orders {
     theirs: Vec<Theirs>,
     /// Debts that were given up: a journal that was not told in time may hold them still.
     forgotten: Vec<ActionId>,
+    losses: Losses,
 }
 
 /// No new actions until then.
@@ -110,7 +112,26 @@ impl Orders {
     /// As they were written down.
     #[must_use]
     pub const fn of(pause: Option<Pause>, undone: Vec<Undone>, theirs: Vec<Theirs>, forgotten: Vec<ActionId>) -> Self {
-        Self { pause, undone, theirs, forgotten }
+        Self { pause, undone, theirs, forgotten, losses: Losses::of(Vec::new()) }
+    }
+
+    #[must_use]
+    pub fn with_losses(self, losses: Losses) -> Self {
+        Self { losses, ..self }
+    }
+
+    #[must_use]
+    pub const fn losses(&self) -> &Losses {
+        &self.losses
+    }
+
+    pub fn note_loss(&mut self, loss: Loss) {
+        self.losses.note(loss);
+    }
+
+    /// As [`Losses::judge`].
+    pub fn judge_losses(&mut self, now: Moment, standing: impl Fn(&str) -> Option<Standing>) {
+        self.losses.judge(now, standing);
     }
 
     #[must_use]
@@ -154,6 +175,7 @@ impl Orders {
     /// As another guardian finds them: which debts there still are, and no rule has been seen to fire yet.
     pub fn begin_anew(&mut self, is_there: impl FnMut(&ActionId) -> bool) {
         self.forgotten.retain(is_there);
+        self.losses.begin_anew();
         for theirs in &mut self.theirs {
             theirs.ends = Ends::WhenAllAreClear(Quiet::default());
         }
@@ -189,6 +211,12 @@ impl Orders {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.pause.is_none() && self.undone.is_empty() && self.theirs.is_empty()
+    }
+
+    /// No knob is anybody's, and nothing was lost of late.
+    #[must_use]
+    pub const fn holds_nothing(&self) -> bool {
+        self.undone.is_empty() && self.theirs.is_empty() && self.losses.all().is_empty()
     }
 
     #[must_use]
@@ -242,6 +270,7 @@ impl Orders {
         self.undone.splice(..0, earlier.undone);
         self.theirs.splice(..0, earlier.theirs);
         self.forgotten.splice(..0, earlier.forgotten);
+        self.losses.join(earlier.losses);
     }
 
     /// The newest order on a knob is the one that counts.

@@ -8,6 +8,7 @@ use super::super::action::Action;
 use super::super::demand::Demand;
 use super::super::event::{Event, Mode, Skip, StepKind};
 use super::super::gives::Matters;
+use super::super::losses::Loss;
 use super::super::mitigation::{Amount, Class, Command, Knob, Lasting, Level, Mitigation, Outcome};
 use super::super::moment::Moment;
 use super::super::rule::{Asked, Step};
@@ -223,7 +224,8 @@ impl Guardian {
         if class >= Class::Lossy && self.orders_unread {
             return Some(Skip::OrdersUnread);
         }
-        if class >= Class::Lossy && self.lives[index].is_cooling(now) {
+        let was_lost = || self.orders.losses().forbid(now, &rule.name, knob, rule.cooldown);
+        if class >= Class::Lossy && (self.lives[index].is_cooling(now) || was_lost()) {
             return Some(Skip::Cooldown);
         }
         if self.cannot_help(index, &rule.steps[step]) {
@@ -302,6 +304,9 @@ impl Guardian {
         let id = self.in_force.issue_id();
         let class = self.step_of(flat).class;
         let valid_until = now + ONCE_WITHIN;
+        if class >= Class::Lossy {
+            self.orders.note_loss(Loss::new(Arc::clone(&rule), knob.clone(), now));
+        }
         let (wish, name) = (mitigation.clone(), Arc::clone(&rule));
         out.commands.push(Command::Apply { id, mitigation: wish, rule: name, class, valid_until });
         self.in_force.add(Action::new(id, knob, mitigation, rule, now).of_step(Some(flat), class));

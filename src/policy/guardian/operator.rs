@@ -1,5 +1,5 @@
-//! The operator's hand: undo, forget, pause, resume, and the daemon's own end. What an operator undid stays undone until it is given back, by
-//! `resume` or after its rules were quiet for a while; the mode, and what rules see, stay true meanwhile.
+//! The operator's hand: undo, forget, pause, resume, and the daemon's own end. What an operator undid stays undone until it
+//! is given back, by `resume` or after its rules were quiet for a while; the mode, and what rules see, stay true meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::super::action::Action;
 use super::super::event::{Event, Skip, UndoReason};
 use super::super::life::Life;
+use super::super::losses::Standing;
 use super::super::mitigation::{ActionId, Command, Knob, Mitigation};
 use super::super::moment::Moment;
 use super::super::orders::{Hold, Orders, Pause, QUIET_FOR, Undone, Wanted};
@@ -147,10 +148,15 @@ impl Guardian {
 
     /// Knobs that are the rules' again, after all rules were evaluated.
     pub(super) fn pass_orders(&mut self, now: Moment, watched: Duration, out: &mut Decisions) {
-        if self.orders.undone().is_empty() && self.orders.theirs().is_empty() {
+        if self.orders.holds_nothing() {
             return;
         }
         let (plan, lives, readings, stack) = (&self.plan, &self.lives, self.slots.readings(), &mut self.stack);
+        self.orders.judge_losses(now, |name| {
+            let index = plan.rules().iter().position(|rule| *rule.name == *name)?;
+            let is_clear = lives[index].state() != State::Firing && lives[index].when() == Verdict::False;
+            Some(Standing { is_clear, cooldown: plan.rules()[index].cooldown })
+        });
         let wishes = Wishes { now, plan, lives };
         let over = self.orders.hand_back(watched, |knob| wishes.of(knob, |index, _| unless_active(&lives[index])));
         out.events

@@ -1,5 +1,5 @@
 //! What loses something is done once in a firing, also where nobody heard whether it was done; and what could not be begun is
-//! tried again.
+//! tried again. A restart is no reason to do it again either.
 
 use std::path::Path;
 
@@ -7,6 +7,7 @@ use super::super::support::memcached::Memcached;
 use super::super::support::node::{Node, short_of_memory};
 use super::super::support::proxy::{self, Protocol, Verdict, Way};
 use super::super::support::redis::Redis;
+use super::orders::for_twenty_ticks;
 
 /// The first so many answers to this order do not come through; to the ones that only ask whether it may be given, they do.
 fn losing_answers(front: &Path, back: &Path, protocol: Protocol, order: &'static str, mut lost: usize) {
@@ -87,6 +88,32 @@ fn what_could_not_be_begun_is_tried_again() {
     daemon.until_told("acted", "flush cache: unreachable");
     assert_eq!(cache.ask(&["DBSIZE"]), ":1");
     std::fs::write(lift, "").unwrap();
+    daemon.until("flushed", |_| (cache.ask(&["DBSIZE"]) == ":0").then_some(()));
+    assert_eq!(daemon.stop(), 0);
+}
+
+/// As in a crash loop, in one and the same trouble.
+#[test]
+fn a_restart_is_no_reason_to_flush_again() {
+    let cache = Redis::start();
+    let section = as_flusher(&cache).replace("front.sock", "redis.sock");
+    let node = Node::new(&(section + &short_of_memory(r#"{ flush = "cache", settle = "200ms" }"#)));
+    node.edit("state_directory", "level = \"aggressive\"\nstate_directory");
+    let mut daemon = node.start();
+    daemon.until_control("cache", "usable");
+    node.set_available(5);
+    daemon.until_told("acted", "flush cache");
+    cache.fill("cache", 1, 10);
+    for _ in 0..2 {
+        daemon.kill();
+        daemon = node.start();
+        daemon.until_control("cache", "usable");
+        daemon.until_told("step_skipped", "still cooling");
+        for_twenty_ticks(&mut daemon, |_| assert_eq!(cache.ask(&["DBSIZE"]), ":1"));
+    }
+    node.set_available(60);
+    daemon.until_calm();
+    node.set_available(5);
     daemon.until("flushed", |_| (cache.ask(&["DBSIZE"]) == ":0").then_some(()));
     assert_eq!(daemon.stop(), 0);
 }

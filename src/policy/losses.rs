@@ -1,0 +1,165 @@
+//! What was done of late that lost something, so that it is not done again too soon. In one life of the guardian a rule knows
+//! that by itself; this is for the next one, which would else flush or end something at each start in the same trouble. Pure.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::mitigation::Knob;
+use super::moment::Moment;
+
+/// More of them at once nobody has; the newest count.
+const MOST: usize = 64;
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct Loss {
+    pub rule: Arc<str>,
+    pub knob: Knob,
+    pub at: Moment,
+    of: Life,
+}
+
+/// Whose deed it was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Life {
+    /// This guardian's, whose rule knows it.
+    Own,
+    /// An earlier one's, and its rule has not been seen to be clear since: it may be the same firing.
+    Earlier,
+    /// An earlier one's, and the rule was clear since.
+    EarlierAndClear,
+}
+
+impl Loss {
+    #[must_use]
+    pub const fn new(rule: Arc<str>, knob: Knob, at: Moment) -> Self {
+        Self { rule, knob, at, of: Life::Own }
+    }
+}
+
+/// What a rule makes of it now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Standing {
+    pub is_clear: bool,
+    pub cooldown: Duration,
+}
+
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Losses {
+    /// Oldest first.
+    list: Vec<Loss>,
+}
+
+impl Losses {
+    #[must_use]
+    pub const fn of(list: Vec<Loss>) -> Self {
+        Self { list }
+    }
+
+    #[must_use]
+    pub const fn all(&self) -> &[Loss] {
+        self.list.as_slice()
+    }
+
+    pub fn note(&mut self, loss: Loss) {
+        self.list.retain(|known| known.knob != loss.knob || known.rule != loss.rule);
+        self.list.push(loss);
+        let excess = self.list.len().saturating_sub(MOST);
+        self.list.drain(..excess);
+    }
+
+    /// A guardian begins that remembers nothing else of them.
+    pub fn begin_anew(&mut self) {
+        self.list.iter_mut().for_each(|loss| loss.of = Life::Earlier);
+    }
+
+    /// Those of before these.
+    pub fn join(&mut self, mut earlier: Self) {
+        for loss in self.list.drain(..) {
+            earlier.note(loss);
+        }
+        *self = earlier;
+    }
+
+    /// After a look at all rules: forgets what forbids nothing any more. `None`: there is no such rule now.
+    pub fn judge(&mut self, now: Moment, standing: impl Fn(&str) -> Option<Standing>) {
+        self.list.retain_mut(|loss| {
+            let Some(Standing { is_clear, cooldown }) = standing(&loss.rule) else { return false };
+            if is_clear && loss.of == Life::Earlier {
+                loss.of = Life::EarlierAndClear;
+            }
+            let is_open = loss.of == Life::Earlier || loss.of == Life::Own && !is_clear;
+            is_open || now < loss.at + cooldown
+        });
+    }
+
+    /// Whether this is too early to do it again: an earlier guardian did it in what may be the same firing, or within the
+    /// rule's cooldown.
+    #[must_use]
+    pub fn forbid(&self, now: Moment, rule: &str, knob: &Knob, cooldown: Duration) -> bool {
+        self.list.iter().filter(|loss| *loss.rule == *rule && loss.knob == *knob).any(|loss| match loss.of {
+            Life::Own => false,
+            Life::Earlier => true,
+            Life::EarlierAndClear => now < loss.at + cooldown,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::mitigation::Verb;
+
+    const COOLDOWN: Duration = Duration::from_secs(60);
+
+    fn at(seconds: u64) -> Moment {
+        Moment::at(Duration::from_secs(seconds))
+    }
+
+    fn knob(target: &str) -> Knob {
+        Knob { target: target.into(), verb: Verb::Flush }
+    }
+
+    fn judged(losses: &mut Losses, now: Moment, is_clear: bool) -> (bool, usize) {
+        losses.judge(now, |rule| (rule == "short").then_some(Standing { is_clear, cooldown: COOLDOWN }));
+        (losses.forbid(now, "short", &knob("a"), COOLDOWN), losses.all().len())
+    }
+
+    #[test]
+    fn only_what_an_earlier_guardian_did_forbids_it() {
+        let mut losses = Losses::default();
+        losses.note(Loss::new("short".into(), knob("a"), at(100)));
+        assert_eq!(judged(&mut losses, at(101), false), (false, 1));
+        losses.begin_anew();
+        // The same firing, for as long as it takes.
+        assert_eq!(judged(&mut losses, at(900), false), (true, 1));
+        assert!(!losses.forbid(at(900), "short", &knob("b"), COOLDOWN));
+        assert!(!losses.forbid(at(900), "other", &knob("a"), COOLDOWN));
+        assert_eq!(judged(&mut losses, at(901), true), (false, 0));
+    }
+
+    #[test]
+    fn once_its_rule_was_clear_the_cooldown_counts_from_the_deed() {
+        let mut losses = Losses::default();
+        losses.note(Loss::new("short".into(), knob("a"), at(100)));
+        losses.begin_anew();
+        assert_eq!(judged(&mut losses, at(110), true), (true, 1));
+        assert_eq!(judged(&mut losses, at(159), false), (true, 1));
+        assert_eq!(judged(&mut losses, at(160), false), (false, 0));
+    }
+
+    #[test]
+    fn there_are_never_many_and_the_newest_count() {
+        let mut losses = Losses::default();
+        for n in 0..1000 {
+            losses.note(Loss::new("short".into(), knob(&n.to_string()), at(n)));
+            losses.note(Loss::new("short".into(), knob(&n.to_string()), at(n)));
+        }
+        assert_eq!((losses.all().len(), losses.all()[MOST - 1].at), (MOST, at(999)));
+        let mut newer = Losses::default();
+        newer.note(Loss::new("short".into(), knob("999"), at(2000)));
+        newer.join(losses);
+        assert_eq!((newer.all().len(), newer.all()[MOST - 1].at), (MOST, at(2000)));
+        newer.judge(at(2000), |_| None);
+        assert!(newer.all().is_empty(), "its rule is gone");
+    }
+}
