@@ -6,7 +6,8 @@ use super::support::{CALM, Node, THROTTLED};
 fn anybody_may_ask_and_the_group_may_change() {
     let mut node = Node::installed();
     node.must("useradd -m stranger && useradd -m oncall && gpasswd -a oncall node-guardian");
-    assert!(node.must("runuser -u stranger -- node-guardian status").contains("NORMAL"));
+    let asked = "node-guardian status --url http://127.0.0.1:9977";
+    assert!(node.must(&format!("runuser -u stranger -- {asked}")).contains("NORMAL"));
     let refused = node.run("runuser -u stranger -- node-guardian undo");
     assert!(!refused.succeeded(), "{}", refused.text);
     assert!(refused.text.contains("group node-guardian"), "what to do is not said: {}", refused.text);
