@@ -29,7 +29,7 @@ pub fn unix_ms() -> u64 {
 }
 
 /// A descriptor that becomes readable at a moment: 60 µs late at most under round-robin scheduling with four-fold
-/// oversubscription, where an event loop's own timers are 2 ms late (research: floors §3).
+/// oversubscription, where an event loop's own timers are 2 ms late.
 #[derive(Debug)]
 pub struct Timer {
     timer: TimerFd,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::config::settings::Sampling;
 
 /// In an emergency, while a rule is pending and while an action is under way everything is read ten times a second:
-/// that costs 0.3 % of a core (research: floors §4) and pressure averages do not change faster.
+/// that costs 0.3 % of a core and pressure averages do not change faster.
 const ALERT: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

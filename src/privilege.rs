@@ -57,7 +57,7 @@ pub fn schedule_in_real_time(urgency: Urgency) -> Option<BlindSpot> {
 }
 
 /// Everything mapped now stays; what is mapped later stays once it was touched, which costs nothing for what never is
-/// (0.4 MB less than locking all of it; research: floors §1). Call it before threads start.
+/// (0.4 MB less than locking all of it). Call it before threads start.
 #[must_use]
 pub fn lock_memory(proc_root: &Path) -> Option<BlindSpot> {
     let refused = |why: String| BlindSpot { what: "locked memory".to_owned(), why };

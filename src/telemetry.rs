@@ -2,7 +2,7 @@
 //! recording is a few atomic additions, never allocates and never waits.
 //!
 //! Why not the exporter crate: it keeps every recorded value until somebody drains it, allocates per record, and costs
-//! 0.7 MB resident and 31 crates (research: floors §1, §7) for what is a table and a text format.
+//! 0.7 MB resident and 31 crates for what is a table and a text format.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};

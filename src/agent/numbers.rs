@@ -11,7 +11,7 @@ use crate::policy::moment::Moment;
 use crate::policy::plan::Plan;
 use crate::policy::sample::Sample;
 
-/// A round trip takes an application well under a millisecond (45 us measured, research: actuators §9).
+/// A round trip takes an application well under a millisecond (45 us measured).
 const EVERY: Duration = Duration::from_secs(2);
 /// Three answers were missed, one of them by running into the deadline of a conversation.
 const OLD_AFTER: Duration = Duration::from_secs(8);

@@ -76,7 +76,7 @@ const E: Option<Severity> = Some(Severity::Emergency);
 const NO: Option<Severity> = None;
 
 /// Who can be asked what, in the order of what it costs users: nothing, waiting, being refused. The figures are from
-/// research: actuators §11, where each has its measurement. A kind that is not named for a verb is never asked by a built-in
+/// measurements (docs/controls). A kind that is not named for a verb is never asked by a built-in
 /// ladder.
 const OFFERS: &[Offer] = &[
     offer(&["webhook", "unit"], Verb::Notify, Ask::Plain, [I, I, I], 1),

@@ -35,7 +35,7 @@ pub const RULE: &[&str] = &[
 ];
 
 const CLEAR_FOR: Duration = Duration::from_secs(10);
-/// Peers act again after 15 to 300 s (research: peers §5).
+/// Peers act again after 15 to 300 s.
 const COOLDOWN: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 const PRIORITIES: std::ops::RangeInclusive<i32> = -1000..=1000;

@@ -1,5 +1,5 @@
 //! Which processes are the largest, for a person who asks. Never on the hot path and never at a pace: reading two
-//! thousand processes costs 66 ms (research: floors §2), which is fine for an answer and too much for a habit. Who takes
+//! thousand processes costs 66 ms, which is fine for an answer and too much for a habit. Who takes
 //! CPU is who takes it now: a lifetime's sum would name whoever has been there longest.
 
 use std::cmp::Reverse;

@@ -33,7 +33,7 @@ use super::seats::{Room, Seated, Seats};
 use super::site::Site;
 use super::turns::{self, Turns};
 
-/// Twice the 64 clients that the figures are measured with; about 22 kB each when busy (research: floors §1).
+/// Twice the 64 clients that the figures are measured with; about 22 kB each when busy.
 const TCP_SEATS: usize = 128;
 /// Its own, so that nobody on TCP can lock an operator out.
 const ADMIN_SEATS: usize = 16;

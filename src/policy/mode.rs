@@ -15,7 +15,7 @@ pub struct NodeMode {
     seen: Moment,
 }
 
-/// While calm the hold shrinks by half a second per second, as Meta's sideloader does it (research: peers §1.7).
+/// While calm the hold shrinks by half a second per second, as Meta's sideloader does it.
 const DECAY: f64 = 0.5;
 
 impl NodeMode {

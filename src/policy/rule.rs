@@ -40,7 +40,7 @@ pub struct Emergency {
 }
 
 impl Default for Emergency {
-    /// Ten seconds' hold that grows by ten, as Meta's sideloader does it (research: peers §1.7). Two minutes of refusals
+    /// Ten seconds' hold that grows by ten, as Meta's sideloader does it. Two minutes of refusals
     /// and one of giving back: users are served again three minutes after a rule fired that nothing could help.
     fn default() -> Self {
         Self {

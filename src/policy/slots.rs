@@ -312,7 +312,7 @@ fn window(span: Duration, ask: fn(&Window) -> Option<f64>) -> Series {
 /// The forecast is fed once a second, whatever the pace: its half-life is minutes.
 const FEED: Duration = Duration::from_millis(950);
 /// Memory moves in jumps: a forecast is believed only where the rise of the last 15 minutes is at least twice the gap
-/// that is left, which at that slope is 7.5 minutes (research: signals, "Where to start").
+/// that is left, which at that slope is 7.5 minutes.
 const MEMORY_HORIZON: f64 = 450.0;
 
 fn time_to(

@@ -1,11 +1,11 @@
 //! Where a metric is heading: least squares whose past fades, believed only while the line fits. No forecaster beats
-//! "it stays as it is" on memory and disk unless gated by fit (research: signals, "What was learned" 3 and 4).
+//! "it stays as it is" on memory and disk unless gated by fit.
 
 use std::time::Duration;
 
 use super::moment::Moment;
 
-/// Five minutes' half-life and R² above 0.8 gave the best precision of alert episodes (research: signals, forecast).
+/// Five minutes' half-life and R² above 0.8 gave the best precision of alert episodes.
 pub const FORECAST_HALF_LIFE: Duration = Duration::from_secs(300);
 const BELIEVED_FIT: f64 = 0.8;
 /// Memory that is filled at full speed crosses a tenth of a node in this time.

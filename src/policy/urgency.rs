@@ -9,7 +9,7 @@ use super::rule::Severity;
 use super::view::State;
 
 /// Memory is not filled faster than this by touching it: measured ceiling 4.2 GB/s on two cores, and earlyoom assumes
-/// 6000 MiB/s (research: floors §3, peers §1.3).
+/// 6000 MiB/s.
 const FASTEST_FILL: f64 = 6e9;
 
 impl Guardian {

@@ -186,7 +186,7 @@ fn other_clients_hardly_notice_that_keys_are_unlinked() {
     let p99 = took[took.len() * 99 / 100];
     println!("{}, in {:?}: p99 {p99:?}, longest {:?} of {}", report.detail, report.took, took.last(), took.len());
     assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
-    // 4 ms on a machine of its own (research: actuators §4.1); flushing at once would hold everybody for longer.
+    // 4 ms on a machine of its own; flushing at once would hold everybody for longer.
     assert!(p99 < Duration::from_millis(100), "{p99:?}");
 }
 

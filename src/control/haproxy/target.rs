@@ -17,7 +17,7 @@ pub struct Haproxy {
     pub frontends: Vec<String>,
     /// Backends whose servers are throttled or drained. Empty: all of them, or the process where none has a limit.
     pub backends: Vec<String>,
-    /// Stick table that holds the shed leases (research: actuators §3.1).
+    /// Stick table that holds the shed leases.
     pub lease_table: String,
     /// Map that holds the shares to shed where there is no such table.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,5 +1,5 @@
 //! Which versions survive that a frontend's `maxconn` is raised again. Those without the fix of haproxy/haproxy#2726 lock
-//! up in it and are aborted by their own watchdog 2.7 s later (research: actuators §1.1, seen 5 times of 5 on 2.6.12), so
+//! up in it and are aborted by their own watchdog 2.7 s later (seen 5 times of 5 on 2.6.12), so
 //! whatever is not known to have it counts as without. Pure.
 
 /// The first release of each branch that has the fix, by the branches' changelogs. Later branches were born with it;

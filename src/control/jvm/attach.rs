@@ -23,7 +23,7 @@ use crate::control::target::Address;
 const ANSWER_BYTES: u64 = 64 << 10;
 /// Threads of every HotSpot since 9; without the second it does not look for the file (`-Xrs`).
 const THREADS: [&str; 2] = ["VM Thread", "Signal Dispatch"];
-/// It accepts 9 ms after the signal (research: actuators §8); one that is starved of CPU needs longer.
+/// It accepts 9 ms after the signal; one that is starved of CPU needs longer.
 const OPENS: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(10);
 

@@ -1,5 +1,5 @@
 //! A JVM by its attach socket: a whole garbage collection, where the collector is G1, which alone gives the heap back to the
-//! node (research: actuators §8). Nothing stays in force. What is asked for costs a pause, so it is asked for only where it
+//! node. Nothing stays in force. What is asked for costs a pause, so it is asked for only where it
 //! can help, and what it gave is what the process no longer holds.
 
 mod attach;
@@ -23,7 +23,7 @@ use crate::policy::gives::Gives;
 use crate::policy::mitigation::{Mitigation, Outcome, Verb};
 use crate::policy::unit::Unit;
 
-/// Half a GiB is collected in 0.3 s (research: actuators §8); large heaps take seconds.
+/// Half a GiB is collected in 0.3 s; large heaps take seconds.
 const COLLECTION: Duration = Duration::from_secs(20);
 /// The kernel shows what was given back as soon as the collector has.
 const SHOWS: Duration = Duration::from_millis(500);
@@ -117,7 +117,7 @@ async fn least_resident(pid: i32) -> Option<u64> {
     Some(least)
 }
 
-/// Serial, Parallel and Z collectors keep what they have collected (research: actuators §8).
+/// Serial, Parallel and Z collectors keep what they have collected.
 fn gives_back(flags: &str) -> Result<(), Failure> {
     let has = |flag: &str| flags.split_ascii_whitespace().any(|word| word == flag);
     if !has("-XX:+UseG1GC") {

@@ -1,5 +1,5 @@
 //! Giving memcached's memory back to the node. A lower limit alone frees nothing, ever (measured); a page that is moved
-//! out of its class drops its items and is freed as soon as memcached is over its limit (research: actuators §4.2).
+//! out of its class drops its items and is freed as soon as memcached is over its limit.
 
 use std::time::Duration;
 

@@ -25,7 +25,7 @@ use crate::control::service::Done;
 use crate::policy::mitigation::{Amount, Outcome};
 use crate::policy::unit::Unit;
 
-/// 1,600 files are removed in 78 ms (research: actuators §3.2); a million in less than this where the disk keeps up.
+/// 1,600 files are removed in 78 ms; a million in less than this where the disk keeps up.
 const BUDGET: Duration = Duration::from_secs(10);
 /// That, and the look before it.
 pub const LONGEST: Duration = Duration::from_secs(BUDGET.as_secs() + 5);

@@ -13,7 +13,7 @@ use crate::policy::rule::PATIENCE;
 /// nginx through flag files and the files of its caches.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Nginx {
-    /// Directory of the flag files that its configuration looks for (research: actuators §3.2).
+    /// Directory of the flag files that its configuration looks for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flags: Option<PathBuf>,
     /// Directories of `proxy_cache_path` and its like, which may be trimmed.

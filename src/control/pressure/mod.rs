@@ -22,11 +22,11 @@ use crate::policy::gives::Gives;
 use crate::policy::mitigation::{Mitigation, Outcome, Verb};
 use crate::policy::unit::Unit;
 
-/// What systemd's daemons take for "give memory back": SIGRTMIN+18 with this value (research: actuators §8). They count
+/// What systemd's daemons take for "give memory back": SIGRTMIN+18 with this value. They count
 /// from glibc's 34; the musl that the packaged guardian is built with has SIGRTMIN at 35.
 const SIGNAL: i32 = 34 + 18;
 const GIVE_BACK: i32 = 0x300;
-/// A client answered in 37 ms under emulation (research: actuators §8), then it frees.
+/// A client answered in 37 ms under emulation, then it frees.
 const SETTLES: Duration = Duration::from_secs(2);
 /// Memory that stands still for so long has been given.
 const STILL: Duration = Duration::from_millis(300);

@@ -20,7 +20,7 @@ pub const PARTLY: &str = "on their way";
 
 /// gunicorn gives a worker 30 s for its last request (`graceful_timeout`), and ends one that is silent for 30 s (`timeout`).
 const LINGER: Duration = Duration::from_secs(45);
-/// A worker is gone in under 1 s where no request holds it (measured; research: actuators §4.4). Later, we ask again.
+/// A worker is gone in under 1 s where no request holds it (measured). Later, we ask again.
 const STEP: Duration = Duration::from_secs(3);
 /// A worker that died is replaced within some milliseconds: gunicorn wakes for it.
 const SETTLE: Duration = Duration::from_millis(1200);

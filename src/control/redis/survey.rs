@@ -27,7 +27,7 @@ pub struct Memory {
     pub buffers: Option<Buffers>,
 }
 
-/// Clients that do not read their answers let Redis keep them (research: actuators §4.1).
+/// Clients that do not read their answers let Redis keep them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Buffers {
     /// `maxmemory-clients` as it is told: 0 when unlimited, bytes, or `5%` of `maxmemory`.

@@ -1,5 +1,5 @@
 //! Giving Varnish's memory back to the node, and measuring that it did by the resident set of its child. A banned object
-//! goes when the ban lurker comes by, and its memory only where the allocator lets it go (research: actuators §3.3).
+//! goes when the ban lurker comes by, and its memory only where the allocator lets it go.
 
 use std::time::Duration;
 

@@ -10,7 +10,7 @@ use crate::policy::mitigation::Amount;
 
 pub const THREADS: &str = "thread_pool_max";
 pub const AGE: &str = "ban_lurker_age";
-/// Bans only look at an object's own fields, so that the lurker finds them without a request (research: actuators §3.3).
+/// Bans only look at an object's own fields, so that the lurker finds them without a request.
 pub const EVERYTHING: &str = "obj.status != 0";
 /// The lurker leaves bans alone until they are this old: a tenth of a second, as Varnish writes it. Then 1,500 objects are
 /// through in 0.12 s (measured on Varnish 7.1).

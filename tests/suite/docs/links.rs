@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
+use std::process::Command;
 
 use super::{pages, root};
 
@@ -25,6 +26,17 @@ fn plain(path: &Path) -> PathBuf {
         }
     }
     plain
+}
+
+/// A reference that nobody can follow.
+#[test]
+fn nothing_points_to_notes_that_are_not_here() {
+    let notes = concat!("rese", "arch: ");
+    let named =
+        Command::new("grep").args(["-rl", notes]).current_dir(root()).args(["src", "docs", "tests", "vm"]).output();
+    let named = named.unwrap();
+    assert!(named.stdout.is_empty(), "{}", String::from_utf8_lossy(&named.stdout));
+    assert!(pages().iter().all(|page| !page.text.contains(notes)));
 }
 
 #[test]
