@@ -19,7 +19,7 @@ help:
 	@echo "make run     build for release and guard this machine (ARGS=\"--dry-run\" to look on only)"
 	@echo "make test    install what the tests need, then run them all"
 	@echo "make vm-test build the package and test it on a real boot, in a virtual machine (root; installs qemu and mmdebstrap)"
-	@echo "make vm-bench what it protects, beside other guards, on a real boot under attack (root; the same tools; two hours)"
+	@echo "make vm-bench what it protects, beside other guards, on a real boot under attack (root; the same tools; about an hour)"
 	@echo "make lint    format, clippy and documentation, as in CI"
 	@echo "make bench   the figures that this is judged by"
 	@echo "make bench-services what throttling does to HAProxy, nginx and others under load; a minute"

@@ -15,6 +15,9 @@ use crate::support::haproxy::Haproxy;
 use crate::support::node::Node;
 use crate::support::redis::Redis;
 
+/// Where the package puts examples, the two programs for applications among them (packaging/deb/build).
+const INSTALLED: &str = "/usr/share/node-guardian/examples/";
+
 pub fn exists(block: &Block) {
     let script = script(block);
     taken(run(Command::new("sh").args(["-n", "-c", &script]), "dash"), &block.place());
@@ -87,6 +90,7 @@ pub fn known(command: &[String]) -> Result<(), String> {
             output.status.success().then_some(()).ok_or("no Python".into())
         }
         ["python3", file, options @ ..] => {
+            let file = file.replace(INSTALLED, "tests/apps/");
             let source = fs::read_to_string(root().join(file)).map_err(|error| error.to_string())?;
             has_options(options, &source)
         }
@@ -109,7 +113,7 @@ pub fn known(command: &[String]) -> Result<(), String> {
             (missing == 0).then_some(()).ok_or("no such unit".into())
         }
         ["cp", from, _] => {
-            let example = from.strip_prefix("/usr/share/node-guardian/examples/").ok_or("from where?")?;
+            let example = from.strip_prefix(INSTALLED).ok_or("from where?")?;
             let file = root().join("packaging/examples").join(example);
             file.exists().then_some(()).ok_or("no such example".into())
         }

@@ -1,5 +1,5 @@
 //! What a guardian is worth while a node is under attack: the same small town in a Debian guest, each attack in turn, with
-//! nothing, with five guards that Debian has, and with node-guardian. `docs/protection.md` says how it is measured.
+//! nothing, with five guards that Debian has, and with node-guardian. `vm/protection.md` says how it is measured.
 //!
 //! One executable has every part: without a part's name it is the host's half, which starts guests and carries itself into
 //! them. All load stays on the guest's loopback and is bounded in number and time by whoever makes it.
