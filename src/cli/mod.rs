@@ -56,22 +56,22 @@ pub enum Command {
     Run(RunArgs),
     /// Compile the whole configuration and print every complaint
     Check(CheckArgs),
-    /// How the node is, what was done and why, and how much room is left
+    /// Show how the node is, what was done and why, and how much room is left
     Status(StatusArgs),
-    /// Why each rule does what it does
+    /// Explain why each rule does what it does
     Explain(ExplainArgs),
     /// List every metric that a condition may use
     Metrics(MetricsArgs),
-    /// Run recorded or hand-written samples through the rules, offline
+    /// Run samples from a file through the rules, offline
     Replay(ReplayArgs),
-    /// Do and undo everything that can be undone, and see that it all comes back
+    /// Do and undo each reversible action for a moment, and check that all came back
     Drill(DrillArgs),
-    /// Undo now what is in force; no rule does it again until it was quiet for 10
-    /// minutes, or `resume`
+    /// Undo now what is in force. No rule does it again until its rules were quiet
+    /// for 10 minutes, or `resume`
     Undo(UndoArgs),
-    /// Do nothing new for a while; what is in force is undone
+    /// Do nothing new for a while, and undo what is in force
     Pause(PauseArgs),
-    /// End a pause, and give what was undone back to the rules
+    /// End a pause, and give undone knobs back to the rules
     Resume(ResumeArgs),
     /// Print a script that lets a shell complete these commands
     Completions(CompletionsArgs),
@@ -84,10 +84,10 @@ pub struct RunArgs {
     /// Default: /etc/node-guardian/config.toml where it exists, else what is built in
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Decide and tell, change nothing
+    /// Decide and report, change nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// How far it may go
+    /// The harshest class of action that is allowed
     #[arg(long, value_parser = PossibleValuesParser::new(Level::ALL.map(Level::name)))]
     pub level: Option<String>,
 }
@@ -118,13 +118,14 @@ pub struct StatusArgs {
     /// For programs: JSON and nothing else
     #[arg(long)]
     pub json: bool,
-    /// Rules that can never hold on this node, too
+    /// Also list rules that can never hold on this node
     #[arg(long)]
     pub all: bool,
-    /// Again every second, until interrupted
+    /// Show it every second, until interrupted
     #[arg(long)]
     pub watch: bool,
-    /// Say nothing; exit 0 if it ticks, in an emergency too: for health checks in containers, which have no curl
+    /// Print nothing, and exit 0 while the daemon ticks, also in an emergency: for
+    /// health checks in containers, which have no curl
     #[arg(long, conflicts_with_all = ["json", "watch"])]
     pub alive: bool,
 }
@@ -149,12 +150,12 @@ pub struct MetricsArgs {
 
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// Whose rules to try
+    /// The configuration whose rules are tried
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-    /// The samples
+    /// The file with the samples
     pub trace: PathBuf,
-    /// What should be decided; exit 1 where it differs
+    /// The decisions that are expected; exit 1 if they differ
     #[arg(long, value_name = "FILE")]
     pub expect: Option<PathBuf>,
 }
@@ -166,7 +167,7 @@ pub struct DrillArgs {
     pub controls: Vec<String>,
     #[command(flatten)]
     pub reach: Reach,
-    /// Do not ask
+    /// Do not ask first
     #[arg(long, short)]
     pub yes: bool,
     /// How long to wait for the result
@@ -182,8 +183,8 @@ pub struct UndoArgs {
     /// Numbers from `status`; default: all that is in force
     #[arg(value_name = "ACTION")]
     pub actions: Vec<u64>,
-    /// Give up what is owed and cannot be undone, because its target is gone:
-    /// it stays as it is, and the trail says who gave it up
+    /// Give up an owed undo whose target is gone: nothing is sent, the value stays,
+    /// and the events say who gave it up
     #[arg(long)]
     pub forget: bool,
     #[command(flatten)]
@@ -198,10 +199,10 @@ pub struct UndoArgs {
 
 #[derive(Debug, Args)]
 pub struct PauseArgs {
-    /// It ends by itself after this time, at most 7d
+    /// The pause ends by itself after this time, at most 7d
     #[arg(long = "for", value_name = "TIME", default_value = "30m", value_parser = read_duration)]
     pub lasts: Duration,
-    /// Leave in force what is in force
+    /// Keep what is in force
     #[arg(long)]
     pub hold: bool,
     #[command(flatten)]
@@ -213,8 +214,8 @@ pub struct PauseArgs {
 
 #[derive(Debug, Args)]
 pub struct ResumeArgs {
-    /// Numbers from `status` of what was undone; default: all of it, the pause,
-    /// and steps that were left out because they did nothing
+    /// Numbers of undone knobs, from `status`. Default: all of them; it also ends the
+    /// pause and closes every breaker
     #[arg(value_name = "ACTION")]
     pub actions: Vec<u64>,
     #[command(flatten)]
@@ -226,22 +227,22 @@ pub struct ResumeArgs {
 
 #[derive(Debug, Args)]
 pub struct CompletionsArgs {
-    /// Whose language to write it in
+    /// The shell to write it for
     pub shell: pages::Shell,
 }
 
 /// Where the daemon is.
 #[derive(Clone, Debug, Args)]
 pub struct Reach {
-    /// The daemon's admin socket; it has to be root's, yours or the daemon's user's
+    /// The daemon's admin socket; root, you or the daemon's user must own it
     /// [default: /run/node-guardian/admin.sock]
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
-    /// Ask over TCP, such as http://127.0.0.1:9977: whoever listens there, since a
-    /// port proves nothing; with --socket only where that does not answer
+    /// Ask over TCP, such as http://127.0.0.1:9977, and believe whoever listens there.
+    /// With --socket: only if that does not answer
     #[arg(long)]
     pub url: Option<String>,
-    /// Sent as bearer token with --url
+    /// The file with the bearer token for --url
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
 }

@@ -135,6 +135,7 @@ fences! {
     "toml" configuration_compiles: programs::compiles;
     "trace" traces_are_replayed: programs::is_replayed;
     "yaml" alerts_are_taken_by_promtool: programs::is_taken_by_promtool;
+    "promql" expressions_are_taken_by_promtool: programs::is_an_alert;
     "python" programs_do_what_the_page_says: programs::listens_for_pressure;
     "http" requests_are_as_they_are_sent: programs::is_as_it_is_sent;
     "transcript" conversations_are_held_elsewhere: programs::is_of_the_protocol;

@@ -119,15 +119,20 @@ fn metrics_exist() {
 
 #[test]
 fn exported_metrics_exist() {
-    let sources = ["src/telemetry.rs", "src/telemetry/text.rs", "src/http/metrics.rs", "src/events/tally.rs"];
+    const PREFIX: &str = "node_guardian_";
+    // Made of what an application calls its numbers; app::numbers sees them.
+    const OF_APPS: [&str; 2] = ["app_number", "app_bytes"];
+    let is_of_a_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let name = |text: &str| text.split(|c| !is_of_a_name(c)).next().unwrap().to_owned();
+    let sources = ["src/telemetry.rs", "src/http/metrics.rs"];
     let source = sources.map(|path| fs::read_to_string(root().join(path)).unwrap()).concat();
-    let readings: Vec<String> =
-        Metric::ALL.iter().map(|&metric| node_guardian::http::exported_name(metric).to_string()).collect();
-    all_exist("exported metrics", 10, |_, name| {
-        let rest = name.strip_prefix("node_guardian_")?;
-        let rest: &str = rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap();
-        let is_reading = readings.iter().any(|known| known.ends_with(rest));
-        Some(!is_reading && !source.contains(rest))
+    let mut known: Vec<String> = source.split(PREFIX).skip(1).map(name).collect();
+    known.extend(Metric::ALL.iter().map(|&metric| node_guardian::http::exported_name(metric).replace(PREFIX, "")));
+    known.extend(OF_APPS.map(str::to_owned));
+    all_exist("exported metrics", 5, |_, named| {
+        let rest = name(named.strip_prefix(PREFIX)?);
+        let is_known = |known: &String| *known == rest || rest.ends_with('_') && known.starts_with(&rest);
+        Some(!rest.is_empty() && !known.iter().any(is_known))
     });
 }
 
@@ -219,6 +224,14 @@ fn kinds_exist() {
         let kind = name.trim_start_matches('[').strip_prefix("control.")?.split(['.', ']']).next().unwrap();
         Some(kind != "KIND" && !known.iter().any(|name| name == kind))
     });
+}
+
+#[test]
+fn the_readme_states_the_rust_version() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let version = manifest.split("rust-version = \"").nth(1).unwrap().split('"').next().unwrap();
+    let readme = pages().into_iter().find(|page| page.path == "README.md").unwrap();
+    assert!(readme.text.contains(&format!("Rust {version} or newer")), "{version}");
 }
 
 #[test]

@@ -38,8 +38,24 @@ pub fn is_replayed(block: &Block) {
 }
 
 pub fn is_taken_by_promtool(block: &Block) {
+    promtool_takes(&block.text, block);
+}
+
+/// One expression a line, of which an alert is made.
+pub fn is_an_alert(block: &Block) {
+    promtool_takes(&block.text.lines().map(|line| format!("- alert: A\n  expr: {line}\n")).collect::<String>(), block);
+}
+
+/// The names are those that a daemon exports.
+fn promtool_takes(rules: &str, block: &Block) {
+    let node = Node::new("[control.webhook.ops]\nurl = \"http://127.0.0.1:9/hook\"\n");
+    let exported = node.start().get("/metrics").body;
+    for name in rules.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+        let is_there = !name.starts_with("node_guardian_") || exported.contains(&format!("# TYPE {name} "));
+        assert!(is_there, "{}: no {name}", block.place());
+    }
     let folder = tempfile::tempdir().unwrap();
-    let indented: String = block.text.lines().map(|line| format!("      {line}\n")).collect();
+    let indented: String = rules.lines().map(|line| format!("      {line}\n")).collect();
     let file = write(&folder, "rules.yaml", &format!("groups:\n  - name: page\n    rules:\n{indented}"));
     taken(run(Command::new("promtool").args(["check", "rules"]).arg(file), "prometheus"), &block.place());
 }
