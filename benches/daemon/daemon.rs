@@ -52,6 +52,8 @@ impl Daemon {
         let mut command = Command::new(binary()?);
         command.args(["run", "--config"]).arg(path("config.toml"));
         command.env_clear().env("NOTIFY_SOCKET", path("notify.sock")).stdout(Stdio::null()).stderr(log);
+        // Else it would note in this machine's own directory where the state is.
+        command.env("STATE_DIRECTORY", path("usual"));
         let spawned = Instant::now();
         let process = Process::start(&mut command)?;
         await_ready(&manager).map_err(|why| {

@@ -148,7 +148,8 @@ fn on_a_terminal(node: &Node) -> (Option<i32>, String) {
     let (mut master, slave) = unsafe { (File::from_raw_fd(master), File::from_raw_fd(slave)) };
     let config = node.path("config.toml");
     let mut command = Command::new(EXECUTABLE);
-    command.args(["run", "--config", config.to_str().unwrap()]).env_clear().stderr(slave);
+    command.args(["run", "--config", config.to_str().unwrap()]).env_clear();
+    command.env("STATE_DIRECTORY", node.path("usual")).stderr(slave);
     let mut child = command.spawn().unwrap();
     drop(command);
     let mut said = Vec::new();

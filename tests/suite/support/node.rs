@@ -132,8 +132,9 @@ impl Node {
         let socket = self.path("admin.sock");
         let socket = ["--socket", socket.to_str().unwrap()];
         let usual = if arguments[0] == "check" || arguments[0] == "run" { &[][..] } else { &socket[..] };
-        let command = Command::new(EXECUTABLE).args(arguments).args(usual).env_clear().output();
-        Said::from(command.unwrap())
+        let mut command = Command::new(EXECUTABLE);
+        command.args(arguments).args(usual).env_clear().env("STATE_DIRECTORY", self.path("usual"));
+        Said::from(command.output().unwrap())
     }
 
     pub fn log(&self) -> String {
