@@ -330,7 +330,7 @@ fn identity(directory: &Path) -> Option<(u64, u64)> {
 }
 
 /// Durable when it returns, and never half there.
-fn replace(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     journal::check_directory(directory).map_err(io::Error::other)?;
     let beside = directory.join(format!(".{name}.new"));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;

@@ -1,6 +1,7 @@
 //! The snapshot that everyone else reads: the loop copies it out after each tick, HTTP renders it. The loop never waits
 //! for a reader: if one is just copying, this tick is published with the next one.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -48,6 +49,8 @@ pub struct Configuration {
     pub footing: Footing,
     /// Why the newest was not taken; `None` where it was.
     pub refused: Option<String>,
+    /// Another state directory than the one that is used.
+    pub next_directory: Option<PathBuf>,
 }
 
 /// Something that this kernel, container or privilege does not let us see or do.

@@ -22,15 +22,17 @@ impl Agent {
         let unix_ms = clock::unix_ms();
         let told = match (self.parts.reload)() {
             Err(complaints) => {
-                let footing = self.configuration.footing;
-                self.configuration = Arc::new(Configuration { footing, refused: Some(complaints.brief()) });
+                let refused = Some(complaints.brief());
+                self.configuration = Arc::new(Configuration { refused, ..Configuration::clone(&self.configuration) });
                 Daemon::ReloadRefused { why: complaints.to_string() }
             }
             Ok(loaded) => {
                 let sources = loaded.settings.sources.iter().map(|path| path.display().to_string());
                 let sources = sources.collect::<Vec<_>>().join(", ");
+                let directory = loaded.settings.state_directory.clone();
                 self.take(now, loaded.settings);
-                self.configuration = Arc::default();
+                let next_directory = Some(directory).filter(|next| *next != self.parts.settings.state_directory);
+                self.configuration = Arc::new(Configuration { next_directory, ..Configuration::default() });
                 self.parts.last_good = loaded.last_good;
                 self.keep_configuration();
                 Daemon::Reloaded { sources }
@@ -52,7 +54,8 @@ impl Agent {
             return;
         }
         self.take(now, settings);
-        self.configuration = Arc::new(Configuration { footing, refused: Some(complaints.brief()) });
+        let refused = Some(complaints.brief());
+        self.configuration = Arc::new(Configuration { footing, refused, next_directory: None });
         let told = Daemon::Fallback { footing, why: complaints.to_string() };
         self.parts.events.emit(clock::unix_ms(), Event::Daemon(told));
     }

@@ -1,23 +1,32 @@
 //! `check`: every complaint about the configuration in one run, by the same path as start-up. With `--live` every control
 //! is asked whether it can be reached and used; nothing is changed.
 
+use std::path::Path;
+
 use super::paint::hanging;
 use super::run::{Options, source};
 use super::{CheckArgs, code, complain, print};
-use crate::config::{self, Look, Source, settings};
+use crate::config::{self, Look, Source, settings, whereabouts};
 use crate::control::worker::probe_once;
+use crate::journal;
 use crate::policy::mitigation::Outcome;
 
 pub fn run(args: &CheckArgs) -> u8 {
     let source = source(&Options { config: args.config.clone(), ..Options::default() });
     let source = Source { look: Look::Here, ..source };
     let checked = config::check(&source);
+    let next = checked.settings.as_ref().map(|settings| settings.state_directory.as_path());
+    let former = next.and_then(|next| whereabouts::find(&source).filter(|former| !journal::is_same(former, next)));
     let controls = checked.settings.as_ref().map(|settings| settings.controls.clone());
     if args.json {
-        return json(&checked, controls.as_deref(), args.live);
+        return json(&checked, former.as_deref(), controls.as_deref(), args.live);
     }
     if controls.is_some() {
         print(&checked.text());
+        if let Some(former) = &former {
+            let next = next.unwrap_or(former).display();
+            print(&format!("earlier state is in {}; the next start takes it over to {next}\n", former.display()));
+        }
     } else {
         // As compilers do: what is wrong goes where errors go.
         eprint!("{}", checked.text());
@@ -30,8 +39,11 @@ pub fn run(args: &CheckArgs) -> u8 {
 }
 
 /// One object, the answers of the controls in it.
-fn json(checked: &config::Checked, controls: Option<&[settings::Control]>, live: bool) -> u8 {
+fn json(checked: &config::Checked, former: Option<&Path>, controls: Option<&[settings::Control]>, live: bool) -> u8 {
     let Ok(mut object) = serde_json::to_value(checked.json()) else { return code::INTERNAL };
+    if let Some(former) = former {
+        object["earlier_state"] = former.display().to_string().into();
+    }
     let mut usable = controls.is_some();
     if let Some(controls) = controls.filter(|_| live) {
         let probes = match probe_once(controls) {

@@ -5,7 +5,6 @@ use std::env;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use nix::unistd::geteuid;
@@ -14,7 +13,7 @@ use super::code;
 use crate::agent::{Agent, Earlier, Parts, Waker, unread_orders, without_a_journal};
 use crate::clock;
 use crate::config::settings::Settings;
-use crate::config::whereabouts;
+use crate::config::whereabouts::{self, Noted};
 use crate::config::{self, Complaints, Footing, Loaded, Source};
 use crate::control::worker::Workers;
 use crate::events::{Daemon, Event, Events, Log};
@@ -53,7 +52,11 @@ pub fn run(options: &Options) -> u8 {
     let source = source(options);
     let loaded = config::settle(&source);
     let tried_out = options.config.is_some() && std::io::stderr().is_terminal();
-    if loaded.footing != Footing::Asked && tried_out && owes_nothing(&loaded.settings.state_directory) {
+    let owes_nothing = || {
+        let formerly = whereabouts::find(&source);
+        owes_nothing(&loaded.settings.state_directory) && formerly.is_none_or(|formerly| owes_nothing(&formerly))
+    };
+    if loaded.footing != Footing::Asked && tried_out && owes_nothing() {
         eprintln!("{}", loaded.complaints);
         return code::BAD_CONFIGURATION;
     }
@@ -131,10 +134,7 @@ fn guard(loaded: Loaded, source: Source) -> Result<(), String> {
 
     let plan = Arc::new(Plan::new(settings.policy.clone()));
     events.expect(&settings.policy);
-    if footing == Footing::Asked {
-        note_whereabouts(&source, &settings);
-    }
-    let (journal, before) = open_journal(&settings, &mut events)?;
+    let (journal, before) = open_journal(&settings, &source, &mut events)?;
     let no_journal = journal.trouble().map(ToOwned::to_owned);
     let mut first = Decisions::default();
     let inherited = before.entries.iter().map(journal::inherited).collect();
@@ -161,7 +161,7 @@ fn guard(loaded: Loaded, source: Source) -> Result<(), String> {
     let triggers = Triggers::arm(privilege::writable_proc(&proc_root));
     blind_spots.extend(triggers.blind_spots().iter().cloned());
     let refused = (footing != Footing::Asked).then(|| complaints.brief());
-    let configuration = Configuration { footing, refused };
+    let configuration = Configuration { footing, refused, next_directory: None };
     let board = Arc::new(Board::new(first_snapshot(started, plan, configuration.clone())));
     let log = Arc::clone(events.log());
     if !workers.tell(Arc::clone(&log)) {
@@ -207,9 +207,10 @@ fn guard(loaded: Loaded, source: Source) -> Result<(), String> {
 
 /// What was before, and how to remember from now on. Without a journal nothing new stays in force, but everything is still
 /// seen and told; and what can be read of it is undone all the same, since that is safe to repeat.
-fn open_journal(settings: &Settings, events: &mut Events) -> Result<(Late, Before), String> {
+fn open_journal(settings: &Settings, source: &Source, events: &mut Events) -> Result<(Late, Before), String> {
     let directory = &settings.state_directory;
-    let (journal, mut before) = Late::open(directory).map_err(|error| error.to_string())?;
+    let opened = Late::open(directory, Arc::new(Noted(source.clone())));
+    let (journal, mut before) = opened.map_err(|error| error.to_string())?;
     let unix_ms = clock::unix_ms();
     if let Some(what) = before.damage.take() {
         events.emit(unix_ms, Event::Daemon(Daemon::JournalDamage { what }));
@@ -221,25 +222,6 @@ fn open_journal(settings: &Settings, events: &mut Events) -> Result<(Late, Befor
         events.emit(unix_ms, Event::Daemon(unread_orders(directory, why)));
     }
     Ok((journal, before))
-}
-
-/// A small file on a disk that answers takes some milliseconds.
-const NOTED_WITHIN: Duration = Duration::from_secs(1);
-
-/// What is found again by it is put in force after it was written. A disk that does not answer is not waited for: what is
-/// owed is undone all the same.
-fn note_whereabouts(source: &Source, settings: &Settings) {
-    let (source, used) = (source.clone(), settings.state_directory.clone());
-    let (tell, noted) = mpsc::channel();
-    // Who started it may not have waited.
-    let note = move || drop(tell.send(whereabouts::note(&source, &used)));
-    let started = std::thread::Builder::new().name("whereabouts".to_owned()).spawn(note);
-    let why = match started.map(|_| noted.recv_timeout(NOTED_WITHIN)) {
-        Ok(Ok(Ok(()))) => return,
-        Ok(Ok(Err(error))) | Err(error) => error.to_string(),
-        Ok(Err(_)) => "the disk of the usual state directory does not answer".to_owned(),
-    };
-    tracing::warn!("only the configuration itself says where its state is: {why}");
 }
 
 fn first_snapshot(started: Moment, plan: Arc<Plan>, configuration: Configuration) -> Snapshot {

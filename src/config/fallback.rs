@@ -63,6 +63,8 @@ pub fn settle(source: &Source) -> Loaded {
     let named = state_directory_of(source);
     let read = &where_the_debts_are(source, &named, &compiled);
     let kept = LastGood::read(read, source).or_else(|| LastGood::read(&named, source));
+    // What is not carried over yet is where it was.
+    let kept = kept.or_else(|| LastGood::read(&whereabouts::find(source)?, source));
     let restraints = Restraints::of(source, &compiled.complaints);
     let (mut settings, footing) = match kept.as_ref().and_then(|kept| Some((kept, again(source, kept.texts())?))) {
         Some((kept, settings)) => (restrained_by(kept, settings), Footing::LastGood),

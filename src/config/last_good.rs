@@ -3,7 +3,7 @@
 //! whatever is wrong with it only means that there is none.
 
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf, absolute};
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,7 @@ use super::complaint::Complaints;
 use super::origin::Kind;
 use super::source::Source;
 use crate::journal::check_directory;
+use crate::keeper;
 use crate::policy::mitigation::Level;
 use crate::policy::rule::Policy;
 
@@ -91,6 +92,17 @@ impl LastGood {
     pub(super) const fn dry_run(&self) -> bool {
         self.dry_run
     }
+}
+
+/// To the directory that is used now, where it has none of its own.
+///
+/// # Errors
+/// When it cannot be written.
+pub(super) fn carry_over(source: &Source, former: &Path, directory: &Path) -> io::Result<()> {
+    let Some(kept) = LastGood::read(former, source).filter(|_| LastGood::read(directory, source).is_none()) else {
+        return Ok(());
+    };
+    kept.bytes().map_or(Ok(()), |bytes| keeper::replace(directory, &kept.file_name(), &bytes))
 }
 
 /// Forgets the oldest of those that are too many.

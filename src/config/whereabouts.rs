@@ -1,24 +1,29 @@
-//! In the usual state directory, for each configuration that keeps its state elsewhere: where that is. What is owed is there,
-//! and a file that cannot be read does not say so. Only ever a hint: whatever is wrong with it means that there is none.
+//! In the usual state directory, for each configuration: where its state is. What is owed is there, and neither a file that
+//! cannot be read nor one that was changed says so. Whatever is wrong with a note means that there is none.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::compile::state_directory_of;
-use super::last_good::{keep_newest, path_of};
+use super::last_good::{self, keep_newest, path_of};
 use super::source::Source;
-use crate::journal::check_directory;
+use crate::journal::{Whereabouts, check_directory};
 
 const PREFIX: &str = "state-of-";
+/// A small file on a disk that answers takes some milliseconds.
+const NOTED_WITHIN: Duration = Duration::from_secs(1);
 /// Two paths, each of 4 KiB at most, with every byte escaped.
 const LARGEST: u64 = 64 << 10;
 
 #[derive(PartialEq, Eq, Debug, Serialize, Deserialize)]
-struct Whereabouts {
+struct Note {
     config: PathBuf,
     state_directory: PathBuf,
 }
@@ -29,12 +34,8 @@ struct Whereabouts {
 /// Where it cannot be kept: then only the configuration says it.
 pub fn note(source: &Source, used: &Path) -> io::Result<()> {
     let usual = state_directory_of(source);
-    let path = usual.join(name_of(&path_of(source)));
-    if usual == used {
-        let removed = fs::remove_file(path);
-        return removed.or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) });
-    }
-    let now = Whereabouts { config: path_of(source), state_directory: used.to_owned() };
+    let path = path_in(&usual, source);
+    let now = Note { config: path_of(source), state_directory: used.to_owned() };
     if read(&usual, &path).is_some_and(|known| known == now) {
         return Ok(());
     }
@@ -51,24 +52,71 @@ pub fn note(source: &Source, used: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Where it was when this configuration was last used.
+/// Where it was when this configuration was last used, if that is there.
 #[must_use]
 pub fn find(source: &Source) -> Option<PathBuf> {
-    let usual = state_directory_of(source);
-    let config = path_of(source);
-    let known = read(&usual, &usual.join(name_of(&config)))?;
-    (known.config == config && known.state_directory.is_dir()).then_some(known.state_directory)
+    noted(source).filter(|directory| directory.is_dir())
 }
 
-fn read(usual: &Path, path: &Path) -> Option<Whereabouts> {
+fn noted(source: &Source) -> Option<PathBuf> {
+    let usual = state_directory_of(source);
+    let known = read(&usual, &path_in(&usual, source))?;
+    (known.config == path_of(source)).then_some(known.state_directory)
+}
+
+/// The note of one configuration, on a disk that need not answer.
+#[derive(Clone, Debug)]
+pub struct Noted(pub Source);
+
+impl Whereabouts for Noted {
+    fn former(&self) -> Result<Option<PathBuf>, String> {
+        let source = self.0.clone();
+        within_reason(move || noted(&source)).map_err(|error| error.to_string())
+    }
+
+    /// What is found again by it is put in force after it was written. A disk that does not answer is not waited for: what
+    /// is owed is undone all the same.
+    fn moved(&self, former: Option<&Path>, directory: &Path) {
+        if let Some(former) = former {
+            let (former, directory) = (former.display(), directory.display());
+            tracing::info!("what was in force and ordered by {former} is taken over to {directory}");
+        }
+        let (source, former, used) = (self.0.clone(), former.map(ToOwned::to_owned), directory.to_owned());
+        let note = move || {
+            if let Some(former) = former {
+                last_good::carry_over(&source, &former, &used)?;
+            }
+            note(&source, &used)
+        };
+        if let Err(error) = within_reason(note).flatten() {
+            tracing::warn!("only the configuration itself says where its state is: {error}");
+        }
+    }
+
+    fn way_out(&self) -> String {
+        let note = path_in(&state_directory_of(&self.0), &self.0);
+        format!("where that is lost for good, remove {} which names it", note.display())
+    }
+}
+
+/// Whoever it was done for may not have waited.
+fn within_reason<T: Send + 'static>(ask: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    let (tell, told) = mpsc::channel();
+    thread::Builder::new().name("whereabouts".to_owned()).spawn(move || drop(tell.send(ask())))?;
+    let silent = |_| io::Error::other("the disk of the usual state directory does not answer");
+    told.recv_timeout(NOTED_WITHIN).map_err(silent)
+}
+
+fn read(usual: &Path, path: &Path) -> Option<Note> {
     check_directory(usual).ok()?;
     let mut bytes = Vec::new();
     File::open(path).ok()?.take(LARGEST).read_to_end(&mut bytes).ok()?;
     serde_json::from_slice(&bytes).ok()
 }
 
-fn name_of(config: &Path) -> String {
-    format!("{PREFIX}{:08x}.json", crc32fast::hash(config.as_os_str().as_encoded_bytes()))
+fn path_in(usual: &Path, source: &Source) -> PathBuf {
+    let config = path_of(source);
+    usual.join(format!("{PREFIX}{:08x}.json", crc32fast::hash(config.as_os_str().as_encoded_bytes())))
 }
 
 #[cfg(test)]
@@ -76,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_that_is_not_the_usual_one_is_found_again_until_it_is_the_usual_one() {
+    fn the_directory_that_was_used_last_is_found_again() {
         let folder = tempfile::tempdir().unwrap();
         let mut source = Source::file(folder.path().join("config.toml"));
         let (usual, other) = (folder.path().join("usual"), folder.path().join("other"));
@@ -90,7 +138,7 @@ mod tests {
         assert_eq!(find(&another), None);
         note(&source, &usual).unwrap();
         note(&source, &usual).unwrap();
-        assert_eq!(find(&source), None);
+        assert_eq!(find(&source), Some(usual));
     }
 
     #[test]

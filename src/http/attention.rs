@@ -46,6 +46,7 @@ pub fn points(snapshot: &Snapshot) -> Vec<Point> {
     add(Weight::Warns, configuration(snapshot));
     add(Weight::Warns, snapshot.unrecordable.as_ref().map(|_| UNRECORDABLE.to_owned()));
     add(Weight::Warns, snapshot.unread_orders.as_ref().map(|_| UNREAD_ORDERS.to_owned()));
+    add(Weight::Warns, next_directory(snapshot));
     add(Weight::Warns, pause(snapshot));
     add(Weight::Warns, undone(&snapshot.view.orders));
     add(Weight::Warns, theirs(&snapshot.view.orders));
@@ -86,7 +87,9 @@ pub fn notices(snapshot: &Snapshot) -> Vec<String> {
     });
     let closed = closed(snapshot).map(|(address, why)| format!("nobody is answered at {address}: {why}"));
     let standing = pause(snapshot).into_iter().chain(undone).chain(theirs).chain(stood_down(snapshot));
-    why.into_iter().chain(unrecordable).chain(unread).chain(closed).chain(standing).chain(useless(snapshot)).collect()
+    let next = next_directory(snapshot).into_iter();
+    let told = why.into_iter().chain(unrecordable).chain(unread).chain(next).chain(closed).chain(standing);
+    told.chain(useless(snapshot)).collect()
 }
 
 fn configuration(snapshot: &Snapshot) -> Option<String> {
@@ -97,6 +100,12 @@ fn configuration(snapshot: &Snapshot) -> Option<String> {
         (Footing::BuiltIn, _) => "the configuration cannot be used: guarding by what is built in, which only tells",
     };
     Some(told.to_owned())
+}
+
+/// What is in force and ordered goes with it then.
+fn next_directory(snapshot: &Snapshot) -> Option<String> {
+    let next = snapshot.configuration.next_directory.as_ref()?;
+    Some(format!("state_directory {} counts from the next start", next.display()))
 }
 
 /// The ways in that cannot be had: whoever asks there may be told anything by somebody else.

@@ -92,5 +92,7 @@ fn strange(directory: &Path) -> Option<String> {
 fn is_ours_by_name(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     let name = name.trim_start_matches('.');
-    ["journal.", "orders", "last-good-", "admin.sock", "lost+found"].iter().any(|ours| name.starts_with(ours))
+    ["journal.", "orders", "last-good-", "state-of-", "admin.sock", "lost+found"]
+        .iter()
+        .any(|ours| name.starts_with(ours))
 }

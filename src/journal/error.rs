@@ -17,6 +17,8 @@ pub enum JournalError {
     Ending { directory: PathBuf, pid: u32 },
     /// Others may have put there what is in it, or use it too.
     NotOurs { directory: PathBuf, why: String },
+    /// What is in the directory that was used before is not known, or not written down in this one.
+    Former { directory: PathBuf, why: String },
     /// The system refused to read or write.
     Io { doing: &'static str, path: PathBuf, source: io::Error },
     /// What is in force does not fit, together with this entry.
@@ -54,6 +56,13 @@ impl fmt::Display for JournalError {
                  it makes where it is missing",
                 directory.display()
             ),
+            Self::Former { directory, why } => {
+                write!(
+                    f,
+                    "the state of before the last start is in {}, and cannot be taken over: {why}",
+                    directory.display()
+                )
+            }
             Self::Io { doing, path, source } => {
                 write!(f, "cannot {doing} {}: {source}; {}", path.display(), advice(source))
             }
@@ -78,6 +87,7 @@ impl Error for JournalError {
             Self::Held { .. }
             | Self::Ending { .. }
             | Self::NotOurs { .. }
+            | Self::Former { .. }
             | Self::Full { .. }
             | Self::Unwritable { .. }
             | Self::Absent { .. } => None,

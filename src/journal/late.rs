@@ -1,12 +1,17 @@
 //! The journal where it may not be had: not at start, or not any more. Opening it waits for nobody's disk, it is tried again
 //! with growing pauses, and what it holds is handed over once it is there. Never says that anything is recorded that is not.
 
+use std::fmt::Debug;
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::{Duration, Instant};
 
-use super::{Change, Entry, Journal, JournalError, Opened, Peeked, Record};
+use super::former::{Carried, Former};
+use super::state::State;
+use super::{Change, Entry, FILES, Journal, JournalError, Opened, Peeked, Record, leads_to};
 use crate::clock;
 use crate::control::standing;
 use crate::keeper::orders::{self, Now};
@@ -43,9 +48,25 @@ pub struct Before {
     pub unread_orders: Option<String>,
 }
 
+/// Knows where the state was when this configuration was used last. Answers in about a second, whatever its disk does.
+pub trait Whereabouts: Send + Sync + Debug {
+    /// `None` where nothing is noted. Whether it is there still is another question.
+    ///
+    /// # Errors
+    /// When that cannot be told.
+    fn former(&self) -> Result<Option<PathBuf>, String>;
+
+    /// All of it is in this directory now.
+    fn moved(&self, former: Option<&Path>, directory: &Path);
+
+    /// How somebody gives up what is in the former one.
+    fn way_out(&self) -> String;
+}
+
 #[derive(Debug)]
 pub struct Late {
     directory: PathBuf,
+    whereabouts: Arc<dyn Whereabouts>,
     journal: Result<Journal, Missing>,
     /// What is known of it while there is none.
     entries: Vec<Entry>,
@@ -68,20 +89,29 @@ struct Missing {
 
 /// By the first try, in this order.
 enum Told {
+    /// This one is asked now.
+    Asks(PathBuf),
     Seen(Seen),
     Done(Box<First>),
 }
 
 /// What can be read without writing, which is enough to undo.
 struct Seen {
-    peeked: Peeked,
-    orders: Result<Orders, String>,
+    peeked: Option<Peeked>,
+    ordered: Ordered,
+}
+
+/// What is known of the orders, and why that is not all.
+#[derive(Default)]
+struct Ordered {
+    orders: Orders,
+    unread: Option<String>,
 }
 
 struct First {
-    opened: Result<Opened, JournalError>,
-    peeked: Option<Peeked>,
-    orders: Result<Orders, String>,
+    opened: Result<(Opened, Ordered), JournalError>,
+    /// Where it could not be opened.
+    seen: Option<Seen>,
 }
 
 impl Late {
@@ -89,71 +119,75 @@ impl Late {
     ///
     /// # Errors
     /// When another guardian holds it: there is one guardian per state directory.
-    pub fn open(directory: &Path) -> Result<(Self, Before), JournalError> {
+    pub fn open(directory: &Path, whereabouts: Arc<dyn Whereabouts>) -> Result<(Self, Before), JournalError> {
         let (found, first) = mpsc::channel();
-        let place = directory.to_owned();
-        let look = move || First::look(&place, &found);
+        let (place, known) = (directory.to_owned(), Arc::clone(&whereabouts));
+        let look = move || First::look(&place, &*known, &found);
         let thread = std::thread::Builder::new().name("opening".to_owned()).spawn(look);
         thread.map(drop).map_err(|error| JournalError::io("open", directory, error))?;
-        Self::wait_for(directory, first)
+        Self::wait_for(directory, whereabouts, first)
     }
 
-    fn wait_for(directory: &Path, first: Receiver<Told>) -> Result<(Self, Before), JournalError> {
-        let (began, mut patience, mut seen) = (Instant::now(), OPENED_WITHIN, None);
+    fn wait_for(
+        directory: &Path,
+        whereabouts: Arc<dyn Whereabouts>,
+        first: Receiver<Told>,
+    ) -> Result<(Self, Before), JournalError> {
+        let (began, mut patience, mut seen, mut asked) = (Instant::now(), OPENED_WITHIN, None, directory.to_owned());
         loop {
             match first.recv_timeout(patience.saturating_sub(began.elapsed())) {
+                Ok(Told::Asks(directory)) => asked = directory,
                 Ok(Told::Seen(found)) => {
-                    if !found.peeked.entries.is_empty() {
+                    if found.peeked.as_ref().is_some_and(|peeked| !peeked.entries.is_empty()) {
                         patience = began.elapsed() + OPENED_WITHIN_IF_OWED;
                     }
                     seen = Some(found);
                 }
-                Ok(Told::Done(found)) => return Self::begun(directory, *found),
+                Ok(Told::Done(found)) => return Self::begun(directory, whereabouts, *found),
                 Err(RecvTimeoutError::Timeout) => {
-                    let why = silent(directory, began.elapsed());
-                    return Ok(knowing(Self::without(directory, why, Some(first)), seen));
+                    let why = silent(&asked, began.elapsed());
+                    return Ok(knowing(Self::without(directory, whereabouts, why, Some(first)), seen));
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     let why = "its opening ended unexpectedly".to_owned();
-                    return Ok(knowing(Self::without(directory, why, None), seen));
+                    return Ok(knowing(Self::without(directory, whereabouts, why, None), seen));
                 }
             }
         }
     }
 
-    fn begun(directory: &Path, found: First) -> Result<(Self, Before), JournalError> {
-        let (orders, unread_orders) = found.orders();
+    fn begun(
+        directory: &Path,
+        whereabouts: Arc<dyn Whereabouts>,
+        found: First,
+    ) -> Result<(Self, Before), JournalError> {
         match found.opened {
-            Ok(opened) => {
-                let before = Before { orders, unread_orders, ..before(&opened) };
-                Ok((Self::of(directory, Ok(opened.journal)), before))
+            Ok((opened, ordered)) => {
+                let before = before(&opened, ordered);
+                Ok((Self::of(directory, whereabouts, Ok(opened.journal)), before))
             }
             Err(held @ JournalError::Held { .. }) => Err(held),
-            Err(error) => {
-                // Without a directory, that there are no orders in it says nothing.
-                let unread_orders = unread_orders.or_else(|| (!directory.is_dir()).then(|| error.to_string()));
-                let (mut late, mut before) = Self::without(directory, error.to_string(), None);
-                if let Some(peeked) = found.peeked {
-                    late.entries.clone_from(&peeked.entries);
-                    before = Before { entries: peeked.entries, next_id: peeked.next_id, ..before };
-                }
-                Ok((late, Before { orders, unread_orders, ..before }))
-            }
+            Err(error) => Ok(knowing(Self::without(directory, whereabouts, error.to_string(), None), found.seen)),
         }
     }
 
-    fn without(directory: &Path, why: String, first: Option<Receiver<Told>>) -> (Self, Before) {
+    fn without(
+        directory: &Path,
+        whereabouts: Arc<dyn Whereabouts>,
+        why: String,
+        first: Option<Receiver<Told>>,
+    ) -> (Self, Before) {
         let unread_orders = Some(why.clone());
         let missing = Missing { why, tries: 1, due: Instant::now() + pause_after(0), first };
-        let late = Self::of(directory, Err(missing));
+        let late = Self::of(directory, whereabouts, Err(missing));
         // Nobody knows which ids it has given, but fewer than one a second.
         let next_id = ActionId(clock::unix_ms() / 1000);
         (late, Before { next_id, unread_orders, ..Before::default() })
     }
 
-    fn of(directory: &Path, journal: Result<Journal, Missing>) -> Self {
+    fn of(directory: &Path, whereabouts: Arc<dyn Whereabouts>, journal: Result<Journal, Missing>) -> Self {
         let (directory, look) = (directory.to_owned(), Instant::now() + LOOK_EVERY);
-        Self { directory, journal, entries: Vec::new(), failing: None, found: None, look }
+        Self { directory, whereabouts, journal, entries: Vec::new(), failing: None, found: None, look }
     }
 
     /// Where the path leads elsewhere, what is in force is written down there, for the next start to find.
@@ -170,12 +204,12 @@ impl Late {
 
     fn reopen(&mut self) -> Option<Before> {
         let Err(missing) = &mut self.journal else { return None };
-        let found = missing.first_found(&self.directory)?;
-        let (orders, unread_orders) = found.orders();
-        match found.opened.and_then(|opened| carry_over(opened, &self.entries)) {
-            Ok(opened) => {
-                let before = Before { orders, unread_orders, ..before(&opened) };
-                *self = Self::of(&self.directory, Ok(opened.journal));
+        let found = missing.first_found(&self.directory, &*self.whereabouts)?;
+        let opened = found.opened.and_then(|(opened, orders)| Ok((carry_over(opened, &self.entries)?, orders)));
+        match opened {
+            Ok((opened, ordered)) => {
+                let before = before(&opened, ordered);
+                *self = Self::of(&self.directory, Arc::clone(&self.whereabouts), Ok(opened.journal));
                 Some(before)
             }
             Err(error) => {
@@ -257,42 +291,145 @@ impl Missing {
     }
 
     /// `None`: the first try still waits for its disk, and a second one would, too.
-    fn first_found(&mut self, directory: &Path) -> Option<First> {
+    fn first_found(&mut self, directory: &Path, whereabouts: &dyn Whereabouts) -> Option<First> {
         let first = self.first.take();
         match first.as_ref().map(Receiver::try_recv) {
             Some(Ok(Told::Done(found))) => Some(*found),
-            Some(Ok(Told::Seen(_)) | Err(TryRecvError::Empty)) => {
+            Some(Ok(Told::Asks(_) | Told::Seen(_)) | Err(TryRecvError::Empty)) => {
                 self.first = first;
                 self.due = Instant::now() + LOOK_AGAIN;
                 None
             }
-            Some(Err(TryRecvError::Disconnected)) | None => Some(First::glance(directory)),
+            Some(Err(TryRecvError::Disconnected)) | None => Some(First::glance(directory, whereabouts)),
         }
     }
 }
 
 impl First {
     /// With the patience of a start: first what can be read, then all of it. Whoever waits for it may have given up.
-    fn look(directory: &Path, tell: &Sender<Told>) {
+    fn look(directory: &Path, whereabouts: &dyn Whereabouts, tell: &Sender<Told>) {
         let until = Instant::now() + FREE_WITHIN;
+        let noted = whereabouts.former();
         // Where there is no directory yet, nothing says that nothing is owed.
-        let peeked = patiently(until, || Journal::look(directory)).ok().filter(|_| directory.is_dir());
-        if let Some(peeked) = peeked {
-            tell.send(Told::Seen(Seen { peeked, orders: read_orders(directory) })).ok();
+        let own = patiently(until, || Journal::look_at_state(directory)).ok().filter(|_| directory.is_dir());
+        if let Some(own) = &own {
+            let is_all = noted.as_ref().is_ok_and(|noted| noted.as_deref().is_none_or(|noted| noted == directory));
+            let unread =
+                (!is_all).then(|| "what was ordered before the directory was changed is not read yet".to_owned());
+            tell.send(Told::Seen(Seen::of(Some(own), directory, unread))).ok();
         }
-        let opened = patiently(until, || Journal::open(directory));
-        let peeked = if opened.is_ok() { None } else { Journal::look(directory).ok() };
-        tell.send(Told::Done(Box::new(Self { opened, peeked, orders: read_orders(directory) }))).ok();
+        if let Ok(Some(noted)) = &noted {
+            tell.send(Told::Asks(noted.clone())).ok();
+        }
+        let former = former(directory, noted);
+        if let Ok(Some(former)) = &former {
+            if let Ok(held) = patiently(until, || Former::open(former)) {
+                tell.send(Told::Seen(Seen::with(&held, own.as_ref(), directory, silent(directory, Duration::ZERO))))
+                    .ok();
+            }
+            tell.send(Told::Asks(directory.to_owned())).ok();
+        }
+        tell.send(Told::Done(Box::new(Self::taken(directory, whereabouts, former, until)))).ok();
     }
 
-    fn glance(directory: &Path) -> Self {
-        Self { opened: Journal::open(directory), peeked: None, orders: read_orders(directory) }
+    fn glance(directory: &Path, whereabouts: &dyn Whereabouts) -> Self {
+        Self::taken(directory, whereabouts, former(directory, whereabouts.former()), Instant::now())
     }
 
-    fn orders(&self) -> (Orders, Option<String>) {
-        match &self.orders {
-            Ok(orders) => (orders.clone(), None),
-            Err(why) => (Orders::default(), Some(why.clone())),
+    /// What was before comes with it, or it is not opened: else a value of our own would count as the one of before.
+    fn taken(
+        directory: &Path,
+        whereabouts: &dyn Whereabouts,
+        former: Result<Option<PathBuf>, JournalError>,
+        until: Instant,
+    ) -> Self {
+        let (former, opened) = match former {
+            Err(error) => (None, Err(error)),
+            Ok(None) => {
+                let opened = patiently(until, || Journal::open(directory));
+                (None, opened.map(|opened| (opened, Ordered::of(directory))))
+            }
+            Ok(Some(former)) => {
+                let opened = taken_over(directory, &former, until);
+                (Some(former), opened)
+            }
+        };
+        let error = match opened {
+            Ok(opened) => {
+                whereabouts.moved(former.as_deref(), directory);
+                return Self { opened: Ok(opened), seen: None };
+            }
+            Err(JournalError::Former { directory, why }) => {
+                JournalError::Former { directory, why: format!("{why}; {}", whereabouts.way_out()) }
+            }
+            Err(error) => error,
+        };
+        let (own, why) = (Journal::look_at_state(directory).ok(), error.to_string());
+        let seen = match former.as_deref().map(Former::open) {
+            Some(Ok(held)) => Seen::with(&held, own.as_ref(), directory, why),
+            Some(Err(_)) => Seen::of(own.as_ref(), directory, Some(why)),
+            // Without a directory, that there are no orders in it says nothing.
+            None => {
+                let is_known =
+                    directory.is_dir() && !matches!(error, JournalError::Absent { .. } | JournalError::Former { .. });
+                Seen::of(own.as_ref(), directory, (!is_known).then_some(why))
+            }
+        };
+        Self { opened: Err(error), seen: Some(seen) }
+    }
+}
+
+fn taken_over(directory: &Path, former: &Path, until: Instant) -> Result<(Opened, Ordered), JournalError> {
+    let left = |error: JournalError| JournalError::Former { directory: former.to_owned(), why: error.to_string() };
+    let held = patiently(until, || Former::open(former)).map_err(left)?;
+    let mut opened = patiently(until, || Journal::open(directory))?;
+    let Carried { orders, unread_orders, damage, .. } = held.carry_to(&mut opened.journal).map_err(left)?;
+    let damage: Vec<String> = damage.into_iter().chain(opened.damage.take()).collect();
+    opened.damage = (!damage.is_empty()).then(|| damage.join("; "));
+    Ok((opened, Ordered { orders, unread: unread_orders }))
+}
+
+/// Where the state of before is, if that is there, and not here.
+fn former(directory: &Path, noted: Result<Option<PathBuf>, String>) -> Result<Option<PathBuf>, JournalError> {
+    let noted = match noted {
+        Ok(Some(noted)) if noted != directory => noted,
+        Ok(_) => return Ok(None),
+        // Most likely what is here was used last.
+        Err(_) if directory.join(FILES[0]).exists() => return Ok(None),
+        Err(why) => {
+            let why = format!("nobody knows where the state of before the last start is: {why}");
+            return Err(JournalError::Absent { why });
+        }
+    };
+    match File::open(&noted) {
+        Ok(found) => Ok(Some(noted).filter(|_| !leads_to(directory, &found))),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(JournalError::Former { directory: noted, why: error.to_string() }),
+    }
+}
+
+impl Seen {
+    fn of(own: Option<&State>, directory: &Path, unread: Option<String>) -> Self {
+        let mut ordered = Ordered::of(directory);
+        ordered.unread = unread.or(ordered.unread);
+        let peeked = own.map(|own| Peeked { entries: own.entries.clone(), next_id: own.next_id });
+        Self { peeked, ordered }
+    }
+
+    /// Before it is written down here, this is not to be written over.
+    fn with(held: &Former, own: Option<&State>, directory: &Path, why: String) -> Self {
+        let none = State::default();
+        let Carried { state, orders, .. } = held.joined_to(own.unwrap_or(&none), &Ordered::of(directory).orders);
+        let peeked = Some(Peeked { entries: state.entries, next_id: state.next_id });
+        Self { peeked, ordered: Ordered { orders, unread: Some(why) } }
+    }
+}
+
+impl Ordered {
+    fn of(directory: &Path) -> Self {
+        match read_orders(directory) {
+            Ok(orders) => Self { orders, unread: None },
+            Err(why) => Self { unread: Some(why), ..Self::default() },
         }
     }
 }
@@ -310,16 +447,16 @@ fn patiently<T>(until: Instant, take: impl Fn() -> Result<T, JournalError>) -> R
 
 /// With what could be read of it.
 fn knowing((mut late, before): (Late, Before), seen: Option<Seen>) -> (Late, Before) {
-    let Some(Seen { peeked, orders }) = seen else { return (late, before) };
-    late.entries.clone_from(&peeked.entries);
-    let (orders, unread_orders) = orders.map_or_else(|why| (Orders::default(), Some(why)), |orders| (orders, None));
-    let Peeked { entries, next_id } = peeked;
-    (late, Before { entries, next_id, orders, unread_orders, ..before })
+    let Some(Seen { peeked, ordered: Ordered { orders, unread } }) = seen else { return (late, before) };
+    let before = Before { orders, unread_orders: unread, ..before };
+    let Some(Peeked { entries, next_id }) = peeked else { return (late, before) };
+    late.entries.clone_from(&entries);
+    (late, Before { entries, next_id, ..before })
 }
 
-fn before(opened: &Opened) -> Before {
+fn before(opened: &Opened, Ordered { orders, unread }: Ordered) -> Before {
     let (entries, next_id) = (opened.journal.entries().to_vec(), opened.journal.next_id());
-    Before { entries, next_id, damage: opened.damage.clone(), ..Before::default() }
+    Before { entries, next_id, orders, damage: opened.damage.clone(), unread_orders: unread }
 }
 
 /// What the policy is to know of an entry.

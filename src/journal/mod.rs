@@ -9,6 +9,7 @@
 
 mod directory;
 mod error;
+mod former;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzed;
 mod late;
@@ -40,8 +41,8 @@ use crate::policy::mitigation::{ActionId, Mitigation};
 
 pub use self::directory::check as check_directory;
 pub use self::error::JournalError;
-pub use self::late::{Before, Late, inherited};
-pub use self::place::leads_to;
+pub use self::late::{Before, Late, Whereabouts, inherited};
+pub use self::place::{is_same, leads_to};
 pub use self::state::Change;
 pub use self::writer::{Handle, News, Record, Writer};
 
@@ -92,7 +93,10 @@ impl Journal {
     /// When the directory cannot be written, or another guardian holds it.
     pub fn open(directory: &Path) -> Result<Opened, JournalError> {
         directory::prepare(directory)?;
-        let lock = Lock::take(directory, Sharing::Alone)?;
+        Self::of(directory, Lock::take(directory, Sharing::Alone)?)
+    }
+
+    fn of(directory: &Path, lock: Lock) -> Result<Opened, JournalError> {
         let bytes = [slot::read(&directory.join(FILES[0]))?, slot::read(&directory.join(FILES[1]))?];
         let recovered = recover([&bytes[0], &bytes[1]]);
         let slots = [Slot::open(directory.join(FILES[0]))?, Slot::open(directory.join(FILES[1]))?];
@@ -125,8 +129,13 @@ impl Journal {
     /// # Errors
     /// As `peek`.
     pub fn look(directory: &Path) -> Result<Peeked, JournalError> {
+        let State { entries, next_id, .. } = Self::look_at_state(directory)?;
+        Ok(Peeked { entries, next_id })
+    }
+
+    fn look_at_state(directory: &Path) -> Result<State, JournalError> {
         if matches!(directory.try_exists(), Ok(false)) {
-            return Ok(Peeked { entries: Vec::new(), next_id: ActionId(1) });
+            return Ok(State::default());
         }
         directory::check(directory)?;
         let _lock = match Lock::take(directory, Sharing::Together) {
@@ -135,8 +144,7 @@ impl Journal {
             taken => Some(taken?),
         };
         let bytes = [slot::read(&directory.join(FILES[0]))?, slot::read(&directory.join(FILES[1]))?];
-        let state = recover([&bytes[0], &bytes[1]]).state;
-        Ok(Peeked { entries: state.entries, next_id: state.next_id })
+        Ok(recover([&bytes[0], &bytes[1]]).state)
     }
 
     /// False where the path leads elsewhere now, so that the next start would not find it.
@@ -191,6 +199,15 @@ impl Journal {
     #[must_use]
     pub fn next_id(&self) -> ActionId {
         self.state.next_id
+    }
+
+    /// Goes on with all of this in place of what it holds. Durable when it returns.
+    fn replace(&mut self, after: &State) -> Result<(), JournalError> {
+        if self.state != *after {
+            self.rewrite(after, after.next_id)?;
+            self.state.clone_from(after);
+        }
+        Ok(())
     }
 
     fn record(&mut self, payloads: &[Vec<u8>], after: State, id: ActionId) -> Result<(), JournalError> {

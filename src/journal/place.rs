@@ -16,6 +16,13 @@ pub fn leads_to(path: &Path, held: &File) -> bool {
     }
 }
 
+/// Whether both paths lead to one directory that is there.
+#[must_use]
+pub fn is_same(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    identity(one).is_some_and(|one| identity(other) == Some(one))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -30,6 +37,7 @@ mod tests {
         fs::rename(&path, &aside).unwrap();
         assert!(!leads_to(&path, &held), "moved away");
         fs::copy(&aside, &path).unwrap();
+        assert!(!is_same(&path, &aside) && is_same(&path, &folder.path().join("state/../state/file")));
         assert!(!leads_to(&path, &held), "a copy");
         fs::rename(&aside, &path).unwrap();
         assert!(leads_to(&path, &held), "moved back");

@@ -113,6 +113,12 @@ impl State {
         true
     }
 
+    /// Of all that is in force or may be, also by another version.
+    #[must_use]
+    pub fn ids(&self) -> Vec<ActionId> {
+        self.foreign.iter().map(|(id, _)| *id).chain(self.entries.iter().map(|entry| entry.id)).collect()
+    }
+
     /// Everything that must survive, as payloads of records.
     ///
     /// # Errors

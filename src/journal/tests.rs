@@ -12,7 +12,7 @@ use crate::control::target::{Address, Redis};
 use crate::control::undo;
 use crate::policy::mitigation::{Amount, Verb};
 
-fn entry(id: u64, prior: &str) -> Entry {
+pub(super) fn entry(id: u64, prior: &str) -> Entry {
     Entry {
         id: ActionId(id),
         mitigation: Mitigation { control: "cache".into(), verb: Verb::Shrink, amount: Amount::Keep(50.0) },

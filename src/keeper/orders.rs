@@ -2,7 +2,7 @@
 //! the wall clock, since moments begin anew with each boot; a clock that jumps makes a pause shorter, never longer than it
 //! was meant.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -165,6 +165,48 @@ pub fn read(directory: &Path, now: Now) -> io::Result<Orders> {
     Ok(Orders::of(pause, undone.collect(), theirs, page.forgotten).with_losses(Losses::of(losses.collect())))
 }
 
+/// Keeps these, where no keeper does yet. Durable when it returns.
+///
+/// # Errors
+/// When there is no room for it, or it cannot be written.
+pub fn put(directory: &Path, bytes: &[u8]) -> io::Result<()> {
+    slots::Slots::open(&directory.join(NAME), bytes)?.write(bytes)?;
+    remove_if_there(&directory.join(EARLIER))
+}
+
+/// What nobody can read, for somebody to be told of it again.
+///
+/// # Errors
+/// As `put`.
+pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    let source = [NAME, EARLIER].map(|name| from.join(name)).into_iter().find(|path| path.exists());
+    File::open(source.unwrap_or_else(|| from.join(NAME)))?.take(LARGEST).read_to_end(&mut bytes)?;
+    super::replace(to, NAME, &bytes)
+}
+
+/// Whether there is a file of them.
+#[must_use]
+pub fn is_in(directory: &Path) -> bool {
+    [NAME, EARLIER].iter().any(|name| directory.join(name).exists())
+}
+
+/// They are kept elsewhere.
+///
+/// # Errors
+/// When the system refuses.
+pub fn remove(directory: &Path) -> io::Result<()> {
+    remove_if_there(&directory.join(NAME))?;
+    remove_if_there(&directory.join(EARLIER))
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 fn newest(directory: &Path) -> io::Result<Option<Vec<u8>>> {
     match slots::read(&directory.join(NAME)) {
         Ok(bytes) => {
@@ -272,7 +314,7 @@ mod tests {
         let now = Now { moment: at(1), unix_ms: 1 };
         assert!(read(folder.path(), now).unwrap().is_empty());
         for name in [EARLIER, NAME] {
-            std::fs::write(folder.path().join(name), "{").unwrap();
+            fs::write(folder.path().join(name), "{").unwrap();
             assert!(read(folder.path(), now).is_err());
         }
     }
@@ -282,7 +324,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let text =
             r#"{"pause":{"since_unix_ms":1000,"until_unix_ms":9000,"keeps":true,"by":"uid 0 (root)"},"undone":[]}"#;
-        std::fs::write(folder.path().join(EARLIER), text).unwrap();
+        fs::write(folder.path().join(EARLIER), text).unwrap();
         let now = Now { moment: at(1), unix_ms: 1000 };
         let orders = read(folder.path(), now).unwrap();
         assert_eq!((orders.pause().unwrap().until, orders.theirs().len()), (at(9), 0));

@@ -157,6 +157,12 @@ impl Orders {
         &self.forgotten
     }
 
+    /// All numbers that these are known by.
+    pub fn ids(&self) -> impl Iterator<Item = ActionId> {
+        let undone = self.undone.iter().map(|undone| undone.id);
+        undone.chain(self.theirs.iter().map(|theirs| theirs.id)).chain(self.forgotten.iter().copied())
+    }
+
     /// The newer pause counts.
     pub fn begin_pause(&mut self, pause: Pause) {
         self.pause = Some(pause);

@@ -21,6 +21,7 @@ mod orders;
 mod overridden;
 mod ports;
 mod reload;
+mod relocated;
 mod rotated;
 mod runaway;
 mod servers;
