@@ -13,11 +13,12 @@ impl Control {
     /// # Errors
     /// `EpochChanged` where the target has forgotten, and when it cannot be read. Nothing was changed.
     pub async fn is_as_captured(&mut self, undo: &Undo) -> Result<bool, Failure> {
+        self.resident = self.service.resident(undo).await;
         let live = self.service.read(undo).await?;
         if live.epoch != undo.epoch {
             return Err(Failure::epoch_changed(self.service.name()));
         }
-        Ok(live.values == self.captured)
+        Ok(live.values == self.seen)
     }
 
     /// Before what is in force gets another strength: what is not ours any more is marked as theirs, and so not written.
@@ -25,6 +26,7 @@ impl Control {
     /// # Errors
     /// `EpochChanged` and `Overridden` as `capture_again`, and when it cannot be read. Nothing was changed.
     pub async fn leave_theirs(&mut self, undo: &mut Undo, before: &Undo) -> Result<(), Failure> {
+        self.resident = self.service.resident(undo).await;
         let unsent = not_sent_yet(undo, before);
         let live = self.read_settled(&unsent, Patience::Moving).await?;
         if live.epoch != unsent.epoch {
@@ -37,6 +39,7 @@ impl Control {
         let theirs: Vec<bool> = readings.iter().map(Reading::is_theirs).collect();
         let set = undo.changes.iter_mut().zip(theirs).filter(|(_, is_theirs)| *is_theirs);
         set.for_each(|(change, _)| change.state = State::Overridden);
+        self.seen = live.values;
         Ok(())
     }
 }

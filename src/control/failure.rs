@@ -38,6 +38,11 @@ impl Failure {
         Self { outcome: Outcome::Overridden, detail: sentence(detail.into()) }
     }
 
+    /// Somebody else set these since the last look, and they were not overwritten.
+    pub fn set_meanwhile(keys: &[&str]) -> Self {
+        Self::overridden(format!("left alone, because somebody else set it meanwhile: {}", keys.join(", ")))
+    }
+
     /// Nothing was sent.
     pub fn expired(why: &str) -> Self {
         Self { outcome: Outcome::Expired, detail: format!("not done, nothing was sent: {why}") }

@@ -1,10 +1,11 @@
-//! Two guardians never change one target: who acts on it first holds a mark, and who comes second only watches. The mark is
-//! an abstract unix socket named after the target, which the kernel frees with the process, and which containers that share
-//! a network share too. Anybody may take such a name, so that one counts only where the kernel says that its holder is who
+//! Two guardians never change one target: who acts on it first holds its marks, and who comes second only watches. A mark is
+//! an abstract unix socket, which the kernel frees with the process, and which containers that share a network share too.
+//! There is one for each name by which the target is known: its address, and where the service tells who it is, this life
+//! of it, because two guardians may reach one service by two addresses. Anybody may take such a name, so that one counts only where the kernel says that its holder is who
 //! could act anyway: root, the package's user, or our own. Each mark ends in a number of its own, and the kernel lists which
 //! there are: however many names a stranger takes, there is another one, and none is overlooked.
 //!
-//! Takes no thread, waits for nobody, and costs one descriptor for each target that is acted on.
+//! Takes no thread, waits for nobody, and costs a descriptor or two for each target that is acted on.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -21,6 +22,7 @@ use nix::errno::Errno;
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket};
 use nix::unistd::{Uid, User};
+use sha2::{Digest as _, Sha256};
 use tokio::time::sleep;
 
 use super::failure::Failure;
@@ -38,13 +40,14 @@ const USER: &str = "node-guardian";
 const GIVES_WAY: Duration = Duration::from_millis(20);
 /// A name has room for 107 bytes.
 const ROOM: usize = 80;
+/// Of the digest of what a service says of itself: nobody else need read that.
+const LIFE_BYTES: usize = 16;
 /// Of those who looked, at a time.
 const MOST_SEEN: usize = 256;
 
 /// Held while it lives.
 #[derive(Debug)]
 pub struct Mark {
-    name: String,
     socket: UnixListener,
 }
 
@@ -56,15 +59,23 @@ struct Holder {
     number: u64,
 }
 
-/// Takes the mark of a target, or keeps the one that is held. `None` where it needs none.
+/// Takes the marks of a target, or keeps those that this process holds: of its address and of these lives of it. None where
+/// it needs none.
 ///
 /// # Errors
-/// `Refused` where another guardian has it, or it cannot be seen whether one has.
-pub async fn take(target: &Target, held: Option<Arc<Mark>>) -> Result<Option<Arc<Mark>>, Failure> {
-    let Some(name) = name(target) else { return Ok(None) };
-    if let Some(mark) = held.filter(|mark| mark.name == name).or_else(|| known(&name)) {
+/// `Refused` where another guardian has one of them, or it cannot be seen whether one has.
+pub async fn take(target: &Target, lives: &[String]) -> Result<Vec<Arc<Mark>>, Failure> {
+    let mut marks = Vec::new();
+    for name in names(target, lives) {
+        marks.push(take_one(name).await?);
+    }
+    Ok(marks)
+}
+
+async fn take_one(name: String) -> Result<Arc<Mark>, Failure> {
+    if let Some(mark) = known(&name) {
         mark.tend();
-        return Ok(Some(mark));
+        return Ok(mark);
     }
     refuse_if_held(&name)?;
     let (number, socket) = bind_any(&name).map_err(|error| {
@@ -80,23 +91,24 @@ pub async fn take(target: &Target, held: Option<Arc<Mark>>) -> Result<Option<Arc
         sleep(GIVES_WAY).await;
         refuse_if_held(&name)?;
     }
-    let mark = Arc::new(Mark { name: name.clone(), socket });
+    let mark = Arc::new(Mark { socket });
     let mut ours = ours().lock().unwrap_or_else(PoisonError::into_inner);
     ours.retain(|_, mark| mark.strong_count() > 0);
     ours.insert(name, Arc::downgrade(&mark));
-    Ok(Some(mark))
+    Ok(mark)
 }
 
-/// Whether another guardian has it. Takes nothing. Where it is ours, those who looked since are let in: once as many wait as
+/// Whether another guardian has one of them. Takes nothing. Where one is ours, those who looked since are let in: once as many wait as
 /// the kernel lets wait, nobody could see any more that it is held.
 ///
 /// # Errors
 /// `Refused`, and who has it.
-pub fn look(target: &Target) -> Result<(), Failure> {
-    let Some(name) = name(target) else { return Ok(()) };
-    let Some(mark) = known(&name) else { return refuse_if_held(&name) };
-    mark.tend();
-    Ok(())
+pub fn look(target: &Target, lives: &[String]) -> Result<(), Failure> {
+    names(target, lives).iter().try_for_each(|name| {
+        let Some(mark) = known(name) else { return refuse_if_held(name) };
+        mark.tend();
+        Ok(())
+    })
 }
 
 impl Mark {
@@ -117,12 +129,21 @@ fn known(name: &str) -> Option<Arc<Mark>> {
     ours().lock().unwrap_or_else(PoisonError::into_inner).get(name)?.upgrade()
 }
 
-/// What all guardians call a target: not by its path, which differs between containers. None where it is not there, or
-/// nothing is ever changed at it.
-fn name(target: &Target) -> Option<String> {
+/// What all guardians call a target. None where nothing is ever changed at it.
+fn names(target: &Target, lives: &[String]) -> Vec<String> {
     if target.verbs().iter().all(|verb| *verb == Verb::Notify) {
-        return None;
+        return Vec::new();
     }
+    let life = |life: &String| {
+        let digest = Sha256::digest(format!("{} {life}", target.kind()));
+        let short: String = digest.iter().take(LIFE_BYTES).map(|byte| format!("{byte:02x}")).collect();
+        format!("node-guardian/life:{short}")
+    };
+    address(target).into_iter().chain(lives.iter().map(life)).collect()
+}
+
+/// Not by its path, which differs between containers. None where it is not there.
+fn address(target: &Target) -> Option<String> {
     let what = match target.place().identity() {
         Identity::File(path) => {
             let found = fs::metadata(path).ok()?;
@@ -131,7 +152,9 @@ fn name(target: &Target) -> Option<String> {
         Identity::Tcp(at) => at.to_ascii_lowercase().replace("localhost:", "127.0.0.1:"),
         Identity::Group(path) => path.trim_matches('/').to_owned(),
     };
-    let short = if what.len() > ROOM { format!("{:08x}", crc32fast::hash(what.as_bytes())) } else { what };
+    // The kernel lists names between blanks.
+    let is_plain = what.len() <= ROOM && !what.contains(char::is_whitespace);
+    let short = if !is_plain { format!("{:08x}", crc32fast::hash(what.as_bytes())) } else { what };
     Some(format!("node-guardian/{short}"))
 }
 
@@ -245,11 +268,22 @@ mod tests {
     #[tokio::test]
     async fn one_that_many_have_looked_at_is_still_seen() {
         let target = somewhere();
-        let mark = take(&target, None).await.unwrap().unwrap();
-        let number = numbers(&mark.name).unwrap()[0];
-        let looked = (0..100_000).take_while(|_| held(&mark.name, number).is_some()).count();
+        let _marks = take(&target, &[]).await.unwrap();
+        let name = &names(&target, &[])[0];
+        let number = numbers(name).unwrap()[0];
+        let looked = (0..100_000).take_while(|_| held(name, number).is_some()).count();
         assert!(looked > 0 && looked < 100_000, "{looked} looked, and all are still let wait");
-        (0..=looked / MOST_SEEN).for_each(|_| look(&target).unwrap());
-        assert!(held(&mark.name, number).is_some(), "held, and nobody sees it");
+        (0..=looked / MOST_SEEN).for_each(|_| look(&target, &[]).unwrap());
+        assert!(held(name, number).is_some(), "held, and nobody sees it");
+    }
+
+    #[tokio::test]
+    async fn a_life_has_one_name_at_every_address_and_one_of_its_own_in_every_kind() {
+        let (target, life) = (somewhere(), "one life".to_owned());
+        let marks = take(&target, std::slice::from_ref(&life)).await.unwrap();
+        assert_eq!(marks.len(), 2);
+        let again = take(&target, &[life.clone(), "the next".to_owned()]).await.unwrap();
+        assert!(marks.iter().zip(&again).all(|(known, kept)| Arc::ptr_eq(known, kept)) && again.len() == 3);
+        assert!(names(&target, &[life]).iter().all(|name| numbered(name, u64::MAX).len() <= 107));
     }
 }

@@ -5,6 +5,8 @@
 mod anew;
 mod app;
 mod base;
+mod capture;
+mod claim;
 pub mod consent;
 pub mod failure;
 mod haproxy;
@@ -42,6 +44,7 @@ mod wire;
 pub mod worker;
 
 use std::collections::{HashMap, HashSet};
+use std::iter::repeat;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -71,24 +74,36 @@ pub struct Control {
     service: Box<dyn Service>,
     /// Where it is, and what says to other guardians that this one acts on it. None: nobody else can.
     target: Option<Target>,
-    mark: Option<Arc<Mark>>,
+    marks: Vec<Arc<Mark>>,
+    /// The life of the target that was read last; empty before that.
+    life: String,
     /// Since when something that was written has not been seen, by life and key.
     unseen: HashMap<(String, String), Instant>,
     /// What was seen as ours and not been put back since, by life and key. Nothing after a restart of the guardian, which
     /// may have been ended while it put things back.
     witnessed: HashSet<(String, String)>,
-    /// The values as they were read at the last capture: not always the prior ones, where something of ours was left.
-    captured: Vec<String>,
+    /// The values as they were read last before anything is written, in the order of the changes: not always the prior ones,
+    /// where something of ours was left.
+    seen: Vec<String>,
+    /// Resident memory, as it was just before that.
+    resident: Option<u64>,
 }
 
 /// What a read-back came to.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Checked {
     pub standing: Standing,
-    /// Written anew, this stays as it is wanted.
-    pub due: Vec<Change>,
+    /// Written anew over what was read, this stays as it is wanted.
+    pub due: Vec<Due>,
     /// With what is known now: to be recorded where it differs.
     pub undo: Undo,
+}
+
+/// What is to be written anew, and what was read there.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Due {
+    change: Change,
+    seen: String,
 }
 
 /// Whether anybody still wants what is read back.
@@ -105,10 +120,12 @@ impl From<Box<dyn Service>> for Control {
         Self {
             service,
             target: None,
-            mark: None,
+            marks: Vec::new(),
+            life: String::new(),
             unseen: HashMap::new(),
             witnessed: HashSet::new(),
-            captured: Vec::new(),
+            seen: Vec::new(),
+            resident: None,
         }
     }
 }
@@ -135,82 +152,16 @@ impl Control {
         self.service.look().await.unwrap_or_else(Probe::failed)
     }
 
-    /// Whether another guardian acts on it: then this one only watches. Takes nothing.
-    ///
-    /// # Errors
-    /// `Refused`, and who that is.
-    pub fn is_free(&self) -> Result<(), Failure> {
-        self.target.as_ref().map_or(Ok(()), mark::look)
-    }
-
-    async fn claim(&mut self) -> Result<(), Failure> {
-        if let Some(target) = &self.target {
-            self.mark = mark::take(target, self.mark.take()).await?;
-        }
-        Ok(())
-    }
-
-    /// What this guardian owes here, it undoes also where another one acts on it by now. But what that one has set is not
-    /// somebody's last word: it was captured on top of ours and gives way to that again.
-    pub(super) async fn held_by_another(&mut self) -> Option<Failure> {
-        let held = self.claim().await.err()?;
-        Some(Failure { detail: format!("{}; what is owed here waits for what that one does", held.detail), ..held })
-    }
-
-    /// What a mitigation would change and from what. No changes: it is so already, or stricter. All that undoing it will
-    /// need was seen to work.
-    ///
-    /// # Errors
-    /// When it cannot be told or must not be done. Nothing was changed.
-    pub async fn capture(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
-        self.claim().await?;
-        self.service.permits(mitigation.verb).await?;
-        let mut undo = self.service.survey(mitigation).await?;
-        undo.changes.retain(|change| !self.loosens(&change.key, &change.prior, change.wanted()));
-        if undo.changes.iter().all(|change| change.prior == change.wanted()) {
-            undo.changes.clear();
-            return Ok(undo);
-        }
-        self.service.may(&undo).await?;
-        let live = self.service.read(&undo).await?;
-        if live.epoch != undo.epoch {
-            return Err(Failure::epoch_changed(self.service.name()));
-        }
-        self.captured = live.values;
-        Ok(undo)
-    }
-
-    /// The same undo with the values for another strength added: the prior values stay the first ones, and no value gets
-    /// looser than its prior one.
-    ///
-    /// # Errors
-    /// `EpochChanged` where the target has forgotten, `Overridden` where none of it is ours any more, `Refused` where
-    /// another guardian acts on it.
-    pub async fn capture_again(&mut self, mitigation: &Mitigation, undo: &Undo) -> Result<Undo, Failure> {
-        self.claim().await?;
-        let (undo, live) = self.read_adopting(undo, Patience::Moving).await?;
-        if undo.epoch != live.epoch {
-            return Err(Failure::epoch_changed(self.service.name()));
-        }
-        let readings = self.readings(&undo, &live, Wish::Wanted);
-        if let Standing::Foreign(found) = standing::judge(&readings) {
-            return Err(Failure::overridden(format!("left alone: {found}")));
-        }
-        let theirs: Vec<bool> = readings.iter().map(Reading::is_theirs).collect();
-        let aims = self.service.aim(mitigation, &undo).await?;
-        let kept = undo.changes.iter().zip(aims).zip(theirs).filter(|(_, theirs)| !theirs);
-        let changes = kept.map(|((change, aim), _)| change.aimed(self.no_looser(change, aim))).collect();
-        Ok(Undo { changes, ..undo.renewed() })
-    }
-
-    /// Writes what the undo says we want, and reads it back until it has arrived. What is known then is noted in it.
+    /// Writes what the undo says we want over what the last look has seen, and reads it back until it has arrived. What is
+    /// known then is noted in it.
     ///
     /// # Errors
     /// When it was not done, or not wholly, or nobody can tell: read the standing. `TimedOut` where the service took the
     /// command and has not done it yet.
     pub async fn apply(&mut self, undo: &mut Undo, consent: &Consent<'_>) -> Result<Done, Failure> {
-        let resident = self.service.resident(undo).await;
-        self.service.write(&undo.epoch, &wanted(&undo.changes), AfterRefusal::Stop).await?;
+        let resident = self.resident.take();
+        let seen = std::mem::take(&mut self.seen);
+        self.service.write(&undo.epoch, &wanted(&undo.changes, &seen), AfterRefusal::Stop).await?;
         let landing = self.land(undo).await?;
         self.witness(undo);
         let note = self.arrived(landing)?;
@@ -252,8 +203,9 @@ impl Control {
     /// # Errors
     /// When it cannot be read, or is what another guardian makes of it.
     pub async fn check(&mut self, undo: &Undo, wish: Wish) -> Result<Checked, Failure> {
-        let held = self.held_by_another().await;
+        let held = self.held_by_another(&undo.epoch).await;
         let (undo, live) = self.read_adopting(undo, Patience::Moving).await?;
+        let held = held.or(self.held_by_another(&undo.epoch).await);
         if undo.epoch != live.epoch {
             return Ok(Checked { standing: Standing::EpochChanged, due: Vec::new(), undo });
         }
@@ -264,7 +216,8 @@ impl Control {
         }
         let due = match standing {
             Standing::Ours { .. } | Standing::Prior if wish == Wish::Wanted => {
-                readings.iter().filter(|reading| self.is_due(reading)).map(|reading| reading.change.clone()).collect()
+                let due = |it: &Reading<'_>| Due { change: it.change.clone(), seen: it.value.to_owned() };
+                readings.iter().filter(|reading| self.is_due(reading)).map(due).collect()
             }
             _ => Vec::new(),
         };
@@ -281,8 +234,12 @@ impl Control {
     ///
     /// # Errors
     /// When it was not written.
-    pub async fn renew(&mut self, undo: &Undo, due: &[Change]) -> Result<(), Failure> {
-        self.service.write(&undo.epoch, &wanted(due), AfterRefusal::Stop).await
+    pub async fn renew(&mut self, undo: &Undo, due: &[Due]) -> Result<(), Failure> {
+        let mut orders = Vec::with_capacity(due.len());
+        for Due { change, seen } in due {
+            orders.push(Order { key: &change.key, value: change.wanted(), over: Some(seen) });
+        }
+        self.service.write(&undo.epoch, &orders, AfterRefusal::Stop).await
     }
 
     /// Whether all of it goes by itself when it is not renewed.
@@ -296,8 +253,11 @@ impl Control {
     /// # Errors
     /// When it was not done.
     pub async fn pulse(&mut self, mitigation: &Mitigation, consent: &Consent<'_>) -> Result<Done, Failure> {
-        self.claim().await?;
+        self.claim("").await?;
         self.service.permits(mitigation.verb).await?;
+        if let Some(life) = self.service.life().await? {
+            self.claim(&life).await?;
+        }
         self.service.pulse(mitigation, consent).await
     }
 
@@ -341,9 +301,10 @@ impl From<Failure> for Done {
     }
 }
 
-fn wanted(changes: &[Change]) -> Vec<Order<'_>> {
-    let ours = changes.iter().filter(|change| change.state != State::Overridden);
-    ours.map(|change| Order { key: &change.key, value: change.wanted() }).collect()
+fn wanted<'a>(changes: &'a [Change], seen: &'a [String]) -> Vec<Order<'a>> {
+    let seen = seen.iter().map(|value| Some(value.as_str())).chain(repeat(None));
+    let ours = changes.iter().zip(seen).filter(|(change, _)| change.state != State::Overridden);
+    ours.map(|(change, over)| Order { key: &change.key, value: change.wanted(), over }).collect()
 }
 
 /// Names this life of the kernel; empty where it cannot be read, and then only a restart of the target shows.

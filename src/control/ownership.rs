@@ -67,6 +67,7 @@ impl Control {
     /// Reads; where the target has begun a new life with values of ours, that is what the undo is about from now on.
     pub(super) async fn read_adopting(&mut self, undo: &Undo, patience: Patience) -> Result<(Undo, Live), Failure> {
         let live = self.read_settled(undo, patience).await?;
+        self.life.clone_from(&live.epoch);
         let outlived = |(change, value): &(&Change, &String)| {
             let is_ours = self.owner(change, value) == Owner::Ours && change.prior != **value;
             is_ours && self.service.outlives(&change.key)

@@ -9,23 +9,41 @@ use super::undo::{Change, Owner, State, Undo};
 use super::{Control, Wish};
 use crate::policy::mitigation::Outcome;
 
+/// As often as somebody sets something just before it is put back.
+const LOOKS: usize = 3;
+
 impl Control {
-    /// Puts back what is still ours, reads that back, and leaves alone what somebody else has set. What has not arrived yet
-    /// is waited for, and taken back where it does not. Tells beside it what somebody else had put back already.
+    /// Puts back what is still ours, reads that back, and leaves alone what somebody else has set, be it while this goes on.
+    /// What has not arrived yet is waited for, and taken back where it does not. Tells beside it what somebody else had put
+    /// back already.
     ///
     /// # Errors
     /// When it could not be done: it is still owed.
     pub async fn undo(&mut self, undo: &Undo) -> Result<(Done, Option<String>), Failure> {
-        let held = self.held_by_another().await;
+        let mut undone = self.undo_once(undo).await;
+        for _ in 1..LOOKS {
+            match &undone {
+                Err(failure) if failure.outcome == Outcome::Overridden => {}
+                _ => break,
+            }
+            // What is back by now, we have put back.
+            undone = self.undo_once(&undo.returning()).await;
+        }
+        undone
+    }
+
+    async fn undo_once(&mut self, undo: &Undo) -> Result<(Done, Option<String>), Failure> {
+        let held = self.held_by_another(&undo.epoch).await;
         let (undo, live) = self.read_adopting(undo, Patience::Arriving).await?;
+        let held = held.or(self.held_by_another(&undo.epoch).await);
         if undo.epoch != live.epoch {
             return Ok((Done::from(Failure::epoch_changed(self.service.name())), None));
         }
         let readings = self.readings(&undo, &live, Wish::Over);
         let sorted = standing::sort(&readings);
         let back = self.put_back_by_others(&undo, &readings);
-        let unseen: Vec<_> =
-            readings.iter().filter(|it| it.owner == Owner::Pending).map(|reading| reading.change).collect();
+        let unseen = readings.iter().filter(|it| it.owner == Owner::Pending);
+        let unseen: Vec<_> = unseen.map(|reading| (reading.change, reading.value)).collect();
         self.note_unseen(&undo, false);
         self.put_back(&undo);
         if let Err(failure) = self.restore(&undo.epoch, &sorted.restore).await {
@@ -46,20 +64,23 @@ impl Control {
         Ok((Done { outcome: outcome(&sorted), detail: told(&sorted), freed_bytes: None }, back))
     }
 
-    async fn put(&mut self, epoch: &str, changes: &[&Change]) -> Result<(), Failure> {
+    /// Each over what was read there.
+    async fn put<'a>(&mut self, epoch: &str, changes: &[(&'a Change, &'a str)]) -> Result<(), Failure> {
         if changes.is_empty() {
             return Ok(());
         }
-        let orders: Vec<_> = changes.iter().map(|change| Order { key: &change.key, value: &change.prior }).collect();
+        let order =
+            |(change, live): &(&'a Change, &'a str)| Order { key: &change.key, value: &change.prior, over: Some(live) };
+        let orders: Vec<_> = changes.iter().map(order).collect();
         self.service.write(epoch, &orders, AfterRefusal::GoOn).await
     }
 
-    async fn restore(&mut self, epoch: &str, changes: &[&Change]) -> Result<(), Failure> {
+    async fn restore(&mut self, epoch: &str, changes: &[(&Change, &str)]) -> Result<(), Failure> {
         if changes.is_empty() {
             return Ok(());
         }
         self.put(epoch, changes).await?;
-        let changes = changes.iter().map(|&change| change.clone()).collect();
+        let changes = changes.iter().map(|(change, _)| (*change).clone()).collect();
         let only = Undo { epoch: epoch.to_owned(), changes, lapses_unix_ms: None };
         let mut watch = Watch::new(self.service.grace());
         loop {

@@ -36,6 +36,30 @@ pub struct Done {
 pub struct Order<'a> {
     pub key: &'a str,
     pub value: &'a str,
+    /// What the last look has seen there. None: it is written whatever is there.
+    pub over: Option<&'a str>,
+}
+
+/// What a value that is there immediately before a write says of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Turn {
+    Write,
+    /// It is there, though the last look has seen another one.
+    Done,
+    /// Somebody else set another one since the last look: that is not overwritten.
+    Theirs,
+}
+
+impl Order<'_> {
+    /// For services that show a value as soon as it is set, and exactly that.
+    #[must_use]
+    pub fn turn(&self, live: &str) -> Turn {
+        match self.over {
+            Some(over) if over != live && self.value == live => Turn::Done,
+            Some(over) if over != live => Turn::Theirs,
+            Some(_) | None => Turn::Write,
+        }
+    }
 }
 
 /// The value that a change is to have next.
@@ -86,10 +110,23 @@ pub trait Service {
         Err(self.cannot(mitigation.verb))
     }
 
+    /// The life of the target that answers now. `None` where nothing but its address tells which one it is.
+    async fn life(&mut self) -> Result<Option<String>, Failure> {
+        Ok(None)
+    }
+
+    /// What a life, as `survey` and `read` name it, is called by everybody who reaches the same service, whatever its
+    /// address: two guardians must not both act on that. None where the name may be another one's too.
+    fn names(&self, life: &str) -> Vec<String> {
+        vec![life.to_owned()]
+    }
+
     /// The life of the target, and the values that these changes are about, in their order.
     async fn read(&mut self, undo: &Undo) -> Result<Live, Failure>;
 
-    /// Writes to that life of the target, or not at all.
+    /// Writes to that life of the target, or not at all. Where a service shows at once what was set, each value is looked at
+    /// once more just before, in the same conversation, and what somebody set since the last look is left: `Overridden`,
+    /// unless something else was written that the next reading tells it beside.
     async fn write(&mut self, epoch: &str, orders: &[Order<'_>], after: AfterRefusal) -> Result<(), Failure>;
 
     /// Does what leaves nothing in force. What destroys part after part asks for consent between them.

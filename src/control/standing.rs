@@ -38,7 +38,7 @@ pub struct Reading<'a> {
 /// What of an undo is to be written, and what somebody else has set.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Sorted<'a> {
-    pub restore: Vec<&'a Change>,
+    pub restore: Vec<(&'a Change, &'a str)>,
     pub foreign: Vec<(&'a Change, &'a str)>,
 }
 
@@ -88,7 +88,7 @@ pub fn sort<'a>(readings: &[Reading<'a>]) -> Sorted<'a> {
     for Reading { change, value, owner, .. } in readings.iter().filter(|reading| reading.value != reading.change.prior)
     {
         match owner {
-            Owner::Ours => sorted.restore.push(change),
+            Owner::Ours => sorted.restore.push((change, value)),
             Owner::Theirs => sorted.foreign.push((change, value)),
             Owner::Pending | Owner::Back => {}
         }
@@ -140,8 +140,8 @@ pub fn left_alone(foreign: &[(&Change, &str)]) -> String {
 
 /// `server be/s1 maxconn back to 100`
 #[must_use]
-pub fn returned(changes: &[&Change]) -> String {
-    list(changes, |change| format!("{} back to {}", change.key, shown(&change.prior)))
+pub fn returned(changes: &[(&Change, &str)]) -> String {
+    list(changes, |(change, _)| format!("{} back to {}", change.key, shown(&change.prior)))
 }
 
 fn shown(value: &str) -> &str {

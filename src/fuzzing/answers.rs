@@ -90,6 +90,7 @@ async fn change(control: &mut Control, target: &Target, mitigation: &Mitigation)
         undo: undo.clone(),
         since_unix_ms: 1_700_000_000_000,
     });
+    control.is_as_captured(&undo).await.ok();
     control.apply(&mut undo, &Consent::always()).await.ok();
     if let Ok(again) = control.capture_again(mitigation, &undo).await {
         undo = again;

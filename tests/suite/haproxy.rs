@@ -437,19 +437,20 @@ fn two_controls_never_hold_one_value() {
 fn each_level_of_the_socket_may_what_it_may() {
     let server = Haproxy::start();
     let at = |socket: &str| Target::Haproxy(target::Haproxy { socket: server.path(socket), ..server.target() });
-    let mut desk =
-        Desk::new(&[("user", at("user.sock")), ("operator", at("operator.sock")), ("admin", at("admin.sock"))]);
-    assert!(desk.view("admin", "usable").detail.contains("may throttle, drain and shed"));
-    assert!(desk.view("operator", "usable").detail.contains("may shed; cannot throttle and drain: "));
-    assert!(desk.view("user", "refused").detail.contains("level admin"));
-    for (id, control) in [(1, "user"), (2, "operator")] {
-        let report = desk.apply(id, control, Verb::Throttle, HALF);
+    // Each on its own: of two controls of one service only one acts.
+    let alone = |control: &'static str| Desk::new(&[(control, at(&format!("{control}.sock")))]);
+    let (mut admin, mut operator, mut user) = (alone("admin"), alone("operator"), alone("user"));
+    assert!(admin.view("admin", "usable").detail.contains("may throttle, drain and shed"));
+    assert!(operator.view("operator", "usable").detail.contains("may shed; cannot throttle and drain: "));
+    assert!(user.view("user", "refused").detail.contains("level admin"));
+    for (desk, control) in [(&mut user, "user"), (&mut operator, "operator")] {
+        let report = desk.apply(1, control, Verb::Throttle, HALF);
         assert_eq!(report.outcome, Outcome::Refused);
         assert!(report.detail.contains("give its `stats socket` line `level admin`"), "{}", report.detail);
         assert!(desk.journaled().is_empty(), "nothing was begun, so nothing is owed");
     }
-    assert_eq!(desk.apply(3, "operator", Verb::Shed, HALF).outcome, Outcome::Applied);
-    assert_eq!(desk.apply(4, "user", Verb::Shed, HALF).outcome, Outcome::Refused);
+    assert_eq!(operator.apply(2, "operator", Verb::Shed, HALF).outcome, Outcome::Applied);
+    assert_eq!(user.apply(2, "user", Verb::Shed, HALF).outcome, Outcome::Refused);
 }
 
 #[test]

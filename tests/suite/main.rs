@@ -24,6 +24,7 @@ mod ladders;
 mod leases;
 mod meanwhile;
 mod memcached;
+mod moments;
 mod nginx;
 mod ownership;
 mod package;

@@ -249,11 +249,11 @@ fn two_controls_never_hold_one_limit() {
     let server = Redis::start();
     let cache = target::Redis { cache_only: true, ..server.target() };
     let far = target::Redis { address: server.tcp(), ..cache.clone() };
-    let mut desk = Desk::new(&[("near", Target::Redis(cache)), ("far", Target::Redis(far))]);
-    assert_eq!(desk.apply(1, "near", Verb::Shrink, Amount::Bytes(64 << 20)).outcome, Outcome::Applied);
-    let report = desk.apply(2, "far", Verb::Shrink, Amount::Bytes(32 << 20));
+    let mut desk = Desk::new(&[("first", Target::Redis(cache)), ("second", Target::Redis(far))]);
+    assert_eq!(desk.apply(1, "first", Verb::Shrink, Amount::Bytes(64 << 20)).outcome, Outcome::Applied);
+    let report = desk.apply(2, "second", Verb::Shrink, Amount::Bytes(32 << 20));
     assert_eq!(report.outcome, Outcome::Refused);
-    assert!(report.detail.starts_with("action 1 (shrink near to 64"), "{}", report.detail);
+    assert!(report.detail.starts_with("action 1 (shrink first to 64"), "{}", report.detail);
     assert!(report.detail.contains("already holds `maxmemory`"), "{}", report.detail);
     assert_eq!((desk.undo(1).outcome, server.setting("maxmemory").as_str()), (Outcome::Applied, "0"));
 }

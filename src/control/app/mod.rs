@@ -99,6 +99,10 @@ impl Service for App {
         Ok(undo.changes.iter().map(|_| level.to_string()).collect())
     }
 
+    async fn life(&mut self) -> Result<Option<String>, Failure> {
+        Ok(Some(self.link.begin().await?.instance))
+    }
+
     async fn read(&mut self, undo: &Undo) -> Result<Live, Failure> {
         let gone = || Live { epoch: String::new(), values: Vec::new() };
         match self.link.begin().await {

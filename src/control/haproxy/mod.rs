@@ -9,6 +9,7 @@
 
 mod answer;
 mod knob;
+mod last_look;
 mod ports;
 mod readings;
 mod rows;
@@ -29,7 +30,7 @@ use super::failure::Failure;
 use super::passed::Passed;
 use super::rights::Rights;
 use super::said::clip;
-use super::service::{AfterRefusal, Aim, Order, Probe, Service};
+use super::service::{AfterRefusal, Aim, Order, Probe, Service, Turn};
 use super::standing::Live;
 use super::undo::{Change, Undo};
 use crate::policy::action::VERIFY_EVERY;
@@ -37,6 +38,7 @@ use crate::policy::gives::Gives;
 use crate::policy::mitigation::{Amount, Mitigation, Outcome, Verb};
 use answer::Info;
 use knob::Knob;
+use last_look::LastLook;
 use ports::Fronts;
 use readings::{Readings, greet};
 use rows::Rows;
@@ -131,6 +133,11 @@ impl Service for Haproxy {
         undo.changes.iter().map(aim).collect()
     }
 
+    async fn life(&mut self) -> Result<Option<String>, Failure> {
+        let mut session = Session::open(&self.target.socket).await?;
+        Ok(Some(epoch(&greet(&mut session).await?)))
+    }
+
     async fn read(&mut self, undo: &Undo) -> Result<Live, Failure> {
         let outlives = undo.changes.iter().any(|change| self.outlives(&change.key));
         if !outlives && is_of_another_boot(&undo.epoch, boot_id()) {
@@ -156,13 +163,20 @@ impl Service for Haproxy {
     /// The first failure, where one does not keep the others from being tried.
     async fn write(&mut self, expected_epoch: &str, orders: &[Order<'_>], after: AfterRefusal) -> Result<(), Failure> {
         let mut session = Session::open(&self.target.socket).await?;
-        if epoch(&greet(&mut session).await?) != expected_epoch {
-            return Err(Failure::epoch_changed("HAProxy"));
-        }
+        let mut last = LastLook::take(&mut session, expected_epoch).await?;
         let mut first = Ok(());
         let until = Instant::now() + WRITING_BUDGET;
+        let mut theirs = Vec::new();
         for order in orders {
             session.extend(until);
+            match last.turn(&mut session, expected_epoch, order).await? {
+                Turn::Write => {}
+                Turn::Done => continue,
+                Turn::Theirs => {
+                    theirs.push(order.key);
+                    continue;
+                }
+            }
             if order.value.is_empty() || self.watched.was_cleared(order.key) {
                 self.watched.forget(order.key);
             }
@@ -173,7 +187,9 @@ impl Service for Haproxy {
                 break;
             }
         }
-        first
+        // Beside what was written, it is told by who reads that back.
+        let is_told = after == AfterRefusal::Stop && theirs.len() < orders.len();
+        if theirs.is_empty() || is_told { first } else { first.and(Err(Failure::set_meanwhile(&theirs))) }
     }
 
     async fn gives(&mut self) -> Result<Gives, Failure> {

@@ -16,7 +16,7 @@ use super::failure::Failure;
 use super::passed::Passed;
 use super::resident;
 use super::rights::Rights;
-use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
+use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service, Turn};
 use super::standing::Live;
 use super::undo::Undo;
 use crate::policy::gives::Gives;
@@ -44,7 +44,7 @@ impl Service for Memcached {
         let server = self.client.begin().await?;
         let settings = self.client.stats("stats settings").await?;
         let mut rights = Rights::default();
-        rights.note(Verb::Shrink, self.may_shrink(&server, &settings).await)?;
+        rights.note(Verb::Shrink, self.may_shrink(&settings).await)?;
         if self.cache_only {
             rights.note(Verb::Flush, may_flush(&settings))?;
         }
@@ -63,10 +63,10 @@ impl Service for Memcached {
     }
 
     async fn permits(&mut self, verb: Verb) -> Result<(), Failure> {
-        let server = self.client.begin().await?;
+        self.client.begin().await?;
         let settings = self.client.stats("stats settings").await?;
         match verb {
-            Verb::Shrink => self.may_shrink(&server, &settings).await,
+            Verb::Shrink => self.may_shrink(&settings).await,
             Verb::Flush => may_flush(&settings),
             verb => Err(self.cannot(verb)),
         }
@@ -91,6 +91,15 @@ impl Service for Memcached {
         Ok(undo.changes.iter().map(|change| aim(&change.prior)).collect())
     }
 
+    async fn life(&mut self) -> Result<Option<String>, Failure> {
+        Ok(Some(self.client.begin().await?.epoch))
+    }
+
+    /// On another node there may be one of the same number that began in the same second.
+    fn names(&self, life: &str) -> Vec<String> {
+        if life.starts_with(':') { Vec::new() } else { vec![life.to_owned()] }
+    }
+
     async fn read(&mut self, undo: &Undo) -> Result<Live, Failure> {
         let server = self.client.begin().await?;
         let live = |key: &str| match key {
@@ -102,10 +111,16 @@ impl Service for Memcached {
     }
 
     async fn write(&mut self, expected_epoch: &str, orders: &[Order<'_>], _after: AfterRefusal) -> Result<(), Failure> {
-        if self.client.begin().await?.epoch != expected_epoch {
+        let server = self.client.begin().await?;
+        if server.epoch != expected_epoch {
             return Err(Failure::epoch_changed("memcached"));
         }
         for order in orders {
+            match order.turn(&server.limit.to_string()) {
+                Turn::Write => {}
+                Turn::Done => continue,
+                Turn::Theirs => return Err(Failure::set_meanwhile(&[order.key])),
+            }
             let limit = order.value.parse().ok().filter(|limit| survey::is_settable(*limit));
             match (order.key, limit) {
                 (LIMIT, Some(limit)) => self.client.order(&survey::command(limit)).await?,
@@ -182,11 +197,12 @@ impl Memcached {
         }
     }
 
-    /// Its limit may be fixed (`-L`, `-e`), which only shows when it is set: so it is set to what it is.
-    async fn may_shrink(&mut self, server: &Server, settings: &Stats) -> Result<(), Failure> {
+    /// Its limit may be fixed (`-L`, `-e`), which only shows when it is set: so it is set to what it is, read just before.
+    async fn may_shrink(&mut self, settings: &Stats) -> Result<(), Failure> {
         gives_back(settings)?;
-        if survey::is_settable(server.limit) {
-            self.client.order(&survey::command(server.limit)).await?;
+        let now = self.client.begin().await?.limit;
+        if survey::is_settable(now) {
+            self.client.order(&survey::command(now)).await?;
         }
         Ok(())
     }

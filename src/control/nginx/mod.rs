@@ -109,6 +109,11 @@ impl Service for Nginx {
         undo.changes.iter().map(|change| Ok(level::aim(flag(&change.key)?, wanted))).collect()
     }
 
+    /// It names the directory of flags, which is its address.
+    fn names(&self, _life: &str) -> Vec<String> {
+        Vec::new()
+    }
+
     async fn read(&mut self, undo: &Undo) -> Result<Live, Failure> {
         let path = self.path()?;
         let flags = Flags::open(path)?;

@@ -101,6 +101,10 @@ impl Service for Process {
         undo.changes.iter().map(aim).collect()
     }
 
+    async fn life(&mut self) -> Result<Option<String>, Failure> {
+        Ok(Some(self.target.locator.find()?.epoch()))
+    }
+
     async fn read(&mut self, undo: &Undo) -> Result<Live, Failure> {
         let Some(process) = Pinned::recall(&undo.epoch)? else { return Ok(after_its_end(undo)) };
         self.remember(undo);

@@ -97,6 +97,17 @@ impl Service for Performer {
         undo.changes.iter().map(aim).collect()
     }
 
+    async fn life(&mut self) -> Result<Option<String>, Failure> {
+        let knows = !self.recipe.knobs.is_empty();
+        Ok(if knows { Some(self.begin().await?.epoch) } else { None })
+    }
+
+    /// Services of different recipes may call their lives the same, and so each value has a name of its own.
+    fn names(&self, life: &str) -> Vec<String> {
+        let set = |knob: &Knob| serde_json::to_string(&knob.set).ok();
+        self.recipe.knobs.iter().filter_map(set).map(|set| format!("{set} {life}")).collect()
+    }
+
     async fn read(&mut self, undo: &Undo) -> Result<Live, Failure> {
         let talk = self.begin().await?;
         let mut values = Vec::with_capacity(undo.changes.len());

@@ -21,7 +21,7 @@ use super::failure::Failure;
 use super::passed::Passed;
 use super::rights::Rights;
 use super::said::clip;
-use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
+use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service, Turn};
 use super::standing::Live;
 use super::target::Place;
 use super::undo::{Change, Undo, lease_end};
@@ -132,6 +132,10 @@ impl Service for Redis {
         Ok(undo.changes.iter().map(aim).collect())
     }
 
+    async fn life(&mut self) -> Result<Option<String>, Failure> {
+        self.client.begin().await.map(Some)
+    }
+
     async fn read(&mut self, undo: &Undo) -> Result<Live, Failure> {
         let epoch = self.client.begin().await?;
         // A pause needs none of them, and whoever may pause may perhaps not read them.
@@ -149,14 +153,19 @@ impl Service for Redis {
         Ok(Live { epoch, values })
     }
 
-    /// What clients hold comes first; limit and policy change together or not at all.
+    /// What clients hold comes first; limit and policy change together or not at all. Where somebody set one of them since
+    /// the last look, nothing is lowered: a limit without the policy that goes with it would refuse writes.
     async fn write(&mut self, expected_epoch: &str, orders: &[Order<'_>], after: AfterRefusal) -> Result<(), Failure> {
         if self.client.begin().await? != expected_epoch {
             return Err(Failure::epoch_changed("Redis"));
         }
+        let theirs = self.set_meanwhile(orders).await?;
+        if !theirs.is_empty() && after == AfterRefusal::Stop {
+            return Err(Failure::set_meanwhile(&theirs));
+        }
         let mut first = Ok(());
         let mut set: Vec<&[u8]> = vec![b"CONFIG", b"SET"];
-        for order in orders {
+        for order in orders.iter().filter(|order| !theirs.contains(&order.key)) {
             let (key, value) = (order.key.as_bytes(), order.value.as_bytes());
             let given = match (order.key, order.value) {
                 (PAUSE, "on") => self.pause().await,
@@ -177,7 +186,7 @@ impl Service for Redis {
         if set.len() > 2 {
             first = first.and(self.client.ask(&set).await.map(|_| ()));
         }
-        first
+        if theirs.is_empty() { first } else { first.and(Err(Failure::set_meanwhile(&theirs))) }
     }
 
     async fn pulse(&mut self, mitigation: &Mitigation, consent: &Consent<'_>) -> Result<Done, Failure> {
@@ -314,6 +323,22 @@ impl Redis {
         let reply = self.client.ask(&[b"CONFIG", b"GET", b"maxmemory*"]).await?;
         let pair = |pair: &[Reply]| Some((pair.first()?.text()?.to_owned(), pair.get(1)?.text()?.to_owned()));
         Ok(reply.array().unwrap_or_default().chunks(2).filter_map(pair).collect())
+    }
+
+    /// As the last thing before it is overwritten. A pause is not told, so nobody can tell whose it is.
+    async fn set_meanwhile<'a>(&mut self, orders: &[Order<'a>]) -> Result<Vec<&'a str>, Failure> {
+        let looked = || orders.iter().filter(|order| order.key != PAUSE && order.over.is_some());
+        if looked().next().is_none() {
+            return Ok(Vec::new());
+        }
+        let settings = self.settings().await?;
+        let mut theirs = Vec::new();
+        for order in looked() {
+            if order.turn(&told(&settings, order.key)?) == Turn::Theirs {
+                theirs.push(order.key);
+            }
+        }
+        Ok(theirs)
     }
 
     async fn memory(&mut self, epoch: &str) -> Result<Memory, Failure> {

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use super::consent::Consent;
 use super::failure::Failure;
 use super::rights::Rights;
-use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
+use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service, Turn};
 use super::standing::Live;
 use super::undo::{Change, Undo};
 use crate::policy::gives::Gives;
@@ -116,6 +116,16 @@ impl Service for Varnish {
         undo.changes.iter().map(aim).collect()
     }
 
+    async fn life(&mut self) -> Result<Option<String>, Failure> {
+        let mut session = Session::open(&self.target).await?;
+        Ok(Some(params::processes(&mut session).await?.epoch))
+    }
+
+    /// On another node there may be one of the same number.
+    fn names(&self, life: &str) -> Vec<String> {
+        if life.starts_with(':') { Vec::new() } else { vec![life.to_owned()] }
+    }
+
     async fn read(&mut self, undo: &Undo) -> Result<Live, Failure> {
         let mut session = Session::open(&self.target).await?;
         let now = params::processes(&mut session).await?.epoch;
@@ -136,7 +146,16 @@ impl Service for Varnish {
             return Err(Failure::epoch_changed("Varnish"));
         }
         let mut first = Ok(());
+        let mut theirs = Vec::new();
         for order in orders {
+            match order.turn(&params::show(&mut session, known(order.key)?).await?.value) {
+                Turn::Write => {}
+                Turn::Done => continue,
+                Turn::Theirs => {
+                    theirs.push(order.key);
+                    continue;
+                }
+            }
             let Err(failure) = params::set(&mut session, known(order.key)?, order.value).await else { continue };
             let was_heard = matches!(failure.outcome, Outcome::Refused | Outcome::Unsupported);
             first = first.and(Err(failure));
@@ -144,7 +163,9 @@ impl Service for Varnish {
                 break;
             }
         }
-        first
+        // Beside what was written, it is told by who reads that back.
+        let is_told = after == AfterRefusal::Stop && theirs.len() < orders.len();
+        if theirs.is_empty() || is_told { first } else { first.and(Err(Failure::set_meanwhile(&theirs))) }
     }
 
     async fn pulse(&mut self, mitigation: &Mitigation, consent: &Consent<'_>) -> Result<Done, Failure> {

@@ -68,6 +68,9 @@ impl Task {
     }
 
     async fn pulse(&self, target: &Target, control: &mut Control, wish: &Wish) -> Answer {
+        if let Err(twin) = self.shared.twins.borrow().is_free(&self.name) {
+            return Answer::failed(twin);
+        }
         if let Some(refused) = self.excluded(target, control, wish) {
             return refused;
         }
@@ -130,6 +133,7 @@ impl Task {
                 entry.id, entry.mitigation, change.key
             ))));
         }
+        self.shared.twins.borrow().is_free(&self.name).map_err(Answer::failed)?;
         Ok(Entry {
             id: wish.id,
             mitigation: wish.mitigation.clone(),

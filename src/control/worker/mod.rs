@@ -9,6 +9,7 @@ mod clash;
 mod records;
 mod shared;
 mod task;
+mod twins;
 mod undos;
 
 use std::collections::HashMap;
@@ -41,6 +42,7 @@ pub use records::RECORDED_WITHIN;
 use records::Records;
 use shared::Shared;
 use task::Task;
+use twins::Twins;
 use undos::Undos;
 
 /// Deep enough for a debug build; only touched pages count.
@@ -237,11 +239,20 @@ fn pass_on(news: News, door: &Door, crew: &UnboundedSender<Order>) {
 pub fn probe_once(controls: &[settings::Control]) -> io::Result<Vec<(Arc<str>, Probe)>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(async {
-        let mut probes = Vec::with_capacity(controls.len());
+        let (mut probes, mut twins) = (Vec::with_capacity(controls.len()), Twins::default());
         for control in controls {
-            let Probe { outcome, detail } = Control::new(&control.target).probe().await;
+            let mut opened = Control::new(&control.target);
+            let Probe { outcome, detail } = opened.probe().await;
+            if outcome == Outcome::Applied {
+                twins.saw(&control.name, &control.target, opened.names().await);
+            }
             let detail = said::told(&detail, &said::secrets(&control.target));
             probes.push((Arc::clone(&control.name), Probe { outcome, detail }));
+        }
+        for (name, probe) in &mut probes {
+            if let Err(twin) = twins.is_free(name) {
+                *probe = Probe::failed(twin);
+            }
         }
         probes
     }))

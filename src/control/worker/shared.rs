@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::Opener;
 use super::records::Records;
+use super::twins::Twins;
 use crate::control::Control;
 use crate::control::consent;
 use crate::control::target::Target;
@@ -28,12 +29,13 @@ pub struct Shared {
     pub door: Door,
     open: Opener,
     pub post: RefCell<Post>,
+    pub twins: RefCell<Twins>,
 }
 
 impl Shared {
     pub fn new(records: Records, door: Door, open: Opener) -> Self {
         let post = RefCell::new(Post::new(door.clone()));
-        Self { records, routes: RefCell::default(), door, open, post }
+        Self { records, routes: RefCell::default(), door, open, post, twins: RefCell::default() }
     }
 
     pub fn open(&self, target: &Target) -> Control {

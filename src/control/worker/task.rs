@@ -79,30 +79,33 @@ impl Task {
             return true;
         }
         self.configured = target.map(|target| (target.clone(), self.shared.open(&target)));
+        self.shared.twins.borrow_mut().forget(&self.name);
         self.told = None;
         self.probe().await
     }
 
     async fn probe(&mut self) -> bool {
-        let Some((_, control)) = &mut self.configured else { return true };
-        let probe = match control.is_free() {
-            Ok(()) => control.probe().await,
-            Err(held) => Probe::failed(held),
-        };
+        let Some(probe) = self.watch(true).await else { return true };
         self.tell_state(probe.outcome, probe.detail)
+    }
+
+    /// `None` where nothing is configured.
+    async fn watch(&mut self, closely: bool) -> Option<Probe> {
+        let (target, control) = self.configured.as_mut()?;
+        let (probe, names) = control.watch(closely).await;
+        let mut twins = self.shared.twins.borrow_mut();
+        twins.saw(&self.name, target, names);
+        let is_usable = probe.outcome == Outcome::Applied;
+        Some(if is_usable { twins.is_free(&self.name).map_or_else(Probe::failed, |()| probe) } else { probe })
     }
 
     async fn look(&mut self) -> bool {
         // What was found wrong, a glance would not find again: look as closely as before.
         let closely = !matches!(self.told, Some((Outcome::Applied, _)));
-        let Some((_, control)) = &mut self.configured else { return true };
         if closely {
             return self.probe().await;
         }
-        let probe = match control.is_free() {
-            Ok(()) => control.look().await,
-            Err(held) => Probe::failed(held),
-        };
+        let Some(probe) = self.watch(false).await else { return true };
         let detail = match &self.told {
             Some((outcome, known)) if *outcome == probe.outcome => known.clone(),
             Some(_) | None => probe.detail,

@@ -9,10 +9,12 @@ use std::path::Path;
 use std::process::Stdio;
 
 use nix::unistd::geteuid;
+use node_guardian::control::target::Address;
 
 use super::super::support::eventually;
 use super::super::support::haproxy::Haproxy;
-use super::super::support::node::{Node, short_of_memory};
+use super::super::support::node::{Daemon, Node, short_of_memory};
+use super::super::support::redis::Redis;
 use crate::again::{again_from_a_copy, as_child};
 
 const NOBODY: u32 = 65534;
@@ -84,6 +86,109 @@ fn what_is_owed_outlives_another_guardian_that_acts_meanwhile() {
     second.until_calm();
     again.until_calm();
     assert_eq!(edge.face(), before);
+}
+
+/// One is in force; the other reaches the same service by another of its addresses.
+fn only_one_acts(name: &str, sections: [String; 2], steps: [&str; 2], face: &dyn Fn() -> String) {
+    let before = face();
+    let [one, other] = [0, 1].map(|at| Node::new(&(sections[at].clone() + &short_of_memory(steps[at]))));
+    let (mut first, mut second) = (one.start(), other.start());
+    first.until_control(name, "usable");
+    second.until_control(name, "usable");
+    one.set_available(5);
+    first.until_told("acted", "applied");
+    let ours = face();
+    assert_ne!(ours, before);
+    other.set_available(5);
+    let told = second.until_told("acted", "already controls this target");
+    assert!(told.text().contains(&format!("pid {} ", first.pid())), "{}", told.text());
+    assert_eq!((second.in_force().len(), face()), (0, ours));
+    second.kill();
+    let mut watches = other.start();
+    let why = watches.until_control(name, "refused");
+    assert!(why.contains(&format!("pid {} ", first.pid())) && why.contains("only watches"), "{why}");
+    one.set_available(60);
+    first.until_calm();
+    assert_eq!(face(), before);
+    first.kill();
+    watches.kill();
+    let mut heir = other.start();
+    heir.until("it is the heir", |daemon| (!daemon.in_force().is_empty()).then_some(()));
+    other.set_available(60);
+    heir.until_calm();
+    assert_eq!(face(), before);
+}
+
+fn by_port(cache: &Redis, name: &str) -> String {
+    let Address::Tcp(at) = cache.tcp() else { panic!("it is a port") };
+    let section = cache.section(name, "redis.sock");
+    let lines = section
+        .lines()
+        .map(|line| if line.starts_with("socket") { format!("address = \"{at}\"") } else { line.into() });
+    lines.map(|line| line + "\n").collect()
+}
+
+#[test]
+fn two_addresses_of_one_haproxy_are_one_target() {
+    let edge = Haproxy::start();
+    let sections = [edge.section("edge", "admin.sock"), edge.section("edge", "second.sock")];
+    let steps = [r#"{ throttle = "edge", to = "50%" }"#, r#"{ throttle = "edge", to = "25%" }"#];
+    only_one_acts("edge", sections, steps, &|| edge.face());
+}
+
+#[test]
+fn two_addresses_of_one_redis_are_one_target() {
+    let cache = Redis::start();
+    let sections = [by_port(&cache, "cache"), cache.section("cache", "redis.sock")];
+    let steps = [r#"{ shrink = "cache", to = "64MiB" }"#, r#"{ shrink = "cache", to = "32MiB" }"#];
+    only_one_acts("cache", sections, steps, &|| cache.face());
+}
+
+/// What an operator undid by one name must not come again by the other.
+#[test]
+fn of_two_controls_of_one_service_only_the_first_by_name_acts() {
+    let cache = Redis::start();
+    let by_socket = cache.section("aa", "redis.sock");
+    let by_port = by_port(&cache, "bb");
+    let steps = r#"{ shrink = "aa", to = "64MiB", settle = "100ms" }, { shrink = "bb", to = "32MiB" }"#;
+    let node = Node::new(&(by_socket + &by_port + &short_of_memory(steps)));
+    let told = "leads to the same service as control aa";
+    let said = node.ask(&["check", node.path("config.toml").to_str().unwrap(), "--live"]);
+    assert!(said.code != 0 && said.out.replace('\n', " ").contains("control aa"), "{said:?}");
+    let mut daemon = node.start();
+    daemon.until_control("aa", "usable");
+    assert!(daemon.until_control("bb", "refused").contains(told));
+    node.set_available(5);
+    daemon.until_in_force(&["shrink aa to 64.0MiB"]);
+    daemon.order("/undo", "").join().unwrap();
+    daemon.until("it is undone", |daemon| daemon.in_force().is_empty().then_some(()));
+    let ticks = daemon.ticks();
+    daemon.until("the rule has fired on", |daemon| (daemon.ticks() > ticks + 40).then_some(()));
+    assert_eq!((daemon.in_force().len(), cache.setting("maxmemory").as_str()), (0, "0"));
+}
+
+/// What was put back by the one is not lowered again by the other, nor the other way round: a new life has a mark of its own.
+#[test]
+fn after_a_restart_of_the_service_one_of_them_acts() {
+    let mut edge = Haproxy::start();
+    let step = short_of_memory(r#"{ throttle = "edge", to = "50%" }"#);
+    let nodes = ["admin.sock", "second.sock"].map(|socket| Node::new(&(edge.section("edge", socket) + &step)));
+    let [one, other] = &nodes;
+    let (mut first, mut second) = (one.start(), other.start());
+    one.set_available(5);
+    first.until_in_force(&["throttle edge to 50%"]);
+    other.set_available(5);
+    second.until_told("acted", "already controls this target");
+    edge.restart();
+    assert_eq!(edge.limit("be/s1"), "8");
+    first.until("one of them acts", |_| (edge.limit("be/s1") != "8").then_some(()));
+    let both = |daemon: &Daemon| (daemon.in_force().len() + second.in_force().len() == 1).then_some(());
+    first.until("and only one", both);
+    assert_eq!(edge.limit("be/s1"), "4");
+    nodes.iter().for_each(|node| node.set_available(60));
+    first.until_calm();
+    second.until_calm();
+    assert_eq!(edge.limit("be/s1"), "8");
 }
 
 #[test]

@@ -1,0 +1,52 @@
+//! One guardian a service: before anything is sent, the marks of its address and of this life of it are taken.
+
+use super::failure::Failure;
+use super::service::Probe;
+use super::{Control, mark};
+use crate::policy::mitigation::Outcome;
+
+impl Control {
+    /// The same where no other guardian acts on it, by whatever address; where one does, who that is. Takes nothing.
+    /// Beside it by what the service is known at each of its addresses, as far as it tells.
+    pub async fn watch(&mut self, closely: bool) -> (Probe, Vec<String>) {
+        if let Err(held) = self.is_free(&[]) {
+            return (Probe::failed(held), Vec::new());
+        }
+        let probe = if closely { self.probe().await } else { self.look().await };
+        if probe.outcome != Outcome::Applied {
+            return (probe, Vec::new());
+        }
+        let names = self.names().await;
+        (self.is_free(&names).map_or_else(Probe::failed, |()| probe), names)
+    }
+
+    /// By what the service is known at each of its addresses, as far as it tells.
+    pub async fn names(&mut self) -> Vec<String> {
+        // What cannot be told is found out by whoever acts.
+        let life = self.service.life().await.ok().flatten();
+        life.map(|life| self.service.names(&life)).unwrap_or_default()
+    }
+
+    fn is_free(&self, lives: &[String]) -> Result<(), Failure> {
+        self.target.as_ref().map_or(Ok(()), |target| mark::look(target, lives))
+    }
+
+    /// Before anything is sent to this life of the target. What was claimed of the one that was read last stays so.
+    ///
+    /// # Errors
+    /// `Refused` where another guardian acts on it. What was held before still is.
+    pub(super) async fn claim(&mut self, life: &str) -> Result<(), Failure> {
+        let Some(target) = &self.target else { return Ok(()) };
+        let lives = [life, &self.life].into_iter().filter(|life| !life.is_empty());
+        let names: Vec<String> = lives.flat_map(|life| self.service.names(life)).collect();
+        self.marks = mark::take(target, &names).await?;
+        Ok(())
+    }
+
+    /// What this guardian owes here, it undoes also where another one acts on it by now. But what that one has set is not
+    /// somebody's last word: it was captured on top of ours and gives way to that again.
+    pub(super) async fn held_by_another(&mut self, life: &str) -> Option<Failure> {
+        let held = self.claim(life).await.err()?;
+        Some(Failure { detail: format!("{}; what is owed here waits for what that one does", held.detail), ..held })
+    }
+}
