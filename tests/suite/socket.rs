@@ -189,10 +189,10 @@ fn a_recipe_is_interrupted_at_every_message_of_a_throttle_its_adjustment_and_its
 #[test]
 fn two_controls_never_hold_one_value() {
     let server = Haproxy::start();
-    let (near, far) = (conversing(&server.path("admin.sock")), conversing(&server.path("second.sock")));
-    let mut desk = Desk::new(&[("near", near), ("far", far)]);
+    let (near, other) = (conversing(&server.path("admin.sock")), conversing(&server.path("second.sock")));
+    let mut desk = Desk::new(&[("near", near), ("other", other)]);
     assert_eq!(desk.apply(1, "near", Verb::Throttle, HALF).outcome, Outcome::Applied);
-    let report = desk.apply(2, "far", Verb::Throttle, HALF);
+    let report = desk.apply(2, "other", Verb::Throttle, HALF);
     assert_eq!(report.outcome, Outcome::Refused);
     assert!(report.detail.contains("already holds `maxconn`"), "{}", report.detail);
     assert_eq!((desk.undo(1).outcome, server.global_limit().as_str()), (Outcome::Applied, "200"));
