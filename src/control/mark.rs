@@ -1,9 +1,10 @@
 //! Two guardians never change one target: who acts on it first holds its marks, and who comes second only watches. A mark is
 //! an abstract unix socket, which the kernel frees with the process, and which containers that share a network share too.
 //! There is one for each name by which the target is known: its address, and where the service tells who it is, this life
-//! of it, because two guardians may reach one service by two addresses. Anybody may take such a name, so that one counts only where the kernel says that its holder is who
-//! could act anyway: root, the package's user, or our own. Each mark ends in a number of its own, and the kernel lists which
-//! there are: however many names a stranger takes, there is another one, and none is overlooked.
+//! of it, because two guardians may reach one service by two addresses. Anybody may take such a name, so that one counts
+//! only where the kernel says that its holder is who could act anyway: root, the package's user, or our own. Each mark ends
+//! in a number of its own, and the kernel lists which there are: however many names a stranger takes, there is another one,
+//! and none is overlooked.
 //!
 //! Takes no thread, waits for nobody, and costs a descriptor or two for each target that is acted on.
 
@@ -98,8 +99,8 @@ async fn take_one(name: String) -> Result<Arc<Mark>, Failure> {
     Ok(mark)
 }
 
-/// Whether another guardian has one of them. Takes nothing. Where one is ours, those who looked since are let in: once as many wait as
-/// the kernel lets wait, nobody could see any more that it is held.
+/// Whether another guardian has one of them. Takes nothing. Where one is ours, those who looked since are let in: once as
+/// many wait as the kernel lets wait, nobody could see any more that it is held.
 ///
 /// # Errors
 /// `Refused`, and who has it.

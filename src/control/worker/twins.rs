@@ -10,8 +10,8 @@ use crate::control::target::Target;
 #[derive(Default)]
 pub struct Twins {
     seen: HashMap<Arc<str>, Seen>,
-    /// Who comes before this one at its service. Stays so until one of both is configured anew: a service that restarts has another
-    /// name, and is seen later by one than by the other.
+    /// Who comes before this one at its service. Stays so until one of both is configured anew: a service that restarts has
+    /// another name, and is seen later by one than by the other.
     elders: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
 }
 
