@@ -77,19 +77,20 @@ fn what_could_not_be_put_back_as_it_was_is_not_changed() {
 fn a_lease_is_preferred_and_a_users_socket_takes_the_map() {
     let server = Haproxy::with_map_and_table();
     let before = server.face();
-    let at = |socket: &str| Target::Haproxy(target::Haproxy { socket: server.path(socket), ..by_map(&server) });
-    let mut desk =
-        Desk::new(&[("user", at("user.sock")), ("operator", at("operator.sock")), ("admin", at("admin.sock"))]);
-    assert!(desk.view("operator", "usable").detail.contains("may shed; cannot throttle and drain: "));
-    assert!(desk.view("user", "usable").detail.contains("may shed by its map; cannot throttle and drain: "));
-    for (id, control) in [(1, "operator"), (2, "admin")] {
-        let report = desk.apply(id, control, Verb::Shed, HALF);
+    let at = |socket: &str| target::Haproxy { socket: server.path(socket), ..by_map(&server) };
+    // One after the other: of two controls that lead to one HAProxy, one acts.
+    for (socket, may) in [("operator.sock", "may shed; cannot throttle and drain: "), ("admin.sock", "may ")] {
+        let mut desk = desk(at(socket));
+        assert!(desk.view("edge", "usable").detail.contains(may));
+        let report = desk.apply(1, "edge", Verb::Shed, HALF);
         assert_eq!((report.outcome, &*report.detail), (Outcome::Applied, "lease ng_lease web none → 50"));
-        assert_eq!(desk.undo(id).outcome, Outcome::Applied);
+        assert_eq!(desk.undo(1).outcome, Outcome::Applied);
     }
-    assert_eq!(desk.apply(3, "user", Verb::Shed, HALF).outcome, Outcome::Applied);
+    let mut desk = desk(at("user.sock"));
+    assert!(desk.view("edge", "usable").detail.contains("may shed by its map; cannot throttle and drain: "));
+    assert_eq!(desk.apply(1, "edge", Verb::Shed, HALF).outcome, Outcome::Applied);
     assert_eq!(server.mapped(), ["web 50"]);
-    assert_eq!(desk.undo(3).outcome, Outcome::Applied);
+    assert_eq!(desk.undo(1).outcome, Outcome::Applied);
     assert_eq!(server.face(), before);
 }
 

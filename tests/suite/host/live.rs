@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use node_guardian::config::settings::Settings;
+use node_guardian::config::settings::{self, Sampling, Settings};
 use node_guardian::host::guardian;
 use node_guardian::host::kept::{Kept, Reader, Shape};
 use node_guardian::host::sampler::{Sampler, Scope};
@@ -120,7 +120,8 @@ impl Drop for Busy {
 
 /// Samples once a second, as the daemon does, until the reading is above a bound.
 fn rises_above(metric: Metric, bound: f64) -> f64 {
-    let mut sampler = Sampler::open(&sampling("/proc", "/sys"));
+    // Whatever this runs in.
+    let mut sampler = Sampler::open(&Sampling { scope: settings::Scope::Node, ..sampling("/proc", "/sys") });
     let mut sample = Sample::default();
     let started = Instant::now();
     for _ in 0..20 {
