@@ -78,17 +78,23 @@ impl Group {
             path.components().map(|part| if part.as_os_str() == "cpu" { "cpuacct".as_ref() } else { part.as_os_str() });
         let apart: PathBuf = apart.collect();
         let files = [path.join("cpuacct.usage"), apart.join("cpuacct.usage"), path.join("cpu.stat")];
-        let usage = files.iter().find_map(|file| File::open(file).ok())?;
+        // The cpu.stat of version 1 says nothing of that, and the other hierarchy may get the group later.
+        let usage = files.iter().find_map(|file| File::open(file).ok().filter(|usage| used(usage).is_some()))?;
         Some(Self { path, inode, usage })
     }
 
-    /// Nanoseconds, less those of niced work, which are counted as such. `None` where the group is gone.
+    /// `None` where the group is gone.
     fn used(&self) -> Option<u64> {
-        let mut text = [0; STAT_BYTES];
-        let length = self.usage.read_at(&mut text, 0).ok()?;
-        let text = &text[..length];
-        number(text.trim_ascii()).or_else(|| parse_usage(text))
+        used(&self.usage)
     }
+}
+
+/// Nanoseconds, less those of niced work, which are counted as such.
+fn used(usage: &File) -> Option<u64> {
+    let mut text = [0; STAT_BYTES];
+    let length = usage.read_at(&mut text, 0).ok()?;
+    let text = &text[..length];
+    number(text.trim_ascii()).or_else(|| parse_usage(text))
 }
 
 /// What the groups used, for the loop.
