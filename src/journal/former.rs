@@ -162,7 +162,8 @@ fn join(own: &State, ordered: &Orders, former: &State, formerly: &Orders) -> (St
         Theirs { id: ids.of_known(theirs.id, known.map(|known| known.id)), ..theirs.clone() }
     });
     let theirs = theirs.collect();
-    let mut orders = Orders::of(formerly.pause().cloned(), undone, theirs, forgotten);
+    let losses = formerly.losses().clone();
+    let mut orders = Orders::of(formerly.pause().cloned(), undone, theirs, forgotten, losses);
     orders.join(ordered.clone());
     after.next_id = ids.next;
     (after, orders)
@@ -243,6 +244,7 @@ mod tests {
 
     use super::super::tests::entry;
     use super::*;
+    use crate::policy::losses::{Loss, Losses};
     use crate::policy::mitigation::{Knob, Verb};
     use crate::policy::orders::{Ends, Hold, Pause};
     use crate::policy::quiet::Quiet;
@@ -263,6 +265,11 @@ mod tests {
         Theirs { id, knob, mitigation, found: "5".into(), since, ends: Ends::WhenAllAreClear(Quiet::default()) }
     }
 
+    fn lost() -> Losses {
+        let knob = Knob { target: "one".into(), verb: Verb::Flush };
+        Losses::of(vec![Loss::new("short".into(), knob, now().moment)])
+    }
+
     fn pause() -> Pause {
         let since = now().moment;
         Pause { since, until: since + Duration::from_secs(1800), hold: Hold::Keep, by: "uid 0".into() }
@@ -278,7 +285,7 @@ mod tests {
             let both = Self { folder: tempfile::tempdir().unwrap() };
             let mut own = both.journal();
             own.write(&entry(1, "own")).unwrap();
-            let ordered = Orders::of(None, vec![undone(2, "own")], vec![theirs(5, "both")], vec![]);
+            let ordered = Orders::of(None, vec![undone(2, "own")], vec![theirs(5, "both")], vec![], Losses::default());
             orders::put(&both.own(), &orders::bytes(&ordered, now())).unwrap();
             let mut former = Journal::open(&both.former()).unwrap().journal;
             for (id, prior) in [(1, "one"), (2, "two"), (3, "three")] {
@@ -286,7 +293,7 @@ mod tests {
             }
             former.close(ActionId(3)).unwrap();
             let (undone, theirs) = (vec![undone(2, "two"), undone(6, "both")], vec![theirs(3, "three")]);
-            let ordered = Orders::of(Some(pause()), undone, theirs, vec![ActionId(1), ActionId(3)]);
+            let ordered = Orders::of(Some(pause()), undone, theirs, vec![ActionId(1), ActionId(3)], lost());
             orders::put(&both.former(), &orders::bytes(&ordered, now())).unwrap();
             both
         }
@@ -328,6 +335,7 @@ mod tests {
             assert_eq!((journal.entries().len(), held["own"]), (3, 1), "{what}: {held:?}");
             let orders = orders::read(&self.own(), now()).unwrap();
             assert!(orders.pause().is_some() && orders.theirs().len() == 1, "{what}: {orders:?}");
+            assert_eq!(orders.losses().all().len(), 1, "{what}: {orders:?}");
             let known: BTreeMap<_, _> =
                 orders.undone().iter().map(|undone| (&*undone.knob.target, undone.id)).collect();
             assert_eq!((orders.undone().len(), known["own"]), (3, ActionId(2)), "{what}: {orders:?}");

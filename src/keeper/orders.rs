@@ -162,7 +162,7 @@ pub fn read(directory: &Path, now: Now) -> io::Result<Orders> {
         let knob = Knob { target: line.target, verb: line.verb };
         Loss::new(line.rule, knob, now.moment_of(line.at_unix_ms.min(now.unix_ms)))
     });
-    Ok(Orders::of(pause, undone.collect(), theirs, page.forgotten).with_losses(Losses::of(losses.collect())))
+    Ok(Orders::of(pause, undone.collect(), theirs, page.forgotten, Losses::of(losses.collect())))
 }
 
 /// Keeps these, where no keeper does yet. Durable when it returns.
@@ -282,7 +282,7 @@ mod tests {
         };
         let flushed = Knob { target: "unix:/run/redis.sock".into(), verb: Verb::Flush };
         let losses = Losses::of(vec![Loss::new("short".into(), flushed, at(980))]);
-        Orders::of(Some(pause), vec![undone], vec![theirs], vec![ActionId(3)]).with_losses(losses)
+        Orders::of(Some(pause), vec![undone], vec![theirs], vec![ActionId(3)], losses)
     }
 
     fn kept(unix_s: u64, moment: u64) -> Orders {

@@ -9,6 +9,8 @@ use super::moment::Moment;
 
 /// More of them at once nobody has; the newest count.
 const MOST: usize = 64;
+/// One of a rule that is not there is kept as long: with a typo, another configuration is guarded by for a while.
+const KEPT_WITHOUT_RULE: Duration = Duration::from_secs(3600);
 
 #[derive(Clone, PartialEq, Debug)]
 pub struct Loss {
@@ -67,6 +69,11 @@ impl Losses {
         self.list.drain(..excess);
     }
 
+    /// It turned out that nothing was lost.
+    pub fn take_back(&mut self, rule: &str, knob: &Knob) {
+        self.list.retain(|known| known.knob != *knob || *known.rule != *rule);
+    }
+
     /// A guardian begins that remembers nothing else of them.
     pub fn begin_anew(&mut self) {
         self.list.iter_mut().for_each(|loss| loss.of = Life::Earlier);
@@ -83,7 +90,9 @@ impl Losses {
     /// After a look at all rules: forgets what forbids nothing any more. `None`: there is no such rule now.
     pub fn judge(&mut self, now: Moment, standing: impl Fn(&str) -> Option<Standing>) {
         self.list.retain_mut(|loss| {
-            let Some(Standing { is_clear, cooldown }) = standing(&loss.rule) else { return false };
+            let Some(Standing { is_clear, cooldown }) = standing(&loss.rule) else {
+                return now < loss.at + KEPT_WITHOUT_RULE;
+            };
             if is_clear && loss.of == Life::Earlier {
                 loss.of = Life::EarlierAndClear;
             }
@@ -160,6 +169,20 @@ mod tests {
         newer.join(losses);
         assert_eq!((newer.all().len(), newer.all()[MOST - 1].at), (MOST, at(2000)));
         newer.judge(at(2000), |_| None);
+        assert_eq!(newer.all().len(), MOST, "a typo may be mended");
+        newer.judge(at(2000) + KEPT_WITHOUT_RULE, |_| None);
         assert!(newer.all().is_empty(), "its rule is gone");
+    }
+
+    #[test]
+    fn what_was_not_begun_forbids_nothing() {
+        let mut losses = Losses::default();
+        losses.note(Loss::new("short".into(), knob("a"), at(100)));
+        losses.note(Loss::new("short".into(), knob("b"), at(100)));
+        losses.take_back("short", &knob("a"));
+        losses.take_back("other", &knob("b"));
+        losses.begin_anew();
+        assert!(!losses.forbid(at(101), "short", &knob("a"), COOLDOWN));
+        assert!(losses.forbid(at(101), "short", &knob("b"), COOLDOWN));
     }
 }

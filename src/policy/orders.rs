@@ -111,13 +111,14 @@ impl Wanted {
 impl Orders {
     /// As they were written down.
     #[must_use]
-    pub const fn of(pause: Option<Pause>, undone: Vec<Undone>, theirs: Vec<Theirs>, forgotten: Vec<ActionId>) -> Self {
-        Self { pause, undone, theirs, forgotten, losses: Losses::of(Vec::new()) }
-    }
-
-    #[must_use]
-    pub fn with_losses(self, losses: Losses) -> Self {
-        Self { losses, ..self }
+    pub const fn of(
+        pause: Option<Pause>,
+        undone: Vec<Undone>,
+        theirs: Vec<Theirs>,
+        forgotten: Vec<ActionId>,
+        losses: Losses,
+    ) -> Self {
+        Self { pause, undone, theirs, forgotten, losses }
     }
 
     #[must_use]
@@ -127,6 +128,11 @@ impl Orders {
 
     pub fn note_loss(&mut self, loss: Loss) {
         self.losses.note(loss);
+    }
+
+    /// As [`Losses::take_back`].
+    pub fn take_back_loss(&mut self, rule: &str, knob: &Knob) {
+        self.losses.take_back(rule, knob);
     }
 
     /// As [`Losses::judge`].

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use node_guardian::policy::condition::parse;
 use node_guardian::policy::guardian::{Decisions, Guardian, Inherited, Input};
+use node_guardian::policy::losses::Losses;
 use node_guardian::policy::metric::Metric;
 use node_guardian::policy::mitigation::{
     ActionId, Amount, Answered, Class, Command, Knob, Level, Mitigation, Outcome, Report, Verb,
@@ -314,7 +315,7 @@ fn set_by_somebody() -> Orders {
         (Knob { target: "edge".into(), verb: Verb::Throttle }, mitigation(Verb::Throttle, "edge", 50.0));
     let (found, since, ends) = ("maxconn is 5".into(), Moment::ORIGIN, Ends::WithItsRules);
     let theirs = Theirs { id: ActionId(3), knob, mitigation, found, since, ends };
-    Orders::of(None, Vec::new(), vec![theirs], Vec::new())
+    Orders::of(None, Vec::new(), vec![theirs], Vec::new(), Losses::default())
 }
 
 fn fires(node: &Node, rule: &str) -> bool {
@@ -461,7 +462,7 @@ fn a_pause_that_is_read_late_undoes_what_was_done_meanwhile() {
         let pause = Some(Pause { since: Moment::ORIGIN, until, hold, by: "uid 0".into() });
         node.guardian.restore_orders(
             node.now,
-            Orders::of(pause, Vec::new(), Vec::new(), Vec::new()),
+            Orders::of(pause, Vec::new(), Vec::new(), Vec::new(), Losses::default()),
             &mut Decisions::default(),
         );
         node.run(90.0, 30);
@@ -478,7 +479,11 @@ fn a_debt_that_was_given_up_before_a_restart_is_not_paid_after_it() {
     let mut out = Decisions::default();
     let mut guardian = Guardian::new(Moment::ORIGIN, plan, vec![found(Verb::Shed)], ActionId(10), &mut out);
     let forgotten = vec![ActionId(3), ActionId(4)];
-    guardian.restore_orders(Moment::ORIGIN, Orders::of(None, Vec::new(), Vec::new(), forgotten), &mut out);
+    guardian.restore_orders(
+        Moment::ORIGIN,
+        Orders::of(None, Vec::new(), Vec::new(), forgotten, Losses::default()),
+        &mut out,
+    );
     assert_eq!(out.commands, [Command::Forget { id: ActionId(3) }]);
     assert!(guardian.owes_nothing() && guardian.orders().forgotten() == [ActionId(3)]);
 }

@@ -207,6 +207,9 @@ impl Guardian {
         memory.run.tries = if has_worked { 0 } else { memory.run.tries + 1 };
         let (index, step) = self.plan.owner_of(flat);
         let rule = &self.plan.rules()[index];
+        if is_once && !has_worked && outcome != Outcome::NoEffect {
+            self.orders.take_back_loss(&rule.name, &self.plan.knob(&rule.steps[step].mitigation));
+        }
         let is_over = rule.rung(step).all(|step| self.gave_nothing(index, step));
         let life = &mut self.lives[index];
         let latest = life.taken().checked_sub(1).is_some_and(|latest| rule.rung(step).contains(&latest));

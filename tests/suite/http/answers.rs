@@ -8,6 +8,7 @@ use std::time::Duration;
 use node_guardian::clock;
 use node_guardian::events::{Daemon, Event};
 use node_guardian::policy::event::Mode;
+use node_guardian::policy::losses::Losses;
 use node_guardian::policy::orders::{Hold, Orders, Pause};
 use node_guardian::policy::view::{Phase, State};
 
@@ -81,7 +82,7 @@ fn what_an_operator_ordered_is_told_in_every_mode() {
     let (now, by) = (clock::now().unwrap(), Arc::from("uid 0 (root)"));
     let pause = Pause { since: now, until: now + Duration::from_secs(600), hold: Hold::Keep, by };
     house.publish(|snapshot| {
-        snapshot.view.orders = Orders::of(Some(pause.clone()), Vec::new(), Vec::new(), Vec::new());
+        snapshot.view.orders = Orders::of(Some(pause.clone()), Vec::new(), Vec::new(), Vec::new(), Losses::default());
         snapshot.view.turns_away = false;
     });
     // In an emergency, too: whoever pauses the guardian must not lose the node's traffic by that.
