@@ -59,7 +59,7 @@ const AT_START: [&str; 41] = [
 /// What some kinds of control share, and no others need.
 const SHARED_BY_SOME: [(&str, &[&str]); 2] = [
     ("recipe", &["7control6recipe", "control..recipe.."]),
-    ("client", &["5hyper6client", "hyper..client", "role..Client"]),
+    ("client", &["5hyper6client", "hyper..client", "role..Client", "control8exchange", "control..exchange.."]),
 ];
 
 /// Of libraries that one kind alone has use for.

@@ -7,19 +7,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Method, Request};
-use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::{Reach, code, listener, run};
+use crate::control::exchange::{Connection, authorized};
 use crate::control::secret;
+use crate::control::stream::Stream;
+use crate::control::target::Address;
 use crate::http::shape::Kept;
 use crate::plain;
 
@@ -85,6 +84,8 @@ impl Way {
     }
 }
 
+type Broken = Box<dyn std::error::Error + Send + Sync>;
+
 struct Answer {
     status: u16,
     body: Bytes,
@@ -98,7 +99,8 @@ impl Client {
             .enable_all()
             .build()
             .map_err(|error| Failure::Unreachable(format!("cannot start: {error}")))?;
-        let token = reach.token_file.as_deref().map(read_token).transpose()?;
+        let token = reach.token_file.as_deref().map(secret::token).transpose();
+        let token = token.map_err(|failure| Failure::Unreachable(failure.detail))?;
         Ok(Self { ways: ways(reach)?, token, runtime })
     }
 
@@ -160,40 +162,23 @@ impl Client {
     }
 
     async fn exchange(&self, way: &Way, method: &Method, path: &str, body: &str) -> Result<Answer, Error> {
-        let host = match way {
-            Way::Socket(_) => "localhost",
-            Way::Tcp { authority } => authority,
+        let (host, address, token) = match way {
+            Way::Socket(path) => ("localhost", Address::Unix(path.clone()), None),
+            Way::Tcp { authority } => (authority.as_str(), Address::Tcp(authority.clone()), self.token.as_deref()),
         };
-        let mut request =
+        let request =
             Request::builder().method(method).uri(path).header(HOST, host).header(CONTENT_TYPE, "application/json");
-        if let (Way::Tcp { .. }, Some(token)) = (way, &self.token) {
-            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        let message = authorized(request, token).body(Full::new(Bytes::from(body.to_owned()))).map_err(Error::other)?;
+        let stream = Stream::connect(&address).await?;
+        if let Way::Socket(path) = way {
+            listener::check(stream.uid(), path)?;
         }
-        let request = request.body(Full::new(Bytes::from(body.to_owned()))).map_err(Error::other)?;
-        match way {
-            Way::Socket(path) => {
-                let stream = UnixStream::connect(path).await?;
-                listener::check(&stream, path)?;
-                send(stream, request).await
-            }
-            Way::Tcp { authority } => send(TcpStream::connect(authority).await?, request).await,
-        }
-    }
-}
-
-async fn send<S: AsyncRead + AsyncWrite + Unpin>(stream: S, request: Request<Full<Bytes>>) -> Result<Answer, Error> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(Error::other)?;
-    let exchange = async {
-        let response = sender.send_request(request).await.map_err(Error::other)?;
-        let status = response.status().as_u16();
-        let body = Limited::new(response.into_body(), MOST_BYTES).collect().await.map_err(Error::other)?;
-        Ok(Answer { status, body: body.to_bytes(), closed_before: None })
-    };
-    let mut exchange = std::pin::pin!(exchange);
-    tokio::select! {
-        answer = &mut exchange => answer,
-        // The connection may be over before the answer is taken out of it.
-        _ = connection => exchange.await,
+        let exchanged = Connection::over(stream).await.map_err(Error::other)?.ask(message, async |response| {
+            let status = response.status().as_u16();
+            let body = Limited::new(response.into_body(), MOST_BYTES).collect().await?;
+            Ok::<_, Broken>(Answer { status, body: body.to_bytes(), closed_before: None })
+        });
+        exchanged.await.map(|(answer, _)| answer).map_err(Error::other)
     }
 }
 
@@ -230,11 +215,6 @@ fn authority(url: &str) -> Result<String, Failure> {
     };
     let has_port = rest.rsplit(':').next().is_some_and(|port| !port.is_empty() && port.parse::<u16>().is_ok());
     Ok(if has_port && rest.contains(':') { rest.to_owned() } else { format!("{rest}:80") })
-}
-
-fn read_token(path: &Path) -> Result<String, Failure> {
-    let text = secret::read("token file", path).map_err(|failure| Failure::Unreachable(failure.detail))?;
-    Ok(text.trim().to_owned())
 }
 
 fn reason(error: &Error) -> String {

@@ -8,6 +8,7 @@ use std::path::Path;
 use nix::unistd::{Gid, Group};
 
 use super::said::sentence;
+use super::target::Address;
 use crate::policy::mitigation::Outcome;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -59,9 +60,19 @@ impl Failure {
     }
 }
 
-/// Why a unix socket could not be connected to.
+/// Why it could not be connected to, and what to try.
 #[must_use]
-pub fn connecting(service: &str, socket: &Path, error: &io::Error) -> Failure {
+pub fn connecting(service: &str, address: &Address, error: &io::Error) -> Failure {
+    match address {
+        Address::Unix(socket) => connecting_to_socket(service, socket, error),
+        Address::Tcp(host) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            Failure::unreachable(format!("nobody listens on {host}: is {service} running, and bound to this address?"))
+        }
+        Address::Tcp(host) => Failure::unreachable(format!("cannot connect to {service} on {host}: {error}")),
+    }
+}
+
+fn connecting_to_socket(service: &str, socket: &Path, error: &io::Error) -> Failure {
     let path = socket.display();
     match error.kind() {
         io::ErrorKind::NotFound => Failure::unreachable(format!(
@@ -109,19 +120,24 @@ mod tests {
 
     #[test]
     fn each_way_of_not_connecting_says_what_to_try() {
-        let socket = Path::new("/nowhere/at/all.sock");
-        let told = |kind: io::ErrorKind| connecting("HAProxy", socket, &kind.into());
+        let socket = Address::Unix("/nowhere/at/all.sock".into());
+        let told = |kind: io::ErrorKind| connecting("HAProxy", &socket, &kind.into());
         assert_eq!(told(io::ErrorKind::NotFound).outcome, Outcome::Unreachable);
         assert!(told(io::ErrorKind::NotFound).detail.contains("does not exist"));
         assert!(told(io::ErrorKind::ConnectionRefused).detail.contains("nobody listens"));
         assert!(told(io::ErrorKind::PermissionDenied).detail.contains("a folder above it"));
         assert_eq!(told(io::ErrorKind::WouldBlock).outcome, Outcome::TimedOut);
+        let port = Address::Tcp("127.0.0.1:1".into());
+        let told = |kind: io::ErrorKind| connecting("Redis", &port, &kind.into());
+        assert!(told(io::ErrorKind::ConnectionRefused).detail.contains("bound to this address"));
+        assert_eq!(told(io::ErrorKind::TimedOut).outcome, Outcome::Unreachable);
     }
 
     #[test]
     fn a_closed_socket_names_its_group() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let detail = connecting("Redis", file.path(), &io::ErrorKind::PermissionDenied.into()).detail;
+        let detail =
+            connecting("Redis", &Address::Unix(file.path().into()), &io::ErrorKind::PermissionDenied.into()).detail;
         assert!(detail.contains("belongs to group") && detail.contains("0600"), "{detail}");
         assert!(detail.contains("mode 660") && !detail.contains("usermod"), "a group that may not either: {detail}");
     }
@@ -131,7 +147,8 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::set_permissions(file.path(), fs::Permissions::from_mode(0o660)).unwrap();
         let gid = fs::metadata(file.path()).unwrap().gid();
-        let detail = connecting("Redis", file.path(), &io::ErrorKind::PermissionDenied.into()).detail;
+        let detail =
+            connecting("Redis", &Address::Unix(file.path().into()), &io::ErrorKind::PermissionDenied.into()).detail;
         assert_eq!(detail.contains("usermod -aG"), gid != 0, "nobody is to join root's: {detail}");
     }
 }

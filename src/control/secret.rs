@@ -16,6 +16,11 @@ pub fn read(what: &str, file: &Path) -> Result<String, Failure> {
     text(file).map_err(|error| Failure::refused(format!("cannot read the {what} {}: {error}", file.display())))
 }
 
+/// At each use, so that a new one is taken without a reload.
+pub fn token(file: &Path) -> Result<String, Failure> {
+    Ok(read("token file", file)?.trim().to_owned())
+}
+
 fn text(file: &Path) -> Result<String, Error> {
     // To open a pipe waits for whoever writes to it, else.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(file)?;
@@ -45,6 +50,7 @@ mod tests {
         let path = |name: &str| folder.path().join(name);
         std::fs::write(path("token"), "abc\n").unwrap();
         assert_eq!(read("token file", &path("token")).unwrap(), "abc\n");
+        assert_eq!(token(&path("token")).unwrap(), "abc");
         std::fs::write(path("long"), "x".repeat(MOST_BYTES + 1)).unwrap();
         mkfifo(&path("pipe"), Mode::S_IRWXU).unwrap();
         let writer = path("pipe");

@@ -131,7 +131,7 @@ pub async fn instead(failure: Failure, address: &Address, request: &[u8], servic
 
 async fn heard(address: &Address, said: &[u8]) -> Option<Vec<u8>> {
     let talk = async {
-        let mut stream = Stream::dial("the service", address).await.ok()?;
+        let mut stream = Stream::connect(address).await.ok()?;
         stream.write_all(said).await.ok()?;
         let mut first = [0; 64];
         let length = stream.read(&mut first).await.ok()?;

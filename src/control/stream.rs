@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 use super::failure::{Failure, connecting};
 use super::target::Address;
@@ -48,20 +48,31 @@ impl Stream {
     /// `service` is what sentences call it.
     ///
     /// # Errors
-    /// Why not, and what to try.
-    pub async fn dial(service: &str, address: &Address) -> Result<Self, Failure> {
+    /// Why not, and what to try; `silent` where nothing came of it until then.
+    pub async fn dial(
+        service: &str,
+        address: &Address,
+        until: Instant,
+        silent: impl FnOnce() -> Failure,
+    ) -> Result<Self, Failure> {
+        match timeout_at(until, Self::connect(address)).await {
+            Ok(connected) => connected.map_err(|error| connecting(service, address, &error)),
+            Err(_) => Err(silent()),
+        }
+    }
+
+    /// # Errors
+    /// As the kernel says.
+    pub async fn connect(address: &Address) -> io::Result<Self> {
         #[cfg(any(test, feature = "fuzzing"))]
         if let Some(fed) = crate::fuzzing::fed::dial() {
-            let io = Either::Fed(fed.ok_or_else(|| Failure::unreachable("nobody is left in the script"))?);
+            let io = Either::Fed(fed.ok_or_else(|| io::Error::other("nobody is left in the script"))?);
             return Ok(Self { io, pause: None, left: MOST_BYTES });
         }
         let io = match address {
-            Address::Unix(path) => {
-                let connected = UnixStream::connect(path).await;
-                Either::Unix(connected.map_err(|error| connecting(service, path, &error))?)
-            }
+            Address::Unix(path) => Either::Unix(UnixStream::connect(path).await?),
             Address::Tcp(host) => {
-                let stream = TcpStream::connect(host).await.map_err(|error| unconnected(service, host, &error))?;
+                let stream = TcpStream::connect(host).await?;
                 // An answer waits for nothing: only a matter of speed where it is refused.
                 stream.set_nodelay(true).ok();
                 Either::Tcp(stream)
@@ -221,15 +232,6 @@ pub fn place(address: &Address) -> String {
     match address {
         Address::Unix(path) => path.display().to_string(),
         Address::Tcp(host) => host.clone(),
-    }
-}
-
-fn unconnected(service: &str, host: &str, error: &io::Error) -> Failure {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => {
-            Failure::unreachable(format!("nobody listens on {host}: is {service} running, and bound to this address?"))
-        }
-        _ => Failure::unreachable(format!("cannot connect to {service} on {host}: {error}")),
     }
 }
 

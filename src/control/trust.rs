@@ -25,6 +25,12 @@ pub struct Expected {
     pub key: &'static str,
 }
 
+impl Expected {
+    pub const fn listener(uid: Option<u32>) -> Self {
+        Self { uid, key: "listener" }
+    }
+}
+
 /// # Errors
 /// `Refused`, and who it is instead.
 pub fn check(stream: &Stream, address: &Address, expected: Expected) -> Result<(), Failure> {
@@ -87,11 +93,11 @@ mod tests {
         assert!(!has_right_to(&path, 4242), "anybody may make one in such a directory");
         let _listener = UnixListener::bind(&path).unwrap();
         let address = Address::Unix(path);
-        let stream = Stream::dial("it", &address).await.unwrap();
-        let checked = |uid| check(&stream, &address, Expected { uid, key: "listener" });
+        let stream = Stream::connect(&address).await.unwrap();
+        let checked = |uid| check(&stream, &address, Expected::listener(uid));
         assert!(checked(None).is_ok() && checked(Some(me)).is_ok());
         assert_eq!(checked(Some(4242)).is_ok(), me == 0);
-        let told = stranger(4242, &address, Expected { uid: None, key: "listener" }).detail;
+        let told = stranger(4242, &address, Expected::listener(None)).detail;
         assert!(told.contains("listener = 4242") && told.contains("no secret was sent"), "{told}");
     }
 }

@@ -66,13 +66,9 @@ pub struct Wire {
 impl Wire {
     pub async fn dial(manner: &'static Manner, address: &Address) -> Result<Self, Failure> {
         let deadline = Instant::now() + DEADLINE;
-        match timeout_at(deadline, Stream::dial(manner.service, address)).await {
-            Ok(connected) => {
-                let (io, address) = (connected?, address.clone());
-                Ok(Self { manner, address, io, unread: Vec::new(), is_known: false, deadline })
-            }
-            Err(_) => Err(failure(manner, &place(address), Broken::Silent)),
-        }
+        let silent = || failure(manner, &place(address), Broken::Silent);
+        let io = Stream::dial(manner.service, address, deadline, silent).await?;
+        Ok(Self { manner, address: address.clone(), io, unread: Vec::new(), is_known: false, deadline })
     }
 
     pub fn peer(&self) -> Peer {

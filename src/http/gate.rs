@@ -118,7 +118,7 @@ impl Gate {
         if let Some(wait) = self.guesses.wait(ends) {
             return Err(too_many(wait));
         }
-        let wanted = read_token(file).map_err(|why| Problem::new(StatusCode::SERVICE_UNAVAILABLE, why))?;
+        let wanted = long_token(file).map_err(|why| Problem::new(StatusCode::SERVICE_UNAVAILABLE, why))?;
         if same(given.as_bytes(), wanted.as_bytes()) {
             return Ok(());
         }
@@ -147,17 +147,15 @@ fn bearer(header: &str) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// At every request, so that a new token needs no reload.
-fn read_token(file: &Path) -> Result<String, String> {
-    let text = secret::read("token file", file).map_err(|failure| failure.detail)?;
-    let token = text.trim();
+fn long_token(file: &Path) -> Result<String, String> {
+    let token = secret::token(file).map_err(|failure| failure.detail)?;
     let shown = file.display();
     match token.chars().count() {
         0 => Err(format!("the token file {shown} is empty; {MAKE} > {shown}")),
         1..SHORTEST_TOKEN => Err(format!(
             "the token in {shown} has fewer than {SHORTEST_TOKEN} characters, which can be guessed; {MAKE} > {shown}"
         )),
-        _ => Ok(token.to_owned()),
+        _ => Ok(token),
     }
 }
 

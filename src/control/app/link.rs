@@ -2,13 +2,10 @@
 //! HTTP. The socket's connection is kept, so that a crowd of clients cannot lock the guardian out; one that failed is
 //! never used again, so that a late answer cannot be taken for another's. The token is read at each request, not kept.
 
-use std::path::Path;
-
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use hyper_util::rt::TokioIo;
+use hyper::header::{CONTENT_TYPE, HOST};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
@@ -17,6 +14,7 @@ use super::reply::Reply;
 use super::target::App;
 use super::wire::{self, Hello, LINE_BYTES};
 use crate::control::DEADLINE;
+use crate::control::exchange::{Connection, Message, authorized};
 use crate::control::failure::Failure;
 use crate::control::http;
 use crate::control::secret;
@@ -102,14 +100,15 @@ impl Link {
     }
 
     async fn connect(&mut self) -> Result<(), Failure> {
-        let stream = match timeout_at(self.deadline, Stream::dial("the app", &self.target.address)).await {
-            Ok(connected) => connected?,
-            Err(_) => return Err(self.failed(Broken::Silent)),
-        };
+        let stream = self.dial().await?;
         trust::check(&stream, &self.target.address, expected(&self.target))?;
         self.listener = stream.pid();
         self.stream = Some(stream);
         Ok(())
+    }
+
+    async fn dial(&self) -> Result<Stream, Failure> {
+        Stream::dial("the app", &self.target.address, self.deadline, || self.failed(Broken::Silent)).await
     }
 
     async fn exchange(&mut self, op: &str, fields: &[(&str, Value)]) -> Result<Reply, Broken> {
@@ -130,8 +129,13 @@ impl Link {
                 heard
             }
             Address::Tcp(host) => {
-                let token = self.target.token_file.as_deref().map(read_token).transpose().map_err(Broken::Failed)?;
-                let posted = timeout_at(self.deadline, post(&self.target, &Call { host, op, token }, line)).await;
+                let token = self.target.token_file.as_deref().map(secret::token).transpose().map_err(Broken::Failed)?;
+                let message = message(host, op, token.as_deref(), line).map_err(Broken::Failed)?;
+                let stream = self.dial().await.map_err(Broken::Failed)?;
+                if token.is_some() {
+                    trust::check(&stream, &self.target.address, expected(&self.target)).map_err(Broken::Failed)?;
+                }
+                let posted = timeout_at(self.deadline, post(stream, message)).await;
                 posted.unwrap_or(Err(Broken::Silent))?
             }
         };
@@ -198,29 +202,15 @@ async fn talk(stream: &mut Stream, line: &[u8]) -> Result<Vec<u8>, Broken> {
     }
 }
 
-/// What is called over HTTP.
-struct Call<'a> {
-    host: String,
-    op: &'a str,
-    token: Option<String>,
+fn message(host: String, op: &str, token: Option<&str>, body: String) -> Result<Message, Failure> {
+    let request = Request::post(format!("/ng/v1/{op}")).header(HOST, host).header(CONTENT_TYPE, "application/json");
+    let request = authorized(request, token).body(Full::new(Bytes::from(body)));
+    request.map_err(|_| Failure::refused("the token is none that HTTP can carry"))
 }
 
-async fn post(target: &App, Call { host, op, token }: &Call<'_>, body: String) -> Result<Vec<u8>, Broken> {
-    let request = Request::post(format!("/ng/v1/{op}")).header(HOST, host).header(CONTENT_TYPE, "application/json");
-    let request = match token {
-        Some(token) => request.header(AUTHORIZATION, format!("Bearer {token}")),
-        None => request,
-    };
-    let request = request.body(Full::new(Bytes::from(body)));
-    let request = request.map_err(|_| Broken::Failed(Failure::refused("the token is none that HTTP can carry")))?;
-    let stream = Stream::dial("the app", &target.address).await.map_err(Broken::Failed)?;
-    if token.is_some() {
-        trust::check(&stream, &target.address, expected(target)).map_err(Broken::Failed)?;
-    }
-    let handshake = http::client().handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = handshake.map_err(|_| Broken::Closed)?;
-    let exchange = async {
-        let response = sender.send_request(request).await.map_err(|_| Broken::Closed)?;
+async fn post(stream: Stream, message: Message) -> Result<Vec<u8>, Broken> {
+    let connection = Connection::over(stream).await?;
+    let exchanged = connection.ask(message, async |response| {
         // Each frame keeps a whole buffer of the connection, however little is in it: what is kept is copied.
         let (mut body, mut heard) = (response.into_body(), Vec::new());
         while let Some(frame) = body.frame().await {
@@ -231,15 +221,12 @@ async fn post(target: &App, Call { host, op, token }: &Call<'_>, body: String) -
             heard.extend_from_slice(&data);
         }
         Ok(heard)
-    };
-    let mut exchange = std::pin::pin!(exchange);
-    tokio::select! {
-        answer = &mut exchange => answer,
-        // The connection may be over before the answer is taken out of it.
-        _ = connection => exchange.await,
-    }
+    });
+    exchanged.await.map(|(heard, _)| heard)
 }
 
-fn read_token(file: &Path) -> Result<String, Failure> {
-    secret::read("token file", file).map(|token| token.trim().to_owned())
+impl From<hyper::Error> for Broken {
+    fn from(_: hyper::Error) -> Self {
+        Self::Closed
+    }
 }

@@ -3,20 +3,18 @@
 
 pub mod target;
 
-use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
-use std::task::Poll;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::Response;
+use hyper::body::Incoming;
 use hyper::header::{HOST, USER_AGENT};
-use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout_at};
 
 use super::DEADLINE;
+use super::exchange::{Connection, Message};
 use super::failure::Failure;
 use super::json::Picker;
 use super::recipe::text::{Words, as_it_is, fill, percent_encoded};
@@ -29,26 +27,14 @@ use super::trust::{self, Expected};
 use super::wire::KEPT_BYTES;
 use target::Http;
 
-/// A head of an answer, and a piece of its body.
-const PIECE_BYTES: usize = 16 << 10;
 /// What every server of HTTP understands.
 pub const HELLO: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
-/// Lines of a head.
-const MOST_HEADERS: usize = 64;
-
-type Driver = Pin<Box<dyn Future<Output = ()>>>;
 
 pub struct Exchange {
     target: Http,
     connection: Option<Connection>,
     peer: Option<Peer>,
     deadline: Instant,
-}
-
-struct Connection {
-    sender: SendRequest<Full<Bytes>>,
-    /// Must be polled for anything to move.
-    driver: Driver,
 }
 
 struct Answer {
@@ -83,14 +69,17 @@ impl Line for Exchange {
             }
         }
         let Some(connection) = self.connection.take() else { return Err(self.closed(&shown)) };
-        let (answer, connection) = match timeout_at(self.deadline, exchange(connection, message, pointer)).await {
-            Ok(Ok(exchanged)) => exchanged,
-            Ok(Err(error)) => {
-                let failure = self.broken(&shown, error.as_ref());
-                return Err(stranger::instead(failure, &self.target.address, HELLO, HTTP_SERVER).await);
-            }
-            Err(_) => return Err(self.silent(&shown)),
-        };
+        let (answer, connection) =
+            match timeout_at(self.deadline, connection.ask(message, async |response| read(response, pointer).await))
+                .await
+            {
+                Ok(Ok(exchanged)) => exchanged,
+                Ok(Err(error)) => {
+                    let failure = self.broken(&shown, error.as_ref());
+                    return Err(stranger::instead(failure, &self.target.address, HELLO, HTTP_SERVER).await);
+                }
+                Err(_) => return Err(self.silent(&shown)),
+            };
         self.connection = connection;
         let Request::Http { status, .. } = request else { return Ok(answer.heard) };
         if status.map_or((200..300).contains(&answer.status), |status| status == answer.status) {
@@ -114,34 +103,25 @@ impl Exchange {
 
     async fn connect(&mut self) -> Result<Option<Peer>, Failure> {
         self.connection = None;
-        let dialled = async {
-            let stream = Stream::dial("the service", &self.target.address).await?;
-            if self.target.recipe.password_file.is_some() {
-                let expected = Expected { uid: self.target.listener, key: "listener" };
-                trust::check(&stream, &self.target.address, expected)?;
-            }
-            let peer = Peer::of(&stream);
-            let made = client().handshake(TokioIo::new(stream)).await;
-            let (sender, connection) = made.map_err(|_| self.closed("connecting"))?;
-            // What ended it is told to whoever waits for an answer.
-            let driver: Driver = Box::pin(async { drop(connection.await) });
-            Ok((peer, Connection { sender, driver }))
-        };
-        let (peer, connection) = match timeout_at(self.deadline, dialled).await {
-            Ok(connected) => connected?,
-            Err(_) => return Err(self.silent("connecting")),
-        };
+        let (address, silent) = (&self.target.address, || self.silent("connecting"));
+        let stream = Stream::dial("the service", address, self.deadline, silent).await?;
+        if self.target.recipe.password_file.is_some() {
+            trust::check(&stream, address, Expected::listener(self.target.listener))?;
+        }
+        let peer = Peer::of(&stream);
+        let connection = Connection::over(stream).await.map_err(|_| self.closed("connecting"))?;
         self.connection = Some(connection);
         Ok(peer)
     }
 
     async fn is_open(&mut self) -> bool {
-        let Some(connection) = &mut self.connection else { return false };
-        let is_over = poll_fn(|context| Poll::Ready(connection.driver.as_mut().poll(context).is_ready())).await;
-        !is_over && !connection.sender.is_closed()
+        match &mut self.connection {
+            Some(connection) => connection.is_open().await,
+            None => false,
+        }
     }
 
-    fn message(&self, request: &Request, words: &Words<'_>) -> Result<hyper::Request<Full<Bytes>>, Failure> {
+    fn message(&self, request: &Request, words: &Words<'_>) -> Result<Message, Failure> {
         let Request::Http { method, path, headers, body, .. } = request else {
             return Err(Failure::unsupported("over HTTP nothing is just sent: write `get` or `post`"));
         };
@@ -213,37 +193,7 @@ fn is_too_much(error: &(dyn std::error::Error + 'static)) -> bool {
     })
 }
 
-/// Bounded in what it keeps while it reads.
-pub fn client() -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder.max_buf_size(PIECE_BYTES).max_headers(MOST_HEADERS);
-    builder
-}
-
-/// The connection comes back where it can be used again.
-async fn exchange(
-    Connection { mut sender, mut driver }: Connection,
-    message: hyper::Request<Full<Bytes>>,
-    pointer: Option<&str>,
-) -> Result<(Answer, Option<Connection>), Failed> {
-    let (answer, is_over) = {
-        let mut exchange = std::pin::pin!(ask(&mut sender, message, pointer));
-        tokio::select! {
-            answer = &mut exchange => (answer?, false),
-            // The connection may be over before the answer is taken out of it.
-            () = &mut driver => (exchange.await?, true),
-        }
-    };
-    Ok((answer, (!is_over).then_some(Connection { sender, driver })))
-}
-
-async fn ask(
-    sender: &mut SendRequest<Full<Bytes>>,
-    message: hyper::Request<Full<Bytes>>,
-    pointer: Option<&str>,
-) -> Result<Answer, Failed> {
-    sender.ready().await?;
-    let response = sender.send_request(message).await?;
+async fn read(response: Response<Incoming>, pointer: Option<&str>) -> Result<Answer, Failed> {
     let status = response.status().as_u16();
     let mut body = response.into_body();
     let (mut kept, mut picker) = (Vec::new(), pointer.map(Picker::new));

@@ -104,13 +104,13 @@ pub async fn open(process: &Pinned) -> Result<(), Failure> {
 pub async fn ask(process: &Pinned, command: &str, patience: Duration) -> Result<String, Failure> {
     let gone = || Failure::unreachable("the JVM has taken its attach socket away");
     let socket = folder(process)?.socket(&socket_name(&status(process)?)).ok_or_else(gone)?;
-    let silent = |_| {
+    let silent = || {
         let (pid, ms) = (process.pid, patience.as_millis());
         Failure::timed_out(format!("no answer to {command} from the JVM (process {pid}) within {ms} ms"))
     };
     let broken = |error: io::Error| Failure::unreachable(format!("the JVM closed its attach socket: {error}"));
     let address = Address::Unix(socket.path());
-    let mut stream = timeout(DEADLINE, Stream::dial("the JVM", &address)).await.map_err(silent)??;
+    let mut stream = Stream::dial("the JVM", &address, Instant::now() + DEADLINE, silent).await?;
     if stream.pid() != Some(process.pid) {
         let name = socket_name(&status(process)?);
         return Err(Failure::refused(format!("{name} in the JVM's /tmp is not the JVM's own socket: remove it")));
@@ -122,7 +122,7 @@ pub async fn ask(process: &Pinned, command: &str, patience: Duration) -> Result<
         (&mut stream).take(ANSWER_BYTES).read_to_end(&mut answer).await?;
         Ok::<_, io::Error>(answer)
     };
-    let answer = timeout(patience, talk).await.map_err(silent)?.map_err(broken)?;
+    let answer = timeout(patience, talk).await.map_err(|_| silent())?.map_err(broken)?;
     understood(&text(answer), command)
 }
 
@@ -141,7 +141,7 @@ fn understood(answer: &str, command: &str) -> Result<String, Failure> {
 async fn listens(socket: Option<Socket>) -> bool {
     let Some(socket) = socket else { return false };
     let address = Address::Unix(socket.path());
-    timeout(DEADLINE, Stream::dial("the JVM", &address)).await.is_ok_and(|connected| connected.is_ok())
+    timeout(DEADLINE, Stream::connect(&address)).await.is_ok_and(|connected| connected.is_ok())
 }
 
 /// The file that says that somebody wants in. Gone when this is: the JVM looks for it once.

@@ -1,7 +1,7 @@
 //! Asks nginx's `stub_status` whether it answers: one request, one answer of bounded size, one deadline.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::target::Page;
 use crate::control::DEADLINE;
@@ -25,15 +25,15 @@ pub struct Counts {
 
 pub async fn ask(page: &Page) -> Result<Counts, Failure> {
     let shown = show(page);
-    let answer = match timeout(DEADLINE, fetch(page, &shown)).await {
-        Ok(answer) => answer?,
-        Err(_) => {
-            return Err(Failure::timed_out(format!(
-                "no answer from nginx on {shown} within {} ms: is it stopped, or are all its workers busy?",
-                DEADLINE.as_millis()
-            )));
-        }
+    let until = Instant::now() + DEADLINE;
+    let silent = || {
+        Failure::timed_out(format!(
+            "no answer from nginx on {shown} within {} ms: is it stopped, or are all its workers busy?",
+            DEADLINE.as_millis()
+        ))
     };
+    let stream = Stream::dial("nginx", &page.address, until, silent).await?;
+    let answer = timeout_at(until, fetch(stream, page, &shown)).await.map_err(|_| silent())??;
     let Some(counts) = counts(&answer) else {
         let first = clip(answer.lines().next().unwrap_or_default());
         let told = format!("{shown} answers `{first}`: write `stub_status;` in that location of nginx.conf");
@@ -42,8 +42,8 @@ pub async fn ask(page: &Page) -> Result<Counts, Failure> {
     Ok(counts)
 }
 
-async fn fetch(page: &Page, shown: &str) -> Result<String, Failure> {
-    let mut stream = Stream::dial("nginx", &page.address).await?;
+/// HTTP/1.0 by hand: a node that has no other use for the library of HTTP keeps none of it in memory.
+async fn fetch(mut stream: Stream, page: &Page, shown: &str) -> Result<String, Failure> {
     let broken = |error| Failure::unreachable(format!("nginx hung up on {shown}: {error}"));
     let request = format!("GET {} HTTP/1.0\r\nHost: localhost\r\n\r\n", page.path);
     stream.write_all(request.as_bytes()).await.map_err(broken)?;

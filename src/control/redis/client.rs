@@ -148,7 +148,7 @@ impl Client {
             self.wire = Some(wire);
             return Ok(());
         }
-        trust::check(wire.stream(), &self.target.address, Expected { uid: self.target.listener, key: "listener" })?;
+        trust::check(wire.stream(), &self.target.address, Expected::listener(self.target.listener))?;
         self.wire = Some(wire);
         let words: Vec<&[u8]> = login.iter().map(Vec::as_slice).collect();
         let answer = self.ask(&words).await;

@@ -125,13 +125,10 @@ impl Session {
 
     async fn connect(&mut self, words: &Words<'_>) -> Result<(), Failure> {
         self.stream = None;
-        let mut stream = match timeout_at(self.deadline, Stream::dial("the service", &self.target.address)).await {
-            Ok(stream) => stream?,
-            Err(_) => return Err(self.silent("connecting")),
-        };
+        let (address, silent) = (&self.target.address, || self.silent("connecting"));
+        let mut stream = Stream::dial("the service", address, self.deadline, silent).await?;
         if self.target.recipe.password_file.is_some() {
-            let expected = Expected { uid: self.target.listener, key: "listener" };
-            trust::check(&stream, &self.target.address, expected)?;
+            trust::check(&stream, address, Expected::listener(self.target.listener))?;
         }
         match timeout_at(self.deadline, self.greet(&mut stream, words)).await {
             Ok(Ok(())) => {

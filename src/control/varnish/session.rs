@@ -57,7 +57,7 @@ impl Session {
                 return Err(wire.failure(Broken::Foreign).await);
             };
             // Whoever has an answer to a challenge of its own may guess the secret at leisure.
-            trust::check(wire.stream(), &target.address, Expected { uid: target.listener, key: "listener" })?;
+            trust::check(wire.stream(), &target.address, Expected::listener(target.listener))?;
             let answer = response(challenge, &read_secret(file)?);
             if let Err(broken) = wire.send(format!("auth {answer}\n").as_bytes()).await {
                 return Err(wire.failure(broken).await);

@@ -1,20 +1,18 @@
 //! One event, one request, one connection: what came of it, and whether it is worth another try. Everything is bounded by
 //! the receiver's timeout; of an answer only the status counts, and no redirect is followed.
 
-use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, USER_AGENT};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, USER_AGENT};
 use hyper::{Method, Request};
-use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::target::Webhook;
+use crate::control::exchange::{Connection, Message, authorized};
 use crate::control::failure::Failure;
-use crate::control::http;
 use crate::control::secret;
 use crate::control::stream::Stream;
 use crate::control::trust::{self, Expected};
@@ -82,8 +80,8 @@ fn judge(place: &str, status: u16) -> Result<(), Undelivered> {
     Err(Undelivered { failure: Failure::refused(format!("{place} answers {status}: {advice}")), again })
 }
 
-fn request(target: &Webhook, letter: Letter) -> Result<Request<Full<Bytes>>, Failure> {
-    let mut request = Request::builder()
+fn request(target: &Webhook, letter: Letter) -> Result<Message, Failure> {
+    let request = Request::builder()
         .method(Method::POST)
         .uri(&target.path)
         .header(HOST, &target.host)
@@ -91,30 +89,24 @@ fn request(target: &Webhook, letter: Letter) -> Result<Request<Full<Bytes>>, Fai
         .header(CONTENT_TYPE, "application/json")
         .header(CONNECTION, "close")
         .header("idempotency-key", letter.id);
-    if let Some(token) = token(target)? {
-        request = request.header(AUTHORIZATION, format!("Bearer {token}"));
-    }
-    let request = request.body(Full::new(Bytes::from(letter.body)));
+    let request = authorized(request, token(target)?.as_deref()).body(Full::new(Bytes::from(letter.body)));
     request.map_err(|_| Failure::unsupported(format!("{} cannot be asked for: check `url`", target.place())))
 }
 
 fn token(target: &Webhook) -> Result<Option<String>, Failure> {
-    target.token_file.as_deref().map(read_token).transpose()
+    target.token_file.as_deref().map(fit_token).transpose()
 }
 
-/// At each request, so that a new one is taken without a reload.
-fn read_token(file: &Path) -> Result<String, Failure> {
-    let read = secret::read("token file", file)?;
-    let (token, shown) = (read.trim(), file.display());
+fn fit_token(file: &Path) -> Result<String, Failure> {
+    let (token, shown) = (secret::token(file)?, file.display());
     let fits = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
-    if fits { Ok(token.to_owned()) } else { Err(Failure::refused(format!("{shown} holds no token: write one line"))) }
+    if fits { Ok(token) } else { Err(Failure::refused(format!("{shown} holds no token: write one line"))) }
 }
 
 async fn dial(target: &Webhook, until: Instant) -> Result<Stream, Failure> {
-    let connected = timeout_at(until, Stream::dial("the receiver", &target.address)).await;
-    let stream = connected.unwrap_or_else(|_| Err(silent(target)))?;
+    let stream = Stream::dial("the receiver", &target.address, until, || silent(target)).await?;
     if target.token_file.is_some() {
-        trust::check(&stream, &target.address, Expected { uid: target.listener, key: "listener" })?;
+        trust::check(&stream, &target.address, Expected::listener(target.listener))?;
     }
     Ok(stream)
 }
@@ -125,27 +117,17 @@ fn silent(target: &Webhook) -> Failure {
 }
 
 /// The status.
-async fn exchange(stream: Stream, request: Request<Full<Bytes>>) -> hyper::Result<u16> {
-    let (mut sender, connection) = http::client().handshake(TokioIo::new(stream)).await?;
-    let exchange = async {
-        let response = sender.send_request(request).await?;
+async fn exchange(stream: Stream, message: Message) -> hyper::Result<u16> {
+    let connection = Connection::over(stream).await?;
+    let exchanged = connection.ask(message, async |response| {
         let status = response.status().as_u16();
         let mut rest = Limited::new(response.into_body(), ANSWER_BYTES);
         // Whatever it goes on to say, or not, it has answered. Nothing of it is kept, since each frame has a whole buffer.
         let heard_out = async { while rest.frame().await.is_some_and(|frame| frame.is_ok()) {} };
         timeout(ANSWER_PATIENCE, heard_out).await.ok();
         Ok(status)
-    };
-    drive(exchange, connection).await
-}
-
-/// The connection may be over before the answer is taken out of it.
-async fn drive<T>(exchange: impl Future<Output = T>, connection: impl Future) -> T {
-    let mut exchange = std::pin::pin!(exchange);
-    tokio::select! {
-        answer = &mut exchange => answer,
-        _ = connection => exchange.await,
-    }
+    });
+    exchanged.await.map(|(status, _)| status)
 }
 
 #[cfg(test)]
@@ -168,10 +150,10 @@ mod tests {
     fn a_token_is_one_line_of_plain_letters() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("token");
-        assert!(read_token(&file).unwrap_err().detail.contains("cannot read the token file"));
+        assert!(fit_token(&file).unwrap_err().detail.contains("cannot read the token file"));
         for (written, read) in [("abc\n", Some("abc")), ("", None), ("a\r\nX-Evil: 1", None)] {
             std::fs::write(&file, written).unwrap();
-            assert_eq!(read_token(&file).ok().as_deref(), read);
+            assert_eq!(fit_token(&file).ok().as_deref(), read);
         }
     }
 }
