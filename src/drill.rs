@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::settings;
 use crate::policy::event::Event;
-use crate::policy::guardian::drill::DRILL;
 use crate::policy::mitigation::{ActionId, Amount, Mitigation, Outcome};
 use crate::policy::rule::Severity;
 
@@ -219,7 +218,7 @@ impl Drill {
             self.under_way = None;
         }
         let trial = &mut self.trials[at];
-        if matches!(event, Event::Acted { rule, .. } if **rule != *DRILL) {
+        if matches!(event, Event::Acted { rule, .. } if !rule.is_drill()) {
             trial.stage = Stage::Taken;
             self.under_way = self.under_way.filter(|under_way| *under_way != at);
             return true;
@@ -294,7 +293,14 @@ const fn after_undo(outcome: Outcome) -> Stage {
     match outcome {
         Outcome::Overridden => Stage::LeftAlone,
         Outcome::EpochChanged => Stage::Restarted,
-        _ => Stage::Restored,
+        Outcome::Applied
+        | Outcome::Already
+        | Outcome::NoEffect
+        | Outcome::Refused
+        | Outcome::Unreachable
+        | Outcome::TimedOut
+        | Outcome::Unsupported
+        | Outcome::Expired => Stage::Restored,
     }
 }
 
@@ -327,6 +333,7 @@ mod tests {
     use super::*;
     use crate::control::target::{Haproxy, Locator, Process, Target};
     use crate::policy::mitigation::Verb;
+    use crate::policy::requester::Requester;
 
     fn drill() -> Drill {
         let target = Haproxy {
@@ -351,7 +358,7 @@ mod tests {
         assert_eq!(verbs(true), [Verb::Throttle, Verb::Freeze]);
     }
 
-    fn acted(id: u64, rule: &str, outcome: Outcome) -> Event {
+    fn acted(id: u64, rule: impl Into<Requester>, outcome: Outcome) -> Event {
         Event::Acted {
             rule: rule.into(),
             id: ActionId(id),
@@ -380,7 +387,7 @@ mod tests {
             assert!(drill.next().is_some());
             drill.began(Some(ActionId(id)));
             assert_eq!(drill.next(), None, "one at a time");
-            assert!(drill.note(&acted(id, DRILL, Outcome::Applied)));
+            assert!(drill.note(&acted(id, Requester::drill(), Outcome::Applied)));
             assert_eq!(drill.next(), None);
             assert!(drill.note(&undone(id, Outcome::Applied)));
         }
@@ -392,7 +399,7 @@ mod tests {
     fn what_is_owed_keeps_a_drill_open_and_never_calls_it_well() {
         let mut drill = drill();
         drill.began(Some(ActionId(1)));
-        drill.note(&acted(1, DRILL, Outcome::TimedOut));
+        drill.note(&acted(1, Requester::drill(), Outcome::TimedOut));
         let mitigation = drill.trials[0].mitigation.clone();
         let retry_in = Duration::from_secs(1);
         drill.note(&Event::Owed {
@@ -415,13 +422,13 @@ mod tests {
         let mut drill = drill();
         drill.begin(1);
         drill.began(Some(ActionId(1)));
-        drill.note(&acted(1, DRILL, Outcome::TimedOut));
+        drill.note(&acted(1, Requester::drill(), Outcome::TimedOut));
         drill.note(&undone(1, Outcome::Already));
         drill.began(Some(ActionId(2)));
-        drill.note(&acted(2, DRILL, Outcome::Applied));
+        drill.note(&acted(2, Requester::drill(), Outcome::Applied));
         drill.note(&undone(2, Outcome::EpochChanged));
         drill.began(Some(ActionId(3)));
-        drill.note(&acted(3, DRILL, Outcome::EpochChanged));
+        drill.note(&acted(3, Requester::drill(), Outcome::EpochChanged));
         assert_eq!(stages(&drill), [Stage::Failed, Stage::Restarted, Stage::Restarted]);
         assert!(drill.is_over() && !drill.view().ok);
     }
@@ -436,7 +443,7 @@ mod tests {
         assert_eq!(stages(&drill), [Stage::Applying, Stage::Waiting, Stage::Waiting]);
         drill.note(&fired(Severity::Warning));
         assert_eq!(stages(&drill), [Stage::Applying, Stage::NotTried, Stage::NotTried]);
-        drill.note(&acted(1, DRILL, Outcome::Applied));
+        drill.note(&acted(1, Requester::drill(), Outcome::Applied));
         drill.note(&undone(1, Outcome::Applied));
         assert!(drill.is_over() && !drill.view().ok);
     }
@@ -464,10 +471,10 @@ mod tests {
     fn a_share_that_changes_nothing_is_tried_once_more_and_stronger() {
         let mut drill = drill();
         drill.began(Some(ActionId(1)));
-        drill.note(&acted(1, DRILL, Outcome::Already));
+        drill.note(&acted(1, Requester::drill(), Outcome::Already));
         assert_eq!(drill.next().map(|next| next.amount), Some(STRONGER));
         drill.began(Some(ActionId(2)));
-        drill.note(&acted(2, DRILL, Outcome::Already));
+        drill.note(&acted(2, Requester::drill(), Outcome::Already));
         assert_eq!(drill.trials[0].stage, Stage::Nothing);
     }
 
@@ -475,7 +482,7 @@ mod tests {
     fn what_a_rule_wants_meanwhile_is_the_rules() {
         let mut drill = drill();
         drill.began(Some(ActionId(1)));
-        drill.note(&acted(1, DRILL, Outcome::Applied));
+        drill.note(&acted(1, Requester::drill(), Outcome::Applied));
         drill.note(&acted(1, "memory-high", Outcome::Applied));
         assert_eq!(drill.trials[0].stage, Stage::Taken);
         assert!(drill.next().is_some());

@@ -16,6 +16,7 @@ use crate::clock;
 use crate::config::Footing;
 use crate::drill::Count;
 use crate::policy;
+use crate::status::ControlState;
 
 mod describe;
 mod tally;
@@ -89,7 +90,7 @@ pub enum Daemon {
     /// A control answers differently than it did before.
     Control {
         name: Arc<str>,
-        state: &'static str,
+        state: ControlState,
         detail: Arc<str>,
     },
     /// What an operator asked for beside orders, and who: `uid 0 (root)`, `token`.

@@ -1,6 +1,7 @@
 //! The snapshot that everyone else reads: the loop copies it out after each tick, HTTP renders it. The loop never waits
 //! for a reader: if one is just copying, this tick is published with the next one.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -62,15 +63,52 @@ pub struct BlindSpot {
     pub why: String,
 }
 
-/// The state of a control that obeys. What of it is in force, the actions say.
-pub const USABLE: &str = "usable";
+/// The state of a control, by what came of the last thing that was asked of it. What of it is in force, the actions say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ControlState {
+    /// It obeys.
+    Usable,
+    Failed(Outcome),
+}
 
-/// The state of a control, by what came of the last thing that was asked of it.
-#[must_use]
-pub const fn state_of(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Applied | Outcome::Already => USABLE,
-        failed => failed.name(),
+impl ControlState {
+    #[must_use]
+    pub const fn after(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Applied | Outcome::Already => Self::Usable,
+            failed => Self::Failed(failed),
+        }
+    }
+
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Usable => "usable",
+            Self::Failed(outcome) => outcome.name(),
+        }
+    }
+
+    #[must_use]
+    pub const fn is_usable(self) -> bool {
+        matches!(self, Self::Usable)
+    }
+
+    /// Nobody answered.
+    #[must_use]
+    pub const fn is_away(self) -> bool {
+        matches!(self, Self::Failed(Outcome::Unreachable | Outcome::TimedOut))
+    }
+}
+
+impl fmt::Display for ControlState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl serde::Serialize for ControlState {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
     }
 }
 
@@ -79,8 +117,7 @@ pub const fn state_of(outcome: Outcome) -> &'static str {
 pub struct ControlView {
     pub name: Arc<str>,
     pub kind: &'static str,
-    /// `USABLE` where the last probe or command succeeded, or how it failed.
-    pub state: &'static str,
+    pub state: ControlState,
     pub detail: Arc<str>,
     pub checked_unix_ms: u64,
 }

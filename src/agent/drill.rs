@@ -8,7 +8,6 @@ use crate::drill::{Drill, DrillView};
 use crate::events::{Daemon, Event};
 use crate::inbox::Drilling;
 use crate::policy::event::Mode;
-use crate::policy::guardian::drill::DRILL;
 use crate::policy::mitigation::{Class, Command, Level};
 use crate::policy::moment::Moment;
 
@@ -87,7 +86,7 @@ impl Agent {
         while let Some(next) = drill.next() {
             self.parts.guardian.step(now, Input::Drill(next), &mut self.out);
             drill.began(self.out.commands.iter().find_map(|command| match command {
-                Command::Apply { id, rule, .. } if **rule == *DRILL => Some(*id),
+                Command::Apply { id, rule, .. } if rule.is_drill() => Some(*id),
                 Command::Apply { .. } | Command::Verify { .. } | Command::Undo { .. } | Command::Forget { .. } => None,
             }));
             self.perform(now);

@@ -32,12 +32,12 @@ use crate::pace::{Pace, Watch};
 use crate::policy::event::Mode;
 use crate::policy::guardian::{Decisions, Guardian, Input};
 use crate::policy::metric::Metric;
-use crate::policy::mitigation::{Command, Outcome};
+use crate::policy::mitigation::Command;
 use crate::policy::moment::Moment;
 use crate::policy::orders::Orders;
 use crate::policy::plan::Plan;
 use crate::policy::sample::Sample;
-use crate::status::{BlindSpot, Board, Configuration, ControlView, USABLE};
+use crate::status::{BlindSpot, Board, Configuration, ControlView};
 use crate::telemetry::Timings;
 pub use journal::{unread_orders, without_a_journal};
 pub use orders::Earlier;
@@ -389,13 +389,11 @@ impl Agent {
         }
         let known = self.controls.iter().position(|known| known.name == control.name);
         let changed = known.is_none_or(|at| self.controls[at].state != control.state);
-        let was_away = known.is_none_or(|at| {
-            [Outcome::Unreachable, Outcome::TimedOut].iter().any(|away| self.controls[at].state == away.name())
-        });
+        let was_away = known.is_none_or(|at| self.controls[at].state.is_away());
         let controls = Arc::make_mut(&mut self.controls);
         if changed {
             let (name, state, detail) = (Arc::clone(&control.name), control.state, Arc::clone(&control.detail));
-            if state == USABLE && was_away {
+            if state.is_usable() && was_away {
                 self.parts.guardian.step(now, Input::Usable(&name), &mut self.out);
             }
             self.parts.events.emit(clock::unix_ms(), Event::Daemon(Daemon::Control { name, state, detail }));

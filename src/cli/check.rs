@@ -10,6 +10,7 @@ use crate::config::{self, Look, Source, settings, whereabouts};
 use crate::control::worker::probe_once;
 use crate::journal;
 use crate::policy::mitigation::Outcome;
+use crate::status::ControlState;
 
 pub fn run(args: &CheckArgs) -> u8 {
     let source = source(&Options { config: args.config.clone(), ..Options::default() });
@@ -73,7 +74,7 @@ fn live(controls: &[settings::Control]) -> u8 {
     let mut usable = true;
     for (name, probe) in probes {
         usable &= probe.outcome == Outcome::Applied;
-        let word = if probe.outcome == Outcome::Applied { "usable" } else { probe.outcome.name() };
+        let word = ControlState::after(probe.outcome).name();
         print(&format!("{name:width$}  {word:<11}  {}\n", hanging(width + 15, &probe.detail)));
     }
     if usable { 0 } else { code::BAD_CONFIGURATION }

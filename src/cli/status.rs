@@ -11,7 +11,7 @@ use super::paint::{Paint, Tone, WIDTH, duration, wrapped};
 use super::{StatusArgs, code, print};
 use crate::clock;
 use crate::http::shape::{Action, Headroom, Nearest, Rule, Status};
-use crate::status::USABLE;
+use crate::status::ControlState;
 
 const AGAIN: Duration = Duration::from_secs(1);
 /// Up to the beginning, and clear what is below.
@@ -252,7 +252,7 @@ impl Page {
         }
         self.heading("CONTROLS");
         for control in &status.controls {
-            let fine = control.state == USABLE;
+            let fine = control.state == ControlState::Usable.name();
             let (state, tone) = if fine { ("ready", Tone::Good) } else { (control.state.as_str(), Tone::Bad) };
             let state = self.paint.paint(tone, state);
             self.line(format_args!("  {} ({}): {state}", control.name, control.kind));

@@ -114,7 +114,7 @@ fn raw_offset(raw: &str, value: &str, at: usize) -> Option<usize> {
         offset += if body.starts_with("\r\n") { 2 } else { usize::from(body.starts_with('\n')) };
     }
     for (index, c) in value.char_indices() {
-        offset += folded(&raw[offset..], escapes);
+        offset += if escapes { folded(&raw[offset..]) } else { 0 };
         if index >= at {
             return Some(offset);
         }
@@ -138,8 +138,8 @@ fn escape_length(rest: &str) -> usize {
 }
 
 /// Length of a backslash at the end of a line with the white space that it swallows.
-fn folded(rest: &str, escapes: bool) -> usize {
-    let Some(after) = rest.strip_prefix('\\').filter(|_| escapes) else { return 0 };
+fn folded(rest: &str) -> usize {
+    let Some(after) = rest.strip_prefix('\\') else { return 0 };
     let trimmed = after.trim_start_matches([' ', '\t', '\r', '\n']);
     let swallowed = &after[..after.len() - trimmed.len()];
     if swallowed.contains('\n') { 1 + swallowed.len() } else { 0 }

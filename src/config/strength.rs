@@ -89,7 +89,9 @@ fn fixed(verb: Verb, argument: &str, node: &Node) -> Read<Amount> {
     match verb {
         Verb::Shed => value::percent(argument, node).map(|share| Amount::Keep(100.0 - share)),
         Verb::Shrink | Verb::Prune => size(argument, node),
-        _ => value::percent(argument, node).map(Amount::Keep),
+        Verb::Notify | Verb::Release | Verb::Throttle | Verb::Freeze | Verb::Drain | Verb::Flush | Verb::Terminate => {
+            value::percent(argument, node).map(Amount::Keep)
+        }
     }
 }
 

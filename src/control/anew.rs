@@ -13,7 +13,7 @@ impl Control {
     /// # Errors
     /// `EpochChanged` where the target has forgotten, and when it cannot be read. Nothing was changed.
     pub async fn is_as_captured(&mut self, undo: &Undo) -> Result<bool, Failure> {
-        self.resident = self.service.resident(undo).await;
+        self.before = self.service.measure(undo).await;
         let live = self.service.read(undo).await?;
         if live.epoch != undo.epoch {
             return Err(Failure::epoch_changed(self.service.name()));
@@ -26,7 +26,7 @@ impl Control {
     /// # Errors
     /// `EpochChanged` and `Overridden` as `capture_again`, and when it cannot be read. Nothing was changed.
     pub async fn leave_theirs(&mut self, undo: &mut Undo, before: &Undo) -> Result<(), Failure> {
-        self.resident = self.service.resident(undo).await;
+        self.before = self.service.measure(undo).await;
         let unsent = not_sent_yet(undo, before);
         let live = self.read_settled(&unsent, Patience::Moving).await?;
         if live.epoch != unsent.epoch {

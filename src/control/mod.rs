@@ -57,7 +57,7 @@ use consent::Consent;
 use failure::Failure;
 use landing::{Landing, Patience};
 use mark::Mark;
-use service::{AfterRefusal, Aim, Done, Numbers, Order, Probe, Service};
+use service::{AfterRefusal, Aim, Before, Done, Numbers, Order, Probe, Service};
 use standing::{Reading, Standing};
 use target::Target;
 use undo::{Change, Owner, State, Undo};
@@ -86,8 +86,8 @@ pub struct Control {
     /// The values as they were read last before anything is written, in the order of the changes: not always the prior ones,
     /// where something of ours was left.
     seen: Vec<String>,
-    /// Resident memory, as it was just before that.
-    resident: Option<u64>,
+    /// What was measured just before that.
+    before: Before,
 }
 
 /// What a read-back came to.
@@ -126,7 +126,7 @@ impl From<Box<dyn Service>> for Control {
             unseen: HashMap::new(),
             witnessed: HashSet::new(),
             seen: Vec::new(),
-            resident: None,
+            before: Before::default(),
         }
     }
 }
@@ -160,14 +160,14 @@ impl Control {
     /// When it was not done, or not wholly, or nobody can tell: read the standing. `TimedOut` where the service took the
     /// command and has not done it yet.
     pub async fn apply(&mut self, undo: &mut Undo, consent: &Consent<'_>) -> Result<Done, Failure> {
-        let resident = self.resident.take();
+        let before = std::mem::take(&mut self.before);
         let seen = std::mem::take(&mut self.seen);
         self.service.write(&undo.epoch, &wanted(&undo.changes, &seen), AfterRefusal::Stop).await?;
         let landing = self.land(undo).await?;
         self.witness(undo);
         let note = self.arrived(landing)?;
         let mut done = Done { outcome: Outcome::Applied, detail: standing::moved(&undo.changes), freed_bytes: None };
-        if let Some(reclaimed) = self.service.reclaimed(undo, resident, consent).await {
+        if let Some(reclaimed) = self.service.reclaimed(undo, before, consent).await {
             done.outcome = reclaimed.outcome;
             done.detail = format!("{}; {}", done.detail, reclaimed.detail);
             done.freed_bytes = reclaimed.freed_bytes;
@@ -215,13 +215,9 @@ impl Control {
         if let (Standing::Foreign(_), Some(held)) = (&standing, held) {
             return Err(held);
         }
-        let due = match standing {
-            Standing::Ours { .. } | Standing::Prior if wish == Wish::Wanted => {
-                let due = |it: &Reading<'_>| Due { change: it.change.clone(), seen: it.value.to_owned() };
-                readings.iter().filter(|reading| self.is_due(reading)).map(due).collect()
-            }
-            _ => Vec::new(),
-        };
+        let may_write = wish == Wish::Wanted && matches!(standing, Standing::Ours { .. } | Standing::Prior);
+        let due = readings.iter().filter(|reading| may_write && self.is_due(reading));
+        let due = due.map(|it| Due { change: it.change.clone(), seen: it.value.to_owned() }).collect();
         let changes = readings.iter().map(ownership::known_now).collect();
         let undo = Undo { changes, ..undo };
         self.note_unseen(&undo, matches!(standing, Standing::Pending(_)));

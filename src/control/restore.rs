@@ -47,10 +47,8 @@ impl Control {
         self.note_unseen(&undo, false);
         self.put_back(&undo);
         if let Err(failure) = self.restore(&undo.epoch, &sorted.restore).await {
-            return match failure.outcome {
-                Outcome::EpochChanged => Ok((Done::from(failure), None)),
-                _ => Err(failure),
-            };
+            let is_over = failure.outcome == Outcome::EpochChanged;
+            return if is_over { Ok((Done::from(failure), None)) } else { Err(failure) };
         }
         // What is there is right; this is for what the service may still have in hand. Where it refuses, it has nothing.
         match self.put(&undo.epoch, &unseen).await {

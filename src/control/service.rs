@@ -32,6 +32,24 @@ pub struct Done {
     pub freed_bytes: Option<i64>,
 }
 
+/// What was measured before a change, in bytes, so that what it gave back can be told; `None` where it was not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Before {
+    pub resident: Option<u64>,
+    /// What the service counts as its data.
+    pub used: Option<u64>,
+    /// What it holds for its clients.
+    pub buffered: Option<u64>,
+}
+
+impl Before {
+    /// Nothing but the process was measured.
+    #[must_use]
+    pub const fn of_process(resident: Option<u64>) -> Self {
+        Self { resident, used: None, buffered: None }
+    }
+}
+
 /// A value to write.
 pub struct Order<'a> {
     pub key: &'a str,
@@ -204,15 +222,15 @@ pub trait Service {
         false
     }
 
-    /// Resident memory, where what this undo is about should give some back.
-    async fn resident(&mut self, undo: &Undo) -> Option<u64> {
+    /// Measures what this undo is about, where it should give memory back. Changes nothing.
+    async fn measure(&mut self, undo: &Undo) -> Before {
         let _changes = undo;
-        None
+        Before::default()
     }
 
     /// What the change gave back, `NoEffect` where that should have been something; also does what makes it come back.
     /// `None` where nothing is to come back or that cannot be told. It is in force all the same.
-    async fn reclaimed(&mut self, undo: &Undo, before: Option<u64>, consent: &Consent<'_>) -> Option<Done> {
+    async fn reclaimed(&mut self, undo: &Undo, before: Before, consent: &Consent<'_>) -> Option<Done> {
         let _change = (undo, before, consent);
         None
     }

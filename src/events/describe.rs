@@ -5,7 +5,6 @@ use crate::policy::event::Event as Decision;
 use crate::policy::event::Mode;
 use crate::policy::mitigation::{ActionId, Mitigation, Outcome};
 use crate::policy::rule::Severity;
-use crate::status::USABLE;
 
 /// All of them, for whoever picks.
 pub const NAMES: [&str; 50] = [
@@ -85,7 +84,7 @@ impl Event {
         match self {
             Event::Policy(event) => decision_fields(event),
             Event::Daemon(Daemon::Control { name, state, .. }) => {
-                vec![("control", name.to_string()), ("outcome", (*state).to_owned())]
+                vec![("control", name.to_string()), ("outcome", state.name().to_owned())]
             }
             Event::Daemon(Daemon::Asked { by, .. }) => vec![("by", by.to_string())],
             Event::Daemon(_) => Vec::new(),
@@ -126,7 +125,7 @@ impl Daemon {
             }
             Daemon::DrillEnded { count } if count.astray > 0 => Level::Warning,
             Daemon::Asked { .. } | Daemon::DrillBegan { .. } | Daemon::DrillEnded { .. } => Level::Info,
-            Daemon::Control { state, .. } if *state == USABLE => Level::Info,
+            Daemon::Control { state, .. } if state.is_usable() => Level::Info,
             Daemon::SourceLost { .. }
             | Daemon::Control { .. }
             | Daemon::Degraded { .. }

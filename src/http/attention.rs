@@ -10,7 +10,7 @@ use crate::policy::mitigation::Lasting;
 use crate::policy::orders::{Hold, Orders};
 use crate::policy::unit::{Shown, Unit};
 use crate::policy::view::{ActionView, Phase, StepView};
-use crate::status::{ControlView, Snapshot, USABLE};
+use crate::status::{ControlView, Snapshot};
 
 /// One thing to know.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -56,8 +56,11 @@ pub fn points(snapshot: &Snapshot) -> Vec<Point> {
     for told in stood_down(snapshot) {
         add(Weight::Warns, Some(told));
     }
-    let owed = count(snapshot, true);
-    add(Weight::Tells, Some(count(snapshot, false)).filter(|held| *held > 0).map(|held| format!("{held} in force")));
+    let owed = count(snapshot, is_owed);
+    add(
+        Weight::Tells,
+        Some(count(snapshot, |phase| !is_owed(phase))).filter(|held| *held > 0).map(|held| format!("{held} in force")),
+    );
     add(Weight::Warns, Some(owed).filter(|owed| *owed > 0).map(|owed| format!("{owed} owed")));
     add(Weight::Warns, broken(snapshot));
     add(Weight::Warns, breakers(snapshot));
@@ -146,10 +149,14 @@ fn undone(orders: &Orders) -> Option<String> {
     (count > 0).then(|| format!("{count} undone by an operator"))
 }
 
-fn count(snapshot: &Snapshot, owed: bool) -> usize {
+fn is_owed(phase: Phase) -> bool {
+    matches!(phase, Phase::Owed | Phase::InDoubt)
+}
+
+/// The lasting actions in such a phase.
+fn count(snapshot: &Snapshot, is_counted: fn(Phase) -> bool) -> usize {
     let lasting = |action: &&ActionView| action.mitigation.verb.lasting() == Lasting::InForce;
-    let is_owed = |phase: Phase| matches!(phase, Phase::Owed | Phase::InDoubt);
-    snapshot.view.actions.iter().filter(lasting).filter(|action| is_owed(action.phase) == owed).count()
+    snapshot.view.actions.iter().filter(lasting).filter(|action| is_counted(action.phase)).count()
 }
 
 fn duration(duration: Duration) -> Shown {
@@ -176,7 +183,7 @@ fn broken(snapshot: &Snapshot) -> Option<String> {
 fn useless(snapshot: &Snapshot) -> Vec<String> {
     let told = not_usable(snapshot).take(TOLD_IN_FULL).map(|control| {
         let (name, kind, state, detail) = (&control.name, control.kind, control.state, &control.detail);
-        format!("control {name} ({kind}) is {}: {detail}", state.replace('_', " "))
+        format!("control {name} ({kind}) is {}: {detail}", state.name().replace('_', " "))
     });
     let others: Vec<&str> = not_usable(snapshot).skip(TOLD_IN_FULL).map(|control| &*control.name).collect();
     let others = (!others.is_empty()).then(|| format!("nor can these be used: {}", others.join(", ")));
@@ -184,5 +191,5 @@ fn useless(snapshot: &Snapshot) -> Vec<String> {
 }
 
 fn not_usable(snapshot: &Snapshot) -> impl Iterator<Item = &ControlView> {
-    snapshot.controls.iter().filter(|control| control.state != USABLE)
+    snapshot.controls.iter().filter(|control| !control.state.is_usable())
 }

@@ -11,7 +11,7 @@ use crate::policy::metric::{Family as Instances, Metric};
 use crate::policy::mitigation::{Lasting, Mitigation};
 use crate::policy::unit::Unit;
 use crate::policy::view::{Phase, State};
-use crate::status::{Snapshot, USABLE};
+use crate::status::Snapshot;
 use crate::telemetry::text::{Exposition, Family, Kind, Labels};
 
 /// `node_guardian_memory_available_ratio` for `memory.available_percent`.
@@ -151,7 +151,7 @@ fn write_controls(snapshot: &Snapshot, out: &mut Exposition) {
     gauge(out, name, "1 where a control can be reached and may act, as of the last time that it was asked.");
     for control in snapshot.controls.iter() {
         let labels = [("control", &*control.name), ("kind", control.kind)];
-        out.sample(name, Labels::Pairs(&labels), flag(control.state == USABLE));
+        out.sample(name, Labels::Pairs(&labels), flag(control.state.is_usable()));
     }
 }
 

@@ -171,7 +171,7 @@ fn controls(snapshot: &Snapshot) -> Vec<shape::Control> {
         .map(|control| shape::Control {
             name: control.name.to_string(),
             kind: control.kind.to_owned(),
-            state: control.state.to_owned(),
+            state: control.state.name().to_owned(),
             detail: control.detail.to_string(),
             checked_unix_ms: control.checked_unix_ms,
         })

@@ -465,7 +465,7 @@ pub fn inherited(entry: &Entry) -> Inherited {
     Inherited {
         id: entry.id,
         mitigation: entry.mitigation.clone(),
-        rule: Arc::clone(&entry.rule),
+        rule: entry.rule.clone(),
         target: entry.target.identity().into(),
         changed: standing::moved(&entry.undo.changes).into(),
         age: Duration::from_millis(clock::unix_ms().saturating_sub(entry.since_unix_ms)),

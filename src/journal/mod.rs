@@ -26,7 +26,6 @@ mod writer;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +37,7 @@ use self::state::State;
 use crate::control::target::Target;
 use crate::control::undo::Undo;
 use crate::policy::mitigation::{ActionId, Mitigation};
+use crate::policy::requester::Requester;
 
 pub use self::directory::check as check_directory;
 pub use self::error::JournalError;
@@ -53,7 +53,7 @@ const FILES: [&str; 2] = ["journal.a", "journal.b"];
 pub struct Entry {
     pub id: ActionId,
     pub mitigation: Mitigation,
-    pub rule: Arc<str>,
+    pub rule: Requester,
     pub target: Target,
     pub undo: Undo,
     pub since_unix_ms: u64,

@@ -8,6 +8,7 @@ use super::effect::Effect;
 use super::event::UndoReason;
 use super::mitigation::{ActionId, Amount, Class, Knob, Lasting, Mitigation};
 use super::moment::Moment;
+use super::requester::Requester;
 use super::view::{ActionView, Phase};
 
 /// What is in force is read back this often; leases are renewed by it.
@@ -18,7 +19,7 @@ pub const VERIFY_EVERY: Duration = Duration::from_secs(5);
 pub struct Inherited {
     pub id: ActionId,
     pub mitigation: Mitigation,
-    pub rule: Arc<str>,
+    pub rule: Requester,
     /// What identifies its target, which may be configured no more.
     pub target: Arc<str>,
     /// From what to what, as far as that was written down.
@@ -34,7 +35,7 @@ pub struct Action {
     mitigation: Mitigation,
     /// What was in force before an adjustment that is under way.
     before: Option<Mitigation>,
-    rule: Arc<str>,
+    rule: Requester,
     /// Where to note the outcome: the flat number of the step that asked for it.
     step: Option<usize>,
     /// What the command last given does: kept here, because a reload may drop its step while it is under way.
@@ -68,7 +69,7 @@ pub struct Action {
 impl Action {
     /// One that is about to be applied.
     #[must_use]
-    pub fn new(id: ActionId, knob: Knob, mitigation: Mitigation, rule: Arc<str>, now: Moment) -> Self {
+    pub fn new(id: ActionId, knob: Knob, mitigation: Mitigation, rule: Requester, now: Moment) -> Self {
         Self {
             id,
             knob,
@@ -149,7 +150,7 @@ impl Action {
     }
 
     #[must_use]
-    pub const fn rule(&self) -> &Arc<str> {
+    pub const fn rule(&self) -> &Requester {
         &self.rule
     }
 
@@ -222,7 +223,7 @@ impl Action {
         ActionView {
             id: self.id,
             mitigation: self.mitigation.clone(),
-            rule: Arc::clone(&self.rule),
+            rule: self.rule.clone(),
             phase: self.phase,
             since: self.since,
             began: self.began,
@@ -267,7 +268,7 @@ impl Action {
     }
 
     /// It goes on at another strength, or as another step.
-    pub fn adjust(&mut self, now: Moment, to: Mitigation, step: Option<usize>, rule: Option<Arc<str>>) {
+    pub fn adjust(&mut self, now: Moment, to: Mitigation, step: Option<usize>, rule: Option<Requester>) {
         if self.mitigation.amount.is_stronger_than(to.amount) {
             self.eased = Some(now);
         }

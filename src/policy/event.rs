@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::effect::Effect;
 use super::mitigation::{ActionId, Amount, Level, Mitigation, Outcome};
 use super::orders::Hold;
+use super::requester::Requester;
 use super::rule::Severity;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -97,7 +98,7 @@ pub enum Event {
     },
     /// The answer to an apply.
     Acted {
-        rule: Arc<str>,
+        rule: Requester,
         id: ActionId,
         mitigation: Mitigation,
         /// How strong it was before, where it was in force already.

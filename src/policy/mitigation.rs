@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::moment::Moment;
+use super::requester::Requester;
 use super::unit::Unit;
 
 /// Gentlest first.
@@ -265,7 +266,7 @@ pub enum Command {
     Apply {
         id: ActionId,
         mitigation: Mitigation,
-        rule: Arc<str>,
+        rule: Requester,
         /// What the level must allow for it. `Lossy` and harsher asks the policy again immediately before it acts.
         class: Class,
         /// Not begun after this: it would answer a node that is no more.

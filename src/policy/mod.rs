@@ -25,6 +25,7 @@ pub mod ports;
 pub mod program;
 pub mod proportion;
 pub mod quiet;
+pub mod requester;
 pub mod retries;
 pub mod rule;
 pub mod sample;

@@ -10,6 +10,7 @@ use super::event::{Mode, Skip};
 use super::mitigation::{ActionId, Amount, Mitigation, Outcome};
 use super::moment::Moment;
 use super::orders::Orders;
+use super::requester::Requester;
 use super::rule::Resource;
 use super::services::Services;
 
@@ -127,7 +128,7 @@ pub struct ActionView {
     pub id: ActionId,
     pub mitigation: Mitigation,
     /// The rule that put it there, or keeps it there.
-    pub rule: Arc<str>,
+    pub rule: Requester,
     pub phase: Phase,
     /// When it entered its phase.
     pub since: Moment,

@@ -87,7 +87,8 @@ impl Exposition {
             (Format::OpenMetrics, Kind::Info) => (stem(family.name, "_info"), "info"),
         };
         self.push(&["# HELP ", name, " "]);
-        escape(&mut self.text, family.help, self.format == Format::OpenMetrics);
+        let quotes = if self.format == Format::OpenMetrics { Quotes::Escaped } else { Quotes::Plain };
+        escape(&mut self.text, family.help, quotes);
         self.push(&["\n# TYPE ", name, " ", kind, "\n"]);
         if self.format == Format::OpenMetrics
             && let Some(unit) = UNITS.iter().find(|unit| stem(name, unit).ends_with('_'))
@@ -175,17 +176,23 @@ fn write_labels<'a>(text: &mut String, labels: impl Iterator<Item = (&'a str, &'
         }
         text.push_str(name);
         text.push_str("=\"");
-        escape(text, value, true);
+        escape(text, value, Quotes::Escaped);
         text.push('"');
     }
 }
 
-fn escape(text: &mut String, value: &str, quotes: bool) {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Quotes {
+    Plain,
+    Escaped,
+}
+
+fn escape(text: &mut String, value: &str, quotes: Quotes) {
     for character in value.chars() {
         match character {
             '\\' => text.push_str("\\\\"),
             '\n' => text.push_str("\\n"),
-            '"' if quotes => text.push_str("\\\""),
+            '"' if quotes == Quotes::Escaped => text.push_str("\\\""),
             other => text.push(other),
         }
     }

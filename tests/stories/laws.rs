@@ -2,7 +2,6 @@
 //! policy only what its rules are doing.
 
 use node_guardian::policy::guardian::Guardian;
-use node_guardian::policy::guardian::drill::DRILL;
 use node_guardian::policy::mitigation::{
     ActionId, Answered, Class, Command, Knob, Lasting, Mitigation, Outcome, Report,
 };
@@ -85,7 +84,7 @@ impl Laws {
         }
         let there = self.believed.iter().find(|(known, _)| *known == id).map(|(_, mitigation)| mitigation);
         let eases = before.or(there).is_some_and(|before| !mitigation.amount.is_stronger_than(before.amount));
-        if **rule == *DRILL || eases {
+        if rule.is_drill() || eases {
             return Ok(());
         }
         let plan = guardian.plan();

@@ -10,6 +10,7 @@ use node_guardian::policy::mitigation::{
     ActionId, Amount, Answered, Class, Command, Lasting, Mitigation, Outcome, Report, Verb,
 };
 use node_guardian::policy::moment::Moment;
+use node_guardian::policy::requester::Requester;
 
 use crate::rules::{Setup, target_of};
 use crate::story::{Mood, TARGETS};
@@ -52,7 +53,7 @@ pub struct Dial {
 pub struct Entry {
     pub id: ActionId,
     pub mitigation: Mitigation,
-    pub rule: Arc<str>,
+    pub rule: Requester,
     pub target: usize,
     epoch: u64,
     prior: f64,
@@ -156,7 +157,7 @@ impl World {
         let told = |entry: &Entry| Inherited {
             id: entry.id,
             mitigation: entry.mitigation.clone(),
-            rule: Arc::clone(&entry.rule),
+            rule: entry.rule.clone(),
             target: TARGETS[entry.target].into(),
             changed: "".into(),
             age: Duration::ZERO,
@@ -181,7 +182,7 @@ impl World {
         report(command.id(), answered, outcome)
     }
 
-    fn apply(&mut self, at: usize, id: ActionId, mitigation: &Mitigation, rule: &Arc<str>) -> Outcome {
+    fn apply(&mut self, at: usize, id: ActionId, mitigation: &Mitigation, rule: &Requester) -> Outcome {
         let mood = self.targets[at].mood;
         if let Mood::Fails(outcome) = mood {
             return outcome;
@@ -208,7 +209,7 @@ impl World {
             Some(_) => {}
             None if present <= wanted => return Outcome::Already,
             None => {
-                let (mitigation, rule) = (mitigation.clone(), Arc::clone(rule));
+                let (mitigation, rule) = (mitigation.clone(), rule.clone());
                 let verb = mitigation.verb;
                 let entry = Entry { id, mitigation, rule, target: at, epoch, prior: present, written: wanted };
                 self.entries.push(entry);

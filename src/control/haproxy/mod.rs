@@ -375,10 +375,8 @@ async fn may_manage(session: &mut Session) -> Result<(), Failure> {
 
 async fn give(session: &mut Session, order: &Order<'_>) -> Result<(), Failure> {
     let knob = Knob::required(order.key)?;
-    let is_there = match &knob {
-        Knob::Map { .. } => readings::share(session, &knob).await?.is_some_and(|held| !held.value.is_empty()),
-        _ => true,
-    };
+    let is_there = !matches!(knob, Knob::Map { .. })
+        || readings::share(session, &knob).await?.is_some_and(|held| !held.value.is_empty());
     if order.value.is_empty() && !is_there {
         return Ok(());
     }

@@ -16,7 +16,7 @@ use super::failure::Failure;
 use super::passed::Passed;
 use super::resident;
 use super::rights::Rights;
-use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service, Turn};
+use super::service::{AfterRefusal, Aim, Before, Done, Order, Probe, Service, Turn};
 use super::standing::Live;
 use super::undo::Undo;
 use crate::policy::gives::Gives;
@@ -167,15 +167,16 @@ impl Service for Memcached {
         survey::strictness(key, value)
     }
 
-    async fn resident(&mut self, _undo: &Undo) -> Option<u64> {
-        resident::bytes(self.client.begin().await.ok()?.process?)
+    async fn measure(&mut self, _undo: &Undo) -> Before {
+        let process = self.client.begin().await.ok().and_then(|server| server.process);
+        Before::of_process(process.and_then(resident::bytes))
     }
 
     /// Drops the pages above the limit: it is in force whatever becomes of that.
-    async fn reclaimed(&mut self, undo: &Undo, before: Option<u64>, consent: &Consent<'_>) -> Option<Done> {
+    async fn reclaimed(&mut self, undo: &Undo, before: Before, consent: &Consent<'_>) -> Option<Done> {
         let limit = undo.changes.iter().find(|change| change.key == LIMIT)?.wanted().parse().ok()?;
         let done = match self.client.begin().await {
-            Ok(server) => pages::fit(&mut self.client, limit, server.process.zip(before), consent).await,
+            Ok(server) => pages::fit(&mut self.client, limit, server.process.zip(before.resident), consent).await,
             Err(failure) => Err(failure),
         };
         Some(done.unwrap_or_else(|failure| Done {

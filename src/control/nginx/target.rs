@@ -68,7 +68,14 @@ impl Place for Nginx {
         match verb {
             Verb::Shed => self.flags.is_none(),
             Verb::Prune => self.caches.is_empty(),
-            _ => false,
+            Verb::Notify
+            | Verb::Release
+            | Verb::Throttle
+            | Verb::Shrink
+            | Verb::Freeze
+            | Verb::Drain
+            | Verb::Flush
+            | Verb::Terminate => false,
         }
     }
 }

@@ -21,7 +21,7 @@ use super::failure::Failure;
 use super::passed::Passed;
 use super::rights::Rights;
 use super::said::clip;
-use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service, Turn};
+use super::service::{AfterRefusal, Aim, Before, Done, Order, Probe, Service, Turn};
 use super::standing::Live;
 use super::target::Place;
 use super::undo::{Change, Undo, lease_end};
@@ -40,10 +40,6 @@ pub struct Redis {
     /// Redis 7.0 does not tell whether it is paused, so we remember until when. `None` after a restart of ours: then the
     /// undo tells when a pause has lapsed.
     paused_until: Option<Instant>,
-    /// What clients held in buffers just before they were to hold less.
-    buffered: Option<u64>,
-    /// Memory in use just before its limit came down.
-    used: Option<u64>,
     came: Passed,
 }
 
@@ -197,26 +193,26 @@ impl Service for Redis {
         }
     }
 
-    /// Resident memory, where an undo lowers a limit.
-    async fn resident(&mut self, undo: &Undo) -> Option<u64> {
-        (self.buffered, self.used) = (None, None);
+    /// Where an undo lowers a limit.
+    async fn measure(&mut self, undo: &Undo) -> Before {
         let lowers = |key: &str| undo.changes.iter().any(|change| change.key == key);
         if !lowers(MAXMEMORY) && !lowers(CLIENTS) {
-            return None;
+            return Before::default();
         }
-        self.client.begin().await.ok()?;
-        if lowers(CLIENTS) {
-            self.buffered = reclaim::buffered(&mut self.client).await.ok().flatten();
+        if self.client.begin().await.is_err() {
+            return Before::default();
         }
-        self.used = reclaim::used(&mut self.client).await.ok().flatten();
-        reclaim::resident(&mut self.client).await.ok()
+        let buffered = if lowers(CLIENTS) { reclaim::buffered(&mut self.client).await.ok().flatten() } else { None };
+        let used = reclaim::used(&mut self.client).await.ok().flatten();
+        Before { resident: reclaim::resident(&mut self.client).await.ok(), used, buffered }
     }
 
     /// What lowering the limits gave back. `None` where it cannot be told: they are in force all the same.
-    async fn reclaimed(&mut self, undo: &Undo, before: Option<u64>, _consent: &Consent<'_>) -> Option<Done> {
-        let before = before?;
+    async fn reclaimed(&mut self, undo: &Undo, before: Before, _consent: &Consent<'_>) -> Option<Done> {
+        let Before { resident, used, buffered } = before;
+        let before = resident?;
         let limit = |key: &str| undo.changes.iter().find(|change| change.key == key)?.wanted().parse::<u64>().ok();
-        let relieved = match (limit(CLIENTS), self.buffered.take()) {
+        let relieved = match (limit(CLIENTS), buffered) {
             (Some(limit), Some(held)) if held > limit => {
                 Some(reclaim::relieved(&mut self.client, limit, held).await.ok()?)
             }
@@ -231,8 +227,7 @@ impl Service for Redis {
             Some(relieved) => format!("{relieved}; {}", evicted.detail),
             None => evicted.detail,
         };
-        let was_above =
-            limit(MAXMEMORY).zip(self.used.take()).is_some_and(|(limit, used)| used > limit.saturating_add(NOISE));
+        let was_above = limit(MAXMEMORY).zip(used).is_some_and(|(limit, used)| used > limit.saturating_add(NOISE));
         let outcome = if was_above || relieves { evicted.outcome } else { Outcome::Applied };
         Some(Done { outcome, detail, ..evicted })
     }
@@ -293,14 +288,7 @@ impl Redis {
 
     #[must_use]
     pub fn new(target: target::Redis) -> Self {
-        Self {
-            client: Client::new(target),
-            base: Base::default(),
-            paused_until: None,
-            buffered: None,
-            used: None,
-            came: Passed::default(),
-        }
+        Self { client: Client::new(target), base: Base::default(), paused_until: None, came: Passed::default() }
     }
 
     async fn pause(&mut self) -> Result<(), Failure> {

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use super::consent::Consent;
 use super::failure::Failure;
 use super::rights::Rights;
-use super::service::{AfterRefusal, Aim, Done, Order, Probe, Service, Turn};
+use super::service::{AfterRefusal, Aim, Before, Done, Order, Probe, Service, Turn};
 use super::standing::Live;
 use super::undo::{Change, Undo};
 use crate::policy::gives::Gives;
@@ -172,7 +172,11 @@ impl Service for Varnish {
         match mitigation.verb {
             Verb::Flush => {
                 let mut session = Session::open(&self.target).await?;
-                reclaim::flush(&mut session, self.target.restart_to_free, consent).await
+                if self.target.restart_to_free {
+                    reclaim::flush_by_restart(&mut session, consent).await
+                } else {
+                    reclaim::flush(&mut session, consent).await
+                }
             }
             verb => Err(self.cannot(verb)),
         }
@@ -200,15 +204,14 @@ impl Service for Varnish {
         survey::strictness(key, value)
     }
 
-    async fn resident(&mut self, _undo: &Undo) -> Option<u64> {
-        let mut session = Session::open(&self.target).await.ok()?;
-        params::processes(&mut session).await.ok()?.child?.resident()
+    async fn measure(&mut self, _undo: &Undo) -> Before {
+        Before::of_process(self.resident().await)
     }
 
     /// Bans the share that is to go: the parameters are in force whatever becomes of that.
-    async fn reclaimed(&mut self, undo: &Undo, before: Option<u64>, _consent: &Consent<'_>) -> Option<Done> {
+    async fn reclaimed(&mut self, undo: &Undo, before: Before, _consent: &Consent<'_>) -> Option<Done> {
         let kept = self.wish.take()?;
-        let done = self.let_go(undo, kept, before).await.transpose()?;
+        let done = self.let_go(undo, kept, before.resident).await.transpose()?;
         Some(done.unwrap_or_else(|failure| Done {
             outcome: Outcome::NoEffect,
             detail: format!("whether objects go cannot be told: {}", failure.detail),
@@ -221,6 +224,11 @@ impl Varnish {
     #[must_use]
     pub fn new(target: target::Varnish) -> Self {
         Self { target, wish: None, shrunk: None }
+    }
+
+    async fn resident(&self) -> Option<u64> {
+        let mut session = Session::open(&self.target).await.ok()?;
+        params::processes(&mut session).await.ok()?.child?.resident()
     }
 
     /// `None` where a weaker shrink needs nothing more to go.

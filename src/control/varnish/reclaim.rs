@@ -41,13 +41,16 @@ pub struct Loss<'a> {
     pub share: f64,
 }
 
-/// Everything.
-pub async fn flush(session: &mut Session, restart_to_free: bool, consent: &Consent<'_>) -> Result<Done, Failure> {
+/// Everything, at once: nobody is served for a moment.
+pub async fn flush_by_restart(session: &mut Session, consent: &Consent<'_>) -> Result<Done, Failure> {
     let child = running(session).await?;
-    if restart_to_free {
-        consent.begin();
-        return restart(session, child).await;
-    }
+    consent.begin();
+    restart(session, child).await
+}
+
+/// Everything.
+pub async fn flush(session: &mut Session, consent: &Consent<'_>) -> Result<Done, Failure> {
+    let child = running(session).await?;
     let age = params::show(session, AGE).await?;
     consent.begin();
     if age.seconds().is_none_or(|seconds| seconds > LONGEST_AGE) {

@@ -20,7 +20,7 @@ use crate::control::target::Target;
 use crate::events::Log;
 use crate::inbox::{Door, Message};
 use crate::policy::mitigation::Outcome;
-use crate::status::{ControlView, state_of};
+use crate::status::{ControlState, ControlView};
 
 /// What is queued when the daemon ends has this long: everything is undone by then, and somebody waits for the end.
 const LAST_TRY: Duration = Duration::from_secs(1);
@@ -168,7 +168,7 @@ impl Delivery {
         let view = ControlView {
             name: Arc::clone(&self.name),
             kind: "webhook",
-            state: state_of(outcome),
+            state: ControlState::after(outcome),
             detail: detail.into(),
             checked_unix_ms: clock::unix_ms(),
         };
@@ -191,8 +191,6 @@ impl Delivery {
 }
 
 fn webhook(control: &settings::Control) -> Option<&Webhook> {
-    match &control.target {
-        Target::Webhook(target) => Some(target),
-        _ => None,
-    }
+    let Target::Webhook(target) = &control.target else { return None };
+    Some(target)
 }

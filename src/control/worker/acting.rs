@@ -1,6 +1,5 @@
 //! Doing what is wanted, in the order that nothing may break: capture, write the undo durably, ask whether it is wanted
 //! still, look once more, apply, read back. What stands is never overwritten unless it is what was captured.
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::answer::Answer;
@@ -16,6 +15,7 @@ use crate::control::{Control, Wish as Want};
 use crate::journal::Entry;
 use crate::policy::mitigation::{ActionId, Class, Lasting, Mitigation, Outcome};
 use crate::policy::moment::Moment;
+use crate::policy::requester::Requester;
 
 /// What changes again between a look and the next is changed by somebody who is at work.
 const LOOKS: usize = 3;
@@ -24,7 +24,7 @@ const LOOKS: usize = 3;
 pub(super) struct Wish {
     pub id: ActionId,
     pub mitigation: Mitigation,
-    pub rule: Arc<str>,
+    pub rule: Requester,
     pub class: Class,
     pub valid_until: Moment,
 }
@@ -137,7 +137,7 @@ impl Task {
         Ok(Entry {
             id: wish.id,
             mitigation: wish.mitigation.clone(),
-            rule: Arc::clone(&wish.rule),
+            rule: wish.rule.clone(),
             target: target.clone(),
             undo,
             since_unix_ms: clock::unix_ms(),
@@ -151,7 +151,7 @@ impl Task {
             Err(failure) if is_over(&failure) => return self.closed(entry.id, Answer::failed(failure)),
             Err(failure) => return Answer::unsent(failure),
         };
-        let (mitigation, rule) = (wish.mitigation.clone(), Arc::clone(&wish.rule));
+        let (mitigation, rule) = (wish.mitigation.clone(), wish.rule.clone());
         let theirs = entry.undo.changes.iter().filter(|change| undo.changes.iter().all(|kept| kept.key != change.key));
         let theirs: Vec<&str> = theirs.map(|change| change.key.as_str()).collect();
         let left = if theirs.is_empty() {
@@ -214,10 +214,11 @@ impl Task {
 
     /// After an apply that failed: is anything of it there?
     async fn clear_up(&mut self, control: &mut Control, entry: &Entry, held: Held, why: Failure) -> Answer {
-        let standing = match why.outcome {
+        let standing = if why.outcome == Outcome::TimedOut {
             // Asking a silent target again would only take as long again.
-            Outcome::TimedOut => Err(why.clone()),
-            _ => control.check(&entry.undo, Want::Over).await.map(|checked| checked.standing),
+            Err(why.clone())
+        } else {
+            control.check(&entry.undo, Want::Over).await.map(|checked| checked.standing)
         };
         match (standing, held) {
             // The one thing that was asked was refused.

@@ -44,10 +44,8 @@ impl Answer {
 
     /// Nothing was sent that changes anything, so that a silent target leaves no doubt.
     pub fn unsent(failure: Failure) -> Self {
-        match failure.outcome {
-            Outcome::TimedOut => Self::failed(Failure::unreachable(failure.detail)),
-            _ => Self::failed(failure),
-        }
+        let is_silent = failure.outcome == Outcome::TimedOut;
+        Self::failed(if is_silent { Failure::unreachable(failure.detail) } else { failure })
     }
 
     /// Something may have been changed; nobody can tell now.

@@ -24,7 +24,7 @@ use crate::control::{Checked, Control, Wish as Want};
 use crate::inbox::Message;
 use crate::journal::Entry;
 use crate::policy::mitigation::{ActionId, Answered, Command, Lease, Outcome, Report, Verb};
-use crate::status::{ControlView, state_of};
+use crate::status::{ControlState, ControlView};
 
 /// A control that nobody uses is looked at this often, so that `status` knows before the emergency does.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -120,7 +120,7 @@ impl Task {
         let view = ControlView {
             name: Arc::clone(&self.name),
             kind: target.kind(),
-            state: state_of(judged),
+            state: ControlState::after(judged),
             detail: told.into(),
             checked_unix_ms: clock::unix_ms(),
         };
@@ -234,10 +234,9 @@ impl Task {
 
     /// A failure that says that the target has forgotten everything ends the matter.
     fn ended(&self, id: ActionId, failure: Failure) -> Answer {
-        match failure.outcome {
-            Outcome::EpochChanged => self.closed(id, Answer::failed(failure)),
-            _ => Answer::failed(failure),
-        }
+        let is_over = failure.outcome == Outcome::EpochChanged;
+        let answer = Answer::failed(failure);
+        if is_over { self.closed(id, answer) } else { answer }
     }
 
     /// How long it may now last is recorded when the disk takes it: what lapses by itself must not lapse because a disk

@@ -182,6 +182,7 @@ fn write_detail(f: &mut fmt::Formatter<'_>, detail: &str) -> fmt::Result {
 mod tests {
     use std::sync::Arc;
 
+    use super::super::super::requester::Requester;
     use super::*;
     use crate::policy::event::{Mode, ModeReason, Skip};
     use crate::policy::mitigation::{ActionId, Amount, Mitigation, Outcome, Verb};
@@ -200,7 +201,7 @@ mod tests {
         let step = Event::Step { rule: rule.clone(), step: 1, mitigation: throttle(), id: None, kind: StepKind::Act };
         assert_eq!(step.to_string(), "throttle edge to 50% (rule memory-critical, step 2)");
         let acted = Event::Acted {
-            rule: rule.clone(),
+            rule: Requester::rule(&rule),
             id: ActionId(7),
             mitigation: throttle(),
             before: None,

@@ -11,7 +11,6 @@ use super::super::moment::Moment;
 use super::super::orders::{Ends, Theirs};
 use super::super::quiet::Quiet;
 use super::super::view::{Phase, State};
-use super::drill::DRILL;
 use super::{Decisions, Guardian};
 
 /// What is in force is read back at least this often, even while its target is hard to reach: a lease of 30 s must not
@@ -25,7 +24,7 @@ impl Guardian {
     pub(super) fn answer(&mut self, now: Moment, report: Report, out: &mut Decisions) {
         let Some(action) = self.in_force.find(report.id) else { return };
         action.answered(&report.detail);
-        let is_drilled = **action.rule() == *DRILL;
+        let is_drilled = action.rule().is_drill();
         match report.answered {
             Answered::Apply if action.is_once() => self.done_once(now, &report, out),
             Answered::Apply if action.has_outrun() => self.outrun(now, &report, out),
@@ -104,7 +103,6 @@ impl Guardian {
 
     fn verified(&mut self, now: Moment, report: &Report, out: &mut Decisions) {
         let Some(action) = self.in_force.find(report.id) else { return };
-        let in_doubt = action.phase() == Phase::InDoubt;
         match report.outcome {
             Outcome::Applied | Outcome::NoEffect => {
                 action.stands(now);
@@ -113,18 +111,15 @@ impl Guardian {
             Outcome::TimedOut | Outcome::Unreachable | Outcome::Refused | Outcome::Unsupported | Outcome::Expired => {
                 action.unread(now, MOST_BETWEEN_READS);
             }
-            Outcome::EpochChanged | Outcome::Already | Outcome::Overridden => self.lost(now, report, in_doubt, out),
+            Outcome::EpochChanged | Outcome::Already | Outcome::Overridden => self.lost(now, report, out),
         }
     }
 
     /// No longer in force. A restart is answered by applying it again; what a person did stays.
-    fn lost(&mut self, now: Moment, report: &Report, in_doubt: bool, out: &mut Decisions) {
+    fn lost(&mut self, now: Moment, report: &Report, out: &mut Decisions) {
         let Some(action) = self.in_force.remove(report.id) else { return };
-        let theirs = match report.outcome {
-            Outcome::Overridden => true,
-            Outcome::Already => !in_doubt,
-            _ => false,
-        };
+        let was_known = action.phase() != Phase::InDoubt;
+        let theirs = report.outcome == Outcome::Overridden || report.outcome == Outcome::Already && was_known;
         if theirs {
             self.note_theirs(now, &action, report);
         } else {
@@ -177,7 +172,7 @@ impl Guardian {
 
     fn tell_acted(&self, action: &Action, report: &Report, out: &mut Decisions) {
         out.events.push(Event::Acted {
-            rule: Arc::clone(action.rule()),
+            rule: action.rule().clone(),
             id: action.id(),
             mitigation: action.mitigation().clone(),
             before: action.amount_before(),

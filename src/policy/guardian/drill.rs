@@ -1,17 +1,13 @@
 //! What a drill asks for: put in force although no rule wants it, so that the very next look lets go of it again. A rule
 //! that wants the same knob meanwhile takes it over, as from any other action.
 
-use std::sync::Arc;
-
 use super::super::action::Action;
 use super::super::event::UndoReason;
 use super::super::mitigation::{Command, Mitigation};
 use super::super::moment::Moment;
+use super::super::requester::Requester;
 use super::still_wanted::LASTING_WITHIN;
 use super::{Decisions, Guardian};
-
-/// In place of a rule's name; no rule can be called this.
-pub const DRILL: &str = "(drill)";
 
 impl Guardian {
     /// Does nothing where something is in force on this knob, or somebody else, or an operator's order, has it.
@@ -22,8 +18,8 @@ impl Guardian {
             return;
         }
         let id = self.in_force.issue_id();
-        let rule: Arc<str> = DRILL.into();
-        let (wish, name, class) = (mitigation.clone(), Arc::clone(&rule), mitigation.verb.class());
+        let rule = Requester::drill();
+        let (wish, name, class) = (mitigation.clone(), rule.clone(), mitigation.verb.class());
         let valid_until = now + LASTING_WITHIN;
         out.commands.push(Command::Apply { id, mitigation: wish, rule: name, class, valid_until });
         let action = Action::new(id, knob, mitigation.clone(), rule, now);

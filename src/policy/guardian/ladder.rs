@@ -11,6 +11,7 @@ use super::super::gives::Matters;
 use super::super::losses::Loss;
 use super::super::mitigation::{Amount, Class, Command, Knob, Lasting, Level, Mitigation, Outcome};
 use super::super::moment::Moment;
+use super::super::requester::Requester;
 use super::super::rule::{Asked, Step};
 use super::super::view::{Phase, State, StepView, Verdict};
 use super::still_wanted::ONCE_WITHIN;
@@ -300,15 +301,16 @@ impl Guardian {
 
     /// Something that is over when it is done.
     fn do_once(&mut self, now: Moment, flat: usize, knob: Knob, mitigation: Mitigation, out: &mut Decisions) {
-        let rule = Arc::clone(&self.plan.rules()[self.plan.owner_of(flat).0].name);
+        let name = Arc::clone(&self.plan.rules()[self.plan.owner_of(flat).0].name);
+        let rule = Requester::rule(&name);
         let id = self.in_force.issue_id();
         let class = self.step_of(flat).class;
         let valid_until = now + ONCE_WITHIN;
         if class >= Class::Lossy {
-            self.orders.note_loss(Loss::new(Arc::clone(&rule), knob.clone(), now));
+            self.orders.note_loss(Loss::new(name, knob.clone(), now));
         }
-        let (wish, name) = (mitigation.clone(), Arc::clone(&rule));
-        out.commands.push(Command::Apply { id, mitigation: wish, rule: name, class, valid_until });
+        let (wish, by) = (mitigation.clone(), rule.clone());
+        out.commands.push(Command::Apply { id, mitigation: wish, rule: by, class, valid_until });
         self.in_force.add(Action::new(id, knob, mitigation, rule, now).of_step(Some(flat), class));
     }
 

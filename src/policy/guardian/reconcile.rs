@@ -1,16 +1,14 @@
 //! Bringing what is in force to what is wanted, knob by knob: never by chasing changes, always by comparing levels. One
 //! command at a time per action; what failed is tried again with growing pauses; what somebody else set stays theirs.
 
-use std::sync::Arc;
-
 use super::super::action::Action;
 use super::super::demand::{Demand, WayBack};
 use super::super::event::Event;
 use super::super::mitigation::{Amount, Class, Command, Knob, Lease, Mitigation};
 use super::super::moment::Moment;
+use super::super::requester::Requester;
 use super::super::rule::Step;
 use super::super::view::{Phase, State};
-use super::drill::DRILL;
 use super::recovery::halved;
 use super::still_wanted::LASTING_WITHIN;
 use super::{Decisions, Guardian};
@@ -95,7 +93,7 @@ impl Guardian {
         if action.is_waiting() {
             // What waits for the disk is not begun then, and what stands meanwhile is not held up by it. What a drill does
             // nobody ever wanted.
-            if wanted.is_none() && **action.rule() != *DRILL {
+            if wanted.is_none() && !action.rule().is_drill() {
                 self.begin_undo(now, at, out);
             }
             return;
@@ -126,7 +124,7 @@ impl Guardian {
         let Demand { rule, mitigation: to, way_back, .. } = self.demands.get(demand);
         let is_theirs = rule.is_some() || *way_back == WayBack::ByHalves;
         // What a drill has done already is done once more, so that it is the rule's from then on.
-        let differs = to.amount != action.amount() || **action.rule() == *DRILL && rule.is_some();
+        let differs = to.amount != action.amount() || action.rule().is_drill() && rule.is_some();
         let is_paused = self.orders.is_paused() && !action.amount().is_stronger_than(to.amount);
         let tightens = to.amount.is_stronger_than(action.amount());
         let may = is_theirs
@@ -160,12 +158,12 @@ impl Guardian {
 
     fn adjust(&mut self, now: Moment, at: usize, demand: usize, out: &mut Decisions) {
         let Demand { rule, step, mitigation, .. } = self.demands.get(demand).clone();
-        let rule = self.rule_name(rule);
+        let rule = self.requester(rule);
         let action = self.in_force.get_mut(at);
         let amount = eased(action.mitigation(), mitigation.amount);
         let mitigation = Mitigation { amount, ..mitigation };
         action.adjust(now, mitigation.clone(), step, rule);
-        let (id, rule) = (action.id(), Arc::clone(action.rule()));
+        let (id, rule) = (action.id(), action.rule().clone());
         let class = self.note_class(at);
         out.commands.push(Command::Apply { id, mitigation, rule, class, valid_until: now + LASTING_WITHIN });
     }
@@ -196,17 +194,17 @@ impl Guardian {
         {
             return;
         }
-        let Some(rule) = self.rule_name(*rule) else { return };
+        let Some(rule) = self.requester(*rule) else { return };
         let (step, knob, mitigation) = (*step, knob.clone(), mitigation.clone());
         let id = self.in_force.issue_id();
         let class = mitigation.verb.class();
-        self.in_force.add(Action::new(id, knob, mitigation.clone(), Arc::clone(&rule), now).of_step(step, class));
+        self.in_force.add(Action::new(id, knob, mitigation.clone(), rule.clone(), now).of_step(step, class));
         let class = self.note_class(self.in_force.all().len() - 1);
         out.commands.push(Command::Apply { id, mitigation, rule, class, valid_until: now + LASTING_WITHIN });
     }
 
-    fn rule_name(&self, rule: Option<usize>) -> Option<Arc<str>> {
-        rule.map(|rule| Arc::clone(&self.plan.rules()[rule].name))
+    fn requester(&self, rule: Option<usize>) -> Option<Requester> {
+        rule.map(|rule| Requester::rule(&self.plan.rules()[rule].name))
     }
 }
 

@@ -139,7 +139,7 @@ impl Guardian {
             let rule = &self.plan.rules()[index];
             let demanded = self.demands.all().iter().any(|demand| demand.rule == Some(index));
             let under_way = self.in_force.all().iter().any(|action| {
-                *action.rule() == rule.name
+                **action.rule() == *rule.name
                     && matches!(action.phase(), Phase::Applying | Phase::Undoing | Phase::InForce)
             });
             if demanded || under_way && !self.is_kept_by_others(now, index) {
@@ -158,7 +158,7 @@ impl Guardian {
         self.in_force
             .all()
             .iter()
-            .filter(|action| action.rule() == name)
+            .filter(|action| **action.rule() == **name)
             .all(|action| self.wanted(now, action.knob()).is_some())
     }
 }

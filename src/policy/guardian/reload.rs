@@ -162,10 +162,8 @@ fn first_to_take(older: &Plan, newer: &Plan, old: usize, new: usize, steps: &[St
     }
     let is_taken = |step: usize| {
         let memory = &steps[newer.flat_step(new, step)];
-        let is_allowed = match memory.view.skipped {
-            Some(Skip::Level { needed }) => newer.policy.level < needed,
-            _ => true,
-        };
+        let waits_for_level = |skip: Skip| matches!(skip, Skip::Level { needed } if newer.policy.level >= needed);
+        let is_allowed = !memory.view.skipped.is_some_and(waits_for_level);
         is_allowed && (memory.run.taken_at.is_some() || memory.view.skipped.is_some())
     };
     (0..rule.steps.len()).find(|step| !is_taken(*step)).unwrap_or(rule.steps.len())

@@ -43,7 +43,7 @@ fn haproxy(address: &Address) -> Target {
 /// What the control of this target tells.
 fn told(target: Target) -> (&'static str, String) {
     let view = Desk::new(&[("it", target)]).next_view("it");
-    (view.state, view.detail.to_string())
+    (view.state.name(), view.detail.to_string())
 }
 
 fn is_told(target: Target, parts: &[&str]) {

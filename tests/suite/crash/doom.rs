@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use node_guardian::control::consent::Consent;
 use node_guardian::control::failure::Failure;
-use node_guardian::control::service::{AfterRefusal, Aim, Done, Order, Probe, Service};
+use node_guardian::control::service::{AfterRefusal, Aim, Before, Done, Order, Probe, Service};
 use node_guardian::control::standing::Live;
 use node_guardian::control::undo::Undo;
 use node_guardian::policy::gives::Gives;
@@ -140,11 +140,11 @@ impl Service for Doomed {
         self.service.excludes(wanted, in_force)
     }
 
-    async fn resident(&mut self, undo: &Undo) -> Option<u64> {
-        self.service.resident(undo).await
+    async fn measure(&mut self, undo: &Undo) -> Before {
+        self.service.measure(undo).await
     }
 
-    async fn reclaimed(&mut self, undo: &Undo, before: Option<u64>, consent: &Consent<'_>) -> Option<Done> {
+    async fn reclaimed(&mut self, undo: &Undo, before: Before, consent: &Consent<'_>) -> Option<Done> {
         self.fate.pass().await;
         let reclaimed = self.service.reclaimed(undo, before, consent).await;
         self.fate.pass().await;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use node_guardian::events::Event;
 use node_guardian::policy::event::Event as Decision;
 use node_guardian::policy::mitigation::{ActionId, Amount, Mitigation, Outcome, Verb};
+use node_guardian::policy::requester::Requester;
 use node_guardian::policy::rule::Severity;
 use node_guardian::telemetry::Timings;
 
@@ -25,6 +26,7 @@ fn busy_house() -> House {
             .emit(1, Event::Policy(Decision::Fired { rule: rule.clone(), severity: Severity::Emergency, because }));
         let (id, outcome, detail) = (ActionId(7), Outcome::Applied, "s1".into());
         let took = Duration::from_millis(3);
+        let rule = Requester::rule(&rule);
         let acted = Decision::Acted { rule, id, mitigation, before: None, outcome, detail, took, freed_bytes: None };
         house.events.emit(2, Event::Policy(acted));
         let timings = Timings::register();

@@ -230,7 +230,7 @@ impl Desk {
         let until = Instant::now() + PATIENCE;
         loop {
             let view = self.views.iter().rev().find(|view| &*view.name == control);
-            if let Some(view) = view.filter(|view| view.state == state) {
+            if let Some(view) = view.filter(|view| view.state.name() == state) {
                 return view.clone();
             }
             // They go on telling what they think, which may never be this.
