@@ -191,7 +191,7 @@ fn a_thousand_samples_of_a_cgroup_allocate_nothing() {
 mod firing {
     use node_guardian::policy::condition::parse;
     use node_guardian::policy::mitigation::{Amount, Answered, Command, Mitigation, Outcome, Report, Verb};
-    use node_guardian::policy::proportion::Range;
+    use node_guardian::policy::range::Range;
     use node_guardian::policy::rule::{Rule, Severity, Step};
 
     use super::*;

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use node_guardian::control::target::{self, Address, Target};
+use node_guardian::control::address::Address;
+
+use node_guardian::control::target::{self, Target};
 use node_guardian::policy::mitigation::Verb;
 
 use super::Figures;

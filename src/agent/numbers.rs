@@ -99,7 +99,8 @@ impl Numbers {
 mod tests {
     use super::*;
     use crate::config::settings::Control;
-    use crate::control::target::{Address, App, Target};
+    use crate::control::address::Address;
+    use crate::control::target::{App, Target};
     use crate::policy::condition::Operand;
 
     fn numbers() -> Numbers {

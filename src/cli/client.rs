@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::{Reach, code, listener, run};
+use crate::control::address::Address;
 use crate::control::exchange::{Connection, authorized};
 use crate::control::secret;
 use crate::control::stream::Stream;
-use crate::control::target::Address;
 use crate::http::shape::Kept;
 use crate::plain;
 

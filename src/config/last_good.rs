@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::complaint::Complaints;
 use super::origin::Kind;
-use super::source::Source;
+use super::source::{Source, Text};
 use crate::journal::check_directory;
 use crate::keeper;
 use crate::policy::mitigation::Level;
@@ -23,13 +23,6 @@ const MOST: usize = 8;
 
 const PREFIX: &str = "last-good-";
 const SUFFIX: &str = ".json";
-
-/// One file, as it was read.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Text {
-    pub name: String,
-    pub text: String,
-}
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct LastGood {

@@ -14,7 +14,7 @@ mod origin;
 mod rules;
 mod section;
 pub mod settings;
-mod source;
+pub(crate) mod source;
 mod steps;
 mod strength;
 mod value;

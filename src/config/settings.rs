@@ -2,10 +2,8 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::control::target::Target;
 use crate::policy::rule::Policy;
 
 #[derive(Clone, Debug)]
@@ -71,8 +69,4 @@ pub struct Http {
     pub token_file: Option<PathBuf>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub struct Control {
-    pub name: Arc<str>,
-    pub target: Target,
-}
+pub use crate::control::target::Named as Control;

@@ -7,10 +7,11 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::complaint::{About, Complaint, Gravity};
 use super::document::{self, Entry, Node, Table, Value};
 use super::here::Look;
-use super::last_good::Text;
 use super::origin::{Kind, Origin, Place};
 use crate::policy::nearest::nearest;
 
@@ -38,6 +39,13 @@ const OVERRIDES: [&str; 5] = [
 ];
 /// Set by systemd for `StateDirectory=` and `RuntimeDirectory=` (systemd.exec(5)).
 const DIRECTORIES: [&str; 2] = ["STATE_DIRECTORY", "RUNTIME_DIRECTORY"];
+
+/// One file, as it was read.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Text {
+    pub name: String,
+    pub text: String,
+}
 
 /// Where a configuration comes from.
 #[derive(Clone, Debug)]

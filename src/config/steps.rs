@@ -8,7 +8,7 @@ use super::controls::{Declared, KINDS};
 use super::document::{Node, Table, Value};
 use super::origin::{Place, printable};
 use super::section::{Fault, Read, proposal, refuse};
-use super::strength::{self, Strength};
+use super::strength::{self, Strength, at};
 use super::value;
 use crate::control::target::Target;
 use crate::policy::mitigation::{Mitigation, Verb};
@@ -91,10 +91,6 @@ fn settle(verb: Option<Verb>, table: &Table) -> Read<Duration> {
     let usual = if verb == Some(Verb::Notify) { Duration::ZERO } else { SETTLE };
     let Some(entry) = table.get("settle") else { return Ok(usual) };
     value::duration("settle", &entry.node, SHORTEST_SETTLE..=LONGEST_SETTLE).map_err(|found| at(found, &entry.node))
-}
-
-pub(super) fn at(faults: Vec<Fault>, node: &Node) -> Vec<Fault> {
-    faults.into_iter().map(|fault| fault.at(&node.place)).collect()
 }
 
 /// Whether what this names knows no share for this verb: it does it wholly or not.

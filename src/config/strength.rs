@@ -4,10 +4,9 @@
 use super::document::{Entry, Node, Table, Value};
 use super::origin::{Place, printable};
 use super::section::{Fault, Read, refuse};
-use super::steps::at;
 use super::value;
 use crate::policy::mitigation::{Amount, Verb};
-use crate::policy::proportion::Range;
+use crate::policy::range::Range;
 use crate::policy::unit::{Quantity, Suffix};
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -83,6 +82,10 @@ pub fn read(verb: Verb, table: &Table) -> Read<Strength> {
             Err(faults)
         }
     }
+}
+
+pub(super) fn at(faults: Vec<Fault>, node: &Node) -> Vec<Fault> {
+    faults.into_iter().map(|fault| fault.at(&node.place)).collect()
 }
 
 fn fixed(verb: Verb, argument: &str, node: &Node) -> Read<Amount> {

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use nix::unistd::{Gid, Group};
 
+use super::address::Address;
 use super::said::sentence;
-use super::target::Address;
 use crate::policy::mitigation::Outcome;
 
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -26,8 +26,9 @@ use nix::unistd::{Uid, User};
 use sha2::{Digest as _, Sha256};
 use tokio::time::sleep;
 
+use super::address::Identity;
 use super::failure::Failure;
-use super::target::{Identity, Target};
+use super::target::Target;
 use crate::ending;
 use crate::policy::mitigation::Verb;
 
@@ -250,7 +251,8 @@ fn packaged() -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::target::{Address, Redis};
+    use crate::control::address::Address;
+    use crate::control::target::Redis;
 
     /// Nobody else has it.
     fn somewhere() -> Target {

@@ -2,6 +2,7 @@
 //! reads it back, and says what came of it. What is common to all kinds, which values to write and which to leave alone,
 //! is here; how to say it to the service is theirs.
 
+pub mod address;
 mod anew;
 mod app;
 mod base;
@@ -37,6 +38,7 @@ pub mod standing;
 mod stranger;
 pub(crate) mod stream;
 pub mod target;
+mod told;
 mod trust;
 pub mod undo;
 mod varnish;

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
+use super::address::Address;
 use super::failure::Failure;
 use super::stream::{Stream, place};
-use super::target::Address;
 
 /// On the node, or next to it.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(150);

@@ -16,8 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
+use super::address::Address;
 use super::failure::{Failure, connecting};
-use super::target::Address;
 
 /// What may come for one request: `show stat` of HAProxy with 20,000 servers. What is kept of it is the reader's.
 pub const MOST_BYTES: usize = 8 << 20;

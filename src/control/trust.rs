@@ -8,9 +8,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use super::address::Address;
 use super::failure::Failure;
 use super::stream::{Stream, place};
-use super::target::Address;
 use tcp::Listener;
 
 /// Users below are the system's own, which no person logs in as (`SYS_UID_MAX` of login.defs).

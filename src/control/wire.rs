@@ -6,10 +6,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
 use super::DEADLINE;
+use super::address::Address;
 use super::failure::Failure;
 use super::stranger;
 use super::stream::{Stream, TooMuch, breathe, place, shown};
-use super::target::Address;
 
 /// Of one answer, at once. Far more than any that is asked for; a table is read row by row.
 pub const KEPT_BYTES: usize = 256 << 10;

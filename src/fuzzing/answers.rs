@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use super::fed::feed;
 use super::measure::converse;
-use crate::config::last_good::Text;
+use crate::config::source::Text;
 use crate::config::{Source, compile};
 use crate::control::consent::Consent;
 use crate::control::target::Target;

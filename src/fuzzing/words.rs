@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::config::last_good::Text;
+use crate::config::source::Text;
 use crate::config::{Source, check, compile};
 use crate::control::json::{Found, Picker};
 use crate::policy::condition::{Mistake, operand, parse};

@@ -15,10 +15,10 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 use super::answer;
+use super::asked::{accepted, read, tell};
 use super::chosen::Chosen;
 use super::gate::Actor;
 use super::problem::Problem;
-use super::routes::{accepted, read, tell};
 use super::site::Site;
 use crate::events::Daemon;
 use crate::inbox::{Drilling, Message};

@@ -21,6 +21,7 @@ use crate::status::Board;
 use crate::telemetry::Telemetry;
 
 mod answer;
+mod asked;
 mod attention;
 mod chosen;
 mod connection;

@@ -15,10 +15,10 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::asked::{accepted, read, tell};
 use super::chosen::Chosen;
 use super::gate::Actor;
 use super::problem::Problem;
-use super::routes::{accepted, read, tell};
 use super::shape::{self, Action, Kept};
 use super::site::Site;
 use super::summary;

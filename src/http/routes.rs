@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
@@ -12,9 +12,10 @@ use bytes::Bytes;
 use hyper::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Method, StatusCode, Uri};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::answer::{self, Version};
+use super::asked::{accepted, tell};
 use super::drill;
 use super::gate::Actor;
 use super::problem::Problem;
@@ -33,8 +34,6 @@ use crate::telemetry::text::{Exposition, Format};
 type Answer = Result<Response, Problem>;
 type Shared = State<Arc<Site>>;
 
-/// An undo that names a thousand actions is 10 kB.
-const BODY_BYTES: usize = 64 * 1024;
 const RECENT_ACTIONS: usize = 100;
 const USUAL_EVENTS: usize = 100;
 
@@ -251,28 +250,6 @@ async fn reload(State(site): Shared, Extension(Actor(by)): Extension<Actor>) -> 
     tell(&site, Message::Reload)?;
     tell(&site, Message::Record(Daemon::Asked { what: "a reload", by }))?;
     accepted(&json!({ "reloading": true, "since": since, "see": format!("/events?since={since}") }))
-}
-
-pub(super) async fn read(body: Body) -> Result<Bytes, Problem> {
-    to_bytes(body, BODY_BYTES).await.map_err(|error| {
-        let too_long = std::error::Error::source(&error).is_some_and(|e| e.is::<http_body_util::LengthLimitError>());
-        if too_long {
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a body has at most {BODY_BYTES} bytes"))
-        } else {
-            Problem::new(StatusCode::BAD_REQUEST, format!("the body broke off: {error}"))
-        }
-    })
-}
-
-pub(super) fn tell(site: &Site, message: Message) -> Result<(), Problem> {
-    if site.door.tell(message) {
-        return Ok(());
-    }
-    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the loop has ended; the daemon is stopping"))
-}
-
-pub(super) fn accepted(body: &Value) -> Answer {
-    Ok(answer::body(StatusCode::ACCEPTED, "application/json", format!("{body}\n")))
 }
 
 async fn nowhere(uri: Uri) -> Problem {

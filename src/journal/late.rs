@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::former::{Carried, Former};
 use super::state::State;
-use super::{Change, Entry, FILES, Journal, JournalError, Opened, Peeked, Record, leads_to};
+use super::{Before, Change, Entry, FILES, Journal, JournalError, Opened, Peeked, Record, leads_to};
 use crate::clock;
 use crate::control::standing;
 use crate::keeper::orders::{self, Now};
@@ -32,21 +32,6 @@ const FREE_WITHIN: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(100);
 /// One look at a name. What is written to a directory that is gone helps no later start.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
-
-/// What was before: in force or may be, and ordered.
-#[derive(Debug, Default)]
-pub struct Before {
-    /// Oldest first.
-    pub entries: Vec<Entry>,
-    /// Greater than every id that is known to have been given.
-    pub next_id: ActionId,
-    /// None where they could not be read.
-    pub orders: Orders,
-    /// What a crash cost; told once to the operator.
-    pub damage: Option<String>,
-    /// Why nobody knows what was ordered.
-    pub unread_orders: Option<String>,
-}
 
 /// Knows where the state was when this configuration was used last. Answers in about a second, whatever its disk does.
 pub trait Whereabouts: Send + Sync + Debug {

@@ -7,6 +7,7 @@
 //! A disk may keep a call for as long as it likes, so the journal lives on a thread of its own (`writer`). Where it cannot be
 //! had, it is tried again (`late`).
 
+mod before;
 mod directory;
 mod error;
 mod former;
@@ -39,9 +40,10 @@ use crate::control::undo::Undo;
 use crate::policy::mitigation::{ActionId, Mitigation};
 use crate::policy::requester::Requester;
 
+pub use self::before::Before;
 pub use self::directory::check as check_directory;
 pub use self::error::JournalError;
-pub use self::late::{Before, Late, Whereabouts, inherited};
+pub use self::late::{Late, Whereabouts, inherited};
 pub use self::place::{is_same, leads_to};
 pub use self::state::Change;
 pub use self::writer::{Handle, News, Record, Writer};

@@ -8,7 +8,8 @@ use tempfile::TempDir;
 
 use super::recover::Recovered;
 use super::*;
-use crate::control::target::{Address, Redis};
+use crate::control::address::Address;
+use crate::control::target::Redis;
 use crate::control::undo;
 use crate::policy::mitigation::{Amount, Verb};
 

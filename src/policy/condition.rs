@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::metric::Metric;
-use super::rule::Resource;
+use super::resource::Resource;
 use super::unit::{Shown, Unit};
 
 mod lexer;

@@ -11,7 +11,7 @@ use super::effect::Effect;
 use super::mitigation::{ActionId, Amount, Level, Mitigation, Outcome};
 use super::orders::Hold;
 use super::requester::Requester;
-use super::rule::Severity;
+use super::severity::Severity;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Mode {

@@ -11,10 +11,11 @@ use super::mitigation::{Class, Lasting, Level, Outcome};
 use super::moment::Moment;
 use super::plan::Plan;
 use super::program::Program;
+use super::reading::Reading;
 use super::rule::{Rule, Step};
-use super::slots::Reading;
 use super::unit::Unit;
-use super::view::{Phase, RuleView, State, StepView, Verdict, View};
+use super::verdict::Verdict;
+use super::view::{Phase, RuleView, State, StepView, View};
 
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Explanation {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::ports::Ports;
-use super::rule::Resource;
+use super::resource::Resource;
 use super::unit::Unit;
 
 /// As last read.

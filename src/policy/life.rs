@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::moment::Moment;
 use super::rule::Rule;
 use super::spacing::Spacing;
-use super::view::{RuleView, State, Verdict};
+use super::verdict::Verdict;
+use super::view::{RuleView, State};
 
 #[derive(Clone, Debug)]
 pub struct Life {

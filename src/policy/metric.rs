@@ -1,7 +1,6 @@
 //! The closed vocabulary of metrics: every name that a condition may use, with its unit and which way is worse.
 //! A name that is not here is a mistake in the configuration, never a metric that is missing at run time.
-
-use super::rule::Resource;
+use super::resource::Resource;
 use super::unit::Unit;
 
 /// What a metric is counted per. `Node` metrics stand alone; the others take a selector, `disk["/var"].used_percent`.

@@ -7,12 +7,12 @@ use std::time::Duration;
 use super::condition::{Comparison, Expression, Function, Operand};
 use super::life::Patience;
 use super::mitigation::{Knob, Mitigation};
-use super::ports::Spots;
 use super::program::{Program, Stack};
 use super::proportion::Measure;
+use super::reading::Reading;
 use super::rule::{Policy, Rule};
-use super::slots::Reading;
-use super::view::Verdict;
+use super::troubles::Spots;
+use super::verdict::Verdict;
 
 #[derive(Clone, Debug, Default)]
 pub struct Plan {

@@ -2,8 +2,8 @@
 
 use super::condition::{Comparison, Expression, Relation};
 use super::metric::Worse;
-use super::slots::Reading;
-use super::view::Verdict;
+use super::reading::Reading;
+use super::verdict::Verdict;
 
 /// Of an expression that is being evaluated; `None` is what cannot be.
 pub type Stack = Vec<Option<Verdict>>;

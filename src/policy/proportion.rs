@@ -6,59 +6,10 @@ use std::time::Duration;
 use super::condition::{Comparison, Expression, Relation};
 use super::moment::Moment;
 use super::program::Compare;
-use super::slots::Reading;
+use super::range::{NOTCH, ROUNDING, Range};
+use super::reading::Reading;
 use super::unit::Unit;
-use super::view::Verdict;
-
-/// Points of a percentage between two strengths that are told apart: less would write a journal record and speak to a
-/// server for nothing that it would feel.
-pub const NOTCH: f64 = 5.0;
-/// What a sum of floats may lack to a whole notch.
-const ROUNDING: f64 = 1e-6;
-
-/// What is kept at the threshold and what at the far end, in percent: `90%..20%`.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Range {
-    gentle: f64,
-    harsh: f64,
-}
-
-impl Range {
-    /// `None` where the far end does not keep less.
-    #[must_use]
-    pub fn new(gentle: f64, harsh: f64) -> Option<Self> {
-        (gentle > harsh && (0.0..=100.0).contains(&harsh) && gentle <= 100.0).then_some(Self { gentle, harsh })
-    }
-
-    #[must_use]
-    pub const fn gentle(self) -> f64 {
-        self.gentle
-    }
-
-    #[must_use]
-    pub const fn harsh(self) -> f64 {
-        self.harsh
-    }
-
-    /// Percent to be kept this far beyond: 0 is the threshold, 1 the far end.
-    fn at(self, share: f64) -> f64 {
-        self.gentle - (self.gentle - self.harsh) * share.clamp(0.0, 1.0)
-    }
-
-    /// The gentler one of the two strengths that this is between.
-    fn notch(self, kept: f64) -> f64 {
-        if kept <= self.harsh + ROUNDING {
-            return self.harsh;
-        }
-        self.gentle - ((self.gentle - kept) / NOTCH + ROUNDING).floor() * NOTCH
-    }
-
-    /// What a step begins with.
-    #[must_use]
-    pub fn first(self, share: f64) -> f64 {
-        self.notch(self.at(share))
-    }
-}
+use super::verdict::Verdict;
 
 /// How far beyond its thresholds a condition is.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
@@ -167,7 +118,7 @@ pub fn follow(range: Range, held: Held, now: Moment, beyond: Beyond, lull: &mut 
         *lull = None;
         return notch;
     }
-    if beyond.incomplete || target + ROUNDING < (held.kept + NOTCH).min(range.gentle) || held.kept >= range.gentle {
+    if beyond.incomplete || target + ROUNDING < (held.kept + NOTCH).min(range.gentle()) || held.kept >= range.gentle() {
         *lull = None;
         return held.kept;
     }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use super::condition::Condition;
 use super::mitigation::{Amount, Class, Level, Mitigation, Verb};
 use super::ports::Ports;
-use super::proportion::Range;
+use super::range::Range;
+pub use super::resource::Resource;
+pub use super::severity::Severity;
 use super::spacing::Spacing;
 
 /// Everything that the policy needs to know; nothing of it changes until the next reload.
@@ -170,61 +172,10 @@ impl fmt::Display for Step {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
-pub enum Severity {
-    Info,
-    Warning,
-    Emergency,
-}
-
-impl Severity {
-    pub const ALL: [Severity; 3] = [Severity::Info, Severity::Warning, Severity::Emergency];
-
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Severity::Info => "info",
-            Severity::Warning => "warning",
-            Severity::Emergency => "emergency",
-        }
-    }
-}
-
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Hint {
     pub resource: Resource,
     pub scale: Scale,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
-pub enum Resource {
-    Cpu,
-    Memory,
-    Disk,
-    Network,
-    Connections,
-}
-
-impl Resource {
-    pub const ALL: [Resource; 5] =
-        [Resource::Cpu, Resource::Memory, Resource::Disk, Resource::Network, Resource::Connections];
-
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Resource::Cpu => "cpu",
-            Resource::Memory => "memory",
-            Resource::Disk => "disk",
-            Resource::Network => "network",
-            Resource::Connections => "connections",
-        }
-    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::gives::{Gives, Matters};
 use super::metric::Family;
-use super::plan::Plan;
 use super::ports::Ports;
-use super::rule::Resource;
+use super::resource::Resource;
+use super::rule::Policy;
 use super::sample::Sample;
 
 /// Proxies before proxies before proxies: deeper than any node that was seen.
@@ -41,9 +41,9 @@ impl Clone for Services {
 
 impl Services {
     /// Another plan. Where ports are written no more, they are unknown until the service tells them.
-    pub fn expect(&mut self, plan: &Plan) {
-        let before = std::mem::replace(&mut self.written, plan.policy.ports.clone());
-        for (control, _) in before.iter().chain(&plan.policy.ports) {
+    pub fn expect(&mut self, policy: &Policy) {
+        let before = std::mem::replace(&mut self.written, policy.ports.clone());
+        for (control, _) in before.iter().chain(&policy.ports) {
             let gives = self.of(control).cloned().unwrap_or_default();
             self.note(control, Gives { ports: Ports::default(), ..gives });
         }
@@ -151,7 +151,6 @@ impl std::fmt::Display for Named<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::rule::Policy;
 
     fn busy(ports: Ports) -> Gives {
         Gives { per_second: Some(9.0), sessions: Some(9), ports, ..Gives::default() }
@@ -205,14 +204,14 @@ mod tests {
 
     #[test]
     fn what_the_operator_writes_counts_instead_of_what_a_service_tells() {
-        let plan = |ports: &[(&str, &[u16])]| {
+        let policy = |ports: &[(&str, &[u16])]| {
             let written = |(name, ports): &(&str, &[u16])| ((*name).into(), Ports::all_of(ports.to_vec()));
-            Plan::new(Policy { ports: ports.iter().map(written).collect(), ..Policy::default() })
+            Policy { ports: ports.iter().map(written).collect(), ..Policy::default() }
         };
         let mut services = services(&[("edge", to(&[80], &[8080])), ("front", Ports::default())]);
         let matters = |services: &Services, control, port| services.matters(control, Resource::Connections, &[port]);
         assert_eq!(matters(&services, "front", 443), Matters::Unknown);
-        services.expect(&plan(&[("front", &[8080, 3000]), ("quiet", &[443]), ("far", &[9000])]));
+        services.expect(&policy(&[("front", &[8080, 3000]), ("quiet", &[443]), ("far", &[9000])]));
         for _ in 0..2 {
             assert!(matches!(matters(&services, "front", 443), Matters::No(_)));
             assert_eq!(matters(&services, "front", 3000), Matters::Yes);
@@ -224,7 +223,7 @@ mod tests {
             }
             services.note(&"front".into(), busy(to(&[443], &[])));
         }
-        services.expect(&plan(&[]));
+        services.expect(&policy(&[]));
         assert_eq!(matters(&services, "front", 443), Matters::Unknown, "until it tells");
     }
 

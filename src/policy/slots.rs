@@ -11,6 +11,7 @@ use super::moment::Moment;
 use super::past::Past;
 use super::plan::Plan;
 use super::program::Compare;
+use super::reading::Reading;
 use super::sample::{Extreme, Sample};
 use super::spacing::{Passed, Spacing};
 use super::trend::{FORECAST_HALF_LIFE, Trend};
@@ -41,35 +42,6 @@ impl Drift {
 
 /// What runs away does so within seconds: its line is drawn through the last couple of them.
 const WATCH_HALF_LIFE: Duration = Duration::from_secs(2);
-
-/// What a slot reads now. `value` is NaN where nothing is known.
-#[derive(Clone, Copy, Debug)]
-pub struct Reading {
-    pub value: f64,
-    /// Some instance could not be read, so that something worse may exist.
-    pub incomplete: bool,
-}
-
-impl Reading {
-    const MISSING: Reading = Reading { value: f64::NAN, incomplete: true };
-
-    /// What this node cannot have, such as the use of swap where there is none.
-    const IMPOSSIBLE: Reading = Reading { value: f64::NAN, incomplete: false };
-
-    fn of(value: Option<f64>) -> Self {
-        value.map_or(Self::MISSING, |value| Self { value, incomplete: false })
-    }
-
-    #[must_use]
-    pub fn known(self) -> Option<f64> {
-        (!self.value.is_nan()).then_some(self.value)
-    }
-
-    #[must_use]
-    pub fn cannot_be(self) -> bool {
-        self.value.is_nan() && !self.incomplete
-    }
-}
 
 #[derive(Debug)]
 struct Slot {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::guardian::Guardian;
 use super::metric::Metric;
-use super::rule::Severity;
+use super::severity::Severity;
 use super::view::State;
 
 /// Memory is not filled faster than this by touching it: measured ceiling 4.2 GB/s on two cores, and earlyoom assumes

@@ -4,35 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::condition::Operand;
 use super::effect::Effect;
 use super::event::{Mode, Skip};
 use super::mitigation::{ActionId, Amount, Mitigation, Outcome};
 use super::moment::Moment;
 use super::orders::Orders;
 use super::requester::Requester;
-use super::rule::Resource;
+use super::resource::Resource;
 use super::services::Services;
-
-/// Three-valued: what could not be read is neither true nor false.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Verdict {
-    True,
-    False,
-    #[default]
-    Unknown,
-}
-
-impl Verdict {
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Verdict::True => "true",
-            Verdict::False => "false",
-            Verdict::Unknown => "unknown",
-        }
-    }
-}
+use super::verdict::Verdict;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum State {
@@ -146,13 +126,6 @@ pub struct ActionView {
     /// What the step did to its rule's metric, when it was last judged.
     pub effect: Option<Effect>,
     pub next_try: Option<Moment>,
-}
-
-/// An operand with what it reads now.
-#[derive(Clone, PartialEq, Debug)]
-pub struct OperandView {
-    pub operand: Arc<Operand>,
-    pub value: Option<f64>,
 }
 
 #[derive(Clone, PartialEq, Debug, Default)]

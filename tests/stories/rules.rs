@@ -7,7 +7,7 @@ use std::time::Duration;
 use node_guardian::policy::condition::{Condition, parse};
 use node_guardian::policy::mitigation::{Amount, Class, Level, Mitigation, Verb};
 use node_guardian::policy::plan::Plan;
-use node_guardian::policy::proportion::Range;
+use node_guardian::policy::range::Range;
 use node_guardian::policy::rule::{Emergency, Policy, Rule, Severity, Step};
 
 /// What the node is like, as read.

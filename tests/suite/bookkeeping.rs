@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use node_guardian::control::Control;
+use node_guardian::control::address::Address;
 use node_guardian::control::failure::Failure;
 use node_guardian::control::service::{AfterRefusal, Order, Probe, Service};
 use node_guardian::control::standing::Live;
-use node_guardian::control::target::{self, Address, Target};
+use node_guardian::control::target::{self, Target};
 use node_guardian::control::undo::Undo;
 use node_guardian::policy::mitigation::{Amount, Mitigation, Outcome, Verb};
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use node_guardian::config::settings::Settings;
 use node_guardian::config::{self, Checked, Source};
-use node_guardian::control::target::{Address, Target};
+use node_guardian::control::{address::Address, target::Target};
 use node_guardian::policy::mitigation::{Amount, Level, Verb};
 use node_guardian::policy::rule::{Rule, Scale};
 use proptest::prelude::*;

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use node_guardian::control::DEADLINE;
-use node_guardian::control::target::{self, Address, Target};
+use node_guardian::control::address::Address;
+use node_guardian::control::target::{self, Target};
 use node_guardian::policy::mitigation::{Amount, Answered, Outcome, Verb};
 
 use super::support::desk::Desk;

@@ -15,7 +15,7 @@ use node_guardian::policy::mitigation::{
 use node_guardian::policy::moment::Moment;
 use node_guardian::policy::orders::{Ends, Hold, Orders, Pause, Theirs};
 use node_guardian::policy::plan::Plan;
-use node_guardian::policy::proportion::Range;
+use node_guardian::policy::range::Range;
 use node_guardian::policy::rule::{Emergency, Policy, Rule, Severity, Step};
 use node_guardian::policy::sample::Sample;
 use node_guardian::policy::spacing::Spacing;

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::signal::Signal;
 use node_guardian::control::DEADLINE;
-use node_guardian::control::target::{self, Address, Target};
+use node_guardian::control::address::Address;
+use node_guardian::control::target::{self, Target};
 use node_guardian::policy::mitigation::{Amount, Outcome, Verb};
 
 use super::support::desk::Desk;

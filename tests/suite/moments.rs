@@ -6,7 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use node_guardian::control::target::{Address, Target};
+use node_guardian::control::address::Address;
+use node_guardian::control::target::Target;
 use node_guardian::policy::mitigation::{Amount, Verb};
 use tempfile::TempDir;
 

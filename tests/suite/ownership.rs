@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use node_guardian::control::target::{self, Address, Target};
+use node_guardian::control::address::Address;
+
+use node_guardian::control::target::{self, Target};
 use node_guardian::policy::mitigation::{Amount, Outcome, Report, Verb};
 
 use super::support::desk::Desk;

@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use node_guardian::control::LEASE;
-use node_guardian::control::target::{self, Address, Target};
+use node_guardian::control::address::Address;
+use node_guardian::control::target::{self, Target};
 use node_guardian::policy::mitigation::{Amount, Outcome, Verb};
 
 use super::support::desk::Desk;

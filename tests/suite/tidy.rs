@@ -1,5 +1,7 @@
 //! The habits of CONTRIBUTING.md that a machine can check, so that nobody has to remember them.
 
+mod imports;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -20,10 +22,6 @@ impl File {
         let lines = if test_file { "" } else { self.text.split("\n#[cfg(test)]\nmod tests {").next().unwrap() };
         let numbered = lines.lines().enumerate().map(|(at, line)| (at + 1, line));
         numbered.filter(|(_, line)| !line.trim_start().starts_with("//"))
-    }
-
-    fn is_in(&self, module: &str) -> bool {
-        self.path.starts_with(&format!("src/{module}/")) || self.path == format!("src/{module}.rs")
     }
 }
 
@@ -73,17 +71,6 @@ fn no_file_is_too_long() {
     let all = [sources("src"), sources("tests"), sources("benches")];
     let long = all.iter().flatten().filter(|source| source.text.lines().count() > MOST_LINES);
     none("split the file", &long.map(|source| source.path.clone()).collect::<Vec<_>>());
-}
-
-#[test]
-fn modules_import_only_what_they_may() {
-    let forbidden = [("host", "control"), ("http", "agent"), ("control", "agent"), ("journal", "agent")];
-    let broken = lines_with(&sources("src"), |source, line| {
-        let reaches = |module: &str| line.contains(&format!("crate::{module}::"));
-        let leaves_policy = line.contains("crate::") && !reaches("policy");
-        source.is_in("policy") && leaves_policy || forbidden.iter().any(|(from, to)| source.is_in(from) && reaches(to))
-    });
-    none("these modules must not know each other", &broken);
 }
 
 #[test]

@@ -8,7 +8,8 @@ use std::sync::atomic::Ordering;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use node_guardian::control::DEADLINE;
-use node_guardian::control::target::{self, Address, Target};
+use node_guardian::control::address::Address;
+use node_guardian::control::target::{self, Target};
 use node_guardian::policy::mitigation::{Amount, Outcome, Verb};
 
 use super::support::desk::Desk;

@@ -8,7 +8,8 @@ use crate::config::document::{Entry, Node};
 use crate::config::origin::printable;
 use crate::config::section::{Findings, Read, Section, refuse};
 use crate::config::value;
-use crate::control::target::{Address, App};
+use crate::control::address::Address;
+use crate::control::target::App;
 
 pub const KEYS: &[&str] = &["socket", "url", "user", "token_file", "tiers", "ports"];
 

@@ -8,9 +8,10 @@ use crate::config::document::{Entry, Node, Value};
 use crate::config::origin::printable;
 use crate::config::section::{Findings, Read, Section, refuse};
 use crate::config::value;
+use crate::control::address::Address;
 use crate::control::recipe::Request;
 use crate::control::recipe::text::PASSWORD;
-use crate::control::target::{Address, Http};
+use crate::control::target::Http;
 use crate::policy::mitigation::Verb;
 
 pub const KEYS: &[&str] = &["socket", "address", "host", "headers", "password_file", "listener", "epoch", "ports"];

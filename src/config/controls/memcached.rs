@@ -6,7 +6,8 @@ use super::address;
 use crate::config::document::Entry;
 use crate::config::section::{Findings, Section};
 use crate::config::value;
-use crate::control::target::{Address, Memcached};
+use crate::control::address::Address;
+use crate::control::target::Memcached;
 
 pub const KEYS: &[&str] = &["socket", "address", "cache_only", "ports"];
 

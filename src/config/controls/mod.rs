@@ -22,7 +22,8 @@ use super::document::{Entry, Node, Value};
 use super::origin::{Place, printable};
 use super::section::{Findings, Read, Section, proposal, refuse};
 use super::value;
-use crate::control::target::{Address, Overlap, Target};
+use crate::control::address::{Address, Overlap};
+use crate::control::target::Target;
 
 pub const KINDS: &[&str] = &[
     "app",

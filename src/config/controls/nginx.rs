@@ -7,7 +7,8 @@ use crate::config::document::{Entry, Node};
 use crate::config::origin::printable;
 use crate::config::section::{Findings, Read, Section, refuse};
 use crate::config::value;
-use crate::control::target::{Address, Nginx, Page};
+use crate::control::address::Address;
+use crate::control::target::{Nginx, Page};
 
 pub const KEYS: &[&str] = &["flags", "caches", "stub_status", "ports"];
 

@@ -6,7 +6,8 @@ use super::{address, user, warn_open_secret};
 use crate::config::document::{Entry, Node};
 use crate::config::section::{Findings, Read, Section, refuse};
 use crate::config::value;
-use crate::control::target::{Address, Redis};
+use crate::control::address::Address;
+use crate::control::target::Redis;
 
 pub const KEYS: &[&str] = &[
     "socket",

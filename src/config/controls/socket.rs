@@ -7,8 +7,9 @@ use super::recipe::{self, Dialect, Peers, several};
 use crate::config::document::{Entry, Node};
 use crate::config::section::{Findings, Read, Section, refuse};
 use crate::config::value;
+use crate::control::address::Address;
 use crate::control::recipe::Request;
-use crate::control::target::{Address, Protocol, Socket};
+use crate::control::target::{Protocol, Socket};
 use crate::policy::mitigation::Verb;
 
 pub const KEYS: &[&str] = &[

@@ -6,7 +6,8 @@ use super::{address, user, warn_open_secret};
 use crate::config::document::{Entry, Node};
 use crate::config::section::{Fault, Findings, Read, Section};
 use crate::config::value;
-use crate::control::target::{Address, Varnish};
+use crate::control::address::Address;
+use crate::control::target::Varnish;
 
 pub const KEYS: &[&str] = &["address", "secret_file", "restart_to_free", "listener", "ports"];
 

@@ -12,7 +12,8 @@ use crate::config::document::{Entry, Node};
 use crate::config::origin::printable;
 use crate::config::section::{Findings, Read, Section, proposal, refuse};
 use crate::config::value;
-use crate::control::target::{Address, USUAL_EVENTS, Webhook};
+use crate::control::address::Address;
+use crate::control::target::{USUAL_EVENTS, Webhook};
 use crate::events;
 
 pub const KEYS: &[&str] = &["url", "socket", "path", "events", "token_file", "listener", "timeout"];

@@ -14,13 +14,13 @@ use super::reply::Reply;
 use super::target::App;
 use super::wire::{self, Hello, LINE_BYTES};
 use crate::control::DEADLINE;
+use crate::control::address::Address;
 use crate::control::exchange::{Connection, Message, authorized};
 use crate::control::failure::Failure;
 use crate::control::http;
 use crate::control::secret;
 use crate::control::stranger;
 use crate::control::stream::Stream;
-use crate::control::target::Address;
 use crate::control::trust::{self, Expected};
 use crate::policy::mitigation::Outcome;
 

@@ -7,9 +7,9 @@ use std::path::Path;
 use tokio::time::Instant;
 
 use super::rows::{Fault, Reader, Rows};
+use crate::control::address::Address;
 use crate::control::failure::Failure;
 use crate::control::said::clip;
-use crate::control::target::Address;
 use crate::control::wire::{Broken, Foreign, KEPT_BYTES, Manner, Wire};
 
 const MANNER: Manner =

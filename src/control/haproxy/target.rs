@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::control::address::{Identity, Overlap, is_same_file};
 use crate::control::service::Service;
-use crate::control::target::{Identity, Overlap, Place, Target, is_same_file};
+use crate::control::target::{Place, Target};
 use crate::control::undo::Change;
 use crate::policy::mitigation::Verb;
 

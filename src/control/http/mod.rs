@@ -14,6 +14,7 @@ use hyper::header::{HOST, USER_AGENT};
 use tokio::time::{Instant, timeout_at};
 
 use super::DEADLINE;
+use super::address::Address;
 use super::exchange::{Connection, Message};
 use super::failure::Failure;
 use super::json::Picker;
@@ -22,7 +23,6 @@ use super::recipe::{Heard, Line, Peer, Request};
 use super::said::clip;
 use super::stranger::{self, HTTP_SERVER};
 use super::stream::{Stream, TooMuch, breathe, place, text};
-use super::target::Address;
 use super::trust::{self, Expected};
 use super::wire::KEPT_BYTES;
 use target::Http;

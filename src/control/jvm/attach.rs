@@ -12,12 +12,12 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::folder::{Folder, Owner, Socket};
 use crate::control::DEADLINE;
+use crate::control::address::Address;
 use crate::control::failure::Failure;
 use crate::control::process::pinned::Pinned;
 use crate::control::process::table::{self, Status, has};
 use crate::control::said::clip;
 use crate::control::stream::{Stream, text};
-use crate::control::target::Address;
 
 /// VM.flags of a JVM with every flag set takes 4 KiB.
 const ANSWER_BYTES: u64 = 64 << 10;

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::control::address::{Identity, Overlap};
 use crate::control::process::locate::Locator;
 use crate::control::service::Service;
-use crate::control::target::{Identity, Overlap, Place, Target};
+use crate::control::target::{Place, Target};
 use crate::policy::mitigation::Verb;
 use crate::policy::rule::PATIENCE;
 

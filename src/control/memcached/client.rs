@@ -2,13 +2,13 @@
 //! conversation begins with `stats`, which says which life of the server answers.
 
 use super::survey::MIB;
+use crate::control::address::Address;
 use crate::control::boot_id;
 use crate::control::failure::Failure;
 use crate::control::resident;
 use crate::control::said::clip;
 use crate::control::stranger;
 use crate::control::stream;
-use crate::control::target::Address;
 use crate::control::wire::{self, Broken, Foreign, Manner, Wire};
 
 const MANNER: Manner =

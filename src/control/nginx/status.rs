@@ -5,12 +5,12 @@ use tokio::time::{Instant, timeout_at};
 
 use super::target::Page;
 use crate::control::DEADLINE;
+use crate::control::address::Address;
 use crate::control::failure::Failure;
 use crate::control::http::HELLO;
 use crate::control::said::clip;
 use crate::control::stranger::{self, HTTP_SERVER};
 use crate::control::stream::{Stream, text};
-use crate::control::target::Address;
 
 /// The answer has 250 bytes.
 const ANSWER_BYTES: usize = 4096;

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::control::address::{Address, Identity, Overlap, is_same_file};
 use crate::control::service::Service;
-use crate::control::target::{Address, Identity, Overlap, Place, Target, is_same_file};
+use crate::control::target::{Place, Target};
 use crate::policy::mitigation::Verb;
 use crate::policy::rule::PATIENCE;
 

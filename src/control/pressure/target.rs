@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::control::address::{Identity, Overlap, is_same_file};
 use crate::control::process::locate::Locator;
 use crate::control::service::Service;
-use crate::control::target::{Identity, Overlap, Place, Target, is_same_file};
+use crate::control::target::{Place, Target};
 use crate::policy::mitigation::Verb;
 
 /// A service that gives memory back when it is told to.

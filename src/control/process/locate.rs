@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::pinned::Pinned;
 use super::table::{self, MOST_PROCESSES};
+use crate::control::address::{Identity, is_same_file};
 use crate::control::failure::Failure;
-use crate::control::target::is_same_file;
 
 /// Version 2, the mixture of both, and version 1 as systemd mounts it.
 const CGROUPS: [&str; 3] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"];
@@ -167,6 +167,15 @@ fn listed(cgroup: &str, roots: &[&str]) -> Result<Vec<i32>, Failure> {
     } else {
         format!("there is no control group {cgroup}: `systemctl show -p ControlGroup UNIT` names it")
     }))
+}
+
+impl From<&Locator> for Identity {
+    fn from(locator: &Locator) -> Self {
+        match &locator.pid_file {
+            Some(file) => Self::File(file.clone()),
+            None => Self::Group(locator.cgroup.clone().unwrap_or_default()),
+        }
+    }
 }
 
 #[cfg(test)]

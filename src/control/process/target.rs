@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::locate::Locator;
+use crate::control::address::{Identity, Overlap};
 use crate::control::service::Service;
-use crate::control::target::{Identity, Overlap, Place, Target};
+use crate::control::target::{Place, Target};
 use crate::control::undo::Change;
 use crate::policy::mitigation::Verb;
 use crate::policy::rule::PATIENCE;

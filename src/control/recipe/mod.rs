@@ -17,10 +17,10 @@ pub use peer::Peer;
 pub use performer::Performer;
 
 use super::DEADLINE;
+use super::address::Overlap;
 use super::failure::Failure;
 use super::json::Found;
 use super::secret;
-use super::target::Overlap;
 use super::undo::Change;
 use crate::policy::mitigation::Verb;
 use crate::policy::rule::PATIENCE;

@@ -231,7 +231,7 @@ fn complaint(target: &Redis, command: &str, error: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::target::Address;
+    use crate::control::address::Address;
     use crate::policy::mitigation::Outcome;
 
     fn target() -> Redis {

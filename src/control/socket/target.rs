@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::control::address::{Address, Identity, Overlap};
 use crate::control::recipe::{Performer, Recipe, Step};
 use crate::control::service::Service;
-use crate::control::target::{Address, Identity, Overlap, Place, Target};
+use crate::control::target::{Place, Target};
 use crate::control::undo::Change;
 use crate::policy::mitigation::Verb;
 

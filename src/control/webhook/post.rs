@@ -14,9 +14,8 @@ use tokio::time::{sleep, timeout};
 use super::courier::Courier;
 use super::target::Webhook;
 use crate::clock;
-use crate::config::settings;
-use crate::control::said;
-use crate::control::target::Target;
+use crate::control::target::{Named, Target};
+use crate::control::told;
 use crate::events::Log;
 use crate::inbox::{Door, Message};
 use crate::policy::mitigation::Outcome;
@@ -66,7 +65,7 @@ impl Post {
     }
 
     /// From now on there is something to tell, from the first event on.
-    pub fn read(&mut self, log: Arc<Log>, controls: &[settings::Control], running: &mut JoinSet<()>) {
+    pub fn read(&mut self, log: Arc<Log>, controls: &[Named], running: &mut JoinSet<()>) {
         self.log = Some(log);
         self.hire(controls, 0, running);
     }
@@ -74,7 +73,7 @@ impl Post {
     /// A receiver that changed gets what was queued for it; with one that is gone, its queue goes. One that is new is told
     /// what comes after this event: the last one when it was configured, which may be a while before this thread hears of
     /// that.
-    pub fn configure(&mut self, controls: &[settings::Control], last_event: u64, running: &mut JoinSet<()>) {
+    pub fn configure(&mut self, controls: &[Named], last_event: u64, running: &mut JoinSet<()>) {
         self.couriers.retain(|name, (_, courier)| {
             let stays = controls.iter().any(|control| control.name == *name && webhook(control).is_some());
             if !stays {
@@ -85,7 +84,7 @@ impl Post {
         self.hire(controls, last_event, running);
     }
 
-    fn hire(&mut self, controls: &[settings::Control], since: u64, running: &mut JoinSet<()>) {
+    fn hire(&mut self, controls: &[Named], since: u64, running: &mut JoinSet<()>) {
         let Some(log) = &self.log else { return };
         for (control, target) in controls.iter().filter_map(|control| Some((control, webhook(control)?))) {
             if let Some((delivery, _)) = self.couriers.get(&control.name) {
@@ -164,7 +163,7 @@ impl Delivery {
         }
         let (outcome, detail) = self.judged(outcome, &detail);
         let secrets: Vec<PathBuf> = self.target().token_file.iter().cloned().collect();
-        let detail = said::told(&detail, &secrets);
+        let detail = told::told(&detail, &secrets);
         let view = ControlView {
             name: Arc::clone(&self.name),
             kind: "webhook",
@@ -190,7 +189,7 @@ impl Delivery {
     }
 }
 
-fn webhook(control: &settings::Control) -> Option<&Webhook> {
+fn webhook(control: &Named) -> Option<&Webhook> {
     let Target::Webhook(target) = &control.target else { return None };
     Some(target)
 }

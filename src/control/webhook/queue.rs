@@ -114,7 +114,7 @@ pub fn is_for(name: &str, record: &Record) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::target::Address;
+    use crate::control::address::Address;
     use crate::events::Level;
 
     fn record(seq: u64, name: &'static str, fields: &[(&'static str, &str)]) -> Arc<Record> {

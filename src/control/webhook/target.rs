@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::control::address::{Address, Identity, Overlap};
 use crate::control::service::Service;
-use crate::control::target::{Address, Identity, Overlap, Place, Target};
+use crate::control::target::{Place, Target};
 use crate::policy::mitigation::Verb;
 
 /// What somebody who is not looking should hear of, unless `events` says otherwise.

@@ -26,11 +26,10 @@ use tokio::sync::mpsc::error::SendError;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{JoinError, JoinSet, LocalSet};
 
-use super::said;
-use super::target::Target;
+use super::target::{Named, Target};
+use super::told;
 use super::webhook::post;
 use super::{Control, Probe};
-use crate::config::settings;
 use crate::events::Log;
 use crate::heartbeat::{Alive, Heartbeat};
 use crate::inbox::{Door, Message};
@@ -82,7 +81,7 @@ enum Order {
     Run(Command),
     Tell(Arc<Log>),
     /// With the number of the last event that a webhook which is new by it is not told of.
-    Reconfigure(Vec<settings::Control>, u64),
+    Reconfigure(Vec<Named>, u64),
     ProbeAll,
     Numbers(Arc<str>),
     Gives(Arc<str>),
@@ -98,11 +97,7 @@ impl Workers {
     ///
     /// # Errors
     /// When the system gives no thread or descriptor.
-    pub fn start<R: Record + Send + 'static>(
-        record: R,
-        controls: Vec<settings::Control>,
-        door: Door,
-    ) -> io::Result<Self> {
+    pub fn start<R: Record + Send + 'static>(record: R, controls: Vec<Named>, door: Door) -> io::Result<Self> {
         Self::start_with(record, controls, door, Box::new(Control::new))
     }
 
@@ -112,7 +107,7 @@ impl Workers {
     /// As `start`.
     pub fn start_with<R: Record + Send + 'static>(
         record: R,
-        controls: Vec<settings::Control>,
+        controls: Vec<Named>,
         door: Door,
         open: Opener,
     ) -> io::Result<Self> {
@@ -151,7 +146,7 @@ impl Workers {
     }
 
     #[must_use]
-    pub fn reconfigure(&self, controls: Vec<settings::Control>, last_event: u64) -> bool {
+    pub fn reconfigure(&self, controls: Vec<Named>, last_event: u64) -> bool {
         self.orders.send(Order::Reconfigure(controls, last_event)).is_ok()
     }
 
@@ -236,7 +231,7 @@ fn pass_on(news: News, door: &Door, crew: &UnboundedSender<Order>) {
 ///
 /// # Errors
 /// When the system gives no descriptor.
-pub fn probe_once(controls: &[settings::Control]) -> io::Result<Vec<(Arc<str>, Probe)>> {
+pub fn probe_once(controls: &[Named]) -> io::Result<Vec<(Arc<str>, Probe)>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(async {
         let (mut probes, mut twins) = (Vec::with_capacity(controls.len()), Twins::default());
@@ -246,7 +241,7 @@ pub fn probe_once(controls: &[settings::Control]) -> io::Result<Vec<(Arc<str>, P
             if outcome == Outcome::Applied {
                 twins.saw(&control.name, &control.target, opened.names().await);
             }
-            let detail = said::told(&detail, &said::secrets(&control.target));
+            let detail = told::told(&detail, &control.target.secrets());
             probes.push((Arc::clone(&control.name), Probe { outcome, detail }));
         }
         for (name, probe) in &mut probes {
@@ -292,7 +287,7 @@ enum Job {
 }
 
 impl Crew {
-    async fn lead(mut self, controls: Vec<settings::Control>, mut orders: UnboundedReceiver<Order>) {
+    async fn lead(mut self, controls: Vec<Named>, mut orders: UnboundedReceiver<Order>) {
         self.configure(&controls, 0);
         let mut configured = controls;
         while let Some(order) = self.next(&mut orders).await {
@@ -367,7 +362,7 @@ impl Crew {
         self.shared.door.tell(Message::Report(report))
     }
 
-    fn adopt(&self, before: Before, controls: &[settings::Control]) {
+    fn adopt(&self, before: Before, controls: &[Named]) {
         let entries = self.shared.records.adopt(before.entries);
         self.keep_code(controls);
         // A loop that has ended needs no news.
@@ -375,13 +370,13 @@ impl Crew {
     }
 
     /// Of the kinds that are configured, or that something is owed at.
-    fn keep_code(&self, controls: &[settings::Control]) {
+    fn keep_code(&self, controls: &[Named]) {
         let configured = controls.iter().map(|control| control.target.kind());
         let owed = self.shared.records.all();
         privilege::layout::keep(&configured.chain(owed.iter().map(|entry| entry.target.kind())).collect::<Vec<_>>());
     }
 
-    fn configure(&mut self, controls: &[settings::Control], last_event: u64) {
+    fn configure(&mut self, controls: &[Named], last_event: u64) {
         self.keep_code(controls);
         self.shared.post.borrow_mut().configure(controls, last_event, &mut self.running);
         let gone: Vec<_> =

@@ -15,10 +15,10 @@ use super::undos::Undos;
 use super::{Job, NOTHING};
 use crate::clock;
 use crate::control::failure::Failure;
-use crate::control::said;
 use crate::control::service::{Done, Probe};
 use crate::control::standing::Standing;
 use crate::control::target::Target;
+use crate::control::told;
 use crate::control::undo::Undo;
 use crate::control::{Checked, Control, Wish as Want};
 use crate::inbox::Message;
@@ -116,7 +116,7 @@ impl Task {
     fn tell_state(&mut self, outcome: Outcome, detail: String) -> bool {
         let Some((target, _)) = &self.configured else { return true };
         let (judged, told) = self.shared.judged(&self.name, outcome, &detail);
-        let told = said::told(&told, &said::secrets(target));
+        let told = told::told(&told, &target.secrets());
         let view = ControlView {
             name: Arc::clone(&self.name),
             kind: target.kind(),
@@ -151,10 +151,10 @@ impl Task {
             id,
             answered,
             outcome: answer.outcome,
-            detail: said::told(&answer.detail, &secrets).into(),
+            detail: told::told(&answer.detail, &secrets).into(),
             took: began.elapsed(),
             freed_bytes: answer.freed_bytes,
-            theirs: answer.theirs.map(|theirs| said::told(&theirs, &secrets).into()),
+            theirs: answer.theirs.map(|theirs| told::told(&theirs, &secrets).into()),
         };
         self.shared.door.tell(Message::Report(report)) && reached
     }
@@ -163,7 +163,7 @@ impl Task {
     fn secrets(&self, id: ActionId) -> Vec<PathBuf> {
         let recorded = self.shared.records.entry(id).map(|entry| entry.target);
         let known = [&self.configured, &self.earlier].into_iter().flatten().map(|(target, _)| target);
-        known.chain(&recorded).flat_map(said::secrets).collect()
+        known.chain(&recorded).flat_map(Target::secrets).collect()
     }
 
     /// A command tells as much about the control as a probe does, where it failed for a reason of the control's.

@@ -70,7 +70,8 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::target::{Address, Redis};
+    use crate::control::address::Address;
+    use crate::control::target::Redis;
 
     fn redis(at: &str) -> Target {
         Target::Redis(Redis {

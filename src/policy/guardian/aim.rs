@@ -5,7 +5,8 @@ use super::super::mitigation::{Amount, Mitigation};
 use super::super::moment::Moment;
 use super::super::proportion::{Beyond, Held, beyond, follow};
 use super::super::rule::Step;
-use super::super::view::{Phase, Verdict};
+use super::super::verdict::Verdict;
+use super::super::view::Phase;
 use super::Guardian;
 use super::recovery::halved;
 

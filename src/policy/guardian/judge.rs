@@ -13,7 +13,8 @@ use super::super::life::Baseline;
 use super::super::mitigation::{Lasting, Mitigation, Outcome, Verb};
 use super::super::moment::Moment;
 use super::super::unit::Unit;
-use super::super::view::{Phase, Verdict};
+use super::super::verdict::Verdict;
+use super::super::view::Phase;
 use super::{Decisions, Guardian};
 
 /// So many times in a row without effect, and the step's breaker opens.

@@ -13,7 +13,8 @@ use super::super::mitigation::{Amount, Class, Command, Knob, Lasting, Level, Mit
 use super::super::moment::Moment;
 use super::super::requester::Requester;
 use super::super::rule::{Asked, Step};
-use super::super::view::{Phase, State, StepView, Verdict};
+use super::super::verdict::Verdict;
+use super::super::view::{Phase, State, StepView};
 use super::still_wanted::ONCE_WITHIN;
 use super::{Decisions, Guardian};
 

@@ -10,9 +10,10 @@ use super::super::mitigation::Level;
 use super::super::mode::Relapse;
 use super::super::moment::Moment;
 use super::super::program::Program;
-use super::super::rule::Severity;
 use super::super::sample::Sample;
-use super::super::view::{State, Verdict};
+use super::super::severity::Severity;
+use super::super::verdict::Verdict;
+use super::super::view::State;
 use super::stand_down::Stand;
 use super::{Decisions, Guardian};
 

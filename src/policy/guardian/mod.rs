@@ -33,13 +33,15 @@ use super::mode::NodeMode;
 use super::moment::Moment;
 use super::orders::{Hold, Orders};
 use super::plan::Plan;
-use super::ports::Troubles;
 use super::program::{Program, Stack};
+use super::reading::Reading;
 use super::retries::Retries;
-use super::rule::{Asked, Rule, Severity};
+use super::rule::{Asked, Rule};
 use super::sample::Sample;
 use super::services::Services;
-use super::slots::{Reading, Slots};
+use super::severity::Severity;
+use super::slots::Slots;
+use super::troubles::Troubles;
 use super::view::{State, StepView};
 use stand_down::Stand;
 
@@ -197,7 +199,7 @@ impl Guardian {
             troubles: Troubles::of_each(plan.rules().len()),
             plan,
         };
-        guardian.services.expect(&guardian.plan);
+        guardian.services.expect(&guardian.plan.policy);
         guardian.find(now, inherited, next_id, out);
         guardian.keep_within_level();
         guardian

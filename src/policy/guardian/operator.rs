@@ -14,7 +14,8 @@ use super::super::orders::{Hold, Orders, Pause, QUIET_FOR, Undone, Wanted};
 use super::super::plan::Plan;
 use super::super::quiet::Quiet;
 use super::super::rule::Rule;
-use super::super::view::{Phase, State, Verdict};
+use super::super::verdict::Verdict;
+use super::super::view::{Phase, State};
 use super::{Decisions, Guardian};
 
 impl Guardian {

@@ -7,7 +7,7 @@ use super::super::demand::{Demand, WayBack};
 use super::super::event::{Event, Mode, ModeReason};
 use super::super::mitigation::{Amount, Knob, Verb};
 use super::super::moment::Moment;
-use super::super::rule::Severity;
+use super::super::severity::Severity;
 use super::super::view::{Phase, State};
 use super::{Decisions, Guardian};
 

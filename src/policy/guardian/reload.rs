@@ -59,7 +59,7 @@ impl Guardian {
         self.lives = lives;
         self.stands = stands;
         self.steps = steps;
-        self.services.expect(&plan);
+        self.services.expect(&plan.policy);
         self.plan = plan;
         self.keep_within_level();
     }

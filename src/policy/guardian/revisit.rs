@@ -4,7 +4,7 @@
 use super::super::event::Skip;
 use super::super::mitigation::{Class, Lasting};
 use super::super::moment::Moment;
-use super::super::view::Verdict;
+use super::super::verdict::Verdict;
 use super::{Decisions, Guardian};
 
 impl Guardian {

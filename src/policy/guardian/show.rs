@@ -4,7 +4,7 @@ use super::super::action::Action;
 use super::super::condition::Function;
 use super::super::metric::Metric;
 use super::super::mitigation::{ActionId, Lasting, Mitigation};
-use super::super::rule::Resource;
+use super::super::resource::Resource;
 use super::super::view::View;
 use super::Guardian;
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::super::action::Action;
 use super::super::mitigation::{ActionId, Class};
-use super::super::view::{State, Verdict};
+use super::super::verdict::Verdict;
+use super::super::view::State;
 use super::Guardian;
 
 /// For what stays in force. Two read-backs: by then a rule that still wants it has been looked at fifty times, and asks

@@ -3,7 +3,9 @@
 
 use std::net::TcpStream;
 
-use node_guardian::control::target::{self, Address, Target};
+use node_guardian::control::address::Address;
+
+use node_guardian::control::target::{self, Target};
 use node_guardian::policy::mitigation::Outcome;
 
 use super::super::support::desk::Desk;

@@ -347,7 +347,7 @@ fn impostor(answer: impl Fn(&Value) -> Vec<u8> + Send + 'static, holds: bool) ->
             }
         }
     });
-    let address = target::Address::Unix(path);
+    let address = node_guardian::control::address::Address::Unix(path);
     (folder, target::App { address, uid: None, token_file: None, tiers: Vec::new() })
 }
 

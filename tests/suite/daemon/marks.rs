@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use nix::unistd::geteuid;
-use node_guardian::control::target::Address;
+use node_guardian::control::address::Address;
 
 use super::super::support::eventually;
 use super::super::support::haproxy::Haproxy;

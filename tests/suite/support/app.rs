@@ -6,7 +6,9 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
-use node_guardian::control::target::{self, Address};
+use node_guardian::control::address::Address;
+
+use node_guardian::control::target;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::unistd::geteuid;
-use node_guardian::control::target::{self, Address, Page};
+use node_guardian::control::address::Address;
+use node_guardian::control::target::{self, Page};
 use tempfile::TempDir;
 
 use super::{Process, eventually};

@@ -6,7 +6,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use node_guardian::control::target::{self, Address};
+use node_guardian::control::address::Address;
+
+use node_guardian::control::target;
 use tempfile::TempDir;
 
 use super::{Process, eventually};

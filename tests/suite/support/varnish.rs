@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use node_guardian::control::target::{self, Address};
+use node_guardian::control::address::Address;
+
+use node_guardian::control::target;
 use tempfile::TempDir;
 
 use super::{Process, eventually};
