@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use node_guardian::config::settings::Settings;
-use node_guardian::host::sampler::{Sampler, Scope};
+use node_guardian::host::kept::Scope;
+use node_guardian::host::sampler::Sampler;
 use node_guardian::policy::guardian::{Decisions, Guardian, Input};
 use node_guardian::policy::metric::{Family, Metric};
 use node_guardian::policy::mitigation::ActionId;

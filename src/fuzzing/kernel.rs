@@ -5,8 +5,8 @@ use std::hint::black_box;
 use std::path::Path;
 
 use crate::host::{
-    arc, cgroup, cpu, diag, disk, guardian, hierarchy, limits, memory, mounts, network, paging, pressure, process,
-    sockets,
+    arc, cgroup, cpu, diag, disk, group, guardian, hierarchy, limits, memory, mounts, network, paging, pressure,
+    process, sockets, usage,
 };
 
 /// Of the netlink request that is answered.
@@ -20,10 +20,10 @@ const READERS: [Reader; 24] = [
     |text| reads(cpu::parse(text)),
     |text| reads(cpu::parse_load(text)),
     |text| reads(guardian::parse(text)),
-    |text| reads(limits::parse_limit(text)),
-    |text| reads(limits::parse_cpu_max(text)),
-    |text| reads(limits::parse_quota(text)),
-    |text| reads(limits::parse_usage(text)),
+    |text| reads(group::parse_limit(text)),
+    |text| reads(group::parse_cpu_max(text)),
+    |text| reads(group::parse_quota(text)),
+    |text| reads(usage::parse_usage(text)),
     |text| reads(limits::parse_reclaimable(text)),
     |text| reads(limits::parse_kills(text)),
     |text| reads(memory::parse(text)),

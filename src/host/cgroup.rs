@@ -4,9 +4,9 @@
 use std::path::Path;
 
 use super::counter::{Last, percent};
+use super::group::Group;
 use super::hierarchy::lineage;
 use super::kept::{Kept, Reader, Shape};
-use super::place::Group;
 use super::scan::{fields, lines};
 use crate::policy::metric::Metric;
 use crate::policy::moment::Moment;

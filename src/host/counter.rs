@@ -33,6 +33,10 @@ impl<T: Copy> Last<T> {
     }
 }
 
+/// How much more than the time that passed is believed: the kernel books whole ticks, a little late, and what it owes for a
+/// CPU that slept comes in one piece.
+pub const TOLERANCE: f64 = 1.25;
+
 /// Per second.
 #[must_use]
 pub fn rate(before: u64, now: u64, elapsed: Duration) -> Option<f64> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::unistd::{SysconfVar, sysconf};
 
-use super::counter::{Last, percent};
+use super::counter::{Last, TOLERANCE, percent};
 use super::cpuset::CpuSet;
 use super::idle::Idle;
 use super::kept::{Kept, Reader, Shape};
@@ -180,9 +180,6 @@ impl Times {
     }
 }
 
-/// How much more than the time that passed is believed: the kernel books whole ticks, a little late, and what it owes for a
-/// CPU that slept comes in one piece.
-pub const TOLERANCE: f64 = 1.25;
 /// Ticks of each CPU that may belong to the time before.
 const LATE_TICKS: f64 = 4.0;
 /// So much of the time must be accounted for. A guest that its hypervisor keeps waiting without a word loses ticks.

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::counter::{Last, jumped, rate};
-use super::cpu::TOLERANCE;
+use super::counter::{Last, TOLERANCE, jumped, rate};
+use super::found::Mount;
 use super::kept::{Kept, Reader, Shape};
 use super::scan::{fields, lines};
-use super::shared::{Mount, View};
+use super::slot::View;
 use super::slow::Slow;
 use super::thrift::{Thrift, thread_time};
 use crate::policy::metric::{Family, Metric};

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::limits::parse_usage;
 use super::scan::number;
-use super::shared::{Slot, View};
+use super::slot::{Slot, View};
+use super::usage::parse_usage;
 use crate::policy::moment::Moment;
 
 /// More are counted like any other: a node has a few, or one with everything below it.

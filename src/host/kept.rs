@@ -28,6 +28,14 @@ const LONGEST_RECORD_BYTES: usize = 512;
 /// Opening a file that is not there costs two microseconds, and modules are seldom loaded.
 const RETRY_EVERY: Duration = Duration::from_secs(10);
 
+/// How much to read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scope {
+    Full,
+    /// /proc/meminfo only, some 6 us: between full samples when memory is near a limit.
+    Memory,
+}
+
 /// How the kernel makes the file, and so how many reads it takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Shape {

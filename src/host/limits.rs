@@ -7,14 +7,13 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::counter::{Last, percent, rate};
-use super::cpu::TOLERANCE;
-use super::cpuset::CpuSet;
+use super::counter::{Last, TOLERANCE, percent, rate};
+use super::group::{Group, cpus, parse_cpu_max, parse_limit, parse_quota};
 use super::hierarchy::Version;
-use super::kept::{Kept, Reader, Shape};
-use super::place::{Group, Place};
-use super::sampler::Scope;
+use super::kept::{Kept, Reader, Scope, Shape};
+use super::place::Place;
 use super::scan::{fields, lines, number};
+use super::usage::parse_usage;
 use crate::policy::metric::Metric;
 use crate::policy::moment::Moment;
 use crate::policy::sample::Sample;
@@ -26,9 +25,6 @@ const TASKS: &str = "processes.used_percent is the node's alone";
 /// More than all CPUs together in the same time is impossible, but for what was counted late.
 const LATE_CPUS: f64 = 1.0;
 const JUMPED: &str = "the cgroup's CPU time gained more than the CPUs can give: unknown for that sample";
-
-/// Where version 1 writes "no limit": the largest multiple of a page, and what rounds to it.
-const UNLIMITED: u64 = i64::MAX as u64 / 2;
 
 #[derive(Debug, Default)]
 pub struct Limits {
@@ -199,93 +195,11 @@ fn kills(group: &Group) -> Option<Kept> {
     counts.then(|| Kept::new(path, Shape::Whole, "memory.oom_kills is unknown"))
 }
 
-/// Bytes; the smaller of what is enforced and what is throttled at.
-#[must_use]
-pub fn memory_allowed(group: &Group) -> Option<u64> {
-    let read = |name: &str| fs::read(group.folder.join(name)).ok().and_then(|text| parse_limit(&text)).flatten();
-    match group.version {
-        Version::Two => [read("memory.max"), read("memory.high")].into_iter().flatten().min(),
-        Version::One => read("memory.limit_in_bytes"),
-    }
-}
-
-#[must_use]
-pub fn cpus_allowed(group: &Group) -> Option<f64> {
-    let read = |name: &str| fs::read(group.folder.join(name)).ok();
-    match group.version {
-        Version::Two => read("cpu.max").and_then(|text| parse_cpu_max(&text)).flatten(),
-        Version::One => {
-            let quota = read("cpu.cfs_quota_us").and_then(|text| parse_quota(&text)).flatten()?;
-            cpus(quota, read("cpu.cfs_period_us").and_then(|text| parse_limit(&text)).flatten()?)
-        }
-    }
-}
-
-#[must_use]
-pub fn tasks_allowed(group: &Group) -> Option<u64> {
-    fs::read(group.folder.join("pids.max")).ok().and_then(|text| parse_limit(&text)).flatten()
-}
-
 /// As MemAvailable counts it: page cache and reclaimable slab are given back before anybody is killed. So it is more than
 /// the limit less the kubelet's working set, which counts the active half of the page cache as used.
 #[must_use]
 pub fn available(allowed: f64, used: u64, reclaimable: u64) -> f64 {
     (allowed - used.saturating_sub(reclaimable) as f64).max(0.0)
-}
-
-/// A number alone, or `max`: `Some(None)` is no limit.
-#[must_use]
-pub fn parse_limit(bytes: &[u8]) -> Option<Option<u64>> {
-    let word = fields(lines(bytes).next()?).next()?;
-    match word {
-        b"max" => Some(None),
-        digits => number(digits).map(|limit| Some(limit).filter(|limit| *limit < UNLIMITED)),
-    }
-}
-
-/// `150000 100000`, `max 100000`.
-#[must_use]
-pub fn parse_cpu_max(bytes: &[u8]) -> Option<Option<f64>> {
-    let mut words = fields(lines(bytes).next()?);
-    let quota = words.next()?;
-    let period = words.number()?;
-    match quota {
-        b"max" => Some(None),
-        digits => cpus(number(digits)?, period).map(Some),
-    }
-}
-
-/// Of cpu.cfs_quota_us: -1 is none.
-#[must_use]
-pub fn parse_quota(bytes: &[u8]) -> Option<Option<u64>> {
-    let word = fields(lines(bytes).next()?).next()?;
-    if word == b"-1" { Some(None) } else { number(word).map(Some) }
-}
-
-/// The file that says on which CPUs the group may run, and how many these are.
-#[must_use]
-pub fn pinned(group: &Group) -> Option<(PathBuf, u32)> {
-    let names: &[&str] = match group.version {
-        Version::Two => &["cpuset.cpus.effective"],
-        Version::One => &["cpuset.effective_cpus", "cpuset.cpus"],
-    };
-    names.iter().find_map(|name| {
-        let path = group.folder.join(name);
-        let cpus = CpuSet::parse(&fs::read(&path).ok()?)?.count();
-        Some((path, cpus))
-    })
-}
-
-fn cpus(quota: u64, period: u64) -> Option<f64> {
-    (quota > 0 && period > 0).then(|| quota as f64 / period as f64)
-}
-
-/// Nanoseconds, of cpu.stat, less those of niced work where the kernel tells them apart (since Linux 6.13).
-#[must_use]
-pub fn parse_usage(bytes: &[u8]) -> Option<u64> {
-    let value = |name: &[u8]| number(fields(lines(bytes).find_map(|line| line.strip_prefix(name))?).next()?);
-    let nice = value(b"nice_usec ").unwrap_or(0);
-    value(b"usage_usec ")?.saturating_sub(nice).checked_mul(1000)
 }
 
 /// Bytes of memory.stat that the kernel takes back when it must. Version 1 has those of the cgroups below as `total_…`.
@@ -323,19 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_as_they_are_written() {
-        assert_eq!(parse_limit(b"536870912\n"), Some(Some(536_870_912)));
-        assert_eq!((parse_limit(b"max\n"), parse_limit(b"9223372036854771712\n")), (Some(None), Some(None)));
-        assert_eq!((parse_limit(b"\n"), parse_limit(b"-1\n"), parse_limit(b"12")), (None, None, None));
-        assert_eq!(parse_cpu_max(b"150000 100000\n"), Some(Some(1.5)));
-        assert_eq!((parse_cpu_max(b"max 100000\n"), parse_cpu_max(b"5 0\n")), (Some(None), None));
-        assert_eq!((parse_quota(b"-1\n"), parse_quota(b"50000\n")), (Some(None), Some(Some(50_000))));
-    }
-
-    #[test]
     fn what_is_used_and_what_comes_back() {
-        assert_eq!(parse_usage(b"usage_usec 1500\nuser_usec 7\n"), Some(1_500_000));
-        assert_eq!(parse_usage(b"usage_usec 1500\nuser_usec 1200\nnice_usec 1100\n"), Some(400_000));
         assert_eq!(parse_kills(b"low 0\noom 3\noom_kill 2\noom_group_kill 0\n"), Some(2));
         let two = b"anon 9\nfile 70\ninactive_anon 9\nactive_file 20\ninactive_file 40\nslab_reclaimable 5\n";
         assert_eq!(parse_reclaimable(two), Some(65));

@@ -10,11 +10,10 @@ use nix::errno::Errno;
 use super::blind::Blind;
 use super::counter::rate;
 use super::diag::{Dump, Listening, MOST_PORTS};
-use super::shared::{Port, Shared};
+use super::found::Port;
+use super::shared::Shared;
 use super::thrift::thread_time;
-use crate::policy::metric::{Family, Metric};
-use crate::policy::plan::Plan;
-use crate::policy::rule::Rule;
+use super::wanted::{Others, Wanted};
 
 /// What is said of all ports at once.
 pub const PORTS: &str = "connections by port";
@@ -30,44 +29,6 @@ const NAMED_AT_LEAST_EVERY: Duration = Duration::from_secs(300);
 const NAMED_SHARE: u32 = 500;
 /// The same while a rule about a port is pending or fires.
 const NAMED_SHARE_IN_NEED: u32 = 20;
-
-/// Whose connections rules ask for.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Wanted {
-    /// In ascending order.
-    pub named: Vec<u16>,
-    pub others: Others,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Others {
-    All,
-    #[default]
-    None,
-}
-
-impl Wanted {
-    /// The worst of all ports, and whoever stands before one that drops requests, can only be told by looking at all.
-    #[must_use]
-    pub fn by(plan: &Plan) -> Self {
-        let is_port = |metric: Metric| metric.family() == Family::Port;
-        let ports = plan.operands().iter().filter(|operand| is_port(operand.metric));
-        let mut named: Vec<u16> = ports.clone().filter_map(|port| port.selector.as_ref()?.parse().ok()).collect();
-        named.sort_unstable();
-        named.dedup();
-        let is_about_listeners = |metric: Metric| {
-            is_port(metric)
-                || matches!(metric, Metric::ConnectionsListenOverflowRate | Metric::ConnectionsListenDropsRate)
-        };
-        let acts = |rule: &Rule| {
-            let comparisons = rule.when.expression.comparisons();
-            !rule.steps.is_empty() && comparisons.iter().any(|of| is_about_listeners(of.operand.metric))
-        };
-        let worst = ports.clone().any(|port| port.selector.is_none());
-        let others = if worst || plan.rules().iter().any(acts) { Others::All } else { Others::None };
-        Self { named, others }
-    }
-}
 
 pub struct Listeners {
     ports: BTreeMap<u16, Watched>,

@@ -6,8 +6,7 @@ use std::path::Path;
 
 use super::arc::Arc;
 use super::counter::percent;
-use super::kept::{Kept, Reader, Shape};
-use super::sampler::Scope;
+use super::kept::{Kept, Reader, Scope, Shape};
 use super::scan::{fields, lines, number};
 use crate::policy::metric::Metric;
 use crate::policy::moment::Moment;

@@ -6,11 +6,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::counter::{Last, jumped, percent, rate};
-use super::cpu::TOLERANCE;
+use super::counter::{Last, TOLERANCE, jumped, percent, rate};
+use super::found::Speed;
 use super::kept::{Kept, Reader, Shape};
 use super::scan::{fields, lines};
-use super::shared::{Shared, Speed, View};
+use super::shared::Shared;
+use super::slot::View;
 use super::thrift::{Thrift, thread_time};
 use crate::policy::metric::{Family, Metric};
 use crate::policy::moment::Moment;

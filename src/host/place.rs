@@ -8,32 +8,15 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-
 use super::container;
 use super::cpu;
 use super::cpuset::CpuSet;
+use super::facts::{Allowed, Judged};
+use super::group::{Group, cpus_allowed, memory_allowed, pinned, tasks_allowed};
 use super::hierarchy::{Lineage, Version, found_again, lineage};
-use super::limits::{cpus_allowed, memory_allowed, pinned, tasks_allowed};
 use super::scan::{fields, lines, number};
 use crate::config::settings::{Sampling, Scope};
 use crate::policy::unit::Unit;
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Judged {
-    #[default]
-    Node,
-    Container,
-    Pod,
-}
-
-/// Where a controller's files are.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Group {
-    pub version: Version,
-    pub folder: PathBuf,
-}
 
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Place {
@@ -52,14 +35,6 @@ pub struct Place {
     /// What the operator says that the limits are, where no file does.
     pub told_memory_bytes: Option<u64>,
     pub told_cpus: Option<f64>,
-}
-
-/// What may be used at most, as the files say now.
-#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
-pub struct Allowed {
-    pub memory_bytes: Option<u64>,
-    pub cpus: Option<f64>,
-    pub tasks: Option<u64>,
 }
 
 /// `by the pod (memory 512.0MiB, 1.5 CPUs), in a container (Kubernetes): its pod is in sight`

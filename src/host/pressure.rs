@@ -4,8 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::counter::{Stamped, percent};
-use super::cpu::TOLERANCE;
+use super::counter::{Stamped, TOLERANCE, percent};
 use super::kept::{Kept, Reader, Shape};
 use super::scan::{decimal, fields, lines, number};
 pub use super::trigger::Triggers;

@@ -13,19 +13,20 @@ use super::cpu::Cpu;
 use super::disk::Disks;
 use super::facts::Facts;
 use super::guardian::Guardian;
-use super::kept::Reader;
+use super::kept::{Reader, Scope};
 use super::limits::{Limits, pressure_folder};
-use super::listeners::Wanted;
 use super::memory::Memory;
 use super::network::Network;
 use super::paging::Paging;
 use super::place::Place;
+use super::post::Probe;
 use super::pressure::Pressure;
 use super::process::Processes;
-use super::shared::View;
-use super::slow::{Probe, Slow};
+use super::slot::View;
+use super::slow::Slow;
 use super::sockets::Sockets;
 use super::unread::Unread;
+use super::wanted::Wanted;
 use crate::config::settings::Sampling;
 use crate::policy;
 use crate::policy::metric::{Family, Metric};
@@ -37,14 +38,6 @@ use crate::status::BlindSpot;
 /// How long a rate is measured at least: 20 ticks of the hundredths of a second in which the kernel counts CPU time, so
 /// 5 % steps on one core. A little less than the round figure, so that a tick that comes early is not put off.
 const RATE_WINDOW: Duration = Duration::from_millis(190);
-
-/// How much to read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Scope {
-    Full,
-    /// /proc/meminfo only, some 6 us: between full samples when memory is near a limit.
-    Memory,
-}
 
 pub struct Sampler {
     reader: Reader,

@@ -6,41 +6,19 @@
 //! at most. The threads inherit the scheduling of the thread that starts them: a real-time loop must set
 //! SCHED_RESET_ON_FORK.
 
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
-
-use nix::errno::Errno;
+use std::time::Duration;
 
 use super::place::Place;
+use super::post::{Post, Probe};
 use super::round::Worker;
 use super::shared::Shared;
-use super::space::{self, Space};
 use crate::config::settings::Sampling;
-
-/// How long a file system may take to answer. Long, since on a node in distress this thread may not get to run either.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// 16 KiB were seen to suffice for all that it does, in a build without optimisation. Small, since a locked process
 /// pays for all of it.
 const STACK_BYTES: usize = 64 * 1024;
-
-type Ask = Arc<dyn Fn(&Path) -> Result<Space, Errno> + Send + Sync>;
-
-/// How file systems are asked; another one in tests, where a real hung disk is hard to come by.
-#[derive(Clone)]
-pub struct Probe {
-    pub ask: Ask,
-    pub patience: Duration,
-}
-
-impl Default for Probe {
-    fn default() -> Self {
-        Self { ask: Arc::new(space::ask), patience: PATIENCE }
-    }
-}
 
 /// The sampler's end.
 pub struct Slow {
@@ -48,40 +26,10 @@ pub struct Slow {
     thread: Option<Thread>,
 }
 
-/// What the slow thread, those stuck before it, and the sampler share.
-pub struct Post {
-    pub shared: Shared,
-    pub sampling: Sampling,
-    pub place: Arc<Place>,
-    pub probe: Probe,
-    watch: Mutex<Watch>,
-    started: Instant,
-    /// Milliseconds from the start to when the file system that is being asked was; 0 while none is.
-    asking_since_ms: AtomicU64,
-    stop: AtomicBool,
-}
-
-#[derive(Default)]
-struct Watch {
-    /// Counts the threads; only the last one is in office.
-    office: u64,
-    asking: PathBuf,
-    hung: Vec<PathBuf>,
-}
-
 impl Slow {
     #[must_use]
     pub fn start(sampling: &Sampling, place: Arc<Place>, probe: Probe) -> Self {
-        let post = Arc::new(Post {
-            shared: Shared::default(),
-            sampling: sampling.clone(),
-            place,
-            probe,
-            watch: Mutex::default(),
-            started: Instant::now(),
-            asking_since_ms: AtomicU64::new(0),
-            stop: AtomicBool::new(false),
-        });
+        let post = Arc::new(Post::new(sampling, place, probe));
         let thread = spawn(&post, 0);
         Self { post, thread }
     }
@@ -124,7 +72,7 @@ impl Slow {
 
 impl Drop for Slow {
     fn drop(&mut self) {
-        self.post.stop.store(true, Ordering::Relaxed);
+        self.post.end();
         if let Some(thread) = &self.thread {
             thread.unpark();
         }
@@ -140,100 +88,4 @@ fn spawn(post: &Arc<Post>, office: u64) -> Option<Thread> {
     };
     let spawned = thread::Builder::new().name("slow".to_owned()).stack_size(STACK_BYTES).spawn(body);
     spawned.ok().map(|handle| handle.thread().clone())
-}
-
-impl Post {
-    fn lock(&self) -> MutexGuard<'_, Watch> {
-        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn in_office(&self, office: u64) -> bool {
-        !self.stop.load(Ordering::Relaxed) && self.lock().office == office
-    }
-
-    #[must_use]
-    pub fn is_hung(&self, point: &Path) -> bool {
-        self.lock().hung.iter().any(|hung| hung == point)
-    }
-
-    /// Asks a file system. `None` where this thread was given up meanwhile: it must end and touch nothing.
-    pub fn ask(&self, office: u64, point: &Path) -> Option<Result<Space, Errno>> {
-        self.lock().asking = point.to_owned();
-        self.asking_since_ms.store(self.now_ms(), Ordering::Release);
-        let answer = (self.probe.ask)(point);
-        let mut watch = self.lock();
-        if watch.office != office {
-            watch.hung.retain(|hung| hung != point);
-            return None;
-        }
-        self.asking_since_ms.store(0, Ordering::Release);
-        Some(answer)
-    }
-
-    /// The office of the thread to start next, if one is needed now.
-    fn relieve(&self, vacant: bool) -> Option<u64> {
-        let since = self.asking_since_ms.load(Ordering::Acquire);
-        let stuck = since != 0 && u128::from(self.now_ms().saturating_sub(since)) > self.probe.patience.as_millis();
-        if !stuck && !vacant {
-            return None;
-        }
-        let mut watch = self.watch.try_lock().ok()?;
-        if stuck {
-            // It may have answered between the two looks.
-            self.asking_since_ms.compare_exchange(since, 0, Ordering::AcqRel, Ordering::Relaxed).ok()?;
-            let point = std::mem::take(&mut watch.asking);
-            watch.hung.push(point);
-        }
-        watch.office += 1;
-        Some(watch.office)
-    }
-
-    #[must_use]
-    pub fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn post(probe: Probe) -> Post {
-        Post {
-            shared: Shared::default(),
-            sampling: Sampling::default(),
-            place: Arc::default(),
-            probe,
-            watch: Mutex::default(),
-            started: Instant::now(),
-            asking_since_ms: AtomicU64::new(0),
-            stop: AtomicBool::new(false),
-        }
-    }
-
-    #[test]
-    fn who_answers_stays_in_office() {
-        let post = post(Probe { ask: Arc::new(|_| Ok(Space::default())), patience: Duration::ZERO });
-        assert_eq!(post.ask(0, Path::new("/a")), Some(Ok(Space::default())));
-        assert_eq!(post.relieve(false), None);
-        assert!(!post.is_hung(Path::new("/a")));
-    }
-
-    #[test]
-    fn who_does_not_answer_is_relieved_and_passed_over_until_it_does() {
-        let post = post(Probe { ask: Arc::new(|_| Ok(Space::default())), patience: Duration::ZERO });
-        post.lock().asking = PathBuf::from("/a");
-        post.asking_since_ms.store(1, Ordering::Relaxed);
-        while post.now_ms() < 2 {}
-        assert_eq!(post.relieve(false), Some(1));
-        assert_eq!(post.relieve(false), None, "once");
-        assert!(post.is_hung(Path::new("/a")) && post.in_office(1) && !post.in_office(0));
-        assert_eq!(post.ask(0, Path::new("/a")), None, "the first comes back and goes");
-        assert!(!post.is_hung(Path::new("/a")));
-    }
-
-    #[test]
-    fn a_vacant_office_is_filled() {
-        assert_eq!(post(Probe::default()).relieve(true), Some(1));
-    }
 }

@@ -7,9 +7,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::counter::{Last, percent, rate};
+use super::found::Port;
 use super::kept::{Kept, Reader, Shape};
 use super::scan::{fields, hexadecimal, lines, named, number};
-use super::shared::{Port, Shared, View};
+use super::shared::Shared;
+use super::slot::View;
 use crate::policy::metric::{Family, Metric};
 use crate::policy::moment::Moment;
 use crate::policy::sample::Sample;

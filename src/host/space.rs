@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::counter::percent;
-use super::shared::Mount;
+use super::found::Mount;
 
 /// What a file system answers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

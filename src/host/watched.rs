@@ -10,9 +10,9 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::sys::stat::{major, minor};
 
+use super::found::Mount;
 use super::mounts::{self, Entry};
-use super::shared::Mount;
-use super::slow::Post;
+use super::post::Post;
 use super::space::Space;
 
 /// More file systems than this are not watched: a row of each is kept, told and exported.

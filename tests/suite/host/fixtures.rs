@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use node_guardian::host::sampler::{Sampler, Scope};
-use node_guardian::host::slow::Probe;
+use node_guardian::host::kept::Scope;
+use node_guardian::host::post::Probe;
+use node_guardian::host::sampler::Sampler;
 use node_guardian::host::space::Space;
 use node_guardian::policy::metric::{Family, Metric};
 use node_guardian::policy::sample::Sample;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use node_guardian::host::memory::Kernel;
 use node_guardian::host::{
-    arc, cgroup, cpu, diag, disk, guardian, limits, memory, mounts, network, paging, pressure, process, sockets,
+    arc, cgroup, cpu, diag, disk, group, guardian, limits, memory, mounts, network, paging, pressure, process, sockets,
+    usage,
 };
 use proptest::prelude::*;
 
@@ -37,11 +38,11 @@ fn digest(before: &[u8], now: &[u8]) {
     if let (Some(before), Some(now)) = (cgroup::parse(before), cgroup::parse(now)) {
         numbers.push(cgroup::derive(&before, &now));
     }
-    numbers.push(limits::parse_cpu_max(now).flatten());
-    if let (Some(Some(used)), Some(spare)) = (limits::parse_limit(before), limits::parse_reclaimable(now)) {
+    numbers.push(group::parse_cpu_max(now).flatten());
+    if let (Some(Some(used)), Some(spare)) = (group::parse_limit(before), limits::parse_reclaimable(now)) {
         numbers.push(Some(limits::available(1e9, used, spare)));
     }
-    std::hint::black_box((limits::parse_quota(now), limits::parse_usage(now), limits::parse_kills(now)));
+    std::hint::black_box((group::parse_quota(now), usage::parse_usage(now), limits::parse_kills(now)));
     digest_disks(before, now, &mut numbers);
     digest_interfaces(before, now, &mut numbers);
     std::hint::black_box((paging::parse(now), process::parse_files(now), guardian::parse(now)));

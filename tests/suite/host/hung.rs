@@ -7,8 +7,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use node_guardian::config::settings::Sampling;
-use node_guardian::host::sampler::{Sampler, Scope};
-use node_guardian::host::slow::Probe;
+use node_guardian::host::kept::Scope;
+use node_guardian::host::post::Probe;
+use node_guardian::host::sampler::Sampler;
 use node_guardian::host::space::Space;
 use node_guardian::policy::metric::{Family, Metric};
 use node_guardian::policy::sample::Sample;

@@ -12,7 +12,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use node_guardian::config::settings::Sampling;
-use node_guardian::host::sampler::{Sampler, Scope};
+use node_guardian::host::kept::Scope;
+use node_guardian::host::sampler::Sampler;
 use node_guardian::policy::moment::Moment;
 use node_guardian::policy::sample::Sample;
 

@@ -5,8 +5,9 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use node_guardian::config::settings::{Sampling, Scope as Judging};
-use node_guardian::host::place::Judged;
-use node_guardian::host::sampler::{Sampler, Scope};
+use node_guardian::host::facts::Judged;
+use node_guardian::host::kept::Scope;
+use node_guardian::host::sampler::Sampler;
 use node_guardian::policy::metric::Metric;
 use node_guardian::policy::sample::Sample;
 use tempfile::TempDir;

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use node_guardian::config::settings::Settings;
-use node_guardian::host::sampler::{Sampler, Scope};
-use node_guardian::host::slow::Probe;
+use node_guardian::host::kept::Scope;
+use node_guardian::host::post::Probe;
+use node_guardian::host::sampler::Sampler;
 use node_guardian::host::space::Space;
 use node_guardian::policy::condition::parse;
 use node_guardian::policy::guardian::{Decisions, Guardian, Input};
