@@ -328,7 +328,7 @@ impl fmt::Display for Skip {
             Skip::OrdersUnread => f.write_str(
                 "it loses something, and what an operator ordered before cannot be read; `pause` or `resume` says anew",
             ),
-            Skip::Cooldown => f.write_str("it loses something, and its rule is still cooling"),
+            Skip::Cooldown => f.write_str("it loses something, and its cooldown is not over"),
             Skip::CannotHelp => f.write_str("it cannot help here"),
         }
     }

@@ -1,5 +1,6 @@
-//! What was done of late that lost something, so that it is not done again too soon. In one life of the guardian a rule knows
-//! that by itself; this is for the next one, which would else flush or end something at each start in the same trouble. Pure.
+//! What was done of late that lost something, so that it is not done again too soon. A rule knows that of its own steps by
+//! itself; this is for another rule that would do the same, for a step that a reload took out and put back, and for the
+//! guardian's next life, which would else flush or end something at each start in the same trouble. Pure.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,31 +18,33 @@ pub struct Loss {
     pub rule: Arc<str>,
     pub knob: Knob,
     pub at: Moment,
-    of: Life,
+    known: Known,
 }
 
-/// Whose deed it was.
+/// Whether the rule whose deed it was knows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Life {
-    /// This guardian's, whose rule knows it.
-    Own,
-    /// An earlier one's, and its rule has not been seen to be clear since: it may be the same firing.
-    Earlier,
-    /// An earlier one's, and the rule was clear since.
-    EarlierAndClear,
+enum Known {
+    /// By its own step.
+    ToTheRule,
+    /// No more, and the rule has not been seen to be clear since: it may be the same firing.
+    OnlyHere,
+    /// No more, and the rule was clear since.
+    OnlyHereAndClear,
 }
 
 impl Loss {
     #[must_use]
     pub const fn new(rule: Arc<str>, knob: Knob, at: Moment) -> Self {
-        Self { rule, knob, at, of: Life::Own }
+        Self { rule, knob, at, known: Known::ToTheRule }
     }
 }
 
-/// What a rule makes of it now.
+/// What the rules make of it now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Standing {
+    /// The rule whose deed it was.
     pub is_clear: bool,
+    /// The longest of all rules that could do the same.
     pub cooldown: Duration,
 }
 
@@ -74,9 +77,11 @@ impl Losses {
         self.list.retain(|known| known.knob != *knob || *known.rule != *rule);
     }
 
-    /// A guardian begins that remembers nothing else of them.
-    pub fn begin_anew(&mut self) {
-        self.list.iter_mut().for_each(|loss| loss.of = Life::Earlier);
+    /// Those that `is_known` says no of are known by nothing else any more: the guardian begins anew, or a reload took the
+    /// step.
+    pub fn unless_known(&mut self, is_known: impl Fn(&Loss) -> bool) {
+        let forgotten = |loss: &&mut Loss| loss.known == Known::ToTheRule && !is_known(loss);
+        self.list.iter_mut().filter(forgotten).for_each(|loss| loss.known = Known::OnlyHere);
     }
 
     /// Those of before these.
@@ -88,27 +93,30 @@ impl Losses {
     }
 
     /// After a look at all rules: forgets what forbids nothing any more. `None`: there is no such rule now.
-    pub fn judge(&mut self, now: Moment, standing: impl Fn(&str) -> Option<Standing>) {
+    pub fn judge(&mut self, now: Moment, standing: impl Fn(&Loss) -> Option<Standing>) {
         self.list.retain_mut(|loss| {
-            let Some(Standing { is_clear, cooldown }) = standing(&loss.rule) else {
+            let Some(Standing { is_clear, cooldown }) = standing(loss) else {
                 return now < loss.at + KEPT_WITHOUT_RULE;
             };
-            if is_clear && loss.of == Life::Earlier {
-                loss.of = Life::EarlierAndClear;
+            if is_clear && loss.known == Known::OnlyHere {
+                loss.known = Known::OnlyHereAndClear;
             }
-            let is_open = loss.of == Life::Earlier || loss.of == Life::Own && !is_clear;
+            let is_open = loss.known == Known::OnlyHere || loss.known == Known::ToTheRule && !is_clear;
             is_open || now < loss.at + cooldown
         });
     }
 
-    /// Whether this is too early to do it again: an earlier guardian did it in what may be the same firing, or within the
-    /// rule's cooldown.
+    /// Whether this is too early to do it again: it was done within the rule's cooldown, whoever's deed it was, or in what
+    /// may be the same firing. What the rule knows of its own steps is left to the rule.
     #[must_use]
     pub fn forbid(&self, now: Moment, rule: &str, knob: &Knob, cooldown: Duration) -> bool {
-        self.list.iter().filter(|loss| *loss.rule == *rule && loss.knob == *knob).any(|loss| match loss.of {
-            Life::Own => false,
-            Life::Earlier => true,
-            Life::EarlierAndClear => now < loss.at + cooldown,
+        self.list.iter().filter(|loss| loss.knob == *knob).any(|loss| {
+            let is_recent = now < loss.at + cooldown;
+            match loss.known {
+                Known::ToTheRule => *loss.rule != *rule && is_recent,
+                Known::OnlyHere => *loss.rule == *rule || is_recent,
+                Known::OnlyHereAndClear => is_recent,
+            }
         })
     }
 }
@@ -129,7 +137,7 @@ mod tests {
     }
 
     fn judged(losses: &mut Losses, now: Moment, is_clear: bool) -> (bool, usize) {
-        losses.judge(now, |rule| (rule == "short").then_some(Standing { is_clear, cooldown: COOLDOWN }));
+        losses.judge(now, |loss| (&*loss.rule == "short").then_some(Standing { is_clear, cooldown: COOLDOWN }));
         (losses.forbid(now, "short", &knob("a"), COOLDOWN), losses.all().len())
     }
 
@@ -138,7 +146,7 @@ mod tests {
         let mut losses = Losses::default();
         losses.note(Loss::new("short".into(), knob("a"), at(100)));
         assert_eq!(judged(&mut losses, at(101), false), (false, 1));
-        losses.begin_anew();
+        losses.unless_known(|_| false);
         // The same firing, for as long as it takes.
         assert_eq!(judged(&mut losses, at(900), false), (true, 1));
         assert!(!losses.forbid(at(900), "short", &knob("b"), COOLDOWN));
@@ -147,10 +155,21 @@ mod tests {
     }
 
     #[test]
+    fn another_rule_waits_for_its_own_cooldown_before_it_does_the_same() {
+        let mut losses = Losses::default();
+        losses.note(Loss::new("short".into(), knob("a"), at(100)));
+        assert!(losses.forbid(at(159), "other", &knob("a"), COOLDOWN), "it was done just now");
+        assert!(!losses.forbid(at(159), "other", &knob("b"), COOLDOWN));
+        assert!(!losses.forbid(at(160), "other", &knob("a"), COOLDOWN));
+        losses.unless_known(|_| true);
+        assert!(!losses.forbid(at(101), "short", &knob("a"), COOLDOWN), "a ladder that has it twice means it");
+    }
+
+    #[test]
     fn once_its_rule_was_clear_the_cooldown_counts_from_the_deed() {
         let mut losses = Losses::default();
         losses.note(Loss::new("short".into(), knob("a"), at(100)));
-        losses.begin_anew();
+        losses.unless_known(|_| false);
         assert_eq!(judged(&mut losses, at(110), true), (true, 1));
         assert_eq!(judged(&mut losses, at(159), false), (true, 1));
         assert_eq!(judged(&mut losses, at(160), false), (false, 0));
@@ -181,7 +200,7 @@ mod tests {
         losses.note(Loss::new("short".into(), knob("b"), at(100)));
         losses.take_back("short", &knob("a"));
         losses.take_back("other", &knob("b"));
-        losses.begin_anew();
+        losses.unless_known(|_| false);
         assert!(!losses.forbid(at(101), "short", &knob("a"), COOLDOWN));
         assert!(losses.forbid(at(101), "short", &knob("b"), COOLDOWN));
     }

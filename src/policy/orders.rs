@@ -135,8 +135,13 @@ impl Orders {
         self.losses.take_back(rule, knob);
     }
 
+    /// As [`Losses::unless_known`].
+    pub fn losses_unless_known(&mut self, is_known: impl Fn(&Loss) -> bool) {
+        self.losses.unless_known(is_known);
+    }
+
     /// As [`Losses::judge`].
-    pub fn judge_losses(&mut self, now: Moment, standing: impl Fn(&str) -> Option<Standing>) {
+    pub fn judge_losses(&mut self, now: Moment, standing: impl Fn(&Loss) -> Option<Standing>) {
         self.losses.judge(now, standing);
     }
 
@@ -187,7 +192,7 @@ impl Orders {
     /// As another guardian finds them: which debts there still are, and no rule has been seen to fire yet.
     pub fn begin_anew(&mut self, is_there: impl FnMut(&ActionId) -> bool) {
         self.forgotten.retain(is_there);
-        self.losses.begin_anew();
+        self.losses.unless_known(|_| false);
         for theirs in &mut self.theirs {
             theirs.ends = Ends::WhenAllAreClear(Quiet::default());
         }

@@ -115,6 +115,11 @@ impl Plan {
         Knob { target: Arc::clone(target), verb: mitigation.verb }
     }
 
+    #[must_use]
+    pub fn has_knob(&self, rule: &Rule, knob: &Knob) -> bool {
+        rule.steps.iter().any(|step| self.knob(&step.mitigation) == *knob)
+    }
+
     /// What identifies the target of this control.
     #[must_use]
     pub fn target_of(&self, control: &str) -> Arc<str> {

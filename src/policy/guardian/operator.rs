@@ -153,10 +153,12 @@ impl Guardian {
             return;
         }
         let (plan, lives, readings, stack) = (&self.plan, &self.lives, self.slots.readings(), &mut self.stack);
-        self.orders.judge_losses(now, |name| {
-            let index = plan.rules().iter().position(|rule| *rule.name == *name)?;
+        self.orders.judge_losses(now, |loss| {
+            let index = plan.rule_named(&loss.rule)?;
             let is_clear = lives[index].state() != State::Firing && lives[index].when() == Verdict::False;
-            Some(Standing { is_clear, cooldown: plan.rules()[index].cooldown })
+            let could = plan.rules().iter().filter(|rule| plan.has_knob(rule, &loss.knob));
+            let longest = could.map(|rule| rule.cooldown).max().unwrap_or_default();
+            Some(Standing { is_clear, cooldown: longest.max(plan.rules()[index].cooldown) })
         });
         let wishes = Wishes { now, plan, lives };
         let over = self.orders.hand_back(watched, |knob| wishes.of(knob, |index, _| unless_active(&lives[index])));
@@ -198,7 +200,7 @@ struct Wishes<'a> {
 impl Wishes<'_> {
     /// `one` says it of a rule that is not blind.
     fn of(&self, knob: &Knob, mut one: impl FnMut(usize, &Rule) -> Wanted) -> Wanted {
-        let wants = |rule: &Rule| rule.steps.iter().any(|step| self.plan.knob(&step.mitigation) == *knob);
+        let wants = |rule: &Rule| self.plan.has_knob(rule, knob);
         let rules = || self.plan.rules().iter().enumerate().filter(|(_, rule)| wants(rule));
         let is_seen = rules().any(|(index, _)| self.lives[index].state() != State::Blind);
         let wishes = rules().map(|(index, rule)| match self.lives[index].blind_for(self.now) {

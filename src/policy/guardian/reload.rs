@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::super::demand::{Demand, Placed};
 use super::super::event::{Skip, UndoReason};
 use super::super::life::Life;
+use super::super::losses::Loss;
 use super::super::mitigation::{Class, Level, Mitigation};
 use super::super::moment::Moment;
 use super::super::plan::Plan;
@@ -52,6 +53,7 @@ impl Guardian {
                 lives[new].climb_to(first);
             }
         }
+        self.orders.losses_unless_known(|loss| moved.keeps(&older, &plan, loss));
         self.move_demands(&moved, &plan);
         let slots = std::mem::replace(&mut self.slots, Slots::new(&plan));
         self.slots.inherit(slots);
@@ -112,6 +114,18 @@ impl Moved {
             }
         }
         Self { rules, steps }
+    }
+
+    /// Whether a step knows of this loss that was there before.
+    fn keeps(&self, older: &Plan, newer: &Plan, loss: &Loss) -> bool {
+        let is_its = |plan: &Plan, flat: usize| {
+            let (rule, step) = plan.owner_of(flat);
+            let rule = &plan.rules()[rule];
+            *rule.name == *loss.rule && plan.knob(&rule.steps[step].mitigation) == loss.knob
+        };
+        let moved =
+            |(old, new): (usize, &Option<usize>)| new.is_some_and(|new| is_its(older, old) && is_its(newer, new));
+        newer.policy.level != Level::Disabled && self.steps.iter().enumerate().any(moved)
     }
 }
 

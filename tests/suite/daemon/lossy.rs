@@ -108,7 +108,7 @@ fn a_restart_is_no_reason_to_flush_again() {
         daemon.kill();
         daemon = node.start();
         daemon.until_control("cache", "usable");
-        daemon.until_told("step_skipped", "still cooling");
+        daemon.until_told("step_skipped", "its cooldown is not over");
         for_twenty_ticks(&mut daemon, |_| assert_eq!(cache.ask(&["DBSIZE"]), ":1"));
     }
     node.set_available(60);

@@ -1,0 +1,56 @@
+//! What loses something is not done again too soon, whichever rule would do it and whatever reloads made of its steps.
+
+use std::time::Duration;
+
+use node_guardian::policy::mitigation::{Amount, Level, Mitigation, Outcome, Verb};
+use node_guardian::policy::rule::{Rule, Step};
+
+use super::{Node, policy, rule};
+
+fn flush(control: &str) -> Step {
+    let mitigation = Mitigation { control: control.into(), verb: Verb::Flush, amount: Amount::Whole };
+    Step::new(mitigation, Duration::from_secs(1))
+}
+
+fn flushes(node: &Node) -> usize {
+    node.text.matches("flush").count()
+}
+
+/// Each rule has its own cooldown, of twenty seconds here: what was lost just now is not lost again.
+#[test]
+fn what_one_rule_has_flushed_another_does_not_flush_at_once() {
+    let rules = vec![rule("90", 10, vec![flush("cache")]), rule("80", 5, vec![flush("cache")])];
+    let mut node = Node::new(policy(Level::Maximum, rules), Vec::new(), |_| Outcome::Applied);
+    node.run(95.0, 18);
+    assert_eq!(flushes(&node), 1, "{}", node.text);
+    node.run(95.0, 6);
+    assert_eq!(flushes(&node), 2, "the trouble outlives it: {}", node.text);
+    node.run(95.0, 60);
+    assert_eq!(flushes(&node), 2, "each rule once in a firing: {}", node.text);
+}
+
+/// What a reload does not know of it is done once more at its first mistake.
+#[test]
+fn a_reload_is_no_reason_to_flush_again() {
+    let with = |name: &str, steps: Vec<Step>| {
+        policy(Level::Maximum, vec![Rule { name: name.into(), ..rule("90", 10, steps) }])
+    };
+    let notify =
+        || Step::new(Mitigation { control: "pager".into(), verb: Verb::Notify, amount: Amount::Whole }, Duration::ZERO);
+    let other = policy(Level::Disabled, vec![rule("90", 10, vec![flush("cache")])]);
+    for (between, last) in [
+        (with("above-90", vec![notify()]), with("above-90", vec![flush("cache")])),
+        (with("another", vec![flush("cache")]), with("above-90", vec![flush("cache")])),
+        (policy(Level::Maximum, Vec::new()), with("above-90", vec![notify(), flush("cache")])),
+        (other, with("above-90", vec![flush("cache")])),
+    ] {
+        let mut node = Node::new(with("above-90", vec![flush("cache")]), Vec::new(), |_| Outcome::Applied);
+        node.run(95.0, 3);
+        assert_eq!(flushes(&node), 1, "{}", node.text);
+        for plan in [between, last] {
+            node.guardian.reload(node.now, plan);
+            node.run(95.0, 4);
+        }
+        assert_eq!(flushes(&node), 1, "{}", node.text);
+    }
+}
