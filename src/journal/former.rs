@@ -105,7 +105,7 @@ impl Former {
             return Ok(());
         }
         let mut journal = Journal::of(&self.directory, self.lock)?.journal;
-        journal.commit(&ids.into_iter().map(Change::Close).collect::<Vec<_>>())
+        journal.commit(&ids.into_iter().map(Change::Close).collect::<Vec<_>>()).map(drop)
     }
 }
 

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::{Duration, Instant};
 
+use super::failing::Failing;
 use super::former::{Carried, Former};
 use super::state::State;
-use super::{Before, Change, Entry, FILES, Journal, JournalError, Opened, Peeked, Record, leads_to};
+use super::{Before, Change, Entry, FILES, Journal, JournalError, Opened, Peeked, Record, Written, leads_to};
 use crate::clock;
 use crate::control::standing;
 use crate::keeper::orders::{self, Now};
@@ -55,8 +56,8 @@ pub struct Late {
     journal: Result<Journal, Missing>,
     /// What is known of it while there is none.
     entries: Vec<Entry>,
-    /// Why it could not be written when that was last tried.
-    failing: Option<String>,
+    /// Why it could not be written when that was last tried; until something was.
+    failing: Option<Failing>,
     /// What a journal that was opened meanwhile holds.
     found: Option<Before>,
     /// When to look whether it still is where it was.
@@ -187,6 +188,14 @@ impl Late {
         self.found = self.reopen().map(|before| Before { damage: Some(why), ..before });
     }
 
+    /// A disk that did not take the last record is asked again, so that it is known when it does.
+    fn prove(&mut self) {
+        let (Ok(journal), Some(failing)) = (&mut self.journal, self.failing.take_if(|failing| failing.is_due())) else {
+            return;
+        };
+        self.failing = journal.prove().err().map(|error| Failing::again(Some(failing), &error));
+    }
+
     fn reopen(&mut self) -> Option<Before> {
         let Err(missing) = &mut self.journal else { return None };
         let found = missing.first_found(&self.directory, &*self.whereabouts)?;
@@ -222,12 +231,15 @@ impl Record for Late {
             Ok(journal) => {
                 let outcome = journal.commit(changes);
                 match &outcome {
-                    Ok(()) => self.failing = None,
-                    Err(error @ JournalError::Io { .. }) => self.failing = Some(error.to_string()),
-                    // What cannot be written for its own sake says nothing about the disk.
+                    Ok(Written::Durably) => self.failing = None,
+                    // What has nothing to write says as little about the disk as what cannot be written for its own sake.
+                    Ok(Written::Nothing) => {}
+                    Err(error @ JournalError::Io { .. }) => {
+                        self.failing = Some(Failing::again(self.failing.take(), error))
+                    }
                     Err(_) => {}
                 }
-                outcome
+                outcome.map(drop)
             }
             Err(missing) => Err(JournalError::Absent { why: missing.why.clone() }),
         }
@@ -246,7 +258,7 @@ impl Record for Late {
 
     fn trouble(&self) -> Option<&str> {
         match &self.journal {
-            Ok(_) => self.failing.as_deref(),
+            Ok(_) => self.failing.as_ref().map(Failing::why),
             Err(missing) => Some(&missing.why),
         }
     }
@@ -254,14 +266,17 @@ impl Record for Late {
     fn due(&self) -> Option<Instant> {
         match &self.journal {
             Ok(_) if self.found.is_some() => Some(Instant::now()),
-            Ok(_) => Some(self.look),
+            Ok(_) => self.failing.iter().map(Failing::due).chain([self.look]).min(),
             Err(missing) => Some(missing.due),
         }
     }
 
     fn try_again(&mut self) -> Option<Before> {
         match &self.journal {
-            Ok(_) if self.found.is_none() => self.stay_in_place(),
+            Ok(_) if self.found.is_none() => {
+                self.stay_in_place();
+                self.prove();
+            }
             Ok(_) => {}
             Err(_) => self.found = self.reopen(),
         }

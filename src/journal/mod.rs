@@ -10,6 +10,7 @@
 mod before;
 mod directory;
 mod error;
+mod failing;
 mod former;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzed;
@@ -72,6 +73,14 @@ pub struct Journal {
     /// `None`: what lies on the disk is in doubt, so the next record goes to the spare slot, with all the others.
     tail: Option<Tail>,
     spare: usize,
+}
+
+/// What a commit has done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Written {
+    Durably,
+    /// Of what it was told nothing was new: the disk was not asked.
+    Nothing,
 }
 
 #[derive(Debug)]
@@ -160,7 +169,7 @@ impl Journal {
     /// # Errors
     /// When it could not be made durable: then the change must not be made.
     pub fn write(&mut self, entry: &Entry) -> Result<(), JournalError> {
-        self.commit(&[Change::Write(Box::new(entry.clone()))])
+        self.commit(&[Change::Write(Box::new(entry.clone()))]).map(drop)
     }
 
     /// The mitigation is verified gone. Durable when it returns.
@@ -168,14 +177,14 @@ impl Journal {
     /// # Errors
     /// When it could not be made durable: the entry stays.
     pub fn close(&mut self, id: ActionId) -> Result<(), JournalError> {
-        self.commit(&[Change::Close(id)])
+        self.commit(&[Change::Close(id)]).map(drop)
     }
 
     /// Records all of these, in this order, with one sync. Durable when it returns.
     ///
     /// # Errors
     /// When they could not be made durable: none of them counts.
-    pub fn commit(&mut self, changes: &[Change]) -> Result<(), JournalError> {
+    pub fn commit(&mut self, changes: &[Change]) -> Result<Written, JournalError> {
         let mut after = self.state.clone();
         let mut payloads = Vec::new();
         let mut last = ActionId(0);
@@ -186,9 +195,19 @@ impl Journal {
             }
         }
         if payloads.is_empty() {
-            return Ok(());
+            return Ok(Written::Nothing);
         }
-        self.record(&payloads, after, last)
+        self.record(&payloads, after, last)?;
+        Ok(Written::Durably)
+    }
+
+    /// Writes what it holds once more, which shows whether the disk takes anything.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn prove(&mut self) -> Result<(), JournalError> {
+        let (state, next_id) = (self.state.clone(), self.state.next_id);
+        self.rewrite(&state, next_id)
     }
 
     /// Oldest first.

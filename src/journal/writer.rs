@@ -58,7 +58,7 @@ pub trait Record {
 
 impl Record for Journal {
     fn commit(&mut self, changes: &[Change]) -> Result<(), JournalError> {
-        Journal::commit(self, changes)
+        Journal::commit(self, changes).map(drop)
     }
 
     fn entries(&self) -> &[Entry] {

@@ -213,3 +213,36 @@ fn a_thread_that_hangs_is_named_and_the_watchdog_is_not_fed() {
     assert_eq!(daemon.get("/livez").status, 200);
     assert_eq!(daemon.stop(), 0);
 }
+
+/// What fails at once, however often it is tried, is not tried at once again; and only a record that was taken says that the
+/// disk is well.
+#[test]
+fn a_broken_disk_is_told_for_as_long_as_it_is_and_not_asked_without_end() {
+    let edge = Haproxy::start();
+    let before = edge.face();
+    let node =
+        Node::new(&(edge.section("edge", "admin.sock") + &short_of_memory(r#"{ throttle = "edge", to = "50%" }"#)));
+    let mut daemon = node.start();
+    daemon.until_control("edge", "usable");
+    let broken = Hang::with_broken_disk(daemon.pid());
+    node.set_available(5);
+    daemon.until_told("journal_failed", "Input/output error");
+    sleep(Duration::from_secs(4));
+    let tries = outcomes(&daemon, "throttle");
+    assert!((1..=8).contains(&tries.len()) && tries.iter().all(|outcome| outcome == "refused"), "{tries:?}");
+    assert_eq!(daemon.told("journal_failed").len(), 1, "{:?}", daemon.told("journal_failed"));
+    assert!(daemon.told("journal_works").is_empty(), "{:?}", daemon.told("journal_works"));
+    let page = node.ask(&["status"]);
+    let text = page.out.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(page.code != 0 && text.contains("Input/output error"), "{}", page.out);
+    assert!(daemon.get("/metrics").body.contains("\nnode_guardian_journal_ok 0\n"));
+    assert_eq!(edge.face(), before);
+    broken.end();
+    daemon.until_told("journal_works", "done again");
+    daemon.until_in_force(&["throttle edge to 50%"]);
+    assert_eq!(daemon.told("journal_works").len(), 1);
+    node.set_available(60);
+    daemon.until_calm();
+    assert_eq!(edge.face(), before);
+    assert_eq!(daemon.stop(), 0);
+}

@@ -1,4 +1,5 @@
-//! System calls that do not return until the test says so: a disk that does not answer, a thread that hangs.
+//! System calls that do not return until the test says so: a disk that does not answer, a thread that hangs. Or that fail
+//! for as long: a disk that takes nothing.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -16,7 +17,12 @@ pub struct Hang(Child);
 impl Hang {
     /// Whatever makes a file durable, in any thread of this process.
     pub fn of_disk(process: Pid) -> Self {
-        Self::of(&["-f", "-p", &process.to_string()], "fdatasync,fsync", &threads(process))
+        Self::of(&["-f", "-p", &process.to_string()], "fdatasync,fsync", FOR_EVER, &threads(process))
+    }
+
+    /// Whatever makes a file durable fails, as on a disk that is broken.
+    pub fn with_broken_disk(process: Pid) -> Self {
+        Self::of(&["-f", "-p", &process.to_string()], "fdatasync,fsync", "error=EIO", &threads(process))
     }
 
     /// This thread as soon as it waits for events.
@@ -32,13 +38,13 @@ impl Hang {
     fn of_calls(process: Pid, name: &str, calls: &str) -> Self {
         let thread = threads(process).into_iter().find(|thread| name_of(process, thread) == name);
         let thread = thread.unwrap_or_else(|| panic!("no thread {name}"));
-        Self::of(&["-p", &thread], calls, std::slice::from_ref(&thread))
+        Self::of(&["-p", &thread], calls, FOR_EVER, std::slice::from_ref(&thread))
     }
 
-    fn of(whom: &[&str], calls: &str, traced: &[String]) -> Self {
+    fn of(whom: &[&str], calls: &str, fate: &str, traced: &[String]) -> Self {
         let mut strace = Command::new("strace");
         strace.args(["-q", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
-        strace.args(["-e", &format!("inject={calls}:{FOR_EVER}")]).args(whom);
+        strace.args(["-e", &format!("inject={calls}:{fate}")]).args(whom);
         let child = strace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
         let mut hang = Self(child.expect("strace is missing: apt-get install strace"));
         eventually("strace is attached (needs root, or kernel.yama.ptrace_scope=0)", || {
