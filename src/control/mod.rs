@@ -247,6 +247,18 @@ impl Control {
         undo.changes.iter().all(|change| self.service.is_lease(&change.key))
     }
 
+    /// As the service's: changes that are to be recorded and then applied, too.
+    pub async fn unreached(&mut self, undo: &Undo) -> Vec<Change> {
+        self.service.unreached(undo).await.unwrap_or_default()
+    }
+
+    /// The same undo with changes for what has inherited ours.
+    pub async fn with_inherited(&mut self, mut undo: Undo) -> Undo {
+        let inherited = self.service.inherited(&undo).await.unwrap_or_default();
+        undo.changes.extend(inherited.into_iter().map(|change| Change { state: State::Landed, ..change }));
+        undo
+    }
+
     /// Does what leaves nothing in force. What takes long asks between its parts whether it is wanted still.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use super::consent::Consent;
 use super::failure::Failure;
 use super::said::sentence;
 use super::standing::Live;
-use super::undo::Undo;
+use super::undo::{Change, Undo};
 use crate::policy::gives::Gives;
 use crate::policy::mitigation::{Mitigation, Outcome, Verb};
 
@@ -146,6 +146,19 @@ pub trait Service {
     /// once more just before, in the same conversation, and what somebody set since the last look is left: `Overridden`,
     /// unless something else was written that the next reading tells it beside.
     async fn write(&mut self, epoch: &str, orders: &[Order<'_>], after: AfterRefusal) -> Result<(), Failure>;
+
+    /// Changes for parts of the target that came while the rest of it was being changed, and that nothing names yet: they
+    /// are recorded, and only then changed too.
+    async fn unreached(&mut self, undo: &Undo) -> Result<Vec<Change>, Failure> {
+        let _none = undo;
+        Ok(Vec::new())
+    }
+
+    /// Changes for parts that came later and have what we set without being told: nobody else would put that back.
+    async fn inherited(&mut self, undo: &Undo) -> Result<Vec<Change>, Failure> {
+        let _none = undo;
+        Ok(Vec::new())
+    }
 
     /// Does what leaves nothing in force. What destroys part after part asks for consent between them.
     async fn pulse(&mut self, mitigation: &Mitigation, consent: &Consent<'_>) -> Result<Done, Failure> {

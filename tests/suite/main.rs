@@ -26,6 +26,7 @@ mod meanwhile;
 mod memcached;
 mod moments;
 mod nginx;
+mod orphans;
 mod ownership;
 mod package;
 mod policy;

@@ -3,7 +3,7 @@
 
 use nix::errno::Errno;
 
-use super::pinned::{Pinned, tree};
+use super::pinned::Pinned;
 use super::table::{self, has};
 use crate::control::failure::Failure;
 
@@ -60,13 +60,13 @@ impl Knob {
         }
     }
 
-    /// The value of each, the first process first.
+    /// The value of each, in the order of these processes.
     ///
     /// # Errors
-    /// Where they cannot be listed, or are too many.
-    pub fn list(self, process: &Pinned) -> Result<Vec<Member>, Failure> {
+    /// Where they are too many.
+    pub fn list(self, pids: &[i32]) -> Result<Vec<Member>, Failure> {
         let mut members = Vec::new();
-        for pid in tree(process)? {
+        for &pid in pids {
             match self {
                 Knob::State => members.extend(state(pid)),
                 Knob::Nice | Knob::Io => {
@@ -76,8 +76,8 @@ impl Knob {
                 }
             }
             if members.len() > MOST_MEMBERS {
-                let detail =
-                    format!("process {} and what it has started are more than {MOST_MEMBERS} threads", process.pid);
+                let first = pids[0];
+                let detail = format!("process {first} and what it has started are more than {MOST_MEMBERS} threads");
                 return Err(Failure::unsupported(detail));
             }
         }

@@ -1,6 +1,7 @@
 //! A process by its descriptor: fewer workers, less of the CPU, stopped, ended. What is undone is undone at that very life
 //! of it, which the undo names, wherever the configuration points by then; a pid that somebody else got is never touched.
 
+mod family;
 mod group;
 mod knob;
 pub mod locate;
@@ -29,7 +30,8 @@ use super::undo::{Change, Undo};
 use crate::policy::gives::Gives;
 use crate::policy::mitigation::{Amount, Mitigation, Verb};
 use crate::privilege;
-use group::Who;
+use family::Family;
+use group::{Rest, Who};
 use knob::{IDLE, Knob, Member, RUNNING, STOPPED, STOPPING};
 use pinned::Pinned;
 
@@ -82,10 +84,12 @@ impl Service for Process {
         let changes = match (mitigation.verb, self.target.workers) {
             (Verb::Throttle, Some(_)) => workers::survey(&process, mitigation.amount).await?,
             (Verb::Throttle, None) => self.slower(&process, mitigation.amount)?,
-            (Verb::Freeze, _) => self.frozen(&process)?,
+            (Verb::Freeze, _) => frozen(&process)?,
             (verb, _) => return Err(self.cannot(verb)),
         };
         self.whole = Undo { epoch: process.epoch(), changes, lapses_unix_ms: None };
+        let named = self.children(|change, value| change.prior == value)?;
+        self.whole.changes.extend(named);
         Ok(self.whole.clone())
     }
 
@@ -106,39 +110,51 @@ impl Service for Process {
     }
 
     async fn read(&mut self, undo: &Undo) -> Result<Live, Failure> {
-        let Some(process) = Pinned::recall(&undo.epoch)? else { return Ok(after_its_end(undo)) };
         self.remember(undo);
-        let mut lists: HashMap<Knob, Vec<Member>> = HashMap::new();
+        let family = Family::recall(&self.whole)?;
+        let leader = family.as_ref().and_then(|family| family.leader.as_ref());
+        let mut known: HashMap<Knob, (Rest, Vec<Member>)> = HashMap::new();
         let mut values = Vec::with_capacity(undo.changes.len());
         for change in &undo.changes {
             if change.key == workers::KEY {
-                values.push(workers::read(&process, change).await?);
+                values.push(match leader {
+                    Some(leader) => workers::read(leader, change).await?,
+                    None => change.prior.clone(),
+                });
                 continue;
             }
             let (knob, who) = group::parse(&change.key).ok_or_else(|| unknown(&change.key))?;
-            let members = match lists.entry(knob) {
+            let (rest, members) = match known.entry(knob) {
                 Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(unknown) => unknown.insert(knob.list(&process)?),
+                Entry::Vacant(unknown) => {
+                    let members = family.as_ref().map_or(Ok(Vec::new()), |family| family.list(knob))?;
+                    unknown.insert((Rest::of(knob, &self.whole), members))
+                }
             };
-            values.push(self.value(change, knob, who, members));
+            let found = self.value(change, knob, who, rest, members);
+            // Gone, and what was set with it: neither owed nor missed.
+            let gone = || leader.and_then(|_| self.written.get(&change.key)).unwrap_or(&change.prior).clone();
+            values.push(found.unwrap_or_else(gone));
         }
-        Ok(Live { epoch: undo.epoch.clone(), values })
+        let mut pairs = undo.changes.iter().zip(&values);
+        // What it has left behind is ours still: nobody else would put that back.
+        let is_owed = pairs.any(|(change, value)| change.is_known(value) && change.prior != *value);
+        let is_over = leader.is_none() && !is_owed;
+        Ok(Live { epoch: if is_over { String::new() } else { undo.epoch.clone() }, values })
     }
 
     async fn write(&mut self, epoch: &str, orders: &[Order<'_>], after: AfterRefusal) -> Result<(), Failure> {
-        let process = Pinned::recall(epoch)?;
+        if self.whole.epoch != epoch {
+            return Err(Failure::epoch_changed(self.name()));
+        }
         let mut refused = None;
         let obeys_by = Instant::now() + OBEYS;
         for order in in_turn(orders) {
-            let written = match (group::parse(order.key), &process) {
-                (Some((Knob::State, Who::One(one))), _) => self.set_state(one, order, obeys_by).await,
-                (_, None) => Err(Failure::epoch_changed(self.name())),
-                (_, Some(process)) if order.key == workers::KEY => {
-                    let target = order.value.parse().map_err(|_| unknown(order.value))?;
-                    workers::steer(process, target).await
-                }
-                (Some((knob, who)), Some(process)) => self.set(process, knob, who, order, obeys_by).await,
-                (None, Some(_)) => Err(unknown(order.key)),
+            let written = match group::parse(order.key) {
+                _ if order.key == workers::KEY => steer(epoch, order).await,
+                Some((Knob::State, Who::One(one))) => self.set_state(one, order, obeys_by).await,
+                Some((knob, who)) => self.set(knob, who, order, obeys_by).await,
+                None => Err(unknown(order.key)),
             };
             match (written, after) {
                 (Ok(()), _) => {}
@@ -147,6 +163,20 @@ impl Service for Process {
             }
         }
         refused.map_or(Ok(()), Err)
+    }
+
+    /// Whoever was started since the survey, by one that goes on until it is told.
+    async fn unreached(&mut self, undo: &Undo) -> Result<Vec<Change>, Failure> {
+        self.remember(undo);
+        let named = self.children(|change, value| change.prior == value)?;
+        self.whole.changes.extend(named.iter().cloned());
+        Ok(named)
+    }
+
+    /// Whoever was started since, and has it from its parent.
+    async fn inherited(&mut self, undo: &Undo) -> Result<Vec<Change>, Failure> {
+        self.remember(undo);
+        self.children(|change, value| change.ours.iter().any(|ours| ours == value))
     }
 
     async fn pulse(&mut self, mitigation: &Mitigation, consent: &Consent<'_>) -> Result<Done, Failure> {
@@ -204,6 +234,19 @@ impl Process {
         Self { target, whole, written: HashMap::new(), landed: HashSet::new(), used: Passed::default() }
     }
 
+    /// Those that have no change of their own yet.
+    fn children(&self, has: impl Fn(&Change, &str) -> bool) -> Result<Vec<Change>, Failure> {
+        let Some(family) = Family::recall(&self.whole)? else { return Ok(Vec::new()) };
+        let mut named = Vec::new();
+        for knob in Knob::ALL {
+            let key = group::key(knob, Who::Rest);
+            if self.whole.changes.iter().any(|change| change.key == key) {
+                named.extend(group::name_children(knob, &self.whole, &family.list(knob)?, &has));
+            }
+        }
+        Ok(named)
+    }
+
     /// What is put back is read back alone.
     fn remember(&mut self, undo: &Undo) {
         let known = &mut self.whole.changes;
@@ -248,7 +291,7 @@ impl Process {
             return Ok(());
         }
         // What it has already.
-        let members = Knob::Io.list(process)?;
+        let members = Knob::Io.list(&pinned::tree(process)?)?;
         let Some(member) = members.first() else { return Ok(()) };
         match Knob::Io.set(member, &member.value) {
             Ok(()) => Ok(()),
@@ -258,28 +301,21 @@ impl Process {
 
     fn slower(&self, process: &Pinned, amount: Amount) -> Result<Vec<Change>, Failure> {
         let kept = kept(amount)?;
-        let mut changes = group::survey(Knob::Nice, &Knob::Nice.list(process)?, |nice| nicer(nice, kept))?;
+        let pids = pinned::tree(process)?;
+        let mut changes = group::survey(Knob::Nice, &Knob::Nice.list(&pids)?, |nice| nicer(nice, kept))?;
         if self.target.idle_io {
             // Real time is somebody's explicit wish, and takes more rights to give back.
             let aim = |class: &str| if class.starts_with("realtime") { class } else { IDLE }.to_owned();
-            changes.extend(group::survey(Knob::Io, &Knob::Io.list(process)?, aim)?);
+            changes.extend(group::survey(Knob::Io, &Knob::Io.list(&pids)?, aim)?);
         }
         Ok(changes)
     }
 
-    fn frozen(&self, process: &Pinned) -> Result<Vec<Change>, Failure> {
-        let mut members = Knob::State.list(process)?;
-        // By somebody else.
-        members.iter_mut().filter(|it| it.value == STOPPING).for_each(|it| it.value = STOPPED.to_owned());
-        let mut changes = group::survey(Knob::State, &members, |_| STOPPED.to_owned())?;
-        group::name_children(Knob::State, &mut changes, &members);
-        Ok(changes)
-    }
-
-    fn value(&mut self, change: &Change, knob: Knob, who: Who, members: &[Member]) -> String {
-        let found = match who {
+    /// `None` where it is gone.
+    fn value(&mut self, change: &Change, knob: Knob, who: Who, rest: &Rest, members: &[Member]) -> Option<String> {
+        match who {
             Who::Rest => {
-                let found = group::value_of_rest(change, members, &group::named(knob, &self.whole.changes));
+                let found = rest.value(change, members);
                 found.map(|value| self.not_undone_by_hand(change, value))
             }
             // Also where it is of the tree no more.
@@ -288,9 +324,7 @@ impl Process {
                 .iter()
                 .find(|member| (member.id, member.start) == (id, start))
                 .map(|member| member.value.clone()),
-        };
-        // Gone, and what was set with it: neither owed nor missed.
-        found.or_else(|| self.written.get(&change.key).cloned()).unwrap_or_else(|| change.prior.clone())
+        }
     }
 
     /// Once all had what we set, some that have it no more are no reason to set it again.
@@ -321,27 +355,21 @@ impl Process {
         Ok(())
     }
 
-    async fn set(
-        &mut self,
-        process: &Pinned,
-        knob: Knob,
-        who: Who,
-        order: &Order<'_>,
-        obeys_by: Instant,
-    ) -> Result<(), Failure> {
+    async fn set(&mut self, knob: Knob, who: Who, order: &Order<'_>, obeys_by: Instant) -> Result<(), Failure> {
         self.landed.remove(order.key);
         self.written.insert(order.key.to_owned(), order.value.to_owned());
         let change =
             self.whole.changes.iter().find(|change| change.key == order.key).ok_or_else(|| unknown(order.key))?;
-        let named = group::named(knob, &self.whole.changes);
+        let rest = Rest::of(knob, &self.whole);
         for _ in 0..PASSES {
-            let mut members = knob.list(process)?;
+            let family = Family::recall(&self.whole)?.ok_or_else(|| Failure::epoch_changed(self.name()))?;
+            let mut members = family.list(knob)?;
             if knob == Knob::State && order.value == RUNNING {
                 // Who is woken first finds the others at work.
                 members.reverse();
             }
             let due = match who {
-                Who::Rest => group::to_set(change, &members, &named, order.value),
+                Who::Rest => rest.to_set(change, &members, order.value),
                 Who::One(one) => members.iter().filter(|member| is_due(member, one, order.value)).collect(),
             };
             if due.is_empty() {
@@ -354,24 +382,24 @@ impl Process {
                 }
             }
             if knob == Knob::State {
-                obeyed(process, &due, order.value, obeys_by).await?;
+                obeyed(&due, order.value, obeys_by).await;
             }
         }
         Ok(())
     }
 }
 
-/// What it has left stopped is ours still: nobody else would continue it.
-fn after_its_end(undo: &Undo) -> Live {
-    let left = |change: &Change| match group::parse(&change.key) {
-        Some((Knob::State, Who::One(one))) if Pinned::is_of_this_boot(&undo.epoch) => knob::state_of(one),
-        Some(_) | None => None,
-    };
-    let value = |change: &Change| left(change).map_or_else(|| change.prior.clone(), |member| member.value);
-    let values: Vec<String> = undo.changes.iter().map(value).collect();
-    let mut pairs = undo.changes.iter().zip(&values);
-    let is_owed = pairs.any(|(change, value)| change.is_known(value) && change.prior != *value);
-    Live { epoch: if is_owed { undo.epoch.clone() } else { String::new() }, values }
+async fn steer(epoch: &str, order: &Order<'_>) -> Result<(), Failure> {
+    let process = Pinned::recall(epoch)?.ok_or_else(|| Failure::epoch_changed("the process"))?;
+    let target = order.value.parse().map_err(|_| unknown(order.value))?;
+    workers::steer(&process, target).await
+}
+
+fn frozen(process: &Pinned) -> Result<Vec<Change>, Failure> {
+    let mut members = Knob::State.list(&pinned::tree(process)?)?;
+    // By somebody else.
+    members.iter_mut().filter(|it| it.value == STOPPING).for_each(|it| it.value = STOPPED.to_owned());
+    group::survey(Knob::State, &members, |_| STOPPED.to_owned())
 }
 
 /// Parents are stopped first, and those that were started meanwhile at the end; children are continued first.
@@ -390,13 +418,14 @@ fn is_due(member: &Member, one: (i32, u64), value: &str) -> bool {
 }
 
 /// Waits until the kernel shows it; the read-back tells whether it did.
-async fn obeyed(process: &Pinned, told: &[&Member], value: &str, until: Instant) -> Result<(), Failure> {
-    let told: HashSet<_> = told.iter().map(|member| (member.id, member.start)).collect();
-    let is_open = |member: &Member| member.value != value && told.contains(&(member.id, member.start));
-    while Knob::State.list(process)?.iter().any(is_open) && Instant::now() < until {
+async fn obeyed(told: &[&Member], value: &str, until: Instant) {
+    let is_open = |member: &&Member| {
+        let now = knob::state_of((member.id, member.start));
+        now.is_some_and(|now| now.value != value)
+    };
+    while told.iter().any(is_open) && Instant::now() < until {
         sleep(POLL).await;
     }
-    Ok(())
 }
 
 fn kept(amount: Amount) -> Result<f64, Failure> {

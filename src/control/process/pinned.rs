@@ -64,11 +64,7 @@ impl Pinned {
     /// # Errors
     /// Where nobody can tell.
     pub fn recall(epoch: &str) -> Result<Option<Self>, Failure> {
-        let mut parts = epoch.splitn(3, ':');
-        let (boot, pid, start) = (parts.next(), parts.next(), parts.next());
-        let pid = pid.and_then(|pid| pid.parse().ok());
-        let (Some(boot), Some(pid), Some(start)) = (boot, pid, start.and_then(|start| start.parse::<u64>().ok()))
-        else {
+        let Some((boot, pid, start)) = parts(epoch) else {
             return Err(Failure::unsupported(format!("`{epoch}` names no process")));
         };
         if boot != boot_id() {
@@ -84,6 +80,11 @@ impl Pinned {
     /// Whether this names a life that the node has not outlived.
     pub fn is_of_this_boot(epoch: &str) -> bool {
         epoch.split(':').next() == Some(boot_id())
+    }
+
+    /// Of the life that this names.
+    pub fn pid_of(epoch: &str) -> Option<i32> {
+        parts(epoch).map(|(_, pid, _)| pid)
     }
 
     pub fn epoch(&self) -> String {
@@ -144,6 +145,12 @@ impl Pinned {
             errno => Failure::refused(format!("cannot signal process {}: {}", self.pid, errno.desc())),
         }
     }
+}
+
+/// Boot, pid and start.
+fn parts(epoch: &str) -> Option<(&str, i32, u64)> {
+    let mut parts = epoch.splitn(3, ':');
+    Some((parts.next()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 /// As the kernel lays it out on 64 bits: signal, error, code, padding; pid, uid; value.

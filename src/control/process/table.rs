@@ -18,6 +18,8 @@ pub struct Stat {
     pub command: String,
     pub state: u8,
     pub parent: i32,
+    /// Who began it, and has its number: nobody else gets that while any of it is alive.
+    pub session: i32,
     pub is_kernel: bool,
     pub nice: i32,
     /// In user mode and in the kernel's, in clock ticks.
@@ -149,6 +151,14 @@ pub fn tree(pid: i32) -> io::Result<Vec<i32>> {
     Ok(found)
 }
 
+/// Those that descend from whoever began this session, also once it has ended. None where it began none.
+pub fn session(pid: i32) -> Vec<i32> {
+    let all = fs::read_dir("/proc").into_iter().flatten();
+    let pids = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    let is_of_it = |other: &i32| stat(*other).is_some_and(|stat| stat.session == pid && !stat.is_over());
+    pids.filter(is_of_it).take(MOST_PROCESSES).collect()
+}
+
 fn parse_stat(bytes: &[u8]) -> Option<Stat> {
     // The name may hold spaces and brackets: it ends at the last one.
     let open = bytes.iter().position(|byte| *byte == b'(')?;
@@ -161,6 +171,7 @@ fn parse_stat(bytes: &[u8]) -> Option<Stat> {
         command,
         state: *fields.first()?.as_bytes().first()?,
         parent: fields.get(1)?.parse().ok()?,
+        session: fields.get(3)?.parse().ok()?,
         is_kernel: number(6)? & KERNEL_THREAD != 0,
         nice: fields.get(16)?.parse().ok()?,
         cpu_ticks: number(11)?.checked_add(number(12)?)?,

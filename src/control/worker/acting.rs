@@ -4,13 +4,14 @@ use std::time::Instant;
 
 use super::answer::Answer;
 use super::clash;
-use super::records::undone;
+use super::records::{RECORDED_WITHIN, undone};
 use super::task::Task;
 use crate::clock;
 use crate::control::consent::{ASK_EVERY, Consent};
 use crate::control::failure::Failure;
 use crate::control::standing::Standing;
 use crate::control::target::Target;
+use crate::control::undo::Undo;
 use crate::control::{Control, Wish as Want};
 use crate::journal::Entry;
 use crate::policy::mitigation::{ActionId, Class, Lasting, Mitigation, Outcome};
@@ -19,6 +20,9 @@ use crate::policy::requester::Requester;
 
 /// What changes again between a look and the next is changed by somebody who is at work.
 const LOOKS: usize = 3;
+
+/// Who is told nothing starts others for as long as that takes; those who were told start no more.
+const NEWCOMERS: usize = 8;
 
 /// What is wanted, by whom.
 pub(super) struct Wish {
@@ -187,10 +191,40 @@ impl Task {
         let intended = entry.undo.clone();
         let applied = control.apply(&mut entry.undo, &self.consent(entry.id)).await;
         self.note(&entry, &intended);
+        let applied = match applied {
+            Ok(done) => self.reach_all(control, &mut entry).await.map(|()| done),
+            failed => failed,
+        };
         match applied {
             Ok(done) => Answer::done(done),
             Err(failure) => self.clear_up(control, &entry, held, failure).await,
         }
+    }
+
+    /// What came to the target while the rest was being changed is recorded, and only then changed too. Where the disk does
+    /// not take that in time, it stays as it is: less is done, and nothing is owed that nobody knows of.
+    async fn reach_all(&self, control: &mut Control, entry: &mut Entry) -> Result<(), Failure> {
+        for _ in 0..NEWCOMERS {
+            let changes = control.unreached(&entry.undo).await;
+            if changes.is_empty() || self.undos.has(entry.id) {
+                break;
+            }
+            let mut more = Undo { changes, ..entry.undo.clone() };
+            let all = entry.undo.changes.iter().chain(&more.changes).cloned().collect();
+            let grown = Entry { undo: Undo { changes: all, ..entry.undo.clone() }, ..entry.clone() };
+            let valid_until = clock::now().map_or(Moment::ORIGIN, |now| now + RECORDED_WITHIN);
+            if self.shared.records.write(&grown, valid_until, &self.undos).await.is_err() {
+                break;
+            }
+            *entry = grown;
+            let applied = control.apply(&mut more, &self.consent(entry.id)).await;
+            entry.undo.changes.splice(entry.undo.changes.len() - more.changes.len().., more.changes);
+            applied?;
+        }
+        let recorded = entry.undo.clone();
+        entry.undo = control.with_inherited(recorded.clone()).await;
+        self.note(entry, &recorded);
+        Ok(())
     }
 
     /// Recorded, perhaps, but not begun: the record goes back to what it was.

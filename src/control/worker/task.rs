@@ -252,6 +252,7 @@ impl Task {
         let is_late = matches!(lease, Lease::Renew { valid_until } if in_time(valid_until).is_err());
         if due.is_empty() || is_late {
             if !is_over {
+                known.undo = control.with_inherited(known.undo).await;
                 self.note(&known, &entry.undo);
             }
             return Ok(standing);
