@@ -23,7 +23,6 @@ use nix::errno::Errno;
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket};
 use nix::unistd::{Uid, User};
-use sha2::{Digest as _, Sha256};
 use tokio::time::sleep;
 
 use super::address::Identity;
@@ -42,8 +41,10 @@ const USER: &str = "node-guardian";
 const GIVES_WAY: Duration = Duration::from_millis(20);
 /// A name has room for 107 bytes.
 const ROOM: usize = 80;
-/// Of the digest of what a service says of itself: nobody else need read that.
-const LIFE_BYTES: usize = 16;
+/// FNV-1a, 64 bits (draft-eastlake-fnv): the same in every build, since two guardians need not be of one version. The
+/// standard library's hash is not promised to stay, and a cryptographic one would be code that nothing else here maps.
+const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+const FNV_PRIME: u64 = 0x0100_0000_01b3;
 /// Of those who looked, at a time.
 const MOST_SEEN: usize = 256;
 
@@ -136,10 +137,11 @@ fn names(target: &Target, lives: &[String]) -> Vec<String> {
     if target.verbs().iter().all(|verb| *verb == Verb::Notify) {
         return Vec::new();
     }
+    // Nobody else need read what a service says of itself.
     let life = |life: &String| {
-        let digest = Sha256::digest(format!("{} {life}", target.kind()));
-        let short: String = digest.iter().take(LIFE_BYTES).map(|byte| format!("{byte:02x}")).collect();
-        format!("node-guardian/life:{short}")
+        let text = format!("{} {life}", target.kind());
+        let digest = text.bytes().fold(FNV_BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME));
+        format!("node-guardian/life:{digest:016x}")
     };
     address(target).into_iter().chain(lives.iter().map(life)).collect()
 }
