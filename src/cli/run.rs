@@ -5,6 +5,7 @@ use std::env;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use nix::unistd::geteuid;
@@ -21,7 +22,7 @@ use crate::host::facts::Facts;
 use crate::host::sampler::Sampler;
 use crate::host::trigger::Triggers;
 use crate::http;
-use crate::inbox;
+use crate::inbox::{self, Door, Inbox};
 use crate::journal::{self, Before, Journal, Late, Record};
 use crate::keeper::Keeper;
 use crate::keeper::orders::{self, Now};
@@ -49,6 +50,11 @@ pub struct Options {
 /// what is in force; only whoever tries one out, and sees at once what is wrong with it, is left to mend it.
 #[must_use]
 pub fn run(options: &Options) -> u8 {
+    // Before anything else: a signal that came too early would end the process.
+    let signalled = match Signalled::listen() {
+        Ok(signalled) => signalled,
+        Err(why) => return failed(&why),
+    };
     let source = source(options);
     let loaded = config::settle(&source);
     let tried_out = options.config.is_some() && std::io::stderr().is_terminal();
@@ -60,12 +66,26 @@ pub fn run(options: &Options) -> u8 {
         eprintln!("{}", loaded.complaints);
         return code::BAD_CONFIGURATION;
     }
-    match guard(loaded, source) {
-        Ok(()) => 0,
-        Err(why) => {
-            eprintln!("node-guardian: {why}");
-            code::INTERNAL
-        }
+    guard(loaded, source, signalled).map_or_else(|why| failed(&why), |()| 0)
+}
+
+fn failed(why: &str) -> u8 {
+    eprintln!("node-guardian: {why}");
+    code::INTERNAL
+}
+
+/// The loop's inbox, which signals reach.
+struct Signalled {
+    door: Door,
+    inbox: Inbox,
+    impatience: Arc<AtomicBool>,
+}
+
+impl Signalled {
+    fn listen() -> Result<Self, String> {
+        let (door, inbox) = inbox::open().map_err(|errno| format!("cannot make the loop's inbox: {errno}"))?;
+        let impatience = signals::install(&door).map_err(|error| format!("cannot handle signals: {error}"))?;
+        Ok(Self { door, inbox, impatience })
     }
 }
 
@@ -109,7 +129,8 @@ fn user_directories(variable: impl Fn(&str) -> Option<PathBuf>) -> [(&'static st
     ]
 }
 
-fn guard(loaded: Loaded, source: Source) -> Result<(), String> {
+fn guard(loaded: Loaded, source: Source, signalled: Signalled) -> Result<(), String> {
+    let Signalled { door, inbox, impatience } = signalled;
     let Loaded { settings, complaints, footing, last_good } = loaded;
     let unusual_log = start_logging()?;
     let proc_root = settings.sampling.proc_root.clone();
@@ -122,8 +143,6 @@ fn guard(loaded: Loaded, source: Source) -> Result<(), String> {
     .flatten()
     .collect();
     let telemetry = Telemetry::install()?;
-    let (door, inbox) = inbox::open().map_err(|errno| format!("cannot make the loop's inbox: {errno}"))?;
-    let impatience = signals::install(&door).map_err(|error| format!("cannot handle signals: {error}"))?;
     let mut events = Events::new(Arc::new(Log::default()));
     let started = clock::now().map_err(|errno| format!("cannot read the clock: {errno}"))?;
     tell_start(&mut events, &settings, &complaints, footing);

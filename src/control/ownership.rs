@@ -2,8 +2,6 @@
 //! here since the start. Never takes a value for ours only because it equals ours, nor for somebody's only because it does
 //! not.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use super::failure::Failure;
@@ -12,15 +10,15 @@ use super::standing::{self, Live, Reading};
 use super::undo::{Change, Owner, State, Undo};
 use super::{Control, Wish};
 
-/// A service that has not obeyed after so long will not: the request is taken back.
-const OVERDUE: Duration = Duration::from_secs(15);
+/// A service that has not obeyed after so many times its grace, 15 s, will not: the request is taken back.
+const OVERDUE: u32 = 6;
 
 impl Control {
     /// Whether what was written has been waited for long enough.
     #[must_use]
     pub fn is_overdue(&self, undo: &Undo) -> bool {
         let since = undo.changes.first().and_then(|change| self.unseen.get(&(undo.epoch.clone(), change.key.clone())));
-        since.is_some_and(|since| since.elapsed() >= OVERDUE)
+        since.is_some_and(|since| since.elapsed() >= self.service.grace() * OVERDUE)
     }
 
     /// While it is wanted, a prior value that came back, and a lease that somebody cleared, is as much theirs as a value

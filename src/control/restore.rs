@@ -44,15 +44,17 @@ impl Control {
         let back = self.put_back_by_others(&undo, &readings);
         let unseen = readings.iter().filter(|it| it.owner == Owner::Pending);
         let unseen: Vec<_> = unseen.map(|reading| (reading.change, reading.value)).collect();
-        self.note_unseen(&undo, false);
+        self.note_unseen(&undo, !unseen.is_empty());
         self.put_back(&undo);
         if let Err(failure) = self.restore(&undo.epoch, &sorted.restore).await {
             let is_over = failure.outcome == Outcome::EpochChanged;
             return if is_over { Ok((Done::from(failure), None)) } else { Err(failure) };
         }
-        // What is there is right; this is for what the service may still have in hand. Where it refuses, it has nothing.
+        // What is there is right; this is for what the service may still have in hand. Where it refuses, it has nothing. One
+        // with several workers may obey this before what it was told first: nothing is over before that is.
         match self.put(&undo.epoch, &unseen).await {
             Err(failure) if !matches!(failure.outcome, Outcome::Refused | Outcome::Unsupported) => return Err(failure),
+            Ok(()) if !unseen.is_empty() && !self.is_overdue(&undo) => return Err(self.may_still_obey(&unseen)),
             Ok(()) | Err(_) => {}
         }
         let is_new = |(change, _): &(&Change, &str)| change.state != State::Overridden;
@@ -60,6 +62,13 @@ impl Control {
             return Err(held);
         }
         Ok((Done { outcome: outcome(&sorted), detail: told(&sorted), freed_bytes: None }, back))
+    }
+
+    fn may_still_obey(&self, unseen: &[(&Change, &str)]) -> Failure {
+        let (name, still) = (self.service.name(), standing::remains(unseen));
+        Failure::timed_out(format!(
+            "{name} was told, has not obeyed and may still do: {still}; it is read again until that is settled"
+        ))
     }
 
     /// Each over what was read there.

@@ -182,7 +182,7 @@ impl Late {
         let Some(moved) = self.journal.as_ref().ok().filter(|journal| !journal.is_in_place()) else { return };
         self.entries = moved.entries().to_vec();
         self.failing = None;
-        let why = format!("{} is not where it was: moved, removed or mounted over", self.directory.display());
+        let why = format!("{} is not where it was: moved, removed, cut off or mounted over", self.directory.display());
         // Its lock goes with it.
         self.journal = Err(Missing { why: why.clone(), tries: 0, due: Instant::now(), first: None });
         self.found = self.reopen().map(|before| Before { damage: Some(why), ..before });

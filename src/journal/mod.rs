@@ -45,7 +45,7 @@ pub use self::before::Before;
 pub use self::directory::check as check_directory;
 pub use self::error::JournalError;
 pub use self::late::{Late, Whereabouts, inherited};
-pub use self::place::{is_same, leads_to};
+pub use self::place::{is_same, leads_to, leads_to_all_of};
 pub use self::state::Change;
 pub use self::writer::{Handle, News, Record, Writer};
 

@@ -16,6 +16,12 @@ pub fn leads_to(path: &Path, held: &File) -> bool {
     }
 }
 
+/// The same of a file that is never shorter than this: somebody may have cut it off.
+#[must_use]
+pub fn leads_to_all_of(path: &Path, held: &File, bytes: u64) -> bool {
+    leads_to(path, held) && held.metadata().map_or(true, |held| held.len() >= bytes)
+}
+
 /// Whether both paths lead to one directory that is there.
 #[must_use]
 pub fn is_same(one: &Path, other: &Path) -> bool {
@@ -41,6 +47,8 @@ mod tests {
         assert!(!leads_to(&path, &held), "a copy");
         fs::rename(&aside, &path).unwrap();
         assert!(leads_to(&path, &held), "moved back");
+        held.set_len(100).unwrap();
+        assert!(leads_to_all_of(&path, &held, 100) && !leads_to_all_of(&path, &held, 101), "cut off");
         fs::rename(folder.path().join("state"), folder.path().join("away")).unwrap();
         fs::write(folder.path().join("state"), "in the way").unwrap();
         assert!(!leads_to(&path, &held), "the directory is none");

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::posix_fallocate;
 
 use super::error::JournalError;
-use super::place::leads_to;
+use super::place::leads_to_all_of;
 
 /// About 500 entries of a usual 500 bytes; rewritten whole when full, which must stay cheap.
 pub const SLOT_BYTES: usize = 256 * 1024;
@@ -43,9 +43,9 @@ impl Slot {
         Self { file, path }
     }
 
-    /// False where its name leads to another file now, or to none.
+    /// False where its name leads to another file now, or to none, or somebody has cut it off.
     pub fn is_in_place(&self) -> bool {
-        leads_to(&self.path, &self.file)
+        leads_to_all_of(&self.path, &self.file, SLOT_BYTES as u64)
     }
 
     fn fill(&self) -> io::Result<()> {

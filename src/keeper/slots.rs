@@ -76,7 +76,7 @@ impl Slots {
 
     /// False where the next start would not find it.
     pub fn is_in_place(&self) -> bool {
-        journal::leads_to(&self.path, &self.file)
+        journal::leads_to_all_of(&self.path, &self.file, 2 * SLOT as u64)
     }
 
     /// Durable when it returns. What was there before stays until then, also where this fails and is tried again: a number

@@ -84,6 +84,10 @@ impl Losses {
         self.list.iter_mut().filter(forgotten).for_each(|loss| loss.known = Known::OnlyHere);
     }
 
+    pub fn each_knob(&mut self, change: impl Fn(&mut Knob)) {
+        self.list.iter_mut().for_each(|loss| change(&mut loss.knob));
+    }
+
     /// Those of before these.
     pub fn join(&mut self, mut earlier: Self) {
         for loss in self.list.drain(..) {

@@ -135,6 +135,24 @@ impl Orders {
         self.losses.take_back(rule, knob);
     }
 
+    /// The control of each goes by another target now: who wrote an address differently has taken no order back.
+    pub fn follow(&mut self, moved: &[(Arc<str>, Arc<str>)]) {
+        let follow = |knob: &mut Knob| {
+            if let Some((_, to)) = moved.iter().find(|(from, _)| *from == knob.target) {
+                knob.target = Arc::clone(to);
+            }
+        };
+        self.undone.iter_mut().for_each(|undone| follow(&mut undone.knob));
+        self.theirs.iter_mut().for_each(|theirs| follow(&mut theirs.knob));
+        self.losses.each_knob(follow);
+    }
+
+    /// The controls, as they were called, whose knobs these orders are about, and the targets that they had.
+    pub fn controls(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
+        let undone = self.undone.iter().map(|undone| (&undone.mitigation.control, &undone.knob.target));
+        undone.chain(self.theirs.iter().map(|theirs| (&theirs.mitigation.control, &theirs.knob.target)))
+    }
+
     /// As [`Losses::unless_known`].
     pub fn losses_unless_known(&mut self, is_known: impl Fn(&Loss) -> bool) {
         self.losses.unless_known(is_known);

@@ -127,6 +127,16 @@ impl Plan {
         known.map_or_else(|| control.into(), |(_, target)| Arc::clone(target))
     }
 
+    /// Of these controls and the targets that they had, from where to where each leads now; not where another control still
+    /// leads to what it had.
+    pub fn moved<'a>(&self, had: impl Iterator<Item = (&'a Arc<str>, &'a Arc<str>)>) -> Vec<(Arc<str>, Arc<str>)> {
+        let targets = &self.policy.targets;
+        let is_left = |target: &Arc<str>| targets.iter().all(|(_, known)| known != target);
+        let now = |control: &Arc<str>| targets.iter().find(|(known, _)| known == control).map(|(_, target)| target);
+        let moved = had.filter_map(|(control, from)| Some((from, now(control).filter(|_| is_left(from))?)));
+        moved.map(|(from, to)| (Arc::clone(from), Arc::clone(to))).collect()
+    }
+
     /// The place of a rule's step in the flat list of all steps.
     #[must_use]
     pub fn flat_step(&self, rule: usize, step: usize) -> usize {

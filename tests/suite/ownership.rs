@@ -48,6 +48,26 @@ fn a_rounded_value_is_ours_and_is_put_back() {
     is_as_it_was(&service, &desk);
 }
 
+/// One of several workers that is slow, say: what it was told first it does last.
+#[test]
+fn what_is_obeyed_after_its_undo_is_put_back_too() {
+    let service = Fickle::start(late(600.0));
+    let mut desk = desk(&service);
+    let report = throttle(&mut desk, 1, 50.0);
+    assert_eq!((report.outcome, service.limit()), (Outcome::TimedOut, PRIOR), "{}", report.detail);
+    service.set(PRIOR);
+    service.obeys(EXACT);
+    let report = desk.undo(1);
+    assert_eq!((report.outcome, desk.journaled().len()), (Outcome::TimedOut, 1), "{}", report.detail);
+    assert!(report.detail.contains("has not obeyed and may still do: limit is 200"), "{}", report.detail);
+    // Also by a guardian that was killed meanwhile.
+    let mut desk = Desk::resume(desk.stop(), &[("it", service.target())]);
+    service.set(100);
+    let report = desk.undo(1);
+    assert_eq!((report.outcome, service.limit()), (Outcome::Applied, PRIOR), "{}", report.detail);
+    is_as_it_was(&service, &desk);
+}
+
 #[test]
 fn who_obeys_a_second_late_is_waited_for() {
     let service = Fickle::start(late(1.0));

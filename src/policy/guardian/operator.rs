@@ -79,6 +79,8 @@ impl Guardian {
     /// where the journal was lost.
     pub fn restore_orders(&mut self, now: Moment, mut orders: Orders, out: &mut Decisions) {
         orders.begin_anew(|id| self.give_up(*id, out).is_some());
+        let moved = self.plan.moved(orders.controls());
+        orders.follow(&moved);
         let was_paused = self.orders.is_paused();
         self.orders.join(orders);
         self.orders_unread = false;

@@ -53,6 +53,7 @@ impl Guardian {
                 lives[new].climb_to(first);
             }
         }
+        self.orders.follow(&plan.moved(older.policy.targets.iter().map(|(control, target)| (control, target))));
         self.orders.losses_unless_known(|loss| moved.keeps(&older, &plan, loss));
         self.move_demands(&moved, &plan);
         let slots = std::mem::replace(&mut self.slots, Slots::new(&plan));

@@ -259,6 +259,17 @@ fn files_that_are_moved_away_are_made_anew_with_what_is_in_force() {
     });
 }
 
+/// Neither has its files moved, nor can the next start find in them what was there.
+#[test]
+fn files_that_are_cut_off_are_made_anew_with_what_is_in_force() {
+    is_made_anew_after(|node| {
+        for name in ["journal.a", "journal.b"] {
+            let file = std::fs::File::options().write(true).open(node.path("state").join(name));
+            file.unwrap().set_len(0).unwrap();
+        }
+    });
+}
+
 fn is_made_anew_after(moved: impl FnOnce(&Node)) {
     let edge = Haproxy::start();
     let before = edge.face();

@@ -1,11 +1,14 @@
 //! What loses something is not done again too soon, whichever rule would do it and whatever reloads made of its steps.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use node_guardian::policy::guardian::{Decisions, Input};
 use node_guardian::policy::mitigation::{Amount, Level, Mitigation, Outcome, Verb};
-use node_guardian::policy::rule::{Rule, Step};
+use node_guardian::policy::plan::Plan;
+use node_guardian::policy::rule::{Policy, Rule, Step};
 
-use super::{Node, policy, rule};
+use super::{Node, policy, rule, step};
 
 fn flush(control: &str) -> Step {
     let mitigation = Mitigation { control: control.into(), verb: Verb::Flush, amount: Amount::Whole };
@@ -53,4 +56,29 @@ fn a_reload_is_no_reason_to_flush_again() {
         }
         assert_eq!(flushes(&node), 1, "{}", node.text);
     }
+}
+
+/// The same control, whose address is written differently: another name for one server, most likely.
+#[test]
+fn what_was_flushed_or_undone_follows_its_control_to_another_address() {
+    let leads_to = |target: &str| {
+        let rules = vec![rule("90", 10, vec![flush("cache"), step(Verb::Shrink, "cache", 50.0)])];
+        let targets = vec![("cache".into(), target.into())];
+        Arc::new(Plan::new(Policy { level: Level::Maximum, rules, targets, ..Policy::default() }))
+    };
+    let mut node = Node::new(leads_to("unix"), Vec::new(), |_| Outcome::Applied);
+    let shrinks = |node: &Node| node.in_force().iter().filter(|what| what.starts_with("shrink")).count();
+    node.run(95.0, 6);
+    assert_eq!((flushes(&node), shrinks(&node)), (1, 1), "{}", node.text);
+    let id = node.in_force.iter().find(|(_, what)| what.starts_with("shrink")).map(|(id, _)| *id).unwrap();
+    node.step(Input::Undo { ids: &[id], by: "uid 0".into() });
+    node.run(95.0, 2);
+    node.guardian.reload(node.now, leads_to("tcp"));
+    node.run(95.0, 10);
+    assert_eq!((flushes(&node), shrinks(&node)), (1, 0), "{}", node.text);
+    let orders = node.guardian.orders().clone();
+    let mut next = Node::new(leads_to("another"), Vec::new(), |_| Outcome::Applied);
+    next.guardian.restore_orders(next.now, orders, &mut Decisions::default());
+    next.run(95.0, 10);
+    assert_eq!(shrinks(&next), 0, "{}", next.text);
 }
