@@ -14,7 +14,7 @@ use super::section::{Findings, Read, Section};
 use super::settings::{Control, Http, Sampling, Scope, Settings};
 use super::source::{BUILT_IN_RULES, Gathered, Source, gather};
 use super::{lint, rules, value};
-use crate::policy::mitigation::Level;
+use crate::policy::mitigation::{Level, Verb};
 use crate::policy::ports::Ports;
 use crate::policy::rule::{Cost, Emergency, Policy, Rule};
 use crate::policy::spacing::Spacing;
@@ -77,6 +77,7 @@ pub fn compile(source: &Source) -> Compiled {
         rules: patient(rules::read(root, &around, &mut findings), &declared),
         targets: declared.iter().filter_map(identity).collect(),
         ports: declared.iter().filter_map(ports).collect(),
+        undeclared: declared.iter().flat_map(undeclared).collect(),
     };
     lint::rules(&policy.rules, root, &mut findings);
     let state_directory = root.get("state_directory", &mut findings, value::path);
@@ -222,6 +223,12 @@ fn identity(declared: &controls::Declared) -> Option<(Arc<str>, Arc<str>)> {
 
 fn ports(declared: &controls::Declared) -> Option<(Arc<str>, Ports)> {
     Some((Arc::clone(&declared.name), Ports::all_of(declared.ports.clone()?)))
+}
+
+fn undeclared(declared: &controls::Declared) -> Vec<(Arc<str>, Verb)> {
+    let Some(target) = &declared.target else { return Vec::new() };
+    let verbs = target.place().verbs().iter().filter(|verb| target.place().is_undeclared(**verb));
+    verbs.map(|verb| (Arc::clone(&declared.name), *verb)).collect()
 }
 
 fn emergency(root: Section<'_>, findings: &mut Findings<'_>) -> Emergency {

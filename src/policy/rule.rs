@@ -27,6 +27,8 @@ pub struct Policy {
     pub targets: Vec<(Arc<str>, Arc<str>)>,
     /// By control, where the operator names the ports that it stands before.
     pub ports: Vec<(Arc<str>, Ports)>,
+    /// What controls refuse, because it is not declared at them.
+    pub undeclared: Vec<(Arc<str>, Verb)>,
 }
 
 /// How long emergency mode lasts and how it is left.

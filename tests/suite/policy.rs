@@ -51,6 +51,7 @@ fn policy() -> Policy {
         dry_run: false,
         targets: Vec::new(),
         ports: Vec::new(),
+        undeclared: Vec::new(),
         emergency: Emergency::default(),
         rules: vec![
             rule(

@@ -82,7 +82,8 @@ impl Guardian {
         self.in_force.renumber(renumbered);
     }
 
-    /// What the level does not allow any more is let go of at once, and taken again when it does.
+    /// What the level does not allow any more, or its control does not declare, is let go of at once, and taken again when
+    /// that allows it.
     pub(super) fn keep_within_level(&mut self) {
         let plan = Arc::clone(&self.plan);
         let level = plan.policy.level;
@@ -91,7 +92,13 @@ impl Guardian {
             Some(plan.rules()[rule].steps[step].class)
         };
         let is_allowed = |class: Class| level.allows(class) && !plan.policy.dry_run;
-        let dropped = self.demands.take_unless(|demand| is_allowed(class_of(demand).unwrap_or(Class::Reversible)));
+        let is_refused = |demand: &Demand| {
+            let wish = &demand.mitigation;
+            plan.policy.undeclared.iter().any(|(control, verb)| *control == wish.control && *verb == wish.verb)
+        };
+        let dropped = self
+            .demands
+            .take_unless(|demand| is_allowed(class_of(demand).unwrap_or(Class::Reversible)) && !is_refused(demand));
         for demand in dropped {
             if let (Some(flat), Some(class)) = (demand.step, class_of(&demand).filter(|class| !level.allows(*class))) {
                 self.steps[flat].view.skipped = Some(Skip::Level { needed: Level::needed_for(class) });

@@ -4,6 +4,7 @@ use nix::sys::signal::Signal;
 
 use super::super::support::haproxy::Haproxy;
 use super::super::support::node::{Daemon, Node, short_of_memory};
+use super::super::support::processes::Plain;
 use super::super::support::redis::Redis;
 
 const BOTH: &str = r#"{ throttle = "edge", to = "50%", settle = "100ms" }, { shrink = "cache", to = "64MiB" }"#;
@@ -151,5 +152,33 @@ fn a_level_that_forbids_it_lets_go_at_once() {
     assert_eq!((edge.face(), cache.face()), before);
     assert_eq!(daemon.status()["level"], "minimal");
     assert_eq!(daemon.in_force(), [""; 0]);
+    assert_eq!(daemon.stop(), 0);
+}
+
+/// Who takes a declaration back says no, also to what is in force; and over a crash.
+#[test]
+fn what_its_control_declares_no_more_is_let_go_of_at_once() {
+    let batch = Plain::start("sleep", &["600"]);
+    let declared = format!(
+        "[control.process.batch]\npid_file = \"{}\"\ncommand = \"sleep\"\nsacrificial = true\n",
+        batch.pid_file().display()
+    );
+    let node = Node::new(&(declared + &short_of_memory(r#"{ freeze = "batch" }"#)));
+    let mut daemon = node.start();
+    daemon.until_control("batch", "usable");
+    node.set_available(5);
+    daemon.until_in_force(&["freeze batch"]);
+    assert_eq!(batch.states(), "T");
+    node.edit("sacrificial = true\n", "");
+    daemon.signal(Signal::SIGHUP);
+    daemon.until_told("undoing", "the configuration no longer allows it");
+    daemon.until("it goes on", |_| (batch.states() == "S").then_some(()));
+    assert_eq!(daemon.mode(), "emergency");
+    daemon.kill();
+    let mut daemon = node.start();
+    daemon.until_told("acted", "freeze batch: refused");
+    assert_eq!(batch.states(), "S");
+    node.set_available(60);
+    daemon.until_calm();
     assert_eq!(daemon.stop(), 0);
 }
