@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::fuse::Fuse;
 use super::kept::{Kept, Reader, Shape};
 use super::scan::{fields, lines};
 use crate::policy::moment::Moment;
@@ -26,11 +27,12 @@ pub struct Arc {
 
 impl Arc {
     #[must_use]
-    pub fn new(proc_root: &Path) -> Self {
+    pub fn new(proc_root: &Path, fuse: &Fuse) -> Self {
+        let meminfo = proc_root.join("meminfo");
         let device = |path: &Path| std::fs::metadata(path).ok().map(|known| known.dev());
         Self {
             path: proc_root.join("spl/kstat/zfs/arcstats"),
-            is_nodes: device(&proc_root.join("meminfo")) == device(proc_root),
+            is_nodes: !fuse.serves(&meminfo) && device(&meminfo) == device(proc_root),
             stats: None,
             look_at: Moment::ORIGIN,
             reclaimable_bytes: 0,
@@ -96,7 +98,7 @@ mod tests {
     fn zfs_may_come_later() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("meminfo"), "").unwrap();
-        let (mut arc, mut reader) = (Arc::new(folder.path()), Reader::default());
+        let (mut arc, mut reader) = (Arc::new(folder.path(), &Fuse::default()), Reader::default());
         let at = |seconds| Moment::at(Duration::from_secs(seconds));
         arc.sample(at(1), &mut reader);
         assert_eq!(arc.reclaimable_bytes(), 0);

@@ -4,26 +4,18 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
 
+use super::apart::Apart;
 use super::blind::Blind;
+use super::fuse::Fuse;
+pub use super::read::Shape;
+use super::read::{BUFFER_BYTES, fill};
 use crate::policy::moment::Moment;
-
-/// Enough for every file of a node with some hundred CPUs, disks and interfaces; longer ones grow it.
-const BUFFER_BYTES: usize = 16 * 1024;
-
-/// Nothing that is read here is longer in earnest.
-const LONGEST_FILE_BYTES: usize = 8 * 1024 * 1024;
-
-/// The kernel's seq_file hands out records by the page; this is the smallest page.
-const PAGE_BYTES: usize = 4096;
-
-/// No record of the files read by records is longer: a read that leaves more of a page than this was the last one.
-const LONGEST_RECORD_BYTES: usize = 512;
 
 /// Opening a file that is not there costs two microseconds, and modules are seldom loaded.
 const RETRY_EVERY: Duration = Duration::from_secs(10);
@@ -36,20 +28,13 @@ pub enum Scope {
     Memory,
 }
 
-/// How the kernel makes the file, and so how many reads it takes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Shape {
-    /// One read gives all of it.
-    Whole,
-    /// Each read gives up to a page of records.
-    Records,
-    /// Only the first page is wanted.
-    FirstPage,
-}
+/// One that answers now and then is told once.
+const SILENT: &str = "a program serves it over FUSE (lxcfs) and does not answer in time, or did not a moment ago; see whether \
+                      it hangs";
 
 #[derive(Debug)]
 pub struct Kept {
-    path: PathBuf,
+    path: Arc<Path>,
     shape: Shape,
     /// What is unknown without it, and what to do about it.
     without: &'static str,
@@ -63,38 +48,59 @@ enum State {
     Fine,
     Failing(Option<i32>),
     Garbled,
+    /// Whoever serves it in the kernel's place did not answer, at this moment the last time.
+    Silent(Moment),
 }
 
 /// Reads kept files, and remembers which could not be read.
 #[derive(Debug)]
 pub struct Reader {
     buffer: Vec<u8>,
+    apart: Apart,
+    fuse: Arc<Fuse>,
     pub blind: Blind,
 }
 
 impl Default for Reader {
     fn default() -> Self {
-        Self { buffer: vec![0; BUFFER_BYTES], blind: Blind::default() }
+        Self { buffer: vec![0; BUFFER_BYTES], apart: Apart::default(), fuse: Arc::default(), blind: Blind::default() }
     }
 }
 
 impl Reader {
+    /// Which files are not the kernel's. What is open already stays the kernel's.
+    pub fn beware(&mut self, fuse: Arc<Fuse>) {
+        self.fuse = fuse;
+    }
+
     /// What `parse` makes of the file now; `None` where it cannot be read or not be understood.
     pub fn take<T>(&mut self, kept: &mut Kept, now: Moment, parse: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
         if kept.file.is_none() && now < kept.retry_at {
             return None;
         }
-        match kept.fill(&mut self.buffer) {
+        match self.read(kept, now) {
             Ok(length) => {
                 let parsed = self.buffer.get(..length).and_then(parse);
-                kept.turn(if parsed.is_some() { State::Fine } else { State::Garbled }, &mut self.blind);
+                kept.turn(if parsed.is_some() { State::Fine } else { State::Garbled }, now, &mut self.blind);
                 parsed
+            }
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                kept.turn(State::Silent(now), now, &mut self.blind);
+                None
             }
             Err(error) => {
                 kept.retry_at = now + RETRY_EVERY;
-                kept.turn(State::Failing(error.raw_os_error()), &mut self.blind);
+                kept.turn(State::Failing(error.raw_os_error()), now, &mut self.blind);
                 None
             }
+        }
+    }
+
+    fn read(&mut self, kept: &mut Kept, now: Moment) -> io::Result<usize> {
+        if kept.file.is_none() && self.fuse.serves(&kept.path) {
+            self.apart.read(&kept.path, kept.shape, now, &mut self.buffer)
+        } else {
+            fill(&kept.path, &mut kept.file, kept.shape, &mut self.buffer)
         }
     }
 }
@@ -102,7 +108,7 @@ impl Reader {
 impl Kept {
     #[must_use]
     pub fn new(path: PathBuf, shape: Shape, without: &'static str) -> Self {
-        Self { path, shape, without, file: None, retry_at: Moment::ORIGIN, state: State::Fine }
+        Self { path: path.into(), shape, without, file: None, retry_at: Moment::ORIGIN, state: State::Fine }
     }
 
     #[must_use]
@@ -120,24 +126,18 @@ impl Kept {
         self.shape
     }
 
-    fn fill(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
-        if let Some(file) = self.file.take()
-            && let Ok(length) = read(&file, self.shape, buffer)
-        {
-            self.file = Some(file);
-            return Ok(length);
-        }
-        let file = File::open(&self.path)?;
-        let length = read(&file, self.shape, buffer)?;
-        self.file = Some(file);
-        Ok(length)
+    fn was_silent_lately(&self, now: Moment) -> bool {
+        matches!(self.state, State::Silent(at) if now.since(at) < RETRY_EVERY)
     }
 
-    fn turn(&mut self, state: State, blind: &mut Blind) {
-        if self.state == state {
+    fn turn(&mut self, state: State, now: Moment, blind: &mut Blind) {
+        if self.state == state || state == State::Fine && self.was_silent_lately(now) {
             return;
         }
-        self.state = state;
+        let was = std::mem::replace(&mut self.state, state);
+        if let (State::Silent(_), State::Silent(_)) = (was, state) {
+            return;
+        }
         let what = self.path.to_string_lossy();
         let without = self.without;
         match state {
@@ -146,49 +146,8 @@ impl Kept {
             State::Failing(Some(code)) => {
                 blind.note(&what, &format!("{}: {without}", Errno::from_raw(code).desc()));
             }
+            State::Silent(_) => blind.note(&what, &format!("{SILENT}: {without} meanwhile")),
             State::Failing(None) => blind.note(&what, &format!("it cannot be read: {without}")),
-        }
-    }
-}
-
-fn read(file: &File, shape: Shape, buffer: &mut Vec<u8>) -> io::Result<usize> {
-    match shape {
-        Shape::Whole => read_whole(file, buffer),
-        Shape::Records => read_records(file, buffer),
-        Shape::FirstPage => read_at(file, &mut buffer[..PAGE_BYTES], 0),
-    }
-}
-
-fn read_whole(file: &File, buffer: &mut Vec<u8>) -> io::Result<usize> {
-    loop {
-        let length = read_at(file, buffer, 0)?;
-        if length < buffer.len() || length >= LONGEST_FILE_BYTES {
-            return Ok(length);
-        }
-        buffer.resize(buffer.len() * 2, 0);
-    }
-}
-
-fn read_records(file: &File, buffer: &mut Vec<u8>) -> io::Result<usize> {
-    let mut end = 0;
-    loop {
-        if buffer.len() - end < PAGE_BYTES {
-            buffer.resize(buffer.len() * 2, 0);
-        }
-        let length = read_at(file, &mut buffer[end..], end)?;
-        end += length;
-        let last = length + LONGEST_RECORD_BYTES < PAGE_BYTES && (length == 0 || buffer[end - 1] == b'\n');
-        if last || end >= LONGEST_FILE_BYTES {
-            return Ok(end);
-        }
-    }
-}
-
-fn read_at(file: &File, buffer: &mut [u8], offset: usize) -> io::Result<usize> {
-    loop {
-        match file.read_at(buffer, offset as u64) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            answer => return answer,
         }
     }
 }

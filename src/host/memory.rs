@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::arc::Arc;
 use super::counter::percent;
+use super::fuse::Fuse;
 use super::kept::{Kept, Reader, Scope, Shape};
 use super::scan::{fields, lines, number};
 use crate::policy::metric::Metric;
@@ -47,7 +48,7 @@ pub struct Derived {
 
 impl Memory {
     #[must_use]
-    pub fn new(proc_root: &Path) -> Self {
+    pub fn new(proc_root: &Path, fuse: &Fuse) -> Self {
         let without =
             "memory.used_percent, memory.available_percent, memory.swap_used_percent and their kin are unknown";
         let min_free = std::fs::read(proc_root.join("sys/vm/min_free_kbytes")).ok();
@@ -55,7 +56,7 @@ impl Memory {
         Self {
             meminfo: Kept::new(proc_root.join("meminfo"), Shape::Whole, without),
             low_watermark_bytes: min_free.saturating_add(min_free / 4),
-            arc: Arc::new(proc_root),
+            arc: Arc::new(proc_root, fuse),
             swapless: false,
         }
     }

@@ -5,6 +5,7 @@
 //! [`counter`] are what parsers and derivations are made of; [`slow`] is the one thread for everything that may take its time,
 //! and hands over through [`shared`].
 
+pub mod apart;
 pub mod arc;
 pub mod blind;
 pub mod cgroup;
@@ -16,6 +17,7 @@ pub mod diag;
 pub mod disk;
 pub mod facts;
 pub mod found;
+pub mod fuse;
 pub mod group;
 pub mod guardian;
 pub mod hierarchy;
@@ -33,6 +35,7 @@ pub mod post;
 pub mod pressure;
 pub mod process;
 pub mod processes;
+pub mod read;
 pub mod round;
 pub mod sampler;
 pub mod scan;

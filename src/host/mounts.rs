@@ -55,6 +55,12 @@ impl Entry {
         IMAGES.contains(&self.file_system.as_str())
     }
 
+    /// By a program, which may hang.
+    #[must_use]
+    pub fn is_served(&self) -> bool {
+        self.file_system == "fuse" || self.file_system.starts_with("fuse.")
+    }
+
     /// Its device is shared by data sets, each of which may have a limit of its own.
     #[must_use]
     pub fn is_of_pool(&self) -> bool {
@@ -82,7 +88,7 @@ pub fn parse(bytes: &[u8]) -> Vec<Entry> {
     lines(bytes).filter_map(parse_line).collect()
 }
 
-fn parse_line(line: &[u8]) -> Option<Entry> {
+pub fn parse_line(line: &[u8]) -> Option<Entry> {
     let mut words = fields(line);
     let (id, parent, device) = (words.number()?, words.number()?, words.next()?);
     let colon = device.iter().position(|byte| *byte == b':')?;

@@ -7,15 +7,19 @@
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::container;
 use super::cpu;
 use super::cpuset::CpuSet;
 use super::facts::{Allowed, Judged};
+use super::fuse::Fuse;
 use super::group::{Group, cpus_allowed, memory_allowed, pinned, tasks_allowed};
 use super::hierarchy::{Lineage, Version, found_again, lineage};
+use super::kept::{Kept, Reader, Shape};
 use super::scan::{fields, lines, number};
 use crate::config::settings::{Sampling, Scope};
+use crate::policy::moment::Moment;
 use crate::policy::unit::Unit;
 
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -149,7 +153,10 @@ impl Place {
 
 /// Whether these CPUs are fewer than are online. Where a container is shown its own CPUs only (lxcfs), they are all there are.
 fn is_a_part(cpuset: &Path, proc_root: &Path) -> bool {
-    let online = fs::read(proc_root.join("stat")).ok().and_then(|text| cpu::parse(&text));
+    let mut reader = Reader::default();
+    reader.beware(Arc::new(Fuse::find(proc_root, proc_root)));
+    let mut stat = Kept::new(proc_root.join("stat"), Shape::Whole, "");
+    let online = reader.take(&mut stat, Moment::ORIGIN, cpu::parse);
     let usable = fs::read(cpuset).ok().and_then(|text| CpuSet::parse(&text));
     usable.zip(online).is_some_and(|(usable, online)| usable.count() < online.online)
 }

@@ -86,9 +86,14 @@ impl Post {
 
     /// Asks a file system. `None` where this thread was given up meanwhile: it must end and touch nothing.
     pub fn ask(&self, office: u64, point: &Path) -> Option<Result<Space, Errno>> {
+        self.risk(office, point, || (self.probe.ask)(point))
+    }
+
+    /// Does what may hang with this.
+    pub fn risk<T>(&self, office: u64, point: &Path, work: impl FnOnce() -> T) -> Option<T> {
         self.lock().asking = point.to_owned();
         self.asking_since_ms.store(self.now_ms(), Ordering::Release);
-        let answer = (self.probe.ask)(point);
+        let answer = work();
         let mut watch = self.lock();
         if watch.office != office {
             watch.hung.retain(|hung| hung != point);

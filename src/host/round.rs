@@ -14,6 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::blind::Blind;
 use super::facts::Judged;
 use super::found::{Mount, Speed};
+use super::fuse::Fuse;
 use super::idle;
 use super::inventory::take_inventory;
 use super::listeners::Listeners;
@@ -138,13 +139,25 @@ impl Worker {
         // Before the inventory: whoever has that has all of the first round.
         self.post.shared.blind.offer(self.blind.spots().to_vec());
         if self.inventory.0 <= now {
-            let Post { shared, sampling, place, .. } = &*self.post;
-            let (root, mounts) = (&sampling.proc_root, &self.mounts);
-            let take = || shared.facts.offer(take_inventory(root, place, mounts, &shared.speeds.get()));
-            self.inventory = Due(now + (time_of(take) * RARE_SHARE).max(INVENTORY_EVERY));
+            let Some(cost) = self.take_inventory() else { return Duration::ZERO };
+            self.inventory = Due(now + (cost * RARE_SHARE).max(INVENTORY_EVERY));
         }
         let next = self.sweep_due().min(self.ports.due(&self.post.shared));
         next.saturating_duration_since(Instant::now()).min(LONGEST_WAIT)
+    }
+
+    /// It reads what may be served by a program that hangs.
+    fn take_inventory(&self) -> Option<Duration> {
+        let Post { shared, sampling, place, .. } = &*self.post;
+        let root = &sampling.proc_root;
+        if self.post.is_hung(root) {
+            return Some(Duration::ZERO);
+        }
+        let before = thread_time();
+        let facts =
+            self.post.risk(self.office, root, || take_inventory(root, place, &self.mounts, &shared.speeds.get()))?;
+        shared.facts.offer(facts);
+        Some(thread_time().saturating_sub(before))
     }
 
     /// In a container that is judged by itself, the node's groups say nothing.
@@ -194,6 +207,7 @@ impl Worker {
             }
         };
         self.blind.clear(&path.to_string_lossy());
+        self.post.shared.fuse.offer(Fuse::of(&entries, &self.post.sampling));
         let asker = Asker { post: &self.post, office: self.office };
         let watched = match &self.post.sampling.mounts {
             Some(points) => asker.named(points, &entries),

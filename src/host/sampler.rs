@@ -12,6 +12,7 @@ use super::cgroup::Cgroup;
 use super::cpu::Cpu;
 use super::disk::Disks;
 use super::facts::Facts;
+use super::fuse::Fuse;
 use super::guardian::Guardian;
 use super::kept::{Reader, Scope};
 use super::limits::{Limits, pressure_folder};
@@ -56,6 +57,7 @@ pub struct Sampler {
     slow: Slow,
     rates_due: Moment,
     facts: View<Facts>,
+    fuse: View<Fuse>,
     slow_blind: View<Vec<BlindSpot>>,
     unread: Unread,
     blind: Arc<Vec<BlindSpot>>,
@@ -76,9 +78,12 @@ impl Sampler {
         if place.is_told_in_vain() {
             reader.blind.note(TOLD, TOLD_IN_VAIN);
         }
+        let slow = Slow::start(settings, Arc::clone(&place), probe);
+        let fuse = Arc::new(Fuse::find(proc_root, sys_root));
+        reader.beware(Arc::clone(&fuse));
         Self {
             cpu: Cpu::new(proc_root, place.cpuset.as_deref()),
-            memory: Memory::new(proc_root),
+            memory: Memory::new(proc_root, &fuse),
             paging: Paging::new(proc_root),
             pressure: Pressure::new(proc_root, pressure_folder(&place).as_deref()),
             disks: Disks::new(proc_root),
@@ -88,11 +93,12 @@ impl Sampler {
             cgroup: Cgroup::new(proc_root, sys_root, place.cpu.as_ref(), &mut reader),
             guardian: Guardian::new(proc_root),
             limits: Limits::new(&place),
-            slow: Slow::start(settings, Arc::clone(&place), probe),
+            slow,
             place,
             reader,
             rates_due: Moment::ORIGIN,
             facts: View::default(),
+            fuse: View::of(fuse),
             slow_blind: View::default(),
             unread: Unread::default(),
             blind: Arc::default(),
@@ -183,6 +189,9 @@ impl Sampler {
         self.sockets.sample_ports(shared, self.slow.now_ms(), sample);
         Processes::sample_table(shared, sample);
         self.facts.refresh(&shared.facts);
+        if self.fuse.refresh(&shared.fuse) {
+            self.reader.beware(Arc::clone(&self.fuse.value));
+        }
     }
 
     fn gather_blind_spots(&mut self) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::facts::Facts;
 use super::found::{Mount, Port, Speed};
+use super::fuse::Fuse;
 use super::idle;
 use super::slot::{Reading, Slot};
 use super::wanted::Wanted;
@@ -20,6 +21,7 @@ pub struct Shared {
     pub ports: Slot<Vec<Arc<Port>>>,
     pub speeds: Slot<Vec<Speed>>,
     pub facts: Slot<Facts>,
+    pub fuse: Slot<Fuse>,
     pub blind: Slot<Vec<BlindSpot>>,
     pub processes: Reading,
     /// The smaller of pid_max and threads-max.

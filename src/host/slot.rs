@@ -66,6 +66,12 @@ pub struct View<T> {
 }
 
 impl<T> View<T> {
+    /// Of what is known before the slot was ever looked at.
+    #[must_use]
+    pub const fn of(value: Arc<T>) -> Self {
+        Self { seen: 0, value }
+    }
+
     /// Whether the value is another one than at the last call. A slot that is just being written is looked at next time.
     pub fn refresh(&mut self, slot: &Slot<T>) -> bool {
         let version = slot.version.load(Ordering::Acquire);

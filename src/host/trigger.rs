@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
+use super::fuse::Fuse;
 use crate::policy::action::pause_after;
 use crate::policy::moment::Moment;
 use crate::status::BlindSpot;
@@ -71,9 +72,12 @@ impl Triggers {
     pub fn arm(proc_root: &Path) -> Self {
         let mut triggers = Self::default();
         let mut shortest = true;
+        // Opening one of those could hang.
+        let fuse = Fuse::find(proc_root, proc_root);
+        let arm = |path: &Path, share| if fuse.serves(path) { Err(foreign()) } else { arm_one(path, share) };
         for (stall, resource, share) in WATCHED {
             let path = proc_root.join("pressure").join(resource);
-            match arm_one(&path, share) {
+            match arm(&path, share) {
                 Ok((file, window_us)) => {
                     shortest &= window_us == WINDOWS_US[0];
                     triggers.armed.push(Armed::new(stall, path, share, file));
@@ -178,13 +182,17 @@ fn not_armed(resource: &str, error: &io::Error) -> String {
     )
 }
 
+fn foreign() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "not a file of the kernel")
+}
+
 /// The trigger, and its window.
 fn arm_one(path: &Path, share: u32) -> io::Result<(File, u32)> {
     let mut refused = io::Error::from(io::ErrorKind::Unsupported);
     for window_us in WINDOWS_US {
         let mut file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path)?;
         if fstatfs(&file)?.filesystem_type() != PROC_SUPER_MAGIC {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "not a file of the kernel"));
+            return Err(foreign());
         }
         // One write with the closing zero: a partial one would arm nothing.
         match file.write_all(format!("some {} {window_us}\0", window_us / 100 * share).as_bytes()) {
