@@ -3,16 +3,17 @@
 //! time that passed are not believed: a hypervisor's steal time may run away, for ever.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-use nix::unistd::{SysconfVar, sysconf};
 
 use super::counter::{Last, TOLERANCE, percent};
 use super::cpuset::CpuSet;
-use super::idle::Idle;
+use super::idle::{Group, Idle};
+use super::idle_tasks::Task;
 use super::kept::{Kept, Reader, Shape};
 use super::scan::{Fields, decimal, fields, lines, number};
 use super::shared::Shared;
+use super::usage::ticks_per_second;
 use crate::policy::metric::Metric;
 use crate::policy::moment::Moment;
 use crate::policy::sample::Sample;
@@ -25,7 +26,8 @@ pub struct Cpu {
     last: Last<Times>,
     online: Option<u32>,
     counted: Option<u32>,
-    idle: Idle,
+    idle_groups: Idle<Group>,
+    idle_tasks: Idle<Task>,
     ticks_per_second: f64,
 }
 
@@ -34,8 +36,8 @@ pub struct Cpu {
 pub struct Times {
     /// user, system, irq, softirq: what nobody can call waiting.
     pub busy: u64,
-    /// User time of niced tasks, guests among them: they make way for all others. What groups of the idle class use is among
-    /// `busy` and taken off it afterwards; of single tasks of that class, no file tells.
+    /// User time of niced tasks, guests among them: they make way for all others. What groups and processes of the idle class
+    /// use is among `busy` and taken off it afterwards.
     pub nice: u64,
     pub idle: u64,
     /// Since Linux 2.5.41.
@@ -63,6 +65,9 @@ pub enum Doubt {
     All,
 }
 
+/// From here on it matters whose work it is.
+const BUSY_PERCENT: f64 = 50.0;
+
 const STEAL: &str = "its counter went back, or gained more than the time that passed: cpu.used_percent leaves it out";
 const ALL: &str = "the counters of /proc/stat do not fit the time that passed, as after a suspend: no CPU time is known of \
                    such a sample";
@@ -87,7 +92,8 @@ impl Cpu {
             last: Last::default(),
             online: None,
             counted: None,
-            idle: Idle::default(),
+            idle_groups: Idle::default(),
+            idle_tasks: Idle::default(),
             ticks_per_second: ticks_per_second(),
         }
     }
@@ -99,8 +105,12 @@ impl Cpu {
         self.counted = times.map(|times| times.counted).filter(|counted| *counted > 0);
         let ticks = |elapsed: Duration| elapsed.as_secs_f64() * self.ticks_per_second;
         let shares = self.last.step(now, times, |before, now, elapsed| derive(before, now, ticks(elapsed)));
-        let idle = self.idle.share(now, &shared.idle_groups, self.counted.unwrap_or(0));
-        let shares = shares.unwrap_or_default().without(idle);
+        let shares = shares.unwrap_or_default();
+        shared.is_busy.store(shares.used.is_some_and(|used| used >= BUSY_PERCENT), Ordering::Relaxed);
+        let cpus = self.counted.unwrap_or(0);
+        let idle = self.idle_groups.share(now, &shared.idle_groups, cpus)
+            + self.idle_tasks.share(now, &shared.idle_tasks, cpus);
+        let shares = shares.without(idle);
         match shares.doubt {
             Some(Doubt::Steal) => reader.blind.doubt(now, "cpu.steal_percent", || STEAL.to_owned()),
             Some(Doubt::All) => reader.blind.doubt(now, "cpu.used_percent", || ALL.to_owned()),
@@ -220,11 +230,6 @@ pub fn derive(before: &Times, now: &Times, ticks: f64) -> Shares {
         steal: share(steal),
         doubt: (counted.is_some() && steal.is_none()).then_some(Doubt::Steal),
     }
-}
-
-/// In which /proc/stat counts; 100 where the system does not say.
-fn ticks_per_second() -> f64 {
-    sysconf(SysconfVar::CLK_TCK).ok().flatten().map_or(100.0, |ticks| ticks as f64)
 }
 
 /// /proc/loadavg: load of the last minute, and how many tasks want to run and exist.

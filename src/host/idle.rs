@@ -1,6 +1,6 @@
 //! Groups of the idle class: `cpu.idle` = 1 (`CPUWeight=idle` of a unit). Their work makes way for all other work, as niced work
 //! does, and /proc/stat books it like any other. The slow thread finds the groups, now and then; the loop reads what they used,
-//! which is one number of each. Tasks that chose that class themselves (`chrt -i`) are told apart by no file but their own.
+//! which is one number of each. Processes that chose that class themselves are the matter of [`super::idle_tasks`].
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -83,7 +83,19 @@ impl Group {
         Some(Self { path, inode, usage })
     }
 
-    /// `None` where the group is gone.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Of what makes way for all others.
+pub trait Used {
+    /// Nanoseconds since it began; `None` where it is gone.
+    fn used(&self) -> Option<u64>;
+}
+
+impl Used for Group {
     fn used(&self) -> Option<u64> {
         used(&self.usage)
     }
@@ -97,24 +109,34 @@ fn used(usage: &File) -> Option<u64> {
     number(text.trim_ascii()).or_else(|| parse_usage(text))
 }
 
-/// What the groups used, for the loop.
-#[derive(Debug, Default)]
-pub struct Idle {
-    groups: View<Vec<Arc<Group>>>,
-    /// Of each, in the order of the groups.
+/// What they used, for the loop.
+#[derive(Debug)]
+pub struct Idle<T> {
+    found: View<Vec<Arc<T>>>,
+    /// Of each, in that order.
     used: Vec<Option<u64>>,
     at: Option<Moment>,
 }
 
-impl Idle {
+impl<T> Default for Idle<T> {
+    fn default() -> Self {
+        Self { found: View::of(Arc::default()), used: Vec::new(), at: None }
+    }
+}
+
+impl<T: Used> Idle<T> {
     /// In percent of so many CPUs, since the last call.
-    pub fn share(&mut self, now: Moment, found: &Slot<Vec<Arc<Group>>>, cpus: u32) -> f64 {
-        if self.groups.refresh(found) {
-            self.used.clear();
-            self.used.resize(self.groups.value.len(), None);
+    pub fn share(&mut self, now: Moment, found: &Slot<Vec<Arc<T>>>, cpus: u32) -> f64 {
+        let before = Arc::clone(&self.found.value);
+        if self.found.refresh(found) {
+            let last = |one: &Arc<T>| {
+                let at = before.iter().position(|known| Arc::ptr_eq(known, one))?;
+                self.used.get(at).copied().flatten()
+            };
+            self.used = self.found.value.iter().map(last).collect();
         }
         let mut used = 0;
-        for (group, last) in self.groups.value.iter().zip(&mut self.used) {
+        for (group, last) in self.found.value.iter().zip(&mut self.used) {
             let now = group.used();
             used += last.zip(now).map_or(0, |(before, now)| now.saturating_sub(before));
             *last = now;
@@ -172,8 +194,13 @@ mod tests {
         assert_eq!(idle.share(at(1), &slot, 2), 0.0, "nothing is known of the time before");
         fs::write(folder.path().join("batch/cpu.stat"), "usage_usec 6500000\nnice_usec 1500000\n").unwrap();
         assert_eq!(idle.share(at(2), &slot, 2), 50.0);
+        let other = tree(&[("", "", ""), ("other", "1\n", "usage_usec 1\n")]);
+        let known = [slot.get().to_vec(), find(other.path(), &[])].concat();
+        slot.offer(known);
+        fs::write(folder.path().join("batch/cpu.stat"), "usage_usec 7500000\nnice_usec 1500000\n").unwrap();
+        assert_eq!(idle.share(at(3), &slot, 2), 50.0, "another one is found, and this goes on");
         slot.offer(Vec::new());
-        assert_eq!(idle.share(at(3), &slot, 2), 0.0);
+        assert_eq!(idle.share(at(4), &slot, 2), 0.0);
     }
 
     #[test]

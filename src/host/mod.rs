@@ -22,6 +22,7 @@ pub mod group;
 pub mod guardian;
 pub mod hierarchy;
 pub mod idle;
+pub mod idle_tasks;
 pub mod inventory;
 pub mod kept;
 pub mod limits;

@@ -16,6 +16,7 @@ use super::facts::Judged;
 use super::found::{Mount, Speed};
 use super::fuse::Fuse;
 use super::idle;
+use super::idle_tasks;
 use super::inventory::take_inventory;
 use super::listeners::Listeners;
 use super::mounts;
@@ -42,6 +43,10 @@ const MOUNTS_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
 const RARE_SHARE: u32 = 2000;
 /// A unit of the idle class is counted like any other until it is found.
 const GROUPS_EVERY: Duration = Duration::from_secs(10);
+/// The same of a process, while CPUs are busy; 3 ms for 300 of them.
+const TASKS_EVERY: Duration = Duration::from_secs(2);
+/// And one part in so many of a core at most.
+const TASKS_SHARE: u32 = 500;
 const INVENTORY_EVERY: Duration = Duration::from_secs(60);
 
 /// How blind spots of a mount begin.
@@ -83,13 +88,14 @@ pub struct Worker {
     speeds: Due,
     inventory: Due,
     groups: Due,
+    tasks: Due,
 }
 
 impl Worker {
     #[must_use]
     pub fn new(post: Arc<Post>, office: u64) -> Self {
         let now = Instant::now();
-        let [table, veiled, pools, processes, speeds, inventory, groups] = [(); 7].map(|()| Due(now));
+        let [table, veiled, pools, processes, speeds, inventory, groups, tasks] = [(); 8].map(|()| Due(now));
         let never = now.checked_sub(LONGEST_WAIT).unwrap_or(now);
         let mounts = post.shared.mounts.get().to_vec();
         let ports = Listeners::new(now, &post.shared);
@@ -109,6 +115,7 @@ impl Worker {
             speeds,
             inventory,
             groups,
+            tasks,
         }
     }
 
@@ -131,6 +138,10 @@ impl Worker {
         if self.groups.0 <= now {
             let find = || self.find_idle_groups();
             self.groups = Due(now + (time_of(find) * RARE_SHARE).max(GROUPS_EVERY));
+        }
+        if self.tasks.0 <= now && self.post.shared.is_busy.load(Ordering::Relaxed) {
+            let find = || self.find_idle_tasks();
+            self.tasks = Due(now + (time_of(find) * TASKS_SHARE).max(TASKS_EVERY));
         }
         let asked_ms = self.post.now_ms();
         if self.ports.round(now, &self.post.shared, &mut self.blind) {
@@ -168,6 +179,14 @@ impl Worker {
         }
         let known = shared.idle_groups.get();
         shared.idle_groups.offer(idle::find(&sampling.sys_root.join("fs/cgroup"), &known));
+    }
+
+    fn find_idle_tasks(&self) {
+        let Post { shared, sampling, place, .. } = &*self.post;
+        if place.judged == Judged::Node {
+            let (known, groups) = (shared.idle_tasks.get(), shared.idle_groups.get());
+            shared.idle_tasks.offer(idle_tasks::find(&sampling.proc_root, &known, &groups));
+        }
     }
 
     fn sweep_due(&self) -> Instant {

@@ -1,13 +1,14 @@
 //! What the slow thread hands to the sampler, which never waits here.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::facts::Facts;
 use super::found::{Mount, Port, Speed};
 use super::fuse::Fuse;
 use super::idle;
+use super::idle_tasks;
 use super::slot::{Reading, Slot};
 use super::wanted::Wanted;
 use crate::status::BlindSpot;
@@ -32,6 +33,9 @@ pub struct Shared {
     pub space_every: Pace,
     pub ports_every: Pace,
     pub idle_groups: Slot<Vec<Arc<idle::Group>>>,
+    pub idle_tasks: Slot<Vec<Arc<idle_tasks::Task>>>,
+    /// From the sampler: CPUs have work, so that it matters whose it is.
+    pub is_busy: AtomicBool,
     /// When ports were looked at last, by the slow thread's clock.
     pub ports_read_ms: AtomicU64,
 }

@@ -1,4 +1,6 @@
-//! What a group used of the CPUs.
+//! What a group or a process used of the CPUs.
+
+use nix::unistd::{SysconfVar, sysconf};
 
 use super::scan::{fields, lines, number};
 
@@ -8,6 +10,11 @@ pub fn parse_usage(bytes: &[u8]) -> Option<u64> {
     let value = |name: &[u8]| number(fields(lines(bytes).find_map(|line| line.strip_prefix(name))?).next()?);
     let nice = value(b"nice_usec ").unwrap_or(0);
     value(b"usage_usec ")?.saturating_sub(nice).checked_mul(1000)
+}
+
+/// In which /proc/stat counts; 100 where the system does not say.
+pub fn ticks_per_second() -> f64 {
+    sysconf(SysconfVar::CLK_TCK).ok().flatten().map_or(100.0, |ticks| ticks as f64)
 }
 
 #[cfg(test)]

@@ -200,6 +200,19 @@ fn work_of_groups_of_the_idle_class_is_told_apart() {
 }
 
 #[test]
+fn work_of_processes_of_the_idle_class_is_told_apart() {
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    let spin = |_| Command::new("chrt").args(["-i", "0", "sh", "-c", "while :; do :; done"]).spawn().unwrap();
+    let mut busy: Vec<Child> = (0..cpus).map(spin).collect();
+    let seen = std::panic::catch_unwind(|| rises_above(Metric::CpuNicePercent, 5.0));
+    for process in &mut busy {
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+    seen.unwrap();
+}
+
+#[test]
 fn connections_are_told_by_port() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
