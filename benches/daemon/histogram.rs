@@ -32,6 +32,13 @@ impl Histogram {
         self.0.iter().find(|(_, count)| *count >= rank).map_or(f64::NAN, |(bound, _)| *bound)
     }
 
+    /// The bounds of the bucket that holds it.
+    pub fn bucket(&self, share: f64) -> (f64, f64) {
+        let most = self.quantile(share);
+        let least = self.0.iter().map(|(bound, _)| *bound).take_while(|bound| *bound < most).last();
+        (least.unwrap_or(0.0), most)
+    }
+
     /// As if values were spread evenly within each bucket: for comparing two of them, which would else jump by a bucket.
     pub fn between(&self, share: f64) -> f64 {
         let rank = share * self.count();

@@ -50,13 +50,14 @@ const STRACE: (&str, &str) = ("strace", "strace");
 const EARLYOOM: (&str, &str) = ("earlyoom", "earlyoom");
 const EXPORTER: (&str, &str) = ("prometheus-node-exporter", "prometheus-node-exporter");
 
-const PARTS: [Part; 14] = [
+const PARTS: [Part; 15] = [
     Part { name: "memory", needs: &[HAPROXY, REDIS, EARLYOOM, EXPORTER], measure: figures::memory::measure },
     Part { name: "cpu", needs: &[HAPROXY, REDIS, EARLYOOM, EXPORTER], measure: figures::cpu::measure },
     Part { name: "sample", needs: &[STRACE], measure: figures::inside::sample },
     Part { name: "rules", needs: &[], measure: figures::inside::rules },
     Part { name: "allocations", needs: &[], measure: figures::inside::allocations },
     Part { name: "runaway", needs: &[], measure: figures::runaway::measure },
+    Part { name: "detection", needs: &[], measure: figures::detection::measure },
     Part { name: "lateness", needs: &[], measure: figures::lateness::measure },
     Part { name: "hanging", needs: &[], measure: figures::hanging::measure },
     Part { name: "reaction", needs: &[HAPROXY, REDIS, PYTHON], measure: figures::reaction::measure },

@@ -46,6 +46,13 @@ mod webhook;
 mod wire;
 pub mod worker;
 
+/// What the fuzzer answers, where that is no control's conversation of the usual kind.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzed {
+    pub(crate) use super::jvm::fuzzed as jvm;
+    pub(crate) use super::webhook::fuzzed as webhook;
+}
+
 use std::collections::{HashMap, HashSet};
 use std::iter::repeat;
 use std::sync::{Arc, OnceLock};

@@ -81,15 +81,16 @@ async fn conversation(target: &Target, choice: u8) {
 }
 
 async fn change(control: &mut Control, target: &Target, mitigation: &Mitigation) {
-    let Ok(mut undo) = control.capture(mitigation).await else { return };
-    comes_back(&Entry {
+    let Ok(undo) = control.capture(mitigation).await else { return };
+    let entry = comes_back(Entry {
         id: ActionId(7),
         mitigation: mitigation.clone(),
         rule: "memory-high".into(),
         target: target.clone(),
-        undo: undo.clone(),
+        undo,
         since_unix_ms: 1_700_000_000_000,
     });
+    let mut undo = entry.undo;
     control.is_as_captured(&undo).await.ok();
     control.apply(&mut undo, &Consent::always()).await.ok();
     if let Ok(again) = control.capture_again(mitigation, &undo).await {

@@ -12,6 +12,7 @@ mod words;
 
 use std::time::Duration;
 
+use crate::control::fuzzed::{jvm, webhook};
 use crate::{http, journal};
 use measure::{Cost, measured};
 
@@ -41,13 +42,14 @@ const REQUEST_BYTES: usize = 512 << 10;
 /// What is parsed in place, or into a few lists.
 const TEXT_BYTES: usize = 256 << 10;
 
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 15] = [
     Target { name: "app", run: answers::app, most_bytes: CONTROL_BYTES },
     Target { name: "condition", run: words::condition, most_bytes: TEXT_BYTES },
     Target { name: "config", run: words::config, most_bytes: CONFIG_BYTES },
     Target { name: "haproxy", run: answers::haproxy, most_bytes: CONTROL_BYTES },
     Target { name: "journal", run: journal::fuzzed::recovery, most_bytes: JOURNAL_BYTES },
     Target { name: "json", run: words::json, most_bytes: TEXT_BYTES },
+    Target { name: "jvm", run: jvm::answers, most_bytes: CONTROL_BYTES },
     Target { name: "kernel", run: kernel::texts, most_bytes: TEXT_BYTES },
     Target { name: "memcached", run: answers::memcached, most_bytes: CONTROL_BYTES },
     Target { name: "postgres", run: answers::postgres, most_bytes: CONTROL_BYTES },
@@ -55,6 +57,7 @@ pub const TARGETS: [Target; 13] = [
     Target { name: "redis", run: answers::redis, most_bytes: CONTROL_BYTES },
     Target { name: "request", run: http::fuzzed::request, most_bytes: REQUEST_BYTES },
     Target { name: "varnish", run: answers::varnish, most_bytes: CONTROL_BYTES },
+    Target { name: "webhook", run: webhook::answer, most_bytes: CONTROL_BYTES },
 ];
 
 /// Runs that target, and says what that took.

@@ -57,12 +57,16 @@ fn rewritten(found: &Recovered) -> Recovered {
     recover([&bytes, &[]])
 }
 
-/// What a control says is what the journal has after a crash.
-pub fn comes_back(entry: &Entry) {
-    let payload = readable(&Change::Write(Box::new(entry.clone())));
+/// What a control says is what the journal has after a crash. Holds no more of it than the journal does, since that is counted.
+pub fn comes_back(entry: Entry) -> Entry {
+    let change = Change::Write(Box::new(entry));
+    let payload = readable(&change);
+    let Change::Write(entry) = change else { panic!("it was an entry") };
     let Ok(payload) = payload else { panic!("this undo cannot be recorded: {:?}", entry.undo) };
     let mut bytes = Vec::new();
     Frame { generation: 1, sequence: 1, next_id: ActionId(8), payload: &payload }.append_to(&mut bytes);
+    drop(payload);
     let found = recover([&bytes, &[]]);
-    assert_eq!(found.state.entries.as_slice(), std::slice::from_ref(entry));
+    assert_eq!(found.state.entries.as_slice(), std::slice::from_ref(&*entry));
+    *entry
 }

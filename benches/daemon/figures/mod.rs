@@ -2,6 +2,7 @@
 
 pub mod cpu;
 pub mod crowded;
+pub mod detection;
 pub mod disk;
 pub mod hanging;
 pub mod http;

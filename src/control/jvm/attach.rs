@@ -104,26 +104,34 @@ pub async fn open(process: &Pinned) -> Result<(), Failure> {
 pub async fn ask(process: &Pinned, command: &str, patience: Duration) -> Result<String, Failure> {
     let gone = || Failure::unreachable("the JVM has taken its attach socket away");
     let socket = folder(process)?.socket(&socket_name(&status(process)?)).ok_or_else(gone)?;
-    let silent = || {
-        let (pid, ms) = (process.pid, patience.as_millis());
-        Failure::timed_out(format!("no answer to {command} from the JVM (process {pid}) within {ms} ms"))
-    };
-    let broken = |error: io::Error| Failure::unreachable(format!("the JVM closed its attach socket: {error}"));
     let address = Address::Unix(socket.path());
-    let mut stream = Stream::dial("the JVM", &address, Instant::now() + DEADLINE, silent).await?;
+    let unheard = || silent(process.pid, command, DEADLINE);
+    let mut stream = Stream::dial("the JVM", &address, Instant::now() + DEADLINE, unheard).await?;
     if stream.pid() != Some(process.pid) {
         let name = socket_name(&status(process)?);
         return Err(Failure::refused(format!("{name} in the JVM's /tmp is not the JVM's own socket: remove it")));
     }
+    talk(&mut stream, process.pid, command, patience).await
+}
+
+/// Asks, and hears the answer out.
+pub async fn talk(stream: &mut Stream, pid: i32, command: &str, patience: Duration) -> Result<String, Failure> {
+    let broken = |error: io::Error| Failure::unreachable(format!("the JVM closed its attach socket: {error}"));
     let request = format!("1\0jcmd\0{command}\0\0\0");
     let talk = async {
         stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();
-        (&mut stream).take(ANSWER_BYTES).read_to_end(&mut answer).await?;
+        stream.take(ANSWER_BYTES).read_to_end(&mut answer).await?;
         Ok::<_, io::Error>(answer)
     };
-    let answer = timeout(patience, talk).await.map_err(|_| silent())?.map_err(broken)?;
+    let answered = timeout(patience, talk).await;
+    let answer = answered.map_err(|_| silent(pid, command, patience))?.map_err(broken)?;
     understood(&text(answer), command)
+}
+
+fn silent(pid: i32, command: &str, patience: Duration) -> Failure {
+    let ms = patience.as_millis();
+    Failure::timed_out(format!("no answer to {command} from the JVM (process {pid}) within {ms} ms"))
 }
 
 /// A line with 0, then the answer.

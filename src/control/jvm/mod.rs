@@ -4,6 +4,8 @@
 
 mod attach;
 mod folder;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzed;
 pub mod target;
 
 use std::time::Duration;

@@ -3,6 +3,8 @@
 //! (`wire`); all of them run beside the controls (`post`). Never speaks TLS: a relay on the node does.
 
 mod courier;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzed;
 pub mod post;
 mod queue;
 pub mod target;

@@ -1,0 +1,5 @@
+//! Webhook: what a receiver answers to an event, in pieces.
+
+#![no_main]
+
+node_guardian_fuzz::target!("webhook");
