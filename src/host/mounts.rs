@@ -226,6 +226,7 @@ fn is_snapshot(entry: &Entry) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::thrift::thread_time;
     use super::*;
 
     fn chosen(text: &str) -> Vec<String> {
@@ -311,5 +312,26 @@ mod tests {
         assert_eq!(chosen(&over_all), ["/", "/srv"]);
         let round = "1 2 8:1 / /a rw - ext4 /dev/sda1 rw\n2 1 8:2 / /b rw - ext4 /dev/sda2 rw\n";
         assert_eq!(chosen(round), ["/a", "/b"], "a table that is nobody's");
+    }
+
+    #[test]
+    fn a_table_of_thousands_takes_as_long_as_it_is_long() {
+        let table = |length: u64| -> Vec<Entry> {
+            let line = |at| format!("{} 1 0:{} / /run/c/{at}/merged rw - overlay overlay rw\n", 100 + at, 200 + at);
+            parse((0..length).map(line).collect::<String>().as_bytes())
+        };
+        let cost = |entries: &[Entry]| {
+            let least = (0..7).map(|_| {
+                let before = thread_time();
+                assert_eq!(choose(entries).len(), 0);
+                thread_time().saturating_sub(before)
+            });
+            least.min().unwrap()
+        };
+        let (short, long) = (cost(&table(500)), cost(&table(8000)));
+        assert!(
+            long < short * 64,
+            "sixteen times the mounts took {long:?} and not {short:?}: the square would be 256 times"
+        );
     }
 }

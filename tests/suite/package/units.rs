@@ -60,6 +60,20 @@ fn the_sandbox_is_tight() {
 }
 
 #[test]
+fn no_point_of_exposure_is_without_its_reason() {
+    let (_folder, service) = installed();
+    let (_, told) = analyze(&["security", "--no-pager", "--offline=yes", &service]);
+    let page = text("docs/security.md");
+    let open = told.lines().filter_map(|line| line.strip_prefix('✗'));
+    let counted = open.filter(|line| line.split_whitespace().last().is_some_and(|last| last.parse::<f64>().is_ok()));
+    let settings: Vec<&str> = counted.filter_map(|line| line.trim().split('=').next()).collect();
+    assert!(settings.len() > 10, "{told}");
+    for setting in settings {
+        assert!(page.contains(&format!("`{setting}=`")), "docs/security.md does not say why {setting} is open: {told}");
+    }
+}
+
+#[test]
 fn a_reload_checks_first_and_a_start_never_does() {
     let service = text("systemd/node-guardian.service");
     let check = "/usr/bin/node-guardian check";
