@@ -18,6 +18,7 @@ use super::consent::Consent;
 use super::failure::Failure;
 use super::process::pinned::Pinned;
 use super::process::table;
+use super::said::clip;
 use super::service::{AfterRefusal, Done, Order, Probe, Service};
 use super::standing::Live;
 use super::undo::Undo;
@@ -124,7 +125,7 @@ fn gives_back(flags: &str) -> Result<(), Failure> {
     let has = |flag: &str| flags.split_ascii_whitespace().any(|word| word == flag);
     if !has("-XX:+UseG1GC") {
         let mut used = flags.split_ascii_whitespace().filter_map(|word| word.strip_prefix("-XX:+Use"));
-        let collector = used.find(|name| name.ends_with("GC")).unwrap_or("another collector");
+        let collector = used.find(|name| name.ends_with("GC")).map_or("another collector".into(), clip);
         return Err(Failure::unsupported(format!(
             "this JVM runs {collector}, which gives nothing back to the node: start it with -XX:+UseG1GC"
         )));
@@ -145,6 +146,9 @@ mod tests {
         let refused = gives_back("-XX:+UseCompressedOops -XX:+UseSerialGC").unwrap_err();
         assert!(refused.detail.contains("SerialGC") && refused.outcome == Outcome::Unsupported, "{}", refused.detail);
         assert!(gives_back("-XX:+DisableExplicitGC -XX:+UseG1GC").is_err());
+        let forged = format!("-XX:+Use\u{1b}[2J{}GC", "x".repeat(5000));
+        let told = gives_back(&forged).unwrap_err().detail;
+        assert!(told.len() < 400 && !told.contains('\u{1b}'), "{told}");
         assert!(gives_back("").unwrap_err().detail.contains("another collector"));
     }
 }
