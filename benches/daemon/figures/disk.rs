@@ -19,7 +19,7 @@ pub const FLAG: &str = "--hang=";
 /// Redis, by a recipe that it answers at once.
 const ASKED: &str = "ping";
 
-const HANG: Duration = Duration::from_secs(20);
+const HANG: Duration = Duration::from_secs(60);
 /// In which nothing hangs, for both.
 const BEFORE: Duration = Duration::from_secs(10);
 const SETTLE: Duration = Duration::from_secs(2);
