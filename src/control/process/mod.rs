@@ -1,6 +1,7 @@
 //! A process by its descriptor: fewer workers, less of the CPU, stopped, ended. What is undone is undone at that very life
 //! of it, which the undo names, wherever the configuration points by then; a pid that somebody else got is never touched.
 
+mod allowed;
 mod family;
 mod group;
 mod knob;
@@ -29,7 +30,7 @@ use super::target::Place;
 use super::undo::{Change, Undo};
 use crate::policy::gives::Gives;
 use crate::policy::mitigation::{Amount, Mitigation, Verb};
-use crate::privilege;
+use allowed::{may_renice, may_signal_all, not_set};
 use family::Family;
 use group::{Rest, Who};
 use knob::{IDLE, Knob, Member, RUNNING, STOPPED, STOPPING};
@@ -50,6 +51,8 @@ pub struct Process {
     written: HashMap<String, String>,
     /// Read back whole since they were written: who has another value later got it from somebody else.
     landed: HashSet<String>,
+    /// The life that had ended when the rest of its family was put back.
+    put_back: String,
     /// CPU time of all of it.
     used: Passed,
 }
@@ -118,8 +121,8 @@ impl Service for Process {
         for change in &undo.changes {
             if change.key == workers::KEY {
                 values.push(match leader {
-                    Some(leader) => workers::read(leader, change).await?,
-                    None => change.prior.clone(),
+                    Some(leader) => Some(workers::read(leader, change).await?),
+                    None => None,
                 });
                 continue;
             }
@@ -131,21 +134,31 @@ impl Service for Process {
                     unknown.insert((Rest::of(knob, &self.whole), members))
                 }
             };
-            let found = self.value(change, knob, who, rest, members);
-            // Gone, and what was set with it: neither owed nor missed.
-            let gone = || leader.and_then(|_| self.written.get(&change.key)).unwrap_or(&change.prior).clone();
-            values.push(found.unwrap_or_else(gone));
+            values.push(self.value(change, knob, who, rest, members));
         }
         let mut pairs = undo.changes.iter().zip(&values);
         // What it has left behind is ours still: nobody else would put that back.
-        let is_owed = pairs.any(|(change, value)| change.is_known(value) && change.prior != *value);
-        let is_over = leader.is_none() && !is_owed;
+        let is_owed = pairs.any(|(change, value)| {
+            value.as_ref().is_some_and(|value| change.is_known(value) && change.prior != *value)
+        });
+        let is_over = leader.is_none() && !is_owed && self.put_back != undo.epoch;
+        // Of what is gone, with what was set at it: neither owed nor missed.
+        let gone = |change: &Change| match leader {
+            Some(_) => self.written.get(&change.key).unwrap_or(&change.prior).clone(),
+            None if is_owed => change.wanted().to_owned(),
+            None => change.prior.clone(),
+        };
+        let pairs = undo.changes.iter().zip(values);
+        let values = pairs.map(|(change, value)| value.unwrap_or_else(|| gone(change))).collect();
         Ok(Live { epoch: if is_over { String::new() } else { undo.epoch.clone() }, values })
     }
 
     async fn write(&mut self, epoch: &str, orders: &[Order<'_>], after: AfterRefusal) -> Result<(), Failure> {
         if self.whole.epoch != epoch {
             return Err(Failure::epoch_changed(self.name()));
+        }
+        if Pinned::recall(epoch)?.is_none() {
+            epoch.clone_into(&mut self.put_back);
         }
         let mut refused = None;
         let obeys_by = Instant::now() + OBEYS;
@@ -231,7 +244,14 @@ impl Process {
     #[must_use]
     pub fn new(target: target::Process) -> Self {
         let whole = Undo { epoch: String::new(), changes: Vec::new(), lapses_unix_ms: None };
-        Self { target, whole, written: HashMap::new(), landed: HashSet::new(), used: Passed::default() }
+        Self {
+            target,
+            whole,
+            written: HashMap::new(),
+            landed: HashSet::new(),
+            put_back: String::new(),
+            used: Passed::default(),
+        }
     }
 
     /// Those that have no change of their own yet.
@@ -438,50 +458,6 @@ fn kept(amount: Amount) -> Result<f64, Failure> {
 
 fn nicer(nice: &str, kept: f64) -> String {
     nice.parse().map_or_else(|_| nice.to_owned(), |nice| knob::nicer(nice, kept).to_string())
-}
-
-/// Who could not be continued must not be stopped, whoever its parent is.
-fn may_signal_all(process: &Pinned) -> Result<(), Failure> {
-    for pid in pinned::tree(process)? {
-        if let Some(member) = Pinned::open(pid)?
-            && let Err(errno) = member.signal(0)
-            && errno != Errno::ESRCH
-        {
-            return Err(member.unsent(errno));
-        }
-    }
-    Ok(())
-}
-
-/// Up is allowed to many, back down to few: who may not go back must not begin.
-fn may_renice(process: &Pinned, nice: i32) -> Result<(), Failure> {
-    if !privilege::may_schedule_others() {
-        return Err(Failure::refused(
-            "a raised niceness could not be put back: give the guardian's unit CAP_SYS_NICE (AmbientCapabilities= and \
-             CapabilityBoundingSet=) and `SystemCallFilter=setpriority ioprio_set`",
-        ));
-    }
-    // What it has already.
-    let leader = Member { pid: process.pid, id: process.pid, start: process.start, value: String::new() };
-    match Knob::Nice.set(&leader, &nice.to_string()) {
-        Ok(()) => Ok(()),
-        Err(errno) => Err(not_set(Knob::Nice, &leader, errno)),
-    }
-}
-
-fn not_set(knob: Knob, member: &Member, errno: Errno) -> Failure {
-    let (name, id) = (knob.name(), member.id);
-    match (errno, knob) {
-        (Errno::ESRCH, _) => Failure::epoch_changed("the process"),
-        (Errno::EPERM | Errno::EACCES, Knob::State) => {
-            Failure::refused(format!("may not signal process {id}: give the guardian's unit CAP_KILL"))
-        }
-        (Errno::EPERM | Errno::EACCES, Knob::Nice | Knob::Io) => Failure::refused(format!(
-            "may not set the {name} of thread {id}: give the guardian's unit CAP_SYS_NICE and \
-             `SystemCallFilter=setpriority ioprio_set`"
-        )),
-        (errno, _) => Failure::refused(format!("cannot set the {name} of thread {id}: {}", errno.desc())),
-    }
 }
 
 fn unknown(what: &str) -> Failure {
