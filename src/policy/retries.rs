@@ -25,6 +25,8 @@ struct Block {
 enum Why {
     /// It could not be done.
     Failed,
+    /// The target or something of ours at it forbids it.
+    Refused,
     /// That much was so before us: only more than that is worth another try.
     Already(Amount),
 }
@@ -36,7 +38,7 @@ impl Retries {
         let block = self.blocks.iter().find(|block| block.knob == *knob);
         block.is_some_and(|block| match block.why {
             Why::Already(known) if amount.is_stronger_than(known) => false,
-            Why::Failed | Why::Already(_) => now < block.until,
+            Why::Failed | Why::Refused | Why::Already(_) => now < block.until,
         })
     }
 
@@ -46,6 +48,18 @@ impl Retries {
         block.until = now + pause_after(block.tries).max(least);
         block.tries += 1;
         block.why = Why::Failed;
+    }
+
+    /// The same of what is not to be tried again before something changes.
+    pub fn refused(&mut self, now: Moment, knob: &Knob, least: Duration) {
+        self.failed(now, knob, least);
+        self.block_of(knob).why = Why::Refused;
+    }
+
+    /// Something of ours is gone: what was refused because of it, or was so by it already, need not wait any longer.
+    pub fn something_ended(&mut self, now: Moment) {
+        let by_ours = |block: &&mut Block| block.why != Why::Failed;
+        self.blocks.iter_mut().filter(by_ours).for_each(|block| block.until = now);
     }
 
     /// There is nothing to do as strongly as that: a small limit is not lowered by a tenth of it.
@@ -102,6 +116,18 @@ mod tests {
         retries.forget(&knob());
         retries.failed(at(0), &knob(), Duration::ZERO);
         assert!(!retries.must_wait(at(1), &knob(), Amount::Whole), "from the beginning");
+    }
+
+    #[test]
+    fn what_was_refused_waits_for_the_end_of_something_else() {
+        let mut retries = Retries::default();
+        retries.refused(at(0), &knob(), Duration::from_secs(60));
+        assert!(retries.must_wait(at(59), &knob(), Amount::Whole));
+        retries.something_ended(at(5));
+        assert!(!retries.must_wait(at(5), &knob(), Amount::Whole));
+        retries.failed(at(5), &knob(), Duration::from_secs(60));
+        retries.something_ended(at(6));
+        assert!(retries.must_wait(at(6), &knob(), Amount::Whole), "that has another reason");
     }
 
     #[test]

@@ -96,9 +96,11 @@ impl Guardian {
         if !action.fall_back(now) {
             self.in_force.remove(report.id);
         }
-        let may_soon_be_done = matches!(report.outcome, Outcome::Unreachable | Outcome::Expired);
-        let least = if may_soon_be_done { Duration::ZERO } else { REFUSED_PAUSE };
-        self.retries.failed(now, &knob, least);
+        match report.outcome {
+            Outcome::Unreachable | Outcome::Expired => self.retries.failed(now, &knob, Duration::ZERO),
+            Outcome::Refused => self.retries.refused(now, &knob, REFUSED_PAUSE),
+            _ => self.retries.failed(now, &knob, REFUSED_PAUSE),
+        }
     }
 
     fn verified(&mut self, now: Moment, report: &Report, out: &mut Decisions) {
@@ -118,6 +120,7 @@ impl Guardian {
     /// No longer in force. A restart is answered by applying it again; what a person did stays.
     fn lost(&mut self, now: Moment, report: &Report, out: &mut Decisions) {
         let Some(action) = self.in_force.remove(report.id) else { return };
+        self.retries.something_ended(now);
         let was_known = action.phase() != Phase::InDoubt;
         let theirs = report.outcome == Outcome::Overridden || report.outcome == Outcome::Already && was_known;
         if theirs {
@@ -142,6 +145,7 @@ impl Guardian {
         match outcome {
             Outcome::Applied | Outcome::Already | Outcome::EpochChanged | Outcome::Overridden => {
                 let action = self.in_force.remove(id);
+                self.retries.something_ended(now);
                 // What an operator undid is an order of its own.
                 let is_theirs = outcome == Outcome::Overridden || report.theirs.is_some();
                 let found = action.filter(|action| is_theirs && !self.orders.is_undone(action.knob()));
