@@ -1,6 +1,7 @@
 //! Where a service is, and what tells it from every other. What the kinds and the plumbing share of a target.
 
 use std::fmt;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -68,9 +69,11 @@ impl fmt::Display for Identity {
     }
 }
 
+/// Also where two mounts lead to it.
 #[must_use]
 pub fn is_same_file(mine: &Path, theirs: &Path) -> bool {
-    mine == theirs || real(mine) == real(theirs)
+    let inode = |path: &Path| path.metadata().ok().map(|found| (found.dev(), found.ino()));
+    mine == theirs || real(mine) == real(theirs) || inode(mine).is_some_and(|mine| Some(mine) == inode(theirs))
 }
 
 /// The folder counts where the file is not there now, so that it has one name before and after.

@@ -20,7 +20,7 @@ pub use super::process::target::{Pool, Process};
 pub use super::redis::target::Redis;
 use super::service::Service;
 pub use super::socket::target::{Protocol, Socket};
-use super::undo::Change;
+use super::undo::{Change, Undo};
 pub use super::varnish::target::Varnish;
 pub use super::webhook::target::{USUAL as USUAL_EVENTS, Webhook};
 use crate::policy::mitigation::{Amount, Verb};
@@ -82,8 +82,20 @@ pub trait Place {
     /// Why two controls must not both be configured: what two turn at once, neither could put back.
     fn overlap(&self, other: &Target) -> Option<Overlap>;
 
-    /// Whether a change that is in force at another target, under the same name and in a life of the same name, is of the
-    /// same value as the one that is about to be made here.
+    /// Whether two changes, both at one service, turn one value, whatever each is called.
+    fn is_one_value(&self, mine: &Change, other: &Target, theirs: &Change) -> bool {
+        let _place = other;
+        mine.key == theirs.key
+    }
+
+    /// Whether two undos are about parts of one thing, although each names another life: a process, and who started it.
+    fn meets(&self, mine: &Undo, other: &Target, theirs: &Undo) -> bool {
+        let _apart = (mine, other, theirs);
+        false
+    }
+
+    /// Whether a change that is in force at another target, of what is one value there and here and in a life of the same
+    /// name, is of the same service as the one that is about to be made here.
     fn shares(&self, other: &Target, theirs: &Change, mine: &Change) -> bool {
         let _values = (theirs, mine);
         self.is_same(other)

@@ -153,6 +153,17 @@ impl Change {
         Change { key: self.key.clone(), prior: self.prior.clone(), ours, kept, state }
     }
 
+    /// The same, with what another change had found before it, which this one took the value of for prior.
+    #[must_use]
+    pub fn in_place_of(&self, below: &Change) -> Change {
+        let known = below.ours.iter().chain(&below.kept);
+        let known: Vec<String> = known.filter(|value| !self.ours.contains(value)).cloned().collect();
+        let mut ours = self.ours.clone();
+        let newest = ours.len().saturating_sub(1);
+        ours.splice(newest..newest, known);
+        Change { prior: below.prior.clone(), ours, ..self.clone() }
+    }
+
     /// The same, seen at the target as this value.
     #[must_use]
     pub fn landed(&self, live: &str) -> Change {
@@ -235,6 +246,16 @@ mod tests {
         assert_eq!(change.owner("50", true), Owner::Ours, "the first may say that it is on its way");
         let again = change.aimed("15".into());
         assert_eq!((again.wanted(), again.ours.len()), ("15", HISTORY));
+    }
+
+    #[test]
+    fn who_stands_on_another_takes_over_what_that_one_found() {
+        let below = change(&["60", "50"], State::Landed).landed("52");
+        let above = Change { state: State::Landed, ..Change::new("maxconn", "52", vec!["20".to_owned()]) };
+        let heir = above.in_place_of(&below);
+        assert_eq!((heir.prior.as_str(), heir.wanted()), ("100", "20"));
+        let owners = ["20", "52", "60", "100", "70"].map(|live| heir.owner(live, true));
+        assert_eq!(owners, [Owner::Ours, Owner::Ours, Owner::Ours, Owner::Back, Owner::Theirs]);
     }
 
     #[test]

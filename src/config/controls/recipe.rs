@@ -73,6 +73,11 @@ fn whole(title: &str, section: Section<'_>, recipe: &Recipe, peers: Peers, findi
             findings.error(section.key, message, "give each a `name` of its own");
         }
     }
+    if let Some((one, other)) = recipe.twins() {
+        let [one, other] = [one, other].map(|knob| printable(&knob.name));
+        let message = format!("`{one}` and `{other}` of {title} turn one setting, which only one of them can put back");
+        findings.error(section.key, message, "let one verb turn it: steps give it different strengths");
+    }
     match &recipe.password_file {
         Some(file) => warn_open_secret(section.place("password_file"), file, findings),
         None if format!("{recipe:?}").contains(PASSWORD) => {

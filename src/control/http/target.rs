@@ -68,9 +68,13 @@ impl Place for Http {
         self.recipe.overlap(&theirs.recipe)
     }
 
+    fn is_one_value(&self, mine: &Change, other: &Target, theirs: &Change) -> bool {
+        matches!(other, Target::Http(target) if self.recipe.is_one_value(mine, &target.recipe, theirs))
+    }
+
     /// One service may be reached in several ways; its epoch says which one it is.
-    fn shares(&self, other: &Target, theirs: &Change, mine: &Change) -> bool {
-        matches!(other, Target::Http(target) if self.recipe.shares(mine, &target.recipe, theirs))
+    fn shares(&self, other: &Target, _theirs: &Change, _mine: &Change) -> bool {
+        matches!(other, Target::Http(_))
     }
 
     fn is_all_or_nothing(&self, verb: Verb) -> bool {

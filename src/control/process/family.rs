@@ -3,13 +3,41 @@
 //! inherited by, what was set at them is still ours.
 
 use std::collections::HashSet;
+use std::iter::successors;
 
 use super::group;
 use super::knob::{Knob, Member};
 use super::pinned::{self, Pinned};
-use super::table;
+use super::table::{self, Life, MOST_PROCESSES, Stat};
 use crate::control::failure::Failure;
 use crate::control::undo::Undo;
+
+/// Whether two undos are about one thread: somebody of one of them is of the other, or was started by somebody of it.
+pub fn meet(mine: &Undo, theirs: &Undo) -> bool {
+    // The number of workers is its master's alone.
+    let is_of_threads = |undo: &Undo| undo.changes.iter().any(|change| group::parse(&change.key).is_some());
+    is_of_threads(mine) && is_of_threads(theirs) && (is_within(mine, theirs) || is_within(theirs, mine))
+}
+
+fn is_within(inner: &Undo, outer: &Undo) -> bool {
+    let known: HashSet<Life> = roots(outer).collect();
+    // Whoever else is left of it is known by its session.
+    let ended = Pinned::life_of(&outer.epoch).filter(|life| table::stat(life.0).is_none_or(|it| it.start != life.1));
+    let is_of = |(life, stat): (Life, Stat)| known.contains(&life) || ended.is_some_and(|(pid, _)| stat.session == pid);
+    roots(inner).any(|life| ancestry(life).any(is_of))
+}
+
+/// From whom all others of it descend.
+fn roots(undo: &Undo) -> impl Iterator<Item = Life> {
+    Pinned::life_of(&undo.epoch).into_iter().chain(group::all_named(undo))
+}
+
+/// This one, who started it, and so on. Nobody where it has ended.
+fn ancestry(life: Life) -> impl Iterator<Item = (Life, Stat)> {
+    let of = |pid: i32| table::stat(pid).map(|stat| ((pid, stat.start), stat));
+    let first = of(life.0).filter(|(found, stat)| *found == life && !stat.is_over());
+    successors(first, move |(_, stat)| of(stat.parent)).take(MOST_PROCESSES)
+}
 
 pub struct Family {
     /// `None` once it has ended.

@@ -97,6 +97,12 @@ pub fn parse(key: &str) -> Option<(Knob, Who)> {
     Some((find(name)?, Who::One((id.parse().ok()?, start.parse().ok()?))))
 }
 
+/// Whether both are of one thing that each thread has: whose it is, its family says.
+pub fn is_one_value(mine: &str, theirs: &str) -> bool {
+    let knob = |key: &str| parse(key).map(|(knob, _)| knob);
+    mine == theirs || knob(mine).is_some_and(|mine| Some(mine) == knob(theirs))
+}
+
 /// Whom the one change stands for that names nobody.
 pub struct Rest {
     leader: Option<i32>,

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::table::{self, Stat};
+use super::table::{self, Life, Stat};
 use crate::control::boot_id;
 use crate::control::failure::Failure;
 use crate::policy::mitigation::Outcome;
@@ -85,6 +85,12 @@ impl Pinned {
     /// Of the life that this names.
     pub fn pid_of(epoch: &str) -> Option<i32> {
         parts(epoch).map(|(_, pid, _)| pid)
+    }
+
+    /// The life that this names. `None` where the node has outlived it.
+    pub fn life_of(epoch: &str) -> Option<Life> {
+        let (boot, pid, start) = parts(epoch)?;
+        (boot == boot_id()).then_some((pid, start))
     }
 
     pub fn epoch(&self) -> String {

@@ -5,10 +5,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::locate::Locator;
+use super::{family, group};
 use crate::control::address::{Identity, Overlap};
 use crate::control::service::Service;
 use crate::control::target::{Place, Target};
-use crate::control::undo::Change;
+use crate::control::undo::{Change, Undo};
 use crate::policy::mitigation::Verb;
 use crate::policy::rule::PATIENCE;
 
@@ -77,6 +78,14 @@ impl Place for Process {
     fn overlap(&self, other: &Target) -> Option<Overlap> {
         let what = || "both act on one process".to_owned();
         self.is_same(other).then(|| Overlap { what: what(), help: "make one control of the two" })
+    }
+
+    fn is_one_value(&self, mine: &Change, _other: &Target, theirs: &Change) -> bool {
+        group::is_one_value(&mine.key, &theirs.key)
+    }
+
+    fn meets(&self, mine: &Undo, other: &Target, theirs: &Undo) -> bool {
+        matches!(other, Target::Process(_)) && family::meet(mine, theirs)
     }
 
     /// The epoch names the process, however it was found.

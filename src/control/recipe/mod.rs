@@ -181,14 +181,36 @@ impl Recipe {
 
     /// For two controls of one service.
     pub fn overlap(&self, other: &Recipe) -> Option<Overlap> {
-        let both = self.knobs.iter().find(|mine| other.knobs.iter().any(|theirs| mine.set == theirs.set))?;
+        let both = self.knobs.iter().find(|mine| other.knobs.iter().any(|theirs| mine.is_one_setting(theirs)))?;
         Some(Overlap { what: format!("both set {} of one service", both.name), help: "let one of them set it" })
     }
 
-    /// Whether two changes, each of one of these recipes, are of the same value.
-    pub fn shares(&self, mine: &Change, other: &Recipe, theirs: &Change) -> bool {
+    /// Whether two changes, each of one of these recipes, are of one setting.
+    pub fn is_one_value(&self, mine: &Change, other: &Recipe, theirs: &Change) -> bool {
         let knobs = self.knob(&mine.key).zip(other.knob(&theirs.key));
-        knobs.is_some_and(|(mine, theirs)| mine.set == theirs.set)
+        knobs.is_some_and(|(mine, theirs)| mine.is_one_setting(theirs))
+    }
+
+    /// The first two that turn one setting.
+    pub fn twins(&self) -> Option<(&Knob, &Knob)> {
+        let earlier = |at: usize| self.knobs[..at].iter().find(|other| other.is_one_setting(&self.knobs[at]));
+        (0..self.knobs.len()).find_map(|at| Some((earlier(at)?, &self.knobs[at])))
+    }
+}
+
+impl Knob {
+    /// Whether both are written or read by the same requests: the verb and the name are the operator's, and so is what an
+    /// answer is expected to say.
+    fn is_one_setting(&self, other: &Knob) -> bool {
+        let is_set_alike = || {
+            let requests = self.set.iter().map(|step| &step.request);
+            !self.set.is_empty() && requests.eq(other.set.iter().map(|step| &step.request))
+        };
+        let is_read_alike = || {
+            let (mine, theirs) = (&self.read, &other.read);
+            mine.request == theirs.request && mine.take == theirs.take && mine.means == theirs.means
+        };
+        is_read_alike() || is_set_alike()
     }
 }
 
@@ -200,4 +222,45 @@ fn password(file: &Path) -> Result<String, Failure> {
         return Err(Failure::refused(format!("the password file {} has more than one line", file.display())));
     }
     Ok(password.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(text: &str) -> Step {
+        let request = Request::Send { text: text.to_owned(), ends_with: None };
+        let take = Some(Take::Pattern("{value}".to_owned()));
+        Step { request, expect: None, take, means: Vec::new(), may_be_empty: false }
+    }
+
+    fn knob(read: &str, set: &str) -> Knob {
+        Knob {
+            verb: Verb::Throttle,
+            name: String::new(),
+            read: step(read),
+            may: None,
+            set: vec![step(set)],
+            unset: Vec::new(),
+            to: SHARE.to_owned(),
+            least: 1,
+            unlimited_is: None,
+        }
+    }
+
+    #[test]
+    fn a_setting_is_what_is_read_or_written_and_not_what_it_is_called() {
+        let limit = knob("show limit", "limit {value}");
+        let called = Knob { verb: Verb::Drain, name: "gate".into(), to: "1".into(), ..limit.clone() };
+        assert!(limit.is_one_setting(&called));
+        assert!(
+            limit.is_one_setting(&knob("show all", "limit {value}"))
+                && limit.is_one_setting(&knob("show limit", "LIMIT"))
+        );
+        assert!(!limit.is_one_setting(&knob("show rate", "rate {value}")));
+        // One word of the same answer may be another setting.
+        let mut other = knob("show limit", "state {value}");
+        other.read.means = vec![Meaning { has: "up".into(), value: "1".into() }];
+        assert!(!limit.is_one_setting(&other));
+    }
 }

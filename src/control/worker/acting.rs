@@ -161,6 +161,7 @@ impl Task {
         let left = if theirs.is_empty() {
             String::new()
         } else {
+            self.shared.records.hand_down(entry.id);
             format!("; left alone, because somebody else set it: {}", theirs.join(", "))
         };
         let mut adjusted = Entry { mitigation, rule, undo, ..entry.clone() };

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+use super::clash;
 use super::undos::Undos;
 use crate::clock;
 use crate::control::failure::Failure;
@@ -101,6 +102,15 @@ impl Records {
     pub fn note(&self, entry: &Entry) {
         self.keep(entry);
         self.journal.note(Change::Write(Box::new(entry.clone())));
+    }
+
+    /// Before this is over, or a part of it is given up: who stands on what it has set, and now puts back what was there before both.
+    pub fn hand_down(&self, id: ActionId) -> Vec<ActionId> {
+        let Some(over) = self.entry(id) else { return Vec::new() };
+        let others = self.all().into_iter().filter(|entry| entry.id != id);
+        let heirs: Vec<Entry> = others.filter_map(|entry| clash::handed_down(&over, &entry)).collect();
+        heirs.iter().for_each(|heir| self.note(heir));
+        heirs.iter().map(|heir| heir.id).collect()
     }
 
     /// What is verified gone is gone, also where the disk does not take that yet.

@@ -42,6 +42,18 @@ pub struct Task {
     pub(super) undos: Rc<Undos>,
 }
 
+/// What another action has set over it is nobody else's.
+fn left_to(heirs: &[ActionId], done: Done) -> Done {
+    match heirs.first() {
+        Some(heir) if done.outcome == Outcome::Overridden => {
+            let detail =
+                format!("{}; action {heir} stands on it, and puts back what was there before both", done.detail);
+            Done { outcome: Outcome::Applied, detail, ..done }
+        }
+        Some(_) | None => done,
+    }
+}
+
 /// Another way to the same service may be open.
 const fn is_barred(outcome: Outcome) -> bool {
     matches!(outcome, Outcome::Refused | Outcome::Unreachable | Outcome::Unsupported)
@@ -201,7 +213,12 @@ impl Task {
         let id = entry.id;
         let mut control = self.take(way);
         let answer = match self.checked(&mut control, entry, lease).await {
-            Ok(Standing::Ours { theirs }) => Answer::in_force(theirs),
+            Ok(Standing::Ours { theirs }) => {
+                if theirs.is_some() {
+                    self.shared.records.hand_down(id);
+                }
+                Answer::in_force(theirs)
+            }
             Ok(Standing::Pending(still)) => self.not_seen_yet(&mut control, entry, lease, &still).await,
             // As after a restart: nobody took it away, so it may be given again.
             Ok(Standing::Prior) if control.lapses(&entry.undo) => self.closed(id, Answer::lapsed()),
@@ -275,11 +292,12 @@ impl Task {
 
     async fn undo(&mut self, id: ActionId) -> Answer {
         let Some(entry) = self.shared.records.entry(id) else { return Answer::already(NOTHING) };
+        let heirs = self.shared.records.hand_down(id);
         let mut answer = Answer::already(NOTHING);
         for way in self.ways(&entry.target) {
             let mut control = self.take(&way);
             answer = match self.put_back(&mut control, &entry).await {
-                Ok((done, theirs)) => self.closed(id, Answer { theirs, ..Answer::done(done) }),
+                Ok((done, theirs)) => self.closed(id, Answer { theirs, ..Answer::done(left_to(&heirs, done)) }),
                 Err(failure) => self.ended(id, failure),
             };
             self.give_back(&way, control);
@@ -336,6 +354,7 @@ impl Task {
 
     /// What is verified gone is gone, also where the journal does not take it yet.
     pub(super) fn closed(&self, id: ActionId, answer: Answer) -> Answer {
+        self.shared.records.hand_down(id);
         if answer.outcome == Outcome::Overridden || answer.theirs.is_some() {
             self.shared.records.part(id);
         } else {
