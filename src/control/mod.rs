@@ -116,6 +116,14 @@ pub struct Due {
     seen: String,
 }
 
+impl Due {
+    /// It is as it was before us.
+    #[must_use]
+    pub fn has_lapsed(&self) -> bool {
+        self.seen == self.change.prior
+    }
+}
+
 /// Whether anybody still wants what is read back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Wish {

@@ -51,6 +51,10 @@ pub struct Action {
     waiting: bool,
     /// Its undo was given before its apply was answered.
     outran: bool,
+    /// It was not read back since a time in which nobody looked.
+    unwatched: bool,
+    /// The command that is out was given since then.
+    asked_since: bool,
     /// When to verify or to retry.
     due: Moment,
     tries: u32,
@@ -84,6 +88,8 @@ impl Action {
             began: now,
             waiting: true,
             outran: false,
+            unwatched: false,
+            asked_since: false,
             due: now + VERIFY_EVERY,
             tries: 0,
             eased: None,
@@ -245,7 +251,7 @@ impl Action {
 
     /// It is read back.
     pub const fn verify(&mut self) {
-        self.waiting = true;
+        (self.waiting, self.asked_since) = (true, true);
     }
 
     /// It is undone, or that is tried again. True where it begins.
@@ -279,7 +285,7 @@ impl Action {
         self.goes_on = step.is_some() && self.step == step;
         self.step = step;
         self.why = UndoReason::Recovered;
-        self.waiting = true;
+        (self.waiting, self.asked_since) = (true, true);
         self.enter(Phase::Applying, now);
     }
 
@@ -297,7 +303,7 @@ impl Action {
     pub fn landed(&mut self, now: Moment, changed: &Arc<str>) {
         let before = self.before.take();
         self.enter(Phase::InForce, now);
-        self.due = now + VERIFY_EVERY;
+        self.is_seen(now);
         self.changed = Arc::clone(changed);
         let weaker = |before: &Mitigation| before.amount.is_stronger_than(self.mitigation.amount);
         self.loosened_from = before.filter(weaker).map(|before| before.amount);
@@ -319,13 +325,33 @@ impl Action {
         true
     }
 
+    /// Nobody looked for a while: what lapses by itself may be gone.
+    pub fn went_unwatched(&mut self, now: Moment) {
+        (self.unwatched, self.asked_since) = (true, false);
+        if self.phase == Phase::InForce && !self.waiting {
+            self.due = now;
+        }
+    }
+
+    /// It was not read back since a time in which nobody looked.
+    #[must_use]
+    pub const fn is_unwatched(&self) -> bool {
+        self.unwatched
+    }
+
     /// It was read back, and stands.
     pub fn stands(&mut self, now: Moment) {
         if self.phase == Phase::InDoubt {
             self.enter(Phase::InForce, now);
         }
         self.tries = 0;
-        self.due = now + VERIFY_EVERY;
+        self.is_seen(now);
+    }
+
+    /// As of when its command was given: an answer of before nobody looked says nothing of now.
+    fn is_seen(&mut self, now: Moment) {
+        self.unwatched &= !self.asked_since;
+        self.due = if self.unwatched { now } else { now + VERIFY_EVERY };
     }
 
     /// What of it somebody else has set, where that is news.

@@ -58,6 +58,11 @@ impl InForce {
         }
     }
 
+    /// Nobody knows what became of it while nobody looked: it is read back before anything else is made of it.
+    pub fn went_unwatched(&mut self, now: Moment) {
+        self.actions.iter_mut().for_each(|action| action.went_unwatched(now));
+    }
+
     /// What is owed on this knob need not wait for its next try.
     pub fn hurry(&mut self, now: Moment, knob: &Knob) {
         let owed = |action: &&mut Action| *action.knob() == *knob && action.phase() == Phase::Owed;

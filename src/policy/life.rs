@@ -33,6 +33,8 @@ pub struct Life {
     /// While firing: its clear condition has been unknown for longer than it has patience.
     in_the_dark: bool,
     seen: Moment,
+    /// Its condition was not seen to hold since a time in which nobody looked.
+    unproven: bool,
 }
 
 /// What a rule waits through before it says that something is wrong with its eyes.
@@ -91,6 +93,7 @@ impl Life {
             unknown_since: None,
             in_the_dark: false,
             seen: now,
+            unproven: false,
         }
     }
 
@@ -159,6 +162,20 @@ impl Life {
             Some(when) => (when, true),
             None => (Verdict::False, false),
         };
+        if matches!(self.when, Verdict::True) {
+            self.unproven = false;
+        }
+    }
+
+    /// Nobody looked for a while: what was so before tells nothing of now.
+    pub const fn lose_proof(&mut self) {
+        self.unproven = true;
+    }
+
+    /// Its condition was seen to hold since anybody last did not look.
+    #[must_use]
+    pub const fn is_proven(&self) -> bool {
+        !self.unproven
     }
 
     /// What its clear condition says now. Nobody waits for what cannot be here.

@@ -291,6 +291,8 @@ pub enum Command {
 pub enum Lease {
     /// Some rule wants it: renew it, even if it has lapsed. After this moment it is only read back.
     Renew { valid_until: Moment },
+    /// Some rule wanted it before a time in which nobody looked: renew what stands, and give nothing again that has lapsed.
+    Keep { valid_until: Moment },
     /// Nobody wants it: write nothing.
     LetLapse,
 }

@@ -113,6 +113,12 @@ impl Slots {
         }
     }
 
+    /// Whether the newest sample is too old to say how the node is now.
+    #[must_use]
+    pub fn are_stale(&self, now: Moment) -> bool {
+        self.last.is_some_and(|last| !self.spacing.unseen(now.since(last)).is_zero())
+    }
+
     /// Takes in a sample; what passed since the one before it.
     pub fn refresh(&mut self, sample: &Sample) -> Passed {
         let passed = self.last.map_or(Duration::ZERO, |last| sample.at.since(last));

@@ -236,14 +236,16 @@ impl Task {
         let service = control.service();
         match lease {
             Lease::LetLapse => Answer::applied(&format!("{service} was told and may still obey: {still}")),
-            Lease::Renew { .. } if control.is_overdue(&entry.undo) => match self.put_back(control, entry).await {
-                Ok(_) => {
-                    let why = format!("{service} took the command and never did it, so it was taken back: {still}");
-                    self.closed(entry.id, Answer::already(&why))
+            Lease::Renew { .. } | Lease::Keep { .. } if control.is_overdue(&entry.undo) => {
+                match self.put_back(control, entry).await {
+                    Ok(_) => {
+                        let why = format!("{service} took the command and never did it, so it was taken back: {still}");
+                        self.closed(entry.id, Answer::already(&why))
+                    }
+                    Err(failure) => self.ended(entry.id, failure),
                 }
-                Err(failure) => self.ended(entry.id, failure),
-            },
-            Lease::Renew { .. } => {
+            }
+            Lease::Renew { .. } | Lease::Keep { .. } => {
                 Answer::failed(Failure::timed_out(format!("{service} was told and has not obeyed yet: {still}")))
             }
         }
@@ -259,14 +261,17 @@ impl Task {
     /// How long it may now last is recorded when the disk takes it: what lapses by itself must not lapse because a disk
     /// does not answer. Should we end before that, the next start thinks it lapsed a little early, and so it does.
     async fn checked(&self, control: &mut Control, entry: &Entry, lease: Lease) -> Result<Standing, Failure> {
-        let want = match lease {
-            Lease::Renew { .. } => Want::Wanted,
-            Lease::LetLapse => Want::Over,
+        let (want, valid_until) = match lease {
+            Lease::Renew { valid_until } | Lease::Keep { valid_until } => (Want::Wanted, Some(valid_until)),
+            Lease::LetLapse => (Want::Over, None),
         };
-        let Checked { standing, due, undo } = control.check(&entry.undo, want).await?;
+        let Checked { standing, mut due, undo } = control.check(&entry.undo, want).await?;
+        if matches!(lease, Lease::Keep { .. }) {
+            due.retain(|due| !due.has_lapsed());
+        }
         let is_over = matches!(standing, Standing::Prior | Standing::Foreign(_) | Standing::EpochChanged);
         let mut known = Entry { undo, ..entry.clone() };
-        let is_late = matches!(lease, Lease::Renew { valid_until } if in_time(valid_until).is_err());
+        let is_late = valid_until.is_some_and(|until| in_time(until).is_err());
         if due.is_empty() || is_late {
             if !is_over {
                 known.undo = control.with_inherited(known.undo).await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::event::{Event, Mode, ModeReason};
-use super::super::life::Turn;
+use super::super::life::{Life, Turn};
 use super::super::metric::Metric;
 use super::super::mitigation::Level;
 use super::super::mode::Relapse;
@@ -23,6 +23,8 @@ impl Guardian {
         let passed = self.slots.refresh(sample);
         if !passed.unseen.is_zero() {
             self.stands.iter_mut().for_each(|stand| stand.skip(passed.unseen));
+            self.lives.iter_mut().for_each(Life::lose_proof);
+            self.in_force.went_unwatched(now);
         }
         self.memory_total = total_of(sample);
         self.services.watch(sample);

@@ -14,12 +14,24 @@ use super::still_wanted::LASTING_WITHIN;
 use super::{Decisions, Guardian};
 
 impl Guardian {
+    /// On readings of before the guardian was stopped nothing is given and nothing renewed: what nobody wants goes back.
     pub(super) fn reconcile(&mut self, now: Moment, out: &mut Decisions) {
+        if self.slots.are_stale(now) {
+            return self.let_go_of_unwanted(now, out);
+        }
         for at in 0..self.in_force.all().len() {
             self.reconcile_action(now, at, out);
         }
         for demand in 0..self.demands.count() {
             self.satisfy(now, demand, out);
+        }
+    }
+
+    fn let_go_of_unwanted(&mut self, now: Moment, out: &mut Decisions) {
+        for at in 0..self.in_force.all().len() {
+            if self.wanted(now, self.in_force.all()[at].knob()).is_none() {
+                self.reconcile_action(now, at, out);
+            }
         }
     }
 
@@ -100,7 +112,12 @@ impl Guardian {
         }
         let adjusts = wanted.filter(|demand| self.demands.get(*demand).rule.is_some());
         // What a rule wants is renewed, unless that comes too late.
-        let lease = adjusts.map_or(Lease::LetLapse, |_| Lease::Renew { valid_until: now + LASTING_WITHIN });
+        let valid_until = now + LASTING_WITHIN;
+        let lease = match adjusts {
+            Some(demand) if self.may_be_given(demand) => Lease::Renew { valid_until },
+            Some(_) => Lease::Keep { valid_until },
+            None => Lease::LetLapse,
+        };
         let is_due = now >= action.due();
         match (action.phase(), wanted) {
             (Phase::InForce, None) => self.begin_undo(now, at, out),
@@ -109,10 +126,12 @@ impl Guardian {
                 None if is_due => self.verify(at, lease, out),
                 None => {}
             },
-            (Phase::Owed, _) if is_due => match adjusts.filter(|demand| self.may_go_on(*demand)) {
-                Some(demand) => self.adjust(now, at, demand, out),
-                None => self.begin_undo(now, at, out),
-            },
+            (Phase::Owed, _) if is_due => {
+                match adjusts.filter(|demand| self.may_go_on(*demand) && self.may_be_given(*demand)) {
+                    Some(demand) => self.adjust(now, at, demand, out),
+                    None => self.begin_undo(now, at, out),
+                }
+            }
             (Phase::InDoubt, None) if is_due => self.begin_undo(now, at, out),
             (Phase::InDoubt, Some(_)) if is_due => self.verify(at, lease, out),
             (Phase::Owed | Phase::InDoubt | Phase::Applying | Phase::Undoing, _) => {}
@@ -129,10 +148,16 @@ impl Guardian {
         let tightens = to.amount.is_stronger_than(action.amount());
         let may = is_theirs
             && differs
+            && !action.is_unwatched()
             && !(tightens && (rule.is_none() || self.must_wait_to_lose(demand)))
             && !is_paused
             && !self.is_blocked(now, action.knob(), to.amount);
         (may && self.may_ease(now, action, to)).then_some(demand)
+    }
+
+    /// What is gone is given only for a condition that was seen to hold since anybody last did not look.
+    fn may_be_given(&self, demand: usize) -> bool {
+        self.demands.get(demand).rule.is_none_or(|rule| self.lives[rule].is_proven())
     }
 
     /// Whether what is owed may be wanted again instead.
@@ -187,6 +212,7 @@ impl Guardian {
         let Demand { rule, step, knob, mitigation, .. } = self.demands.get(at);
         if self.orders.is_paused()
             || !self.is_wanted_still(now, at)
+            || !self.may_be_given(at)
             || self.wanted(now, knob) != Some(at)
             || self.in_force.at(knob).is_some()
             || self.is_blocked(now, knob, mitigation.amount)

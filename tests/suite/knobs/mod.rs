@@ -3,6 +3,7 @@
 
 mod freed;
 mod losses;
+mod unwatched;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
