@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::opening::CLOSED;
 use crate::config::Footing;
 use crate::policy::mitigation::Lasting;
+use crate::policy::moment::Moment;
 use crate::policy::orders::{Hold, Orders};
 use crate::policy::unit::{Shown, Unit};
 use crate::policy::view::{ActionView, Phase, StepView};
@@ -133,7 +134,11 @@ fn stood_down(snapshot: &Snapshot) -> Vec<String> {
     let down = rules.filter_map(|(rule, view)| Some((rule, view.stood_down?, view.retries_at)));
     down.map(|(rule, since, retries_at)| {
         let since = duration(snapshot.at.since(since));
-        let again = retries_at.map(|at| format!("; its ladder is tried again in {}", duration(at.since(snapshot.at))));
+        let next = |at: Moment| match at.since(snapshot.at) {
+            Duration::ZERO => "once its condition holds".to_owned(),
+            left => format!("in {}", duration(left)),
+        };
+        let again = retries_at.map(|at| format!("; its ladder is tried again {}", next(at)));
         format!("rule {} has stood down for {since}: nothing helps{}", rule.name, again.unwrap_or_default())
     })
     .collect()

@@ -172,7 +172,7 @@ pub enum Event {
         mitigation: Mitigation,
         waited: Duration,
     },
-    /// Nothing has helped for a while: what costs users is given back, as a test.
+    /// It has not cleared for a while: what costs users is given back, as a test.
     StandingDown {
         rule: Arc<str>,
         after: Duration,

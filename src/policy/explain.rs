@@ -165,6 +165,9 @@ fn waits_for(rule: &Rule, life: &RuleView, now: Moment) -> String {
 fn stood_down(life: &RuleView, now: Moment) -> String {
     let since = life.stood_down.map_or_else(String::new, |since| format!(" for {}", time(now.since(since))));
     match life.retries_at {
+        Some(at) if at <= now => {
+            format!("has stood down{since}: nothing helps; its ladder is tried again once its condition holds")
+        }
         Some(at) => {
             format!("has stood down{since}: nothing helps; its ladder is tried again in {}", time(at.since(now)))
         }
@@ -306,6 +309,9 @@ mod tests {
         let told = |view: RuleView| waits_for(&rule(Verb::Throttle), &view, at(100));
         let resting = RuleView { retries_at: Some(at(160)), ..down };
         assert_eq!(told(resting), "has stood down for 60.0s: nothing helps; its ladder is tried again in 60.0s");
+        let waiting = RuleView { retries_at: Some(at(90)), ..down };
+        let words = "has stood down for 60.0s: nothing helps; its ladder is tried again once its condition holds";
+        assert_eq!(told(waiting), words);
         assert_eq!(told(down), "has stood down for 60.0s: nothing helped; its ladder is being tried again");
     }
 

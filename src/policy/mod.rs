@@ -31,6 +31,7 @@ pub mod requester;
 pub mod resource;
 pub mod retries;
 pub mod rule;
+pub mod run_up;
 pub mod sample;
 pub mod services;
 pub mod severity;

@@ -17,29 +17,6 @@ use super::spacing::{Passed, Spacing};
 use super::trend::{FORECAST_HALF_LIFE, Trend};
 use super::window::{Rate, Window};
 
-/// A leak that matters within the hour is seen within a minute or two.
-const DRIFT_HALF_LIFE: Duration = Duration::from_secs(60);
-
-/// A trend over minutes, fed once a second whatever the pace.
-#[derive(Clone, Debug)]
-struct Drift {
-    trend: Trend,
-    fed: Option<Moment>,
-}
-
-impl Drift {
-    const fn new() -> Self {
-        Self { trend: Trend::new(DRIFT_HALF_LIFE), fed: None }
-    }
-
-    fn push(&mut self, now: Moment, value: f64) {
-        if self.fed.is_none_or(|fed| now.since(fed) >= FEED) {
-            self.trend.push(now, value);
-            self.fed = Some(now);
-        }
-    }
-}
-
 /// What runs away does so within seconds: its line is drawn through the last couple of them.
 const WATCH_HALF_LIFE: Duration = Duration::from_secs(2);
 
@@ -56,8 +33,6 @@ struct Slot {
     past: Option<Box<Past>>,
     /// Where the readings are heading, for the pace of the ladder.
     heading: Option<Trend>,
-    /// The same over minutes: a slow leak is no line within seconds.
-    drift: Option<Drift>,
 }
 
 /// A reading, when it was last read to be so, and in which sample it was told first.
@@ -93,7 +68,6 @@ impl Slots {
             let is_told = !matches!(slot.series, Series::TimeTo { .. });
             slot.past = settle.filter(|_| is_told).map(|settle| Box::new(Past::for_horizon(settle)));
             slot.heading = settle.map(|_| Trend::new(WATCH_HALF_LIFE));
-            slot.drift = settle.map(|_| Drift::new());
         }
         let readings = vec![Reading::MISSING; slots.len()];
         Self { slots, readings, spacing: plan.policy.spacing, last: None }
@@ -106,8 +80,7 @@ impl Slots {
             if let Some(at) = self.slots.iter().position(|slot| slot.operand == old.operand) {
                 let past = self.slots[at].past.take();
                 let heading = self.slots[at].heading.take().map(|new| old.heading.clone().unwrap_or(new));
-                let drift = self.slots[at].drift.take().map(|new| old.drift.clone().unwrap_or(new));
-                self.slots[at] = Slot { past: past.and_then(|new| old.past.or(Some(new))), heading, drift, ..old };
+                self.slots[at] = Slot { past: past.and_then(|new| old.past.or(Some(new))), heading, ..old };
                 self.readings[at] = reading;
             }
         }
@@ -132,7 +105,6 @@ impl Slots {
             if let (Some(heading), Some(value)) = (&mut slot.heading, reading.known().filter(|value| value.is_finite()))
             {
                 heading.push(sample.at, value);
-                slot.drift.iter_mut().for_each(|drift| drift.push(sample.at, value));
             }
         }
         Passed { watched: passed - unseen, unseen }
@@ -164,13 +136,21 @@ impl Slots {
         self.slots[slot].heading.as_ref().map_or(0.0, Trend::believed_slope)
     }
 
-    /// The same over minutes.
+    /// Whether it has got worse all through the last minute.
     #[must_use]
-    pub fn drift(&self, slot: usize) -> f64 {
-        self.slots[slot].drift.as_ref().map_or(0.0, |drift| drift.trend.believed_slope())
+    pub fn has_grown(&self, slot: usize, sign: f64) -> bool {
+        let past = self.slots[slot].past.as_ref().zip(self.last);
+        past.is_some_and(|(past, now)| past.has_grown(now, sign))
     }
 
-    /// The same without waiting for certainty: what runs away must be met before that.
+    /// Change per second over the last half of a minute.
+    #[must_use]
+    pub fn pace(&self, slot: usize) -> Option<f64> {
+        let (past, now) = self.slots[slot].past.as_ref().zip(self.last)?;
+        past.pace(now)
+    }
+
+    /// The slope of late without waiting for certainty: what runs away must be met before that.
     #[must_use]
     pub fn quick_slope(&self, slot: usize) -> Option<f64> {
         self.slots[slot].heading.as_ref()?.quick_slope()
@@ -210,7 +190,6 @@ impl Slot {
             before: None,
             past: None,
             heading: None,
-            drift: None,
         }
     }
 
@@ -226,9 +205,6 @@ impl Slot {
         }
         if let Some(heading) = self.heading.as_mut().filter(|_| unseen > WATCH_HALF_LIFE) {
             *heading = Trend::new(WATCH_HALF_LIFE);
-        }
-        if let Some(drift) = self.drift.as_mut().filter(|_| unseen > DRIFT_HALF_LIFE) {
-            *drift = Drift::new();
         }
     }
 

@@ -38,6 +38,7 @@ mod redis;
 mod redis_relief;
 mod scenarios;
 mod socket;
+mod standing;
 mod supervised;
 mod support;
 mod tidy;

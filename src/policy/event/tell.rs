@@ -82,7 +82,7 @@ impl Event {
                 let after = seconds(*after);
                 write!(
                     f,
-                    "rule {rule} stands down: nothing has helped for {after}; what costs users is given back as a test"
+                    "rule {rule} stands down: it has not cleared for {after}; what costs users is given back as a test"
                 )
             }
             Event::TakenAgain { rule, step, mitigation, because } => {
@@ -95,7 +95,7 @@ impl Event {
             Event::StoodDown { rule, retry_in } => {
                 write!(
                     f,
-                    "rule {rule} has stood down: it still fires; its ladder is tried again in {}",
+                    "rule {rule} has stood down: it still fires; its ladder is tried again in {}, or when it gets much worse",
                     seconds(*retry_in)
                 )
             }

@@ -12,6 +12,7 @@ use super::super::event::Event;
 use super::super::life::Baseline;
 use super::super::mitigation::{Lasting, Mitigation, Outcome, Verb};
 use super::super::moment::Moment;
+use super::super::program::Compare;
 use super::super::unit::Unit;
 use super::super::verdict::Verdict;
 use super::super::view::Phase;
@@ -103,13 +104,7 @@ impl Guardian {
         let readings = self.slots.readings();
         let program = &self.plan.programs()[index].when;
         let holding = program.comparisons().find(|compare| compare.evaluate(readings) == Verdict::True);
-        let compare = holding.or_else(|| program.comparisons().next())?;
-        let sign = match compare.relation.symbol() {
-            ">" | ">=" => 1.0,
-            "<" | "<=" => -1.0,
-            _ => return None,
-        };
-        Some((compare.slot, compare.threshold, sign))
+        gauged(holding.or_else(|| program.comparisons().next())?)
     }
 
     fn effect_since(&self, now: Moment, baseline: &Baseline) -> Effect {
@@ -151,6 +146,15 @@ impl Guardian {
                 (done && view.outcome == Some(Outcome::Applied)).then(|| action.mitigation().clone())
             }
         }
+    }
+}
+
+/// Slot, threshold and the direction that is bad (+1 high, -1 low), where there is one.
+pub fn gauged(compare: &Compare) -> Option<(usize, f64, f64)> {
+    match compare.relation.symbol() {
+        ">" | ">=" => Some((compare.slot, compare.threshold, 1.0)),
+        "<" | "<=" => Some((compare.slot, compare.threshold, -1.0)),
+        _ => None,
     }
 }
 

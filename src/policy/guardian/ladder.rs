@@ -277,7 +277,7 @@ impl Guardian {
         let plan = Arc::clone(&self.plan);
         let rule = &plan.rules()[index];
         self.demands.drop_rule(index);
-        self.stands[index] = super::Stand::since(now, self.growth(index));
+        self.stands[index] = super::Stand::since(now, self.long_growth(index));
         if rule.dry_run || plan.policy.dry_run || self.orders.is_paused() {
             return;
         }

@@ -160,7 +160,7 @@ impl Guardian {
         for step in 0..self.plan.rules()[index].steps.len() {
             self.steps[self.plan.flat_step(index, step)].begin();
         }
-        self.stands[index] = Stand::since(now, self.growth(index));
+        self.stands[index] = Stand::since(now, self.long_growth(index));
     }
 
     fn fired(&mut self, now: Moment, index: usize, relapse: Relapse, out: &mut Decisions) {

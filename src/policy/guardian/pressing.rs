@@ -13,34 +13,29 @@ const MOST_RUNGS: f64 = 100.0;
 /// What takes longer to run out is nothing that a ladder of seconds is for.
 const WITHIN_THE_HOUR: f64 = 3600.0;
 
-/// Points a second by which a metric gets worse; `None` where it does not, or not within the hour.
-#[derive(Clone, Copy, PartialEq, Debug, Default)]
-pub struct Growth {
-    /// Over seconds.
-    fast: Option<f64>,
-    /// Over minutes: it is still seen for a minute or two after it has ended.
-    slow: Option<f64>,
-}
+/// Points a second by which a metric gets worse that will come to its end within the hour.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Growth(f64);
 
 /// A trouble that grows less than half as fast was slowed.
 const SLOWED: f64 = 0.5;
 
 impl Growth {
-    /// Whether what grew like this has been slowed, by the same measure. `None` where nothing grew.
+    /// Whether what grew like this has been slowed to so many points a second, or gets better.
     #[must_use]
-    pub fn is_slowed(self, now: Growth) -> Option<bool> {
-        let slowed = |before: f64, now: Option<f64>| now.unwrap_or(0.0) < before * SLOWED;
-        match (self.fast, self.slow) {
-            (Some(before), _) => Some(slowed(before, now.fast)),
-            (None, Some(before)) => Some(slowed(before, now.slow)),
-            (None, None) => None,
-        }
+    pub fn is_slowed(self, pace: f64) -> bool {
+        pace < self.0 * SLOWED
     }
 
-    /// Only what is seen over minutes, which is too late to say at once.
+    /// The same where it does not get better either, as what goes up and down by itself does.
     #[must_use]
-    pub const fn is_slow(self) -> bool {
-        self.fast.is_none() && self.slow.is_some()
+    pub fn is_stopped(self, pace: f64) -> bool {
+        pace.abs() < self.0 * SLOWED
+    }
+
+    #[must_use]
+    pub const fn pace(self) -> f64 {
+        self.0
     }
 }
 
@@ -60,14 +55,23 @@ impl Guardian {
         self.seconds_left(index, Some(self.slots.slope(slot)))
     }
 
-    /// How fast the rule's metric gets worse, by the trends that can be believed.
-    pub(super) fn growth(&self, index: usize) -> Growth {
-        let Some((slot, _, sign)) = self.subject(index) else { return Growth::default() };
-        let of = |slope: f64| {
-            let left = self.seconds_left(index, Some(slope))?;
-            (left <= WITHIN_THE_HOUR).then_some(sign * slope)
-        };
-        Growth { fast: of(self.slots.slope(slot)), slow: of(self.slots.drift(slot)) }
+    /// By how much the rule's metric gets worse in a second, over half a minute.
+    pub(super) fn pace(&self, index: usize) -> Option<f64> {
+        let (slot, _, sign) = self.subject(index)?;
+        Some(self.slots.pace(slot)? * sign)
+    }
+
+    /// How fast it does, where it has done so for a minute. What grew for less may have come to its own end, as a job does
+    /// that has taken what it needs.
+    pub(super) fn long_growth(&self, index: usize) -> Option<Growth> {
+        let (_, _, sign) = self.subject(index)?;
+        let pace = self.pace(index).filter(|_| self.has_grown(index))?;
+        self.seconds_left(index, Some(pace * sign)).filter(|left| *left <= WITHIN_THE_HOUR)?;
+        Some(Growth(pace))
+    }
+
+    pub(super) fn has_grown(&self, index: usize) -> bool {
+        self.subject(index).is_some_and(|(slot, _, sign)| self.slots.has_grown(slot, sign))
     }
 
     /// The quick trend of the rule's metric.

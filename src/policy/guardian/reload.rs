@@ -51,6 +51,7 @@ impl Guardian {
             }
             if first < lives[new].taken() || !is_same_ladder(&older.rules()[old], &plan.rules()[new]) {
                 lives[new].climb_to(first);
+                stands[new].has_more();
             }
         }
         self.orders.follow(&plan.moved(older.policy.targets.iter().map(|(control, target)| (control, target))));

@@ -15,6 +15,7 @@ impl Guardian {
         for step in 0..self.lives[index].taken() {
             if self.is_due_again(now, index, step) {
                 self.take_step(now, index, step, out);
+                self.stands[index].has_more();
             }
         }
     }

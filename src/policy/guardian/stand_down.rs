@@ -1,41 +1,39 @@
 //! Standing down where nothing helps. When a ladder is at its end and the gap stays, what costs users is given back as a
-//! test: costliest first, by halves. If the metric gets worse the step returns at once and has its credit. What stopped
-//! or slowed the trouble has its credit already and is never given back; neither is anything while the resource runs out.
+//! test: costliest first, by halves. If the metric gets worse than it gets by itself (`worse.rs`) the step
+//! returns at once and has its credit. What stopped or slowed a growth that had gone on for a minute has its credit
+//! already (`evidence.rs`); and nothing is given back while the resource runs out.
+
+mod by_itself;
+mod evidence;
+mod worse;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::condition::Operand;
+use super::super::effect::Effect;
 use super::super::event::{Event, Mode, Skip, UndoReason};
 use super::super::mitigation::{Amount, Class, Knob, Lasting, Verb};
 use super::super::moment::Moment;
 use super::super::plan::Plan;
 use super::super::rule::{Cost, Step};
 use super::super::severity::Severity;
-use super::super::unit::Unit;
 use super::super::verdict::Verdict;
 use super::super::view::{Phase as Place, State};
 use super::pressing::Growth;
 use super::recovery::halved;
 use super::{Decisions, Guardian};
+use by_itself::{ByItself, Gauge};
+use evidence::Held;
+use worse::{Mark, Worse};
 
-/// While the resource is used up within this time, nothing is given back.
-const TOO_SOON: f64 = 300.0;
 /// The first pause before a ladder that helped nothing is tried again; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_secs(300);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 /// A try after the first is over sooner: users have been refused in vain for a whole `stand_down` before.
 const RETRY_SHARE: u32 = 4;
-/// The quick trend has forgotten what was before by then: three of its half-lives.
-const SHOWS_AFTER: Duration = Duration::from_secs(6);
 /// So long a step is believed that was given back and had to return; it doubles. Chance looks like that, too.
 const FIRST_BELIEF: Duration = Duration::from_secs(600);
-/// Of the way from the threshold to the end of the metric: what counts as worse during a test, and what as a new trouble
-/// after it. Below, it is what the metric does anyway.
-const WORSE: f64 = 0.1;
-const MUCH_WORSE: f64 = 0.25;
-/// So many spreads of the readings are no noise.
-const SPREADS: f64 = 4.0;
+const LONGEST_BELIEF: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Clone, Debug, Default)]
 pub struct Stand {
@@ -49,10 +47,20 @@ pub struct Stand {
     /// Since when it is known that nothing helps; kept through tries until a step does.
     down_since: Option<Moment>,
     tries: u32,
-    /// How fast the metric got worse when the ladder began, where it did.
+    /// Tries in a row that began before their time, because it got worse.
+    hasty_tries: u32,
+    /// How fast the metric had got worse for a minute when the ladder began, where it did; until it is known whether the
+    /// ladder held that.
     onset: Option<Growth>,
-    /// The ladder stopped or slowed that: until then nothing is given back into it.
-    holds_until: Option<Moment>,
+    /// It was looked whether that ended at once.
+    has_looked: bool,
+    /// The ladder stopped or slowed that.
+    held: Option<Held>,
+    /// By how much what got worse without a step did so. It is believed for that.
+    fell: Option<(Gauge, f64)>,
+    /// Since when everything is in force that the ladder has, and has settled.
+    steady: Option<Moment>,
+    by_itself: ByItself,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -71,18 +79,6 @@ enum Phase {
     },
 }
 
-/// What a metric read. A condition has several, and another one may hold later: only the same one is compared.
-#[derive(Clone, Debug)]
-struct Mark {
-    operand: Arc<Operand>,
-    threshold: f64,
-    /// +1 where high is bad, -1 where low is.
-    sign: f64,
-    value: f64,
-    /// Whether the condition held then.
-    held: bool,
-}
-
 /// As it was before the test.
 #[derive(Clone, Debug)]
 struct GivenBack {
@@ -93,14 +89,14 @@ struct GivenBack {
 
 impl Stand {
     #[must_use]
-    pub fn since(now: Moment, onset: Growth) -> Self {
-        Self { since: now, onset: Some(onset), ..Self::default() }
+    pub fn since(now: Moment, onset: Option<Growth>) -> Self {
+        Self { since: now, onset, ..Self::default() }
     }
 
     /// The ladder has other steps now. What is known to be useless stays known until one helps.
     #[must_use]
     pub fn begun_anew(&self, now: Moment) -> Self {
-        Self { down_since: self.down_since, tries: self.tries, ..Self::since(now, Growth::default()) }
+        Self { down_since: self.down_since, tries: self.tries, ..Self::since(now, None) }
     }
 
     pub fn exhausted(&mut self, now: Moment) {
@@ -112,6 +108,39 @@ impl Stand {
         self.since = self.since + unseen;
         self.exhausted = self.exhausted.map(|at| at + unseen);
         self.rests = self.rests.map(|at| at + unseen);
+        self.unsettle();
+    }
+
+    fn unsettle(&mut self) {
+        self.steady = None;
+        self.by_itself.interrupt();
+    }
+
+    /// There is another step in force than there was.
+    pub fn has_more(&mut self) {
+        self.by_itself.forget();
+    }
+
+    /// A growth that had gone on for a minute ended with the ladder, and whether that was its doing is being tested.
+    #[must_use]
+    pub const fn held_a_growth(&self) -> bool {
+        self.held.is_some()
+    }
+
+    #[must_use]
+    pub const fn by_itself(&self) -> &ByItself {
+        &self.by_itself
+    }
+
+    /// From when on the ladder has how long, if it came to its end or to rest `at` this moment. What made a try come before
+    /// its time is a new trouble; one that comes back is given twice as long each time, until it is seen while everything
+    /// is in force.
+    fn patience(&self, at: Moment, whole: Duration) -> (Moment, Duration) {
+        if self.tries > 0 && self.hasty_tries == 0 {
+            return (at, whole / RETRY_SHARE);
+        }
+        let longer = 1 << self.hasty_tries.saturating_sub(1).min(8);
+        (self.since, whole.saturating_mul(longer).min(whole.max(LONGEST_PAUSE)))
     }
 
     /// A step measurably helped: nothing is known to be useless any more.
@@ -178,6 +207,7 @@ impl Guardian {
             return;
         }
         self.note_rest(now, index);
+        self.note_by_itself(now, index);
         match std::mem::take(&mut self.stands[index].phase) {
             Phase::Climbing => self.while_climbing(now, index, out),
             Phase::Testing { from, next, given_back } => self.while_testing(now, index, (from, next, given_back), out),
@@ -198,18 +228,16 @@ impl Guardian {
         let stand = &self.stands[index];
         let whole = self.plan.policy.emergency.stand_down;
         let rested = || stand.rests.filter(|at| now.since(*at) >= whole / RETRY_SHARE);
-        let (since, patience) = match (stand.tries, stand.exhausted.or_else(rested)) {
-            (_, None) => return,
-            (0, Some(_)) => (stand.since, whole),
-            (_, Some(at)) => (at, whole / RETRY_SHARE),
-        };
-        let unsettled = self.lives[index].settles().is_some_and(|until| now < until);
+        let Some(at) = stand.exhausted.or_else(rested) else { return };
+        let (since, patience) = stand.patience(at, whole);
+        let unsettled = self.is_unsettled(now, index);
         let is_over = now.since(since) >= patience && !unsettled;
-        let has_shown = stand.exhausted.is_some_and(|at| now.since(at) >= SHOWS_AFTER) && !unsettled;
-        if self.stands[index].onset.is_some_and(|onset| is_over || has_shown && !onset.is_slow()) {
-            self.note_hold(now, index);
+        if !unsettled {
+            self.note_hold(now, index, is_over);
         }
         let gives_back = self.costing(index).next().is_some();
+        // Whether it holds a growth must be known before.
+        let is_over = is_over && self.stands[index].onset.is_none();
         if !is_over || !self.may_give_back(now, index) || !gives_back && !self.is_helpless(index) {
             return;
         }
@@ -236,16 +264,8 @@ impl Guardian {
             let helps = self.steps[flat].run.needed.is_some_and(|until| now < until);
             self.in_force.awaits(flat).is_some() || helps && self.demands.of_step(flat).is_some()
         });
-        let holds = self.stands[index].holds_until.is_some_and(|until| now < until);
-        !awaits_or_helps && !holds && self.seconds_to_exhaustion(index).is_none_or(|left| left >= TOO_SOON)
-    }
-
-    /// The ladder is at its end and has settled. What got worse when it began and does not any more was held by it.
-    fn note_hold(&mut self, now: Moment, index: usize) {
-        let growth = self.growth(index);
-        let stand = &mut self.stands[index];
-        let is_slowed = stand.onset.take().and_then(|onset| onset.is_slowed(growth));
-        stand.holds_until = is_slowed.filter(|slowed| *slowed).map(|_| now + LONGEST_PAUSE);
+        let holds = self.stands[index].held.is_some_and(|held| held.holds(now));
+        !awaits_or_helps && !holds && !self.runs_out(index)
     }
 
     fn while_testing(
@@ -256,20 +276,25 @@ impl Guardian {
         out: &mut Decisions,
     ) {
         let (from, next, mut given_back) = test;
-        if let Some(because) = self.got_worse(index, from.as_ref(), WORSE) {
-            return self.take_again(now, index, given_back, because, out);
+        if let Some(worse) = self.worse_in_test(index, from.as_ref()) {
+            return self.take_again(now, index, given_back, worse, out);
         }
         if now < next {
             self.stands[index].phase = Phase::Testing { from, next, given_back };
             return;
         }
         if self.give_back_rung(now, index, &mut given_back) {
-            let next = now + self.plan.policy.emergency.undo_interval;
+            let next = now + self.look_at_half(index);
             self.stands[index].phase = Phase::Testing { from, next, given_back };
             return;
         }
+        // That was the better measurement: whatever it may have looked like when the step was taken.
+        for given in &given_back {
+            self.steps[given.flat].view.effect = Some(Effect::NotDistinguishable);
+        }
         let from = self.metric_of(index);
         let stand = &mut self.stands[index];
+        stand.held = None;
         let retry_in = FIRST_PAUSE.saturating_mul(1 << stand.tries.min(8)).min(LONGEST_PAUSE);
         stand.tries += 1;
         stand.down_since = stand.down_since.or(Some(now));
@@ -326,16 +351,11 @@ impl Guardian {
     }
 
     /// It got worse without: everything that was given back returns, and is believed to help for a while.
-    fn take_again(
-        &mut self,
-        now: Moment,
-        index: usize,
-        given_back: Vec<GivenBack>,
-        because: String,
-        out: &mut Decisions,
-    ) {
+    fn take_again(&mut self, now: Moment, index: usize, given_back: Vec<GivenBack>, worse: Worse, out: &mut Decisions) {
+        let Worse { gauge, by, because } = worse;
         let plan = Arc::clone(&self.plan);
         let rule = &plan.rules()[index];
+        let held = self.stands[index].held;
         let is_done = !rule.dry_run && !plan.policy.dry_run;
         for given in given_back.into_iter().filter(|_| is_done) {
             let (_, step) = plan.owner_of(given.flat);
@@ -346,7 +366,8 @@ impl Guardian {
                 continue;
             }
             let run = &mut self.steps[given.flat].run;
-            let believed = FIRST_BELIEF.saturating_mul(1 << run.returned.min(8)).min(LONGEST_PAUSE);
+            let first = if held.is_some() { evidence::FIRST_HOLD } else { FIRST_BELIEF };
+            let believed = first.saturating_mul(1 << run.returned.min(8)).min(LONGEST_BELIEF);
             (run.needed, run.returned) = (Some(now + believed), run.returned + 1);
             match self.demands.of_step(given.flat) {
                 Some(at) => self.demands.set_amount(at, given.amount),
@@ -359,7 +380,11 @@ impl Guardian {
             let (rule, because) = (Arc::clone(&rule.name), because.clone());
             out.events.push(Event::TakenAgain { rule, step, mitigation, because });
         }
-        self.stands[index] = Stand { exhausted: Some(now), onset: None, ..Stand::since(now, Growth::default()) };
+        let mut by_itself = std::mem::take(&mut self.stands[index].by_itself);
+        by_itself.interrupt();
+        // A growth that is seen again is told by its pace.
+        let fell = Some((gauge, by)).filter(|_| held.is_none());
+        self.stands[index] = Stand { since: now, exhausted: Some(now), held, fell, by_itself, ..Stand::default() };
     }
 
     /// What an operator, the level or a dry run forbids by now. What only cannot be done at present is wanted all the same.
@@ -374,17 +399,18 @@ impl Guardian {
             self.stands[index].exhausted = Some(now);
             return;
         }
-        let because = match self.got_worse(index, from.as_ref(), MUCH_WORSE) {
-            Some(because) => because,
-            None if now >= until => "its pause is over".to_owned(),
+        let (because, hasty_tries) = match self.much_worse(index, from.as_ref()) {
+            Some(worse) => (worse.because, self.stands[index].hasty_tries + 1),
+            None if now >= until && self.lives[index].when() == Verdict::True => ("its pause is over".to_owned(), 0),
             None => {
                 self.stands[index].phase = Phase::Down { from, until };
                 return;
             }
         };
-        let onset = self.growth(index);
+        let onset = self.long_growth(index);
         let stand = &mut self.stands[index];
-        (stand.since, stand.exhausted, stand.onset) = (now, None, Some(onset));
+        (stand.since, stand.exhausted, stand.onset, stand.has_looked) = (now, None, onset, false);
+        stand.hasty_tries = hasty_tries;
         self.begin_again(index);
         out.events.push(Event::Retrying { rule: Arc::clone(&self.plan.rules()[index].name), because });
     }
@@ -403,28 +429,6 @@ impl Guardian {
                 self.steps[flat].begin();
             }
         }
-    }
-
-    /// Why the metric is worse now than it was, by more than it moves anyway; or the condition holds again, or the resource
-    /// runs out.
-    fn got_worse(&self, index: usize, from: Option<&Mark>, share: f64) -> Option<String> {
-        let Mark { operand, threshold, sign, value, held } = from?;
-        let slot = self.plan.operands().iter().position(|known| known == operand)?;
-        let actual = self.slots.readings()[slot].known()?;
-        let end = if *sign > 0.0 && operand.unit() == Unit::Percent { 100.0 } else { 0.0 };
-        let span = (end - threshold).abs();
-        let margin = (share * span).max(SPREADS * self.slots.spread(slot));
-        let worse = if *held { sign * (actual - value) > margin } else { self.lives[index].when() == Verdict::True };
-        let runs_out = self.seconds_to_exhaustion(index).is_some_and(|left| left < TOO_SOON);
-        let words = || format!("{operand} {} → {}", operand.show(*value), operand.show(actual));
-        (worse || runs_out).then(words)
-    }
-
-    fn metric_of(&self, index: usize) -> Option<Mark> {
-        let (slot, threshold, sign) = self.subject(index)?;
-        let value = self.slots.readings()[slot].known()?;
-        let held = self.lives[index].when() == Verdict::True;
-        Some(Mark { operand: Arc::clone(&self.plan.operands()[slot]), threshold, sign, value, held })
     }
 }
 

@@ -16,7 +16,7 @@ fn where_nothing_helps_users_are_served_again_while_the_rule_fires_on() {
     assert!(daemon.get("/readyz").problem(503).contains("emergency"));
     assert_eq!(edge.limit("be/s1"), "4");
 
-    daemon.until_told("standing_down", "nothing has helped");
+    daemon.until_told("standing_down", "it has not cleared");
     daemon.until_told("stood_down", "tried again in 5.0m");
     daemon.until("the limit is back", |_| (edge.face() == before).then_some(()));
     assert_eq!(daemon.mode(), "emergency", "it is one, all the same");
