@@ -97,7 +97,7 @@ impl Past {
         let shape = Shape::new(KEPT - 1 - pivot)?;
         let first = means[..=pivot].iter().rposition(|mean| mean.is_nan()).map_or(0, |gap| gap + 1);
         let before = &means[first..=pivot];
-        let errors = shape.errors(before)?;
+        let errors = shape.errors(before, question.sign)?;
         let projected = shape.projected(before, errors.model)?.clamp(question.limits.0, question.limits.1);
         let after = &means[pivot + 1 + shape.horizon - shape.tail..];
         let expected = shape.carried(before, errors.model, (shape.tail + 1) as f64 / 2.0)?;
@@ -114,6 +114,7 @@ impl Past {
             least,
             most,
             noise: errors.spread.max(off),
+            bettered: errors.bettered,
             response: response(middle, question.lag),
         })
         .filter(|measured| measured.after.is_finite())
@@ -134,6 +135,7 @@ struct Measured {
     least: f64,
     most: f64,
     noise: f64,
+    bettered: f64,
     response: f64,
 }
 
@@ -150,7 +152,7 @@ impl Measured {
         // Sustained: the tail's nearest reading is beyond half of the noise.
         let (best, worst) = (share(self.least).max(share(self.most)), share(self.least).min(share(self.most)));
         let is_told = if change >= LEAST_SHARE {
-            change > noise && worst > noise / 2.0
+            change > noise.max(self.bettered / gap) && worst > noise / 2.0
         } else if change <= -LEAST_SHARE {
             -change > noise * WIDENED_WORSE && -best > noise * WIDENED_WORSE / 2.0
         } else {
@@ -175,6 +177,8 @@ enum Model {
 struct Errors {
     model: Model,
     spread: f64,
+    /// By how much it got better than that at most: what turned by itself before may have done so again.
+    bettered: f64,
 }
 
 /// How a moment is looked at, in stretches: a tail of the horizon after it against as much before it, carried on.
@@ -211,24 +215,23 @@ impl Shape {
     }
 
     /// What the better of the two models would have been wrong by at the earlier moments.
-    fn errors(&self, before: &[f64]) -> Option<Errors> {
-        let level = self.spread(before, Model::Level)?;
-        let line = self.spread(before, Model::Line).unwrap_or(f64::INFINITY);
-        if line < level {
-            Some(Errors { model: Model::Line, spread: line })
-        } else {
-            Some(Errors { model: Model::Level, spread: level })
-        }
+    fn errors(&self, before: &[f64], sign: f64) -> Option<Errors> {
+        let level = self.errors_of(before, sign, Model::Level)?;
+        let line = self.errors_of(before, sign, Model::Line).filter(|line| line.spread < level.spread);
+        Some(line.unwrap_or(level))
     }
 
-    fn spread(&self, before: &[f64], model: Model) -> Option<f64> {
+    fn errors_of(&self, before: &[f64], sign: f64, model: Model) -> Option<Errors> {
+        let mut bettered = 0.0_f64;
         let mut errors = [0.0; KEPT];
         let mut count = 0;
         let latest = before.len().checked_sub(self.horizon)?;
         for pivot in (0..latest).rev() {
             let Some(projected) = self.projected(&before[..=pivot], model) else { break };
             let end = pivot + self.horizon;
-            errors[count] = (average(&before[end + 1 - self.tail..=end]) - projected).abs();
+            let error = projected - average(&before[end + 1 - self.tail..=end]);
+            bettered = bettered.max(sign * error);
+            errors[count] = error.abs();
             count += 1;
         }
         if count < LEAST_HORIZONS * self.horizon {
@@ -237,7 +240,11 @@ impl Shape {
         let near = errors[..count.min(LATEST_HORIZONS * self.horizon)].iter().copied().fold(0.0, f64::max);
         let errors = &mut errors[..count];
         let (_, most, _) = errors.select_nth_unstable_by(count * 4 / 5, f64::total_cmp);
-        Some((*most * WIDENED).max(near * WIDENED_LATEST))
+        Some(Errors {
+            model,
+            spread: (*most * WIDENED).max(near * WIDENED_LATEST),
+            bettered: bettered * WIDENED_LATEST,
+        })
     }
 }
 
@@ -337,6 +344,18 @@ mod tests {
         assert_eq!(effect(burst), Effect::NotDistinguishable);
         let long = |second: f64| if (-40.0..1.0).contains(&second) { 97.0 } else { 30.0 };
         assert!(effect(long).is_useful());
+    }
+
+    #[test]
+    fn what_turned_by_itself_before_may_turn_again() {
+        let saw = |second: f64| 86.0 + 7.0 * (second + 38.5).rem_euclid(40.0) / 40.0;
+        let (turned, told) = (saw(0.0) - saw(2.0), effect(saw));
+        assert!(turned > 5.0 && told == Effect::NotDistinguishable, "{told:?}");
+        let triangle = |second: f64| 93.0 - 8.0 * ((second - 1.0).rem_euclid(50.0) / 25.0 - 1.0).abs();
+        let told = effect(|second| 85.0 + 93.0 - triangle(second));
+        assert_eq!(told, Effect::NotDistinguishable);
+        // A rise that has never turned before.
+        assert!(effect(|second| 91.5 + second.min(1.5) * 0.32).is_useful());
     }
 
     #[test]

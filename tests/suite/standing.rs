@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use node_guardian::policy::condition::parse;
+use node_guardian::policy::effect::Effect;
 use node_guardian::policy::event::Event;
 use node_guardian::policy::guardian::{Decisions, Guardian, Input};
 use node_guardian::policy::metric::Metric;
@@ -16,6 +17,7 @@ use node_guardian::policy::moment::Moment;
 use node_guardian::policy::plan::Plan;
 use node_guardian::policy::rule::{Emergency, Policy, Rule, Severity, Step};
 use node_guardian::policy::sample::Sample;
+use node_guardian::policy::view::View;
 
 const PACE: f64 = 0.25;
 /// Users are served again within so long after the rule has fired.
@@ -76,6 +78,8 @@ fn plan(setting: &Setting) -> Arc<Plan> {
 struct Seen {
     refused: Vec<(f64, f64)>,
     told: Vec<(f64, Event)>,
+    /// What each step is said to have done, at the end.
+    effects: Vec<Option<Effect>>,
     text: String,
 }
 
@@ -112,6 +116,9 @@ impl Seen {
             }
             last = kept;
         }
+        let mut view = View::default();
+        guardian.show(&mut view);
+        seen.effects = view.steps.iter().map(|step| step.effect).collect();
         seen
     }
 
@@ -267,6 +274,16 @@ fn promised((at, event): &(f64, Event)) -> Option<(f64, f64)> {
         Event::StoodDown { retry_in, .. } => Some((*at, at + retry_in.as_secs_f64())),
         _ => None,
     }
+}
+
+/// The ramp ends just when the second step is taken, and nobody can tell that from an effect. Once the step was given back
+/// and nobody missed it, everybody can.
+#[test]
+fn a_step_that_nobody_missed_is_said_to_have_closed_nothing() {
+    let seen = Seen::of(&AS_SHIPPED, 300.0, |at, _| ramp(at, 40.0));
+    let judged = |(_, event): &(f64, Event)| matches!(event, Event::Judged { effect: Effect::Share(_), .. });
+    assert!(seen.told.iter().any(judged), "{}", seen.text);
+    assert_eq!(seen.effects, [Some(Effect::NotDistinguishable); 2], "{}", seen.text);
 }
 
 /// Memory that leaks at so many points a second as long as enough is let through, and never comes back.
