@@ -136,7 +136,7 @@ impl Slots {
         self.slots[slot].heading.as_ref().map_or(0.0, Trend::believed_slope)
     }
 
-    /// Whether it has got worse all through the last minute.
+    /// Whether it has got worse for three quarters of a minute.
     #[must_use]
     pub fn has_grown(&self, slot: usize, sign: f64) -> bool {
         let past = self.slots[slot].past.as_ref().zip(self.last);

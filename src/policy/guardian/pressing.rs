@@ -61,7 +61,7 @@ impl Guardian {
         Some(self.slots.pace(slot)? * sign)
     }
 
-    /// How fast it does, where it has done so for a minute. What grew for less may have come to its own end, as a job does
+    /// How fast it does, where it has done so for three quarters of a minute. What grew for less may have come to its own end, as a job does
     /// that has taken what it needs.
     pub(super) fn long_growth(&self, index: usize) -> Option<Growth> {
         let (_, _, sign) = self.subject(index)?;

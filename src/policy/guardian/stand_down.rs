@@ -1,6 +1,6 @@
 //! Standing down where nothing helps. When a ladder is at its end and the gap stays, what costs users is given back as a
 //! test: costliest first, by halves. If the metric gets worse than it gets by itself (`worse.rs`) the step
-//! returns at once and has its credit. What stopped or slowed a growth that had gone on for a minute has its credit
+//! returns at once and has its credit. What stopped or slowed a growth that had gone on for long has its credit
 //! already (`evidence.rs`); and nothing is given back while the resource runs out.
 
 mod by_itself;
@@ -49,7 +49,7 @@ pub struct Stand {
     tries: u32,
     /// Tries in a row that began before their time, because it got worse.
     hasty_tries: u32,
-    /// How fast the metric had got worse for a minute when the ladder began, where it did; until it is known whether the
+    /// How fast the metric had got worse for long when the ladder began, where it did; until it is known whether the
     /// ladder held that.
     onset: Option<Growth>,
     /// It was looked whether that ended at once.
@@ -121,7 +121,7 @@ impl Stand {
         self.by_itself.forget();
     }
 
-    /// A growth that had gone on for a minute ended with the ladder, and whether that was its doing is being tested.
+    /// A growth that had gone on for long ended with the ladder, and whether that was its doing is being tested.
     #[must_use]
     pub const fn held_a_growth(&self) -> bool {
         self.held.is_some()

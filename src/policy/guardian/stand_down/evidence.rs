@@ -23,7 +23,7 @@ const DISPROVED: f64 = 0.75;
 const SHOWS_HALF: f64 = 0.5;
 const LONGEST_LOOK: Duration = Duration::from_secs(300);
 
-/// A growth that went on for a minute, until the ladder came.
+/// A growth that went on for long, until the ladder came.
 #[derive(Clone, Copy, Debug)]
 pub struct Held {
     growth: Growth,
@@ -91,7 +91,7 @@ impl Guardian {
         self.lives[index].settles().is_some_and(|until| now < until) || steps.any(awaits)
     }
 
-    /// The ladder is at its end and has settled. What got worse for a minute when it began, and does not any more, was held
+    /// The ladder is at its end and has settled. What got worse for long when it began, and does not any more, was held
     /// by it: at once, or late and then only where it stays. A growth of less may have come to its own end: that is tested
     /// like anything else.
     pub(super) fn note_hold(&mut self, now: Moment, index: usize, is_over: bool) {
