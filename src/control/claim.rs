@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use super::service::Probe;
+use super::undo::Undo;
 use super::{Control, mark};
 use crate::policy::mitigation::Outcome;
 
@@ -25,6 +26,14 @@ impl Control {
         // What cannot be told is found out by whoever acts.
         let life = self.service.life().await.ok().flatten();
         life.map(|life| self.service.names(&life)).unwrap_or_default()
+    }
+
+    /// Whether what answers here is in the life that this is of, and has a value of ours. Another service may call its life
+    /// the same, and hardly has the same value.
+    pub async fn holds(&mut self, undo: &Undo) -> bool {
+        let Ok(live) = self.service.read(undo).await else { return false };
+        let mut pairs = undo.changes.iter().zip(&live.values);
+        live.epoch == undo.epoch && pairs.any(|(change, value)| change.is_known(value) && *value != change.prior)
     }
 
     fn is_free(&self, lives: &[String]) -> Result<(), Failure> {

@@ -51,10 +51,13 @@ impl Control {
             return if is_over { Ok((Done::from(failure), None)) } else { Err(failure) };
         }
         // What is there is right; this is for what the service may still have in hand. Where it refuses, it has nothing. One
-        // with several workers may obey this before what it was told first: nothing is over before that is.
+        // with several workers may obey this before what it was told first: nothing is over before that is. One that obeys
+        // and never answers has had its time as well.
+        let is_settled = unseen.is_empty() || self.is_overdue(&undo);
         match self.put(&undo.epoch, &unseen).await {
-            Err(failure) if !matches!(failure.outcome, Outcome::Refused | Outcome::Unsupported) => return Err(failure),
-            Ok(()) if !unseen.is_empty() && !self.is_overdue(&undo) => return Err(self.may_still_obey(&unseen)),
+            Err(failure) if matches!(failure.outcome, Outcome::Refused | Outcome::Unsupported) => {}
+            Err(failure) if failure.outcome != Outcome::TimedOut || !is_settled => return Err(failure),
+            Ok(()) if !is_settled => return Err(self.may_still_obey(&unseen)),
             Ok(()) | Err(_) => {}
         }
         let is_new = |(change, _): &(&Change, &str)| change.state != State::Overridden;

@@ -1,6 +1,6 @@
 //! The operator's standing orders: a pause, the knobs that an operator undid or set by hand, the debts that were given up,
-//! and beside them what was lost of late. They outlive reloads, restarts and crashes (whoever keeps them writes [`Orders`] down), and each ends by itself, so that
-//! none is forgotten. Pure.
+//! and beside them what was lost of late. They outlive reloads, restarts and crashes (whoever keeps them writes [`Orders`]
+//! down), and each ends by itself, so that none is forgotten. Pure.
 
 use std::sync::Arc;
 use std::time::Duration;

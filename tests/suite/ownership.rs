@@ -69,6 +69,31 @@ fn what_is_obeyed_after_its_undo_is_put_back_too() {
 }
 
 #[test]
+fn a_service_whose_socket_is_renamed_is_found_where_its_control_leads_now() {
+    let service = Fickle::start(EXACT);
+    let mut desk = desk(&service);
+    assert_eq!((throttle(&mut desk, 1, 50.0).outcome, service.limit()), (Outcome::Applied, 100));
+    service.rename_to("renamed.sock");
+    let mut desk = Desk::resume(desk.stop(), &[("it", service.target())]);
+    let report = desk.undo(1);
+    assert_eq!((report.outcome, service.limit()), (Outcome::Applied, PRIOR), "{}", report.detail);
+    is_as_it_was(&service, &desk);
+}
+
+/// Another one there, which calls its life the same, says nothing about this one.
+#[test]
+fn another_service_in_its_place_pays_no_debt() {
+    let (service, other) = (Fickle::start(EXACT), Fickle::start(EXACT));
+    let mut desk = desk(&service);
+    assert_eq!(throttle(&mut desk, 1, 50.0).outcome, Outcome::Applied);
+    service.rename_to("away.sock");
+    let mut desk = Desk::resume(desk.stop(), &[("it", other.target())]);
+    let report = desk.undo(1);
+    assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Unreachable, 1), "{}", report.detail);
+    assert_eq!((service.limit(), other.limit()), (100, PRIOR));
+}
+
+#[test]
 fn who_obeys_a_second_late_is_waited_for() {
     let service = Fickle::start(late(1.0));
     let mut desk = desk(&service);

@@ -349,7 +349,8 @@ fn taken_again(seen: &Seen) -> Vec<f64> {
     times.windows(2).map(|two| two[1] - two[0]).collect()
 }
 
-/// Seen to grow for three quarters of a minute and more, or for as long as it was watched: not even tested for an hour, and after that without losing what is left.
+/// Seen to grow for three quarters of a minute and more, or for as long as it was watched: not even tested for an hour, and
+/// after that without losing what is left.
 #[test]
 fn a_growth_that_was_seen_for_long_is_not_given_back_into() {
     let mut cases = Vec::new();

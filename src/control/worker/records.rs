@@ -104,7 +104,8 @@ impl Records {
         self.journal.note(Change::Write(Box::new(entry.clone())));
     }
 
-    /// Before this is over, or a part of it is given up: who stands on what it has set, and now puts back what was there before both.
+    /// Before this is over, or a part of it is given up: who stands on what it has set, and now puts back what was there
+    /// before both.
     pub fn hand_down(&self, id: ActionId) -> Vec<ActionId> {
         let Some(over) = self.entry(id) else { return Vec::new() };
         let others = self.all().into_iter().filter(|entry| entry.id != id);

@@ -300,17 +300,38 @@ impl Task {
         let heirs = self.shared.records.hand_down(id);
         let mut answer = Answer::already(NOTHING);
         for way in self.ways(&entry.target) {
-            let mut control = self.take(&way);
-            answer = match self.put_back(&mut control, &entry).await {
-                Ok((done, theirs)) => self.closed(id, Answer { theirs, ..Answer::done(left_to(&heirs, done)) }),
-                Err(failure) => self.ended(id, failure),
-            };
-            self.give_back(&way, control);
+            answer = self.undo_by(&way, &entry, &heirs).await;
             if !is_barred(answer.outcome) {
-                break;
+                return answer;
             }
         }
+        match self.moved(&entry).await {
+            Some(way) => self.undo_by(&way, &entry, &heirs).await,
+            None => answer,
+        }
+    }
+
+    async fn undo_by(&mut self, way: &Target, entry: &Entry, heirs: &[ActionId]) -> Answer {
+        let mut control = self.take(way);
+        let answer = match self.put_back(&mut control, entry).await {
+            Ok((done, theirs)) => self.closed(entry.id, Answer { theirs, ..Answer::done(left_to(heirs, done)) }),
+            Err(failure) => self.ended(entry.id, failure),
+        };
+        self.give_back(way, control);
         answer
+    }
+
+    /// Where the control leads now, if the very same life of the service is there: its socket was renamed, say.
+    async fn moved(&mut self, entry: &Entry) -> Option<Target> {
+        let (now, _) = self.configured.as_ref()?;
+        if now.kind() != entry.target.kind() || now.place().is_same(&entry.target) {
+            return None;
+        }
+        let now = now.clone();
+        let mut control = self.take(&now);
+        let is_there = control.holds(&entry.undo).await;
+        self.give_back(&now, control);
+        is_there.then_some(now)
     }
 
     /// How its target is spoken to: as it is configured now where that is the same service, since an operator may have

@@ -61,8 +61,8 @@ impl Guardian {
         Some(self.slots.pace(slot)? * sign)
     }
 
-    /// How fast it does, where it has done so for three quarters of a minute. What grew for less may have come to its own end, as a job does
-    /// that has taken what it needs.
+    /// How fast it does, where it has done so for three quarters of a minute. What grew for less may have come to its own
+    /// end, as a job does that has taken what it needs.
     pub(super) fn long_growth(&self, index: usize) -> Option<Growth> {
         let (_, _, sign) = self.subject(index)?;
         let pace = self.pace(index).filter(|_| self.has_grown(index))?;

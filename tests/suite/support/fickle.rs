@@ -110,6 +110,13 @@ impl Fickle {
         self.listen();
     }
 
+    /// The very same serves there, as when somebody renames its socket.
+    pub fn rename_to(&self, name: &str) {
+        let place = self.folder.path().join(name);
+        std::fs::rename(self.path(), &place).unwrap();
+        self.state.lock().unwrap().place = place;
+    }
+
     /// Whether it ever had this limit.
     pub fn ever_had(&self, limit: u64) -> bool {
         self.state.lock().unwrap().held.contains(&limit)
