@@ -1,6 +1,6 @@
 //! The bad nights: a full disk, a clock that jumps, a reboot and a power cut with things in force.
 
-use super::support::{CALM, Node};
+use super::support::Node;
 
 /// To the last block, without writing what fills it.
 const FILL_THE_DISK: &str = "for size in 1G 256M 64M 16M 4M 1M 64K 4K; do while fallocate -l $size /var/filler.$size.$((n += 1)) 2>/dev/null; \
@@ -69,7 +69,8 @@ fn a_power_cut_with_things_in_force_leaves_nothing_owed() {
 fn nothing_owed(node: &mut Node) {
     node.until_as_before();
     node.until("node-guardian status --json | jq -e '.mode == \"normal\" and (.in_force | length == 0)'");
-    assert_eq!(node.limits(), CALM);
+    // While it boots its cores are full, and the rule for those may act once more for some seconds.
+    node.until_as_before();
     // And it guards as before.
     node.fill_memory();
     node.until_throttled();
