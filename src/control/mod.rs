@@ -5,7 +5,6 @@
 pub mod address;
 mod anew;
 mod app;
-mod base;
 mod capture;
 mod claim;
 pub mod consent;
@@ -25,6 +24,7 @@ mod ownership;
 mod passed;
 mod pressure;
 mod process;
+mod recent_peak;
 pub mod recipe;
 mod redis;
 mod resident;

@@ -36,6 +36,9 @@ pub struct Change {
     pub kept: Option<String>,
     #[serde(default, skip_serializing_if = "State::is_intended")]
     pub state: State,
+    /// Of what a share is a share, where the value is the size of a cache (`recent_peak.rs`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_bytes: Option<u64>,
 }
 
 /// What is known of a change. A journal of an earlier version tells nothing of it.
@@ -115,7 +118,12 @@ pub fn lease_end() -> u64 {
 impl Change {
     /// Before it is written. The last of `ours` is what is to be written.
     pub fn new(key: impl Into<String>, prior: impl Into<String>, ours: Vec<String>) -> Self {
-        Self { key: key.into(), prior: prior.into(), ours, kept: None, state: State::Intended }
+        Self { key: key.into(), prior: prior.into(), ours, kept: None, state: State::Intended, peak_bytes: None }
+    }
+
+    #[must_use]
+    pub fn with_peak(self, bytes: u64) -> Self {
+        Self { peak_bytes: Some(bytes), ..self }
     }
 
     /// Whose this value is. `exact`: the target keeps what it is told or nothing.
@@ -150,7 +158,7 @@ impl Change {
         ours.drain(1..1 + ours.len().saturating_sub(HISTORY));
         let state = if changed && self.state == State::Landed { State::Adjusting } else { self.state };
         let kept = if changed { None } else { self.kept.clone() };
-        Change { key: self.key.clone(), prior: self.prior.clone(), ours, kept, state }
+        Change { key: self.key.clone(), prior: self.prior.clone(), ours, kept, state, peak_bytes: self.peak_bytes }
     }
 
     /// The same, with what another change had found before it, which this one took the value of for prior.

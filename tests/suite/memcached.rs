@@ -65,7 +65,12 @@ fn a_stronger_shrink_is_of_what_there_was_first() {
     assert_eq!((desk.undo(1).outcome, server.limit()), (Outcome::Applied, LIMIT));
     desk.apply(2, "cache", Verb::Shrink, HALF);
     assert_eq!(server.limit(), first, "after a relapse, not of what the first time left");
+    let target = Target::Memcached(server.target());
+    let mut desk = Desk::resume(desk.stop(), &[("cache", target)]);
     assert_eq!((desk.undo(2).outcome, server.limit()), (Outcome::Applied, LIMIT));
+    desk.apply(3, "cache", Verb::Shrink, HALF);
+    assert_eq!(server.limit(), first, "after a crash, not of what it left");
+    assert_eq!((desk.undo(3).outcome, server.limit()), (Outcome::Applied, LIMIT));
 }
 
 #[test]

@@ -21,7 +21,11 @@ fn desk(server: &Redis) -> Desk {
 }
 
 fn rebuildable(server: &Redis) -> Desk {
-    Desk::new(&[("cache", Target::Redis(target::Redis { cache_only: true, ..server.target() }))])
+    Desk::new(&[("cache", rebuildable_target(server))])
+}
+
+fn rebuildable_target(server: &Redis) -> Target {
+    Target::Redis(target::Redis { cache_only: true, ..server.target() })
 }
 
 #[test]
@@ -69,6 +73,23 @@ fn shrink_evicts_gives_memory_back_and_is_undone_exactly() {
     let again: u64 = server.setting("maxmemory").parse().unwrap();
     assert_eq!(again, limit, "half of the first, not of what is left");
     assert_eq!(desk.undo(2).outcome, Outcome::Applied);
+}
+
+#[test]
+fn after_a_crash_a_share_is_still_of_the_recent_peak() {
+    let server = Redis::start();
+    server.fill("cache:", 4_000, 30_000);
+    let mut desk = rebuildable(&server);
+    desk.apply(1, "cache", Verb::Shrink, HALF);
+    let limit = server.setting("maxmemory");
+    for action in 1..3 {
+        let mut restarted = Desk::resume(desk.stop(), &[("cache", rebuildable_target(&server))]);
+        assert_eq!(restarted.undo(action).outcome, Outcome::Applied);
+        assert_eq!(restarted.apply(action + 1, "cache", Verb::Shrink, HALF).outcome, Outcome::Applied);
+        assert_eq!(server.setting("maxmemory"), limit, "half of the first, not of what crash {action} left");
+        desk = restarted;
+    }
+    assert_eq!((desk.undo(3).outcome, server.setting("maxmemory")), (Outcome::Applied, "0".to_owned()));
 }
 
 #[test]

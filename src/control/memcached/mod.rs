@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
-use super::base::Base;
 use super::consent::Consent;
 use super::failure::Failure;
 use super::passed::Passed;
+use super::recent_peak::RecentPeak;
 use super::resident;
 use super::rights::Rights;
 use super::service::{AfterRefusal, Aim, Before, Done, Order, Probe, Service, Turn};
@@ -30,7 +30,7 @@ pub struct Memcached {
     client: Client,
     cache_only: bool,
     /// Pages in use when the limit was first lowered in this life of the server: its epoch, and bytes.
-    base: Base,
+    peak: RecentPeak,
     came: Passed,
 }
 
@@ -83,7 +83,7 @@ impl Service for Memcached {
 
     async fn aim(&mut self, mitigation: &Mitigation, undo: &Undo) -> Result<Vec<Aim>, Failure> {
         let server = self.client.begin().await?;
-        let wanted = survey::wanted_bytes(self.memory(&server).await?.base, mitigation.amount)?;
+        let wanted = survey::wanted_bytes(self.memory(&server).await?.peak, mitigation.amount)?;
         let aim = |prior: &str| match prior.parse::<u64>() {
             Ok(prior) => wanted.min(prior).to_string(),
             Err(_) => wanted.to_string(),
@@ -107,6 +107,7 @@ impl Service for Memcached {
             key => Err(unknown(key)),
         };
         let values = undo.changes.iter().map(|change| live(&change.key)).collect::<Result<_, _>>()?;
+        self.peak.recall(undo);
         Ok(Live { epoch: server.epoch, values })
     }
 
@@ -193,7 +194,7 @@ impl Memcached {
         Self {
             client: Client::new(target.address),
             cache_only: target.cache_only,
-            base: Base::default(),
+            peak: RecentPeak::default(),
             came: Passed::default(),
         }
     }
@@ -210,8 +211,8 @@ impl Memcached {
 
     async fn memory(&mut self, server: &Server) -> Result<Memory, Failure> {
         let used = self.client.slabs().await?.pages * MIB;
-        let base = self.base.of(&server.epoch, used.min(server.limit));
-        Ok(Memory { limit: server.limit, base })
+        let peak = self.peak.of(&server.epoch, used.min(server.limit));
+        Ok(Memory { limit: server.limit, peak })
     }
 }
 

@@ -15,11 +15,11 @@ pub const LIMIT: &str = "limit_maxbytes";
 pub struct Memory {
     pub limit: u64,
     /// What a share is a share of: the limit or the pages in use when it was first lowered, whichever is less.
-    pub base: u64,
+    pub peak: u64,
 }
 
 pub fn shrink(memory: Memory, amount: Amount) -> Result<Vec<Change>, Failure> {
-    let wanted = wanted_bytes(memory.base, amount)?;
+    let wanted = wanted_bytes(memory.peak, amount)?;
     if memory.limit <= wanted && memory.limit != 0 {
         return Ok(Vec::new());
     }
@@ -30,14 +30,14 @@ pub fn shrink(memory: Memory, amount: Amount) -> Result<Vec<Change>, Failure> {
             memory.limit
         )));
     }
-    Ok(vec![Change::new(LIMIT, memory.limit.to_string(), vec![wanted.to_string()])])
+    Ok(vec![Change::new(LIMIT, memory.limit.to_string(), vec![wanted.to_string()]).with_peak(memory.peak)])
 }
 
 /// Whole mebibytes, and never less than memcached takes.
-pub fn wanted_bytes(base: u64, amount: Amount) -> Result<u64, Failure> {
+pub fn wanted_bytes(peak: u64, amount: Amount) -> Result<u64, Failure> {
     let wanted = match amount {
         Amount::Bytes(bytes) => bytes,
-        Amount::Keep(percent) => (base as f64 * percent.clamp(0.0, 100.0) / 100.0) as u64,
+        Amount::Keep(percent) => (peak as f64 * percent.clamp(0.0, 100.0) / 100.0) as u64,
         Amount::Whole => {
             return Err(Failure::unsupported("how far to shrink memcached? write `to` as a size or percentage"));
         }
@@ -70,7 +70,7 @@ mod tests {
     use crate::policy::mitigation::Outcome;
 
     fn memory(limit: u64) -> Memory {
-        Memory { limit, base: 424 * MIB }
+        Memory { limit, peak: 424 * MIB }
     }
 
     #[test]

@@ -15,10 +15,10 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::LEASE;
-use super::base::Base;
 use super::consent::Consent;
 use super::failure::Failure;
 use super::passed::Passed;
+use super::recent_peak::RecentPeak;
 use super::rights::Rights;
 use super::said::clip;
 use super::service::{AfterRefusal, Aim, Before, Done, Order, Probe, Service, Turn};
@@ -36,7 +36,7 @@ use survey::{Buffers, CLIENTS, MAXMEMORY, Memory, PAUSE, POLICY};
 pub struct Redis {
     client: Client,
     /// Memory in use when the limit was first lowered in this life of the server: `run_id` and bytes.
-    base: Base,
+    peak: RecentPeak,
     /// Redis 7.0 does not tell whether it is paused, so we remember until when. `None` after a restart of ours: then the
     /// undo tells when a pause has lapsed.
     paused_until: Option<Instant>,
@@ -115,7 +115,7 @@ impl Service for Redis {
         }
         let epoch = self.client.begin().await?;
         reclaim::refuse_while_saving(&mut self.client).await?;
-        let wanted = survey::wanted_bytes(self.memory(&epoch).await?.base, mitigation.amount)?;
+        let wanted = survey::wanted_bytes(self.memory(&epoch).await?.peak, mitigation.amount)?;
         let aim = |change: &Change| {
             if change.key != MAXMEMORY {
                 return change.wanted().to_owned();
@@ -146,6 +146,7 @@ impl Service for Redis {
             key => told(&settings, key),
         };
         let values = undo.changes.iter().map(live).collect::<Result<_, _>>()?;
+        self.peak.recall(undo);
         Ok(Live { epoch, values })
     }
 
@@ -288,7 +289,7 @@ impl Redis {
 
     #[must_use]
     pub fn new(target: target::Redis) -> Self {
-        Self { client: Client::new(target), base: Base::default(), paused_until: None, came: Passed::default() }
+        Self { client: Client::new(target), peak: RecentPeak::default(), paused_until: None, came: Passed::default() }
     }
 
     async fn pause(&mut self) -> Result<(), Failure> {
@@ -334,10 +335,10 @@ impl Redis {
         let limit = told(&settings, MAXMEMORY)?.parse().map_err(|_| untold(MAXMEMORY))?;
         let used = reclaim::used(&mut self.client).await?.ok_or_else(|| untold("used_memory"))?;
         let now = if limit == 0 { used } else { used.min(limit) };
-        let base = self.base.of(epoch, now);
+        let peak = self.peak.of(epoch, now);
         let policy = told(&settings, POLICY)?;
         let buffers = self.buffers(&settings).await?;
-        Ok(Memory { limit, base, policy, cache_only: self.client.target().cache_only, buffers })
+        Ok(Memory { limit, peak, policy, cache_only: self.client.target().cache_only, buffers })
     }
 
     async fn buffers(&mut self, settings: &Settings) -> Result<Option<Buffers>, Failure> {

@@ -20,7 +20,7 @@ pub struct Memory {
     /// `maxmemory`, 0 when unlimited.
     pub limit: u64,
     /// What a share is a share of: the limit or the memory in use when it was first lowered, whichever is less.
-    pub base: u64,
+    pub peak: u64,
     pub policy: String,
     pub cache_only: bool,
     /// `None` where no limit is configured for them, or this Redis has none.
@@ -37,7 +37,7 @@ pub struct Buffers {
 }
 
 pub fn shrink(memory: &Memory, amount: Amount) -> Result<Vec<Change>, Failure> {
-    let wanted = wanted_bytes(memory.base, amount)?;
+    let wanted = wanted_bytes(memory.peak, amount)?;
     let mut changes: Vec<Change> = relieve(memory).into_iter().collect();
     if memory.limit != 0 && memory.limit <= wanted {
         return Ok(changes);
@@ -48,7 +48,7 @@ pub fn shrink(memory: &Memory, amount: Amount) -> Result<Vec<Change>, Failure> {
         Err(_) if !changes.is_empty() => return Ok(changes),
         Err(refused) => return Err(refused),
     };
-    changes.push(change(MAXMEMORY, memory.limit.to_string(), wanted.to_string()));
+    changes.push(change(MAXMEMORY, memory.limit.to_string(), wanted.to_string()).with_peak(memory.peak));
     changes.extend(policy.map(|policy| change(POLICY, memory.policy.clone(), policy.to_owned())));
     Ok(changes)
 }
@@ -68,10 +68,10 @@ fn relieve(memory: &Memory) -> Option<Change> {
     is_needed.then(|| change(CLIENTS, buffers.limit.clone(), buffers.wanted.to_string()))
 }
 
-pub fn wanted_bytes(base: u64, amount: Amount) -> Result<u64, Failure> {
+pub fn wanted_bytes(peak: u64, amount: Amount) -> Result<u64, Failure> {
     let wanted = match amount {
         Amount::Bytes(bytes) => bytes,
-        Amount::Keep(percent) => (base as f64 * percent.clamp(0.0, 100.0) / 100.0) as u64,
+        Amount::Keep(percent) => (peak as f64 * percent.clamp(0.0, 100.0) / 100.0) as u64,
         Amount::Whole => {
             return Err(Failure::unsupported("how far to shrink Redis? write `to` as a size or percentage"));
         }
@@ -112,7 +112,7 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn memory(limit: u64, policy: &str, cache_only: bool) -> Memory {
-        Memory { limit, base: 200 * MIB, policy: policy.into(), cache_only, buffers: None }
+        Memory { limit, peak: 200 * MIB, policy: policy.into(), cache_only, buffers: None }
     }
 
     fn buffered(memory: Memory, limit: &str, held: u64) -> Memory {
