@@ -36,6 +36,9 @@ const UNRECORDABLE: &str =
 /// A page has one reason to be read: of many controls that cannot be used the cause is mostly one.
 const TOLD_IN_FULL: usize = 3;
 
+/// As long as any reading may be missing before it is a blind spot.
+const UNJUDGED_AFTER: Duration = Duration::from_secs(10);
+
 const UNREAD_ORDERS: &str =
     "nothing lossy or destructive is done: what an operator ordered before the start cannot be read";
 
@@ -54,7 +57,7 @@ pub fn points(snapshot: &Snapshot) -> Vec<Point> {
     for (address, _) in closed(snapshot) {
         add(Weight::Warns, Some(format!("nobody is answered at {address}")));
     }
-    for told in stood_down(snapshot) {
+    for told in unjudged(snapshot).chain(stood_down(snapshot)) {
         add(Weight::Warns, Some(told));
     }
     let owed = count(snapshot, is_owed);
@@ -90,7 +93,8 @@ pub fn notices(snapshot: &Snapshot) -> Vec<String> {
         format!("#{id} {mitigation} is left to whoever changed it ({found}); `node-guardian resume {id}` gives it back")
     });
     let closed = closed(snapshot).map(|(address, why)| format!("nobody is answered at {address}: {why}"));
-    let standing = pause(snapshot).into_iter().chain(undone).chain(theirs).chain(stood_down(snapshot));
+    let fires = unjudged(snapshot).chain(stood_down(snapshot));
+    let standing = pause(snapshot).into_iter().chain(undone).chain(theirs).chain(fires);
     let next = next_directory(snapshot).into_iter();
     let told = why.into_iter().chain(unrecordable).chain(unread).chain(next).chain(closed).chain(standing);
     told.chain(useless(snapshot)).collect()
@@ -126,6 +130,19 @@ fn pause(snapshot: &Snapshot) -> Option<String> {
         Hold::Keep => "nothing new is done",
     };
     Some(format!("paused by {} for another {left}: {hold}", pause.by))
+}
+
+/// `rule drops fires, but has not been judged for 40s: its metrics cannot be read`. A sample that is missing is not told.
+fn unjudged(snapshot: &Snapshot) -> impl Iterator<Item = String> {
+    let rules = snapshot.plan.policy.rules.iter().zip(&snapshot.view.rules);
+    let unjudged = rules.filter_map(|(rule, view)| Some((rule, snapshot.at.since(view.unjudged?))));
+    unjudged.filter(|(_, lasts)| *lasts >= UNJUDGED_AFTER).map(|(rule, lasts)| {
+        let lasts = duration(lasts);
+        format!(
+            "rule {} fires, but has not been judged for {lasts}: a metric of its condition cannot be read",
+            rule.name
+        )
+    })
 }
 
 /// `rule memory-critical has stood down for 3.0m: nothing helps; its ladder is tried again in 5.0m`

@@ -176,6 +176,7 @@ pub enum Event {
     StandingDown {
         rule: Arc<str>,
         after: Duration,
+        why: Uncleared,
     },
     /// What was given back as a test made it worse, so it is taken again.
     TakenAgain {
@@ -184,7 +185,8 @@ pub enum Event {
         mitigation: Mitigation,
         because: String,
     },
-    /// Everything that costs users was given back; the ladder is tried again later.
+    /// Everything that costs users was given back; the ladder is tried again later, after nothing once its condition can be
+    /// judged again.
     StoodDown {
         rule: Arc<str>,
         retry_in: Duration,
@@ -281,6 +283,15 @@ pub enum Skip {
     CannotHelp,
 }
 
+/// Why a rule that fires does not clear.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Uncleared {
+    /// What it is about stays as it is.
+    Stays,
+    /// Nobody can tell whether its condition holds.
+    Unjudged,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum UndoReason {
     /// No firing rule wants it any more.
@@ -299,6 +310,8 @@ pub enum UndoReason {
     Paused,
     /// Nothing helps: it is given back as a test.
     StoodDown,
+    /// Nobody can tell whether it is still needed.
+    Unjudged,
 }
 
 impl Skip {
@@ -346,6 +359,7 @@ impl UndoReason {
             UndoReason::Drilled => "drilled",
             UndoReason::Paused => "paused",
             UndoReason::StoodDown => "stood_down",
+            UndoReason::Unjudged => "unjudged",
         }
     }
 }
@@ -361,6 +375,7 @@ impl fmt::Display for UndoReason {
             UndoReason::Drilled => "the drill has read it back",
             UndoReason::Paused => "an operator paused the guardian",
             UndoReason::StoodDown => "given back as a test, because nothing helps",
+            UndoReason::Unjudged => "given back, because the condition of its rule cannot be judged",
         })
     }
 }

@@ -147,6 +147,9 @@ fn waits_for(rule: &Rule, life: &RuleView, now: Moment) -> String {
         (State::Firing, Some(left)) if life.clear == Verdict::True => {
             format!("clears in {left} if it stays clear")
         }
+        (State::Firing, _) if life.unjudged.is_some() => {
+            "cannot be judged: waits for what its condition needs to become readable".to_owned()
+        }
         (State::Firing, _) if life.stood_down.is_some() => stood_down(life, now),
         (State::Firing, Some(left)) => format!("judges its last step in {left}"),
         (State::Firing, None) if life.taken == rule.steps.len() => "waits for its clear condition".to_owned(),

@@ -151,6 +151,7 @@ impl Life {
             clear: self.clear,
             taken: self.taken,
             fired: self.fired,
+            unjudged: None,
             stood_down: None,
             retries_at: None,
         }

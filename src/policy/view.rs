@@ -64,6 +64,8 @@ pub struct RuleView {
     /// Steps taken so far in this firing.
     pub taken: usize,
     pub fired: u64,
+    /// Since when nobody can tell whether its condition holds, while it fires.
+    pub unjudged: Option<Moment>,
     /// Since when nothing is known to help: what costs users was given back.
     pub stood_down: Option<Moment>,
     /// When a ladder that stood down is tried again.

@@ -98,7 +98,7 @@ impl Seen {
             }
             let value = metric(at, last);
             sample.at = Moment::at(Duration::from_secs_f64(at));
-            sample.set(Metric::MemoryAvailablePercent, Some(value));
+            sample.set(Metric::MemoryAvailablePercent, Some(value).filter(|value| !value.is_nan()));
             guardian.step(sample.at, Input::Sampled(&sample), &mut out);
             while !out.commands.is_empty() || !out.events.is_empty() {
                 seen.note(at, &out);
@@ -274,6 +274,33 @@ fn promised((at, event): &(f64, Event)) -> Option<(f64, f64)> {
         Event::StoodDown { retry_in, .. } => Some((*at, at + retry_in.as_secs_f64())),
         _ => None,
     }
+}
+
+/// From 60 s on it cannot be read for as long: is a user refused because nobody can see?
+#[test]
+fn what_nobody_can_judge_refuses_users_for_three_minutes_at_most() {
+    for setting in [AS_SHIPPED, HASTY, IMPATIENT] {
+        for (falls, unread) in [(7.0, 3.0 * 3600.0), (7.0, 600.0), (15.0, 600.0)] {
+            let seen = Seen::of(&setting, 3600.0, |at, _| match at {
+                ..30.0 => 7.0,
+                30.0..60.0 => falls,
+                at if at < 60.0 + unread => f64::NAN,
+                _ => 7.0,
+            });
+            let gone = 60.0 + setting.stand_down as f64 + 60.0;
+            let unseen = gone..(60.0 + unread).min(3600.0);
+            assert_eq!(seen.refused_within(unseen.start, unseen.end), 0.0, "{}", seen.text);
+            let refuses_again = seen.refused_within(60.0 + unread, 3600.0) > 0.0;
+            assert_eq!(refuses_again, unread < 3600.0, "once it can be judged again: {}", seen.text);
+        }
+    }
+}
+
+/// A minute without readings in the middle of a trouble that a step holds.
+#[test]
+fn what_is_unread_for_a_while_gives_nothing_back() {
+    let seen = Seen::of(&AS_SHIPPED, 150.0, |at, _| if (30.0..120.0).contains(&at) { f64::NAN } else { 7.0 });
+    assert_eq!(seen.refused.len(), 1, "{}", seen.text);
 }
 
 /// The ramp ends just when the second step is taken, and nobody can tell that from an effect. Once the step was given back

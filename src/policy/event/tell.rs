@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Event, StepKind};
+use super::{Event, StepKind, Uncleared};
 use crate::policy::mitigation::Outcome;
 use crate::policy::orders::Hold;
 use crate::policy::unit::{Shown, Unit};
@@ -78,18 +78,34 @@ impl Event {
 
     fn write_stand_down(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Event::StandingDown { rule, after } => {
+            Event::StandingDown { rule, after, why } => {
                 let after = seconds(*after);
-                write!(
-                    f,
-                    "rule {rule} stands down: it has not cleared for {after}; what costs users is given back as a test"
-                )
+                match why {
+                    Uncleared::Stays => {
+                        write!(
+                            f,
+                            "rule {rule} stands down: it has not cleared for {after}; what costs users is given back as a test"
+                        )
+                    }
+                    Uncleared::Unjudged => {
+                        write!(
+                            f,
+                            "rule {rule} stands down: its condition could not be judged for {after}; what costs users is given back"
+                        )
+                    }
+                }
             }
             Event::TakenAgain { rule, step, mitigation, because } => {
                 write!(
                     f,
                     "{mitigation} is taken again ({}): the metric got worse without it, {because}",
                     Rung(rule, *step)
+                )
+            }
+            Event::StoodDown { rule, retry_in: Duration::ZERO } => {
+                write!(
+                    f,
+                    "rule {rule} has stood down: its ladder is tried again once its condition can be judged and holds"
                 )
             }
             Event::StoodDown { rule, retry_in } => {

@@ -29,6 +29,7 @@ impl Guardian {
         view.rules.extend(self.lives.iter().zip(self.plan.rules()).map(|(life, rule)| life.view(rule)));
         for (shown, stand) in view.rules.iter_mut().zip(&self.stands) {
             (shown.stood_down, shown.retries_at) = (stand.down_since(), stand.retries_at());
+            shown.unjudged = stand.unjudged_since();
         }
         view.turns_away = self.turns_away();
         view.orders.clone_from(&self.orders);

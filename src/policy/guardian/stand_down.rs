@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::effect::Effect;
-use super::super::event::{Event, Mode, Skip, UndoReason};
+use super::super::event::{Event, Mode, Skip, Uncleared, UndoReason};
 use super::super::mitigation::{Amount, Class, Knob, Lasting, Verb};
 use super::super::moment::Moment;
 use super::super::plan::Plan;
@@ -58,6 +58,8 @@ pub struct Stand {
     held: Option<Held>,
     /// By how much what got worse without a step did so. It is believed for that.
     fell: Option<(Gauge, f64)>,
+    /// Since when nobody can tell whether its condition holds.
+    unjudged: Option<Moment>,
     /// Since when everything is in force that the ladder has, and has settled.
     steady: Option<Moment>,
     by_itself: ByItself,
@@ -108,6 +110,7 @@ impl Stand {
         self.since = self.since + unseen;
         self.exhausted = self.exhausted.map(|at| at + unseen);
         self.rests = self.rests.map(|at| at + unseen);
+        self.unjudged = self.unjudged.map(|at| at + unseen);
         self.unsettle();
     }
 
@@ -164,6 +167,12 @@ impl Stand {
         !matches!(self.phase, Phase::Climbing)
     }
 
+    /// Since when nobody can tell whether the condition of the firing rule holds.
+    #[must_use]
+    pub const fn unjudged_since(&self) -> Option<Moment> {
+        self.unjudged
+    }
+
     /// Since when nothing is known to help, if so.
     #[must_use]
     pub const fn down_since(&self) -> Option<Moment> {
@@ -203,11 +212,15 @@ impl Guardian {
     }
 
     pub(super) fn watch_stand(&mut self, now: Moment, index: usize, out: &mut Decisions) {
-        if self.lives[index].when() == Verdict::Unknown {
+        self.note_sight(now, index);
+        let unjudged = self.stands[index].unjudged;
+        if unjudged.is_some_and(|since| now.since(since) < self.plan.policy.emergency.stand_down) {
             return;
         }
         self.note_rest(now, index);
-        self.note_by_itself(now, index);
+        if unjudged.is_none() {
+            self.note_by_itself(now, index);
+        }
         match std::mem::take(&mut self.stands[index].phase) {
             Phase::Climbing => self.while_climbing(now, index, out),
             Phase::Testing { from, next, given_back } => self.while_testing(now, index, (from, next, given_back), out),
@@ -215,9 +228,16 @@ impl Guardian {
         }
     }
 
+    fn note_sight(&mut self, now: Moment, index: usize) {
+        let is_unknown = self.lives[index].when() == Verdict::Unknown;
+        let stand = &mut self.stands[index];
+        stand.unjudged = is_unknown.then(|| stand.unjudged.unwrap_or(now));
+    }
+
+    /// What nobody has been able to judge for a whole `stand_down` is no reason to climb either.
     fn note_rest(&mut self, now: Moment, index: usize) {
         let life = &self.lives[index];
-        let rests = life.when() == Verdict::False && life.clear() != Verdict::True;
+        let rests = life.when() != Verdict::True && life.clear() != Verdict::True;
         let since = self.stands[index].rests.filter(|_| rests);
         self.stands[index].rests = since.or(rests.then_some(now));
     }
@@ -231,8 +251,11 @@ impl Guardian {
         let Some(at) = stand.exhausted.or_else(rested) else { return };
         let (since, patience) = stand.patience(at, whole);
         let unsettled = self.is_unsettled(now, index);
+        let unjudged = self.stands[index].unjudged.is_some();
         let is_over = now.since(since) >= patience && !unsettled;
-        if !unsettled {
+        if unjudged {
+            self.stands[index].onset = None;
+        } else if !unsettled {
             self.note_hold(now, index, is_over);
         }
         let gives_back = self.costing(index).next().is_some();
@@ -243,7 +266,9 @@ impl Guardian {
         }
         if self.stands[index].down_since.is_none() && gives_back {
             let rule = Arc::clone(&self.plan.rules()[index].name);
-            out.events.push(Event::StandingDown { rule, after: now.since(since) });
+            let after = self.stands[index].unjudged.map_or(now.since(since), |unjudged| now.since(unjudged));
+            let why = if unjudged { Uncleared::Unjudged } else { Uncleared::Stays };
+            out.events.push(Event::StandingDown { rule, after, why });
         }
         let from = self.metric_of(index);
         self.stands[index].phase = Phase::Testing { from, next: now, given_back: Vec::new() };
@@ -276,6 +301,8 @@ impl Guardian {
         out: &mut Decisions,
     ) {
         let (from, next, mut given_back) = test;
+        // Where the test began unseen, it is compared with what is seen first.
+        let from = from.or_else(|| self.metric_of(index));
         if let Some(worse) = self.worse_in_test(index, from.as_ref()) {
             return self.take_again(now, index, given_back, worse, out);
         }
@@ -286,6 +313,14 @@ impl Guardian {
         if self.give_back_rung(now, index, &mut given_back) {
             let next = now + self.look_at_half(index);
             self.stands[index].phase = Phase::Testing { from, next, given_back };
+            return;
+        }
+        let rule = Arc::clone(&self.plan.rules()[index].name);
+        if self.stands[index].unjudged.is_some() {
+            let stand = &mut self.stands[index];
+            stand.down_since = stand.down_since.or(Some(now));
+            stand.phase = Phase::Down { from: None, until: now };
+            out.events.push(Event::StoodDown { rule, retry_in: Duration::ZERO });
             return;
         }
         // That was the better measurement: whatever it may have looked like when the step was taken.
@@ -299,7 +334,7 @@ impl Guardian {
         stand.tries += 1;
         stand.down_since = stand.down_since.or(Some(now));
         stand.phase = Phase::Down { from, until: now + retry_in };
-        out.events.push(Event::StoodDown { rule: Arc::clone(&self.plan.rules()[index].name), retry_in });
+        out.events.push(Event::StoodDown { rule, retry_in });
     }
 
     /// Gives back half of what the costliest rung withholds, or the rest of it. False where nothing that costs users is
@@ -344,7 +379,9 @@ impl Guardian {
             None => {
                 self.demands.drop_wishes(index, knob);
                 if let Some(at) = self.in_force.at(knob) {
-                    self.in_force.get_mut(at).let_go(UndoReason::StoodDown);
+                    let unjudged = self.stands[index].unjudged.is_some();
+                    let why = if unjudged { UndoReason::Unjudged } else { UndoReason::StoodDown };
+                    self.in_force.get_mut(at).let_go(why);
                 }
             }
         }
@@ -401,7 +438,9 @@ impl Guardian {
         }
         let (because, hasty_tries) = match self.much_worse(index, from.as_ref()) {
             Some(worse) => (worse.because, self.stands[index].hasty_tries + 1),
-            None if now >= until && self.lives[index].when() == Verdict::True => ("its pause is over".to_owned(), 0),
+            None if now >= until && self.lives[index].when() == Verdict::True => {
+                (if from.is_some() { "its pause is over" } else { "its condition holds" }.to_owned(), 0)
+            }
             None => {
                 self.stands[index].phase = Phase::Down { from, until };
                 return;
