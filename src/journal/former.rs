@@ -267,7 +267,7 @@ mod tests {
 
     fn lost() -> Losses {
         let knob = Knob { target: "one".into(), verb: Verb::Flush };
-        Losses::of(vec![Loss::new("short".into(), knob, now().moment)])
+        Losses::of(vec![Loss::new("short".into(), "cache".into(), knob, now().moment)])
     }
 
     fn pause() -> Pause {

@@ -64,6 +64,8 @@ struct Page {
 #[derive(Serialize, Deserialize)]
 struct LossLine {
     rule: Arc<str>,
+    #[serde(default)]
+    control: Arc<str>,
     target: Arc<str>,
     verb: Verb,
     at_unix_ms: u64,
@@ -121,6 +123,7 @@ pub fn bytes(orders: &Orders, now: Now) -> Vec<u8> {
     let (undone, theirs) = (undone.collect(), orders.theirs().iter().map(|theirs| theirs_line(theirs, now)).collect());
     let losses = orders.losses().all().iter().map(|loss| LossLine {
         rule: Arc::clone(&loss.rule),
+        control: Arc::clone(&loss.control),
         target: Arc::clone(&loss.knob.target),
         verb: loss.knob.verb,
         at_unix_ms: now.unix_ms_of(loss.at),
@@ -160,7 +163,7 @@ pub fn read(directory: &Path, now: Now) -> io::Result<Orders> {
     let pause = page.pause.and_then(|line| pause(line, now));
     let losses = page.losses.into_iter().map(|line| {
         let knob = Knob { target: line.target, verb: line.verb };
-        Loss::new(line.rule, knob, now.moment_of(line.at_unix_ms.min(now.unix_ms)))
+        Loss::new(line.rule, line.control, knob, now.moment_of(line.at_unix_ms.min(now.unix_ms)))
     });
     Ok(Orders::of(pause, undone.collect(), theirs, page.forgotten, Losses::of(losses.collect())))
 }
@@ -281,7 +284,7 @@ mod tests {
             ends: Ends::WhenAllAreClear(Quiet::default()),
         };
         let flushed = Knob { target: "unix:/run/redis.sock".into(), verb: Verb::Flush };
-        let losses = Losses::of(vec![Loss::new("short".into(), flushed, at(980))]);
+        let losses = Losses::of(vec![Loss::new("short".into(), "cache".into(), flushed, at(980))]);
         Orders::of(Some(pause), vec![undone], vec![theirs], vec![ActionId(3)], losses)
     }
 

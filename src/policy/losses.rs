@@ -16,6 +16,9 @@ const KEPT_WITHOUT_RULE: Duration = Duration::from_secs(3600);
 #[derive(Clone, PartialEq, Debug)]
 pub struct Loss {
     pub rule: Arc<str>,
+    /// As it was called: where its address is written differently, the loss follows it. Empty where an earlier version kept
+    /// it.
+    pub control: Arc<str>,
     pub knob: Knob,
     pub at: Moment,
     known: Known,
@@ -34,8 +37,8 @@ enum Known {
 
 impl Loss {
     #[must_use]
-    pub const fn new(rule: Arc<str>, knob: Knob, at: Moment) -> Self {
-        Self { rule, knob, at, known: Known::ToTheRule }
+    pub const fn new(rule: Arc<str>, control: Arc<str>, knob: Knob, at: Moment) -> Self {
+        Self { rule, control, knob, at, known: Known::ToTheRule }
     }
 }
 
@@ -148,7 +151,7 @@ mod tests {
     #[test]
     fn only_what_an_earlier_guardian_did_forbids_it() {
         let mut losses = Losses::default();
-        losses.note(Loss::new("short".into(), knob("a"), at(100)));
+        losses.note(Loss::new("short".into(), "cache".into(), knob("a"), at(100)));
         assert_eq!(judged(&mut losses, at(101), false), (false, 1));
         losses.unless_known(|_| false);
         // The same firing, for as long as it takes.
@@ -161,7 +164,7 @@ mod tests {
     #[test]
     fn another_rule_waits_for_its_own_cooldown_before_it_does_the_same() {
         let mut losses = Losses::default();
-        losses.note(Loss::new("short".into(), knob("a"), at(100)));
+        losses.note(Loss::new("short".into(), "cache".into(), knob("a"), at(100)));
         assert!(losses.forbid(at(159), "other", &knob("a"), COOLDOWN), "it was done just now");
         assert!(!losses.forbid(at(159), "other", &knob("b"), COOLDOWN));
         assert!(!losses.forbid(at(160), "other", &knob("a"), COOLDOWN));
@@ -172,7 +175,7 @@ mod tests {
     #[test]
     fn once_its_rule_was_clear_the_cooldown_counts_from_the_deed() {
         let mut losses = Losses::default();
-        losses.note(Loss::new("short".into(), knob("a"), at(100)));
+        losses.note(Loss::new("short".into(), "cache".into(), knob("a"), at(100)));
         losses.unless_known(|_| false);
         assert_eq!(judged(&mut losses, at(110), true), (true, 1));
         assert_eq!(judged(&mut losses, at(159), false), (true, 1));
@@ -183,12 +186,12 @@ mod tests {
     fn there_are_never_many_and_the_newest_count() {
         let mut losses = Losses::default();
         for n in 0..1000 {
-            losses.note(Loss::new("short".into(), knob(&n.to_string()), at(n)));
-            losses.note(Loss::new("short".into(), knob(&n.to_string()), at(n)));
+            losses.note(Loss::new("short".into(), "cache".into(), knob(&n.to_string()), at(n)));
+            losses.note(Loss::new("short".into(), "cache".into(), knob(&n.to_string()), at(n)));
         }
         assert_eq!((losses.all().len(), losses.all()[MOST - 1].at), (MOST, at(999)));
         let mut newer = Losses::default();
-        newer.note(Loss::new("short".into(), knob("999"), at(2000)));
+        newer.note(Loss::new("short".into(), "cache".into(), knob("999"), at(2000)));
         newer.join(losses);
         assert_eq!((newer.all().len(), newer.all()[MOST - 1].at), (MOST, at(2000)));
         newer.judge(at(2000), |_| None);
@@ -200,8 +203,8 @@ mod tests {
     #[test]
     fn what_was_not_begun_forbids_nothing() {
         let mut losses = Losses::default();
-        losses.note(Loss::new("short".into(), knob("a"), at(100)));
-        losses.note(Loss::new("short".into(), knob("b"), at(100)));
+        losses.note(Loss::new("short".into(), "cache".into(), knob("a"), at(100)));
+        losses.note(Loss::new("short".into(), "cache".into(), knob("b"), at(100)));
         losses.take_back("short", &knob("a"));
         losses.take_back("other", &knob("b"));
         losses.unless_known(|_| false);

@@ -150,7 +150,9 @@ impl Orders {
     /// The controls, as they were called, whose knobs these orders are about, and the targets that they had.
     pub fn controls(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
         let undone = self.undone.iter().map(|undone| (&undone.mitigation.control, &undone.knob.target));
-        undone.chain(self.theirs.iter().map(|theirs| (&theirs.mitigation.control, &theirs.knob.target)))
+        let theirs = self.theirs.iter().map(|theirs| (&theirs.mitigation.control, &theirs.knob.target));
+        let lost = self.losses.all().iter().map(|loss| (&loss.control, &loss.knob.target));
+        undone.chain(theirs).chain(lost)
     }
 
     /// As [`Losses::unless_known`].

@@ -308,7 +308,7 @@ impl Guardian {
         let class = self.step_of(flat).class;
         let valid_until = now + ONCE_WITHIN;
         if class >= Class::Lossy {
-            self.orders.note_loss(Loss::new(name, knob.clone(), now));
+            self.orders.note_loss(Loss::new(name, Arc::clone(&mitigation.control), knob.clone(), now));
         }
         let (wish, by) = (mitigation.clone(), rule.clone());
         out.commands.push(Command::Apply { id, mitigation: wish, rule: by, class, valid_until });

@@ -54,7 +54,8 @@ impl Guardian {
                 stands[new].has_more();
             }
         }
-        self.orders.follow(&plan.moved(older.policy.targets.iter().map(|(control, target)| (control, target))));
+        let had = plan.moved(self.orders.controls());
+        self.orders.follow(&had);
         self.orders.losses_unless_known(|loss| moved.keeps(&older, &plan, loss));
         self.move_demands(&moved, &plan);
         let slots = std::mem::replace(&mut self.slots, Slots::new(&plan));

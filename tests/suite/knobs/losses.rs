@@ -58,6 +58,31 @@ fn a_reload_is_no_reason_to_flush_again() {
     }
 }
 
+/// In a file that is edited twice, with the guardian killed in between or not.
+#[test]
+fn a_control_that_was_taken_out_and_put_back_at_another_address_is_not_flushed_again() {
+    let leads_to = |target: &str| {
+        let targets = vec![("cache".into(), target.into())];
+        let rules = vec![rule("90", 10, vec![flush("cache")])];
+        Arc::new(Plan::new(Policy { level: Level::Maximum, rules, targets, ..Policy::default() }))
+    };
+    let mut node = Node::new(leads_to("unix"), Vec::new(), |_| Outcome::Applied);
+    node.run(95.0, 3);
+    assert_eq!(flushes(&node), 1, "{}", node.text);
+    let mut next = Node::new(leads_to("tcp"), Vec::new(), |_| Outcome::Applied);
+    next.guardian.restore_orders(next.now, node.guardian.orders().clone(), &mut Decisions::default());
+    next.run(95.0, 5);
+    assert_eq!(flushes(&next), 0, "{}", next.text);
+    for node in [&mut node, &mut next] {
+        let before = flushes(node);
+        for plan in [policy(Level::Maximum, Vec::new()), leads_to("another")] {
+            node.guardian.reload(node.now, plan);
+            node.run(95.0, 4);
+        }
+        assert_eq!(flushes(node), before, "{}", node.text);
+    }
+}
+
 /// The same control, whose address is written differently: another name for one server, most likely.
 #[test]
 fn what_was_flushed_or_undone_follows_its_control_to_another_address() {
@@ -80,5 +105,10 @@ fn what_was_flushed_or_undone_follows_its_control_to_another_address() {
     let mut next = Node::new(leads_to("another"), Vec::new(), |_| Outcome::Applied);
     next.guardian.restore_orders(next.now, orders, &mut Decisions::default());
     next.run(95.0, 10);
-    assert_eq!(shrinks(&next), 0, "{}", next.text);
+    assert_eq!((flushes(&next), shrinks(&next)), (0, 0), "{}", next.text);
+    next.guardian.reload(next.now, policy(Level::Maximum, Vec::new()));
+    next.run(95.0, 2);
+    next.guardian.reload(next.now, leads_to("a third"));
+    next.run(95.0, 10);
+    assert_eq!((flushes(&next), shrinks(&next)), (0, 0), "taken out and put back elsewhere: {}", next.text);
 }
