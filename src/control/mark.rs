@@ -26,6 +26,7 @@ use nix::unistd::{Uid, User};
 use tokio::time::sleep;
 
 use super::address::Identity;
+use super::digest;
 use super::failure::Failure;
 use super::target::Target;
 use crate::ending;
@@ -41,10 +42,6 @@ const USER: &str = "node-guardian";
 const GIVES_WAY: Duration = Duration::from_millis(20);
 /// A name has room for 107 bytes.
 const ROOM: usize = 80;
-/// FNV-1a, 64 bits (draft-eastlake-fnv): the same in every build, since two guardians need not be of one version. The
-/// standard library's hash is not promised to stay, and a cryptographic one would be code that nothing else here maps.
-const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
-const FNV_PRIME: u64 = 0x0100_0000_01b3;
 /// Of those who looked, at a time.
 const MOST_SEEN: usize = 256;
 
@@ -140,8 +137,8 @@ fn names(target: &Target, lives: &[String]) -> Vec<String> {
     // Nobody else need read what a service says of itself.
     let life = |life: &String| {
         let text = format!("{} {life}", target.kind());
-        let digest = text.bytes().fold(FNV_BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME));
-        format!("node-guardian/life:{digest:016x}")
+        // Two guardians need not be of one version.
+        format!("node-guardian/life:{:016x}", digest::of(&text))
     };
     address(target).into_iter().chain(lives.iter().map(life)).collect()
 }

@@ -8,6 +8,7 @@ mod app;
 mod capture;
 mod claim;
 pub mod consent;
+mod digest;
 pub(crate) mod exchange;
 pub mod failure;
 mod haproxy;

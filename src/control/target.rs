@@ -88,6 +88,13 @@ pub trait Place {
         mine.key == theirs.key
     }
 
+    /// Whether this undo, made at an earlier target of the same service, is about what is read here in the same way: then an
+    /// operator who changed a password or mended a recipe has said how it is undone.
+    fn undoes(&self, earlier: &Target, undo: &Undo) -> bool {
+        let _alike = (earlier, undo);
+        true
+    }
+
     /// Whether two undos are about parts of one thing, although each names another life: a process, and who started it.
     fn meets(&self, mine: &Undo, other: &Target, theirs: &Undo) -> bool {
         let _apart = (mine, other, theirs);

@@ -198,6 +198,43 @@ fn two_controls_never_hold_one_value() {
     assert_eq!((desk.undo(1).outcome, server.global_limit().as_str()), (Outcome::Applied, "200"));
 }
 
+/// The same verb under the same name, for another setting of the same service.
+fn rated(socket: &Path) -> Target {
+    control(&format!(
+        r#"
+        [control.socket.edge]
+        socket = "{}"
+        ends_with = "\n> "
+        keep_open = true
+        on_connect = [{{ send = "prompt\n" }}]
+        [control.socket.edge.throttle]
+        name = "maxconn"
+        read = {{ send = "show info\n", take = "{{*}}\nSessRateLimit: {{value}}\n" }}
+        set = {{ send = "set rate-limit sessions global {{value}}\n", expect = "\n" }}
+        to = "{{share}}"
+        "#,
+        socket.display()
+    ))
+}
+
+#[test]
+fn a_verb_that_is_pointed_at_another_setting_leaves_nothing_at_the_first() {
+    let server = Haproxy::start();
+    let socket = server.path("admin.sock");
+    assert_ne!(conversing(&socket).identity(), rated(&socket).identity(), "a rule wants another knob now");
+    // The second is what we set at the first, and nobody's business.
+    for rate in ["SessRateLimit: 400", "SessRateLimit: 100"] {
+        server.ask(&rate.replace("SessRateLimit:", "set rate-limit sessions global"));
+        let mut desk = Desk::new(&[("edge", conversing(&socket))]);
+        assert_eq!(desk.apply(1, "edge", Verb::Throttle, HALF).outcome, Outcome::Applied);
+        let mut desk = Desk::resume(desk.stop(), &[("edge", rated(&socket))]);
+        assert_eq!((desk.verify(1).outcome, server.global_limit().as_str()), (Outcome::Applied, "100"));
+        let report = desk.undo(1);
+        assert_eq!((report.outcome, server.global_limit().as_str()), (Outcome::Applied, "200"), "{}", report.detail);
+        assert!(server.ask("show info").contains(rate));
+    }
+}
+
 #[test]
 fn the_journal_on_disk_has_the_whole_recipe() {
     let (server, folder) = (Haproxy::start(), tempfile::tempdir().unwrap());

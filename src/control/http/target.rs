@@ -9,7 +9,7 @@ use crate::control::address::{Address, Identity, Overlap};
 use crate::control::recipe::{Performer, Recipe};
 use crate::control::service::Service;
 use crate::control::target::{Place, Target};
-use crate::control::undo::Change;
+use crate::control::undo::{Change, Undo};
 use crate::policy::mitigation::Verb;
 
 /// Anything that is told what to do over HTTP/1.1, without TLS: on this node, or on a network that is trusted.
@@ -66,6 +66,10 @@ impl Place for Http {
             return None;
         }
         self.recipe.overlap(&theirs.recipe)
+    }
+
+    fn undoes(&self, earlier: &Target, undo: &Undo) -> bool {
+        matches!(earlier, Target::Http(target) if self.recipe.reads_as(&target.recipe, &undo.changes))
     }
 
     fn is_one_value(&self, mine: &Change, other: &Target, theirs: &Change) -> bool {

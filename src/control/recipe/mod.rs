@@ -18,6 +18,7 @@ pub use performer::Performer;
 
 use super::DEADLINE;
 use super::address::Overlap;
+use super::digest;
 use super::failure::Failure;
 use super::json::Found;
 use super::secret;
@@ -174,9 +175,19 @@ impl Recipe {
         self.knobs_of(verb).next().is_some() && self.knobs_of(verb).all(|knob| !aim::knows_shares(&knob.to))
     }
 
-    /// Which values of the service are turned here.
+    /// Which values of the service are turned here: as they are called, and how each is read.
     pub fn part(&self) -> String {
-        self.knobs.iter().map(|knob| knob.name.as_str()).collect::<Vec<_>>().join(", ")
+        self.knobs.iter().map(|knob| format!("{} {:08x}", knob.name, knob.reading())).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether what these changes are about, each made by the earlier recipe, is read here as it was there: only then does
+    /// this one tell whose a value is.
+    pub fn reads_as(&self, earlier: &Recipe, changes: &[Change]) -> bool {
+        let is_alike = |change: &Change| {
+            let knobs = self.knob(&change.key).zip(earlier.knob(&change.key));
+            knobs.is_some_and(|(mine, earlier)| mine.is_read_alike(earlier))
+        };
+        changes.iter().all(is_alike)
     }
 
     /// For two controls of one service.
@@ -206,11 +217,19 @@ impl Knob {
             let requests = self.set.iter().map(|step| &step.request);
             !self.set.is_empty() && requests.eq(other.set.iter().map(|step| &step.request))
         };
-        let is_read_alike = || {
-            let (mine, theirs) = (&self.read, &other.read);
-            mine.request == theirs.request && mine.take == theirs.take && mine.means == theirs.means
-        };
-        is_read_alike() || is_set_alike()
+        self.is_read_alike(other) || is_set_alike()
+    }
+
+    fn is_read_alike(&self, other: &Knob) -> bool {
+        let (mine, theirs) = (&self.read, &other.read);
+        mine.request == theirs.request && mine.take == theirs.take && mine.means == theirs.means
+    }
+
+    /// The same for two that are read alike.
+    fn reading(&self) -> u32 {
+        let read = (&self.read.request, &self.read.take, &self.read.means);
+        // The lower half is as good.
+        digest::of(&format!("{read:?}")) as u32
     }
 }
 

@@ -200,7 +200,7 @@ impl Task {
     async fn verify(&mut self, id: ActionId, lease: Lease) -> Answer {
         let Some(entry) = self.shared.records.entry(id) else { return Answer::already(NOTHING) };
         let mut answer = Answer::already(NOTHING);
-        for way in self.ways(&entry.target) {
+        for way in self.ways(&entry) {
             answer = self.verify_by(&way, &entry, lease).await;
             if !is_barred(answer.outcome) {
                 break;
@@ -299,7 +299,7 @@ impl Task {
         let Some(entry) = self.shared.records.entry(id) else { return Answer::already(NOTHING) };
         let heirs = self.shared.records.hand_down(id);
         let mut answer = Answer::already(NOTHING);
-        for way in self.ways(&entry.target) {
+        for way in self.ways(&entry) {
             answer = self.undo_by(&way, &entry, &heirs).await;
             if !is_barred(answer.outcome) {
                 return answer;
@@ -324,7 +324,9 @@ impl Task {
     /// Where the control leads now, if the very same life of the service is there: its socket was renamed, say.
     async fn moved(&mut self, entry: &Entry) -> Option<Target> {
         let (now, _) = self.configured.as_ref()?;
-        if now.kind() != entry.target.kind() || now.place().is_same(&entry.target) {
+        let place = now.place();
+        let is_elsewhere = now.kind() == entry.target.kind() && !place.is_same(&entry.target);
+        if !is_elsewhere || !place.undoes(&entry.target, &entry.undo) {
             return None;
         }
         let now = now.clone();
@@ -334,11 +336,15 @@ impl Task {
         is_there.then_some(now)
     }
 
-    /// How its target is spoken to: as it is configured now where that is the same service, since an operator may have
-    /// changed a password or mended a recipe; and as it was when it was acted on.
-    fn ways(&self, target: &Target) -> Vec<Target> {
+    /// How its target is spoken to: as it is configured now where that is about the same, since an operator may have changed
+    /// a password or mended a recipe; and as it was when it was acted on.
+    fn ways(&self, entry: &Entry) -> Vec<Target> {
+        let target = &entry.target;
+        let is_about_it = |now: &&Target| {
+            now.kind() == target.kind() && now.place().is_same(target) && now.place().undoes(target, &entry.undo)
+        };
         let now = self.configured.iter().map(|(configured, _)| configured);
-        let changed = now.filter(|now| *now != target && now.kind() == target.kind() && now.place().is_same(target));
+        let changed = now.filter(|now| *now != target).filter(is_about_it);
         changed.chain([target]).cloned().collect()
     }
 
