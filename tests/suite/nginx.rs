@@ -112,6 +112,42 @@ fn flags_outlive_a_restart_of_nginx_and_not_their_directory() {
     assert_eq!((server.set().len(), desk.journaled().len()), (0, 0));
 }
 
+/// Renamed and perhaps renamed back, or hidden for a while: nginx must not find flags again that nobody knows of.
+#[test]
+fn flags_go_from_a_directory_that_is_out_of_sight() {
+    let server = Nginx::start();
+    let aside = server.path("run/aside");
+    let left = |folder: &Path| fs::read_dir(folder).unwrap().count();
+    for is_replaced in [false, true] {
+        let mut desk = desk(server.target());
+        assert_eq!(desk.apply(1, "front", Verb::Shed, HALF).outcome, Outcome::Applied);
+        fs::rename(server.flags(), &aside).unwrap();
+        if is_replaced {
+            fs::create_dir(server.flags()).unwrap();
+        }
+        let report = desk.undo(1);
+        assert_eq!((report.outcome, desk.journaled().len()), (Outcome::EpochChanged, 0), "{}", report.detail);
+        assert_eq!(left(&aside), 0);
+        fs::remove_dir(&aside).unwrap();
+    }
+}
+
+#[test]
+fn flags_are_found_where_the_configuration_says_that_their_directory_is_by_now() {
+    let server = Nginx::start();
+    let aside = server.path("run/aside");
+    let mut desk = desk(server.target());
+    assert_eq!(desk.apply(1, "front", Verb::Shed, HALF).outcome, Outcome::Applied);
+    let ledger = desk.stop();
+    fs::rename(server.flags(), &aside).unwrap();
+    let moved = target::Nginx { flags: Some(aside.clone()), ..server.target() };
+    let mut desk = Desk::resume(ledger, &[("front", Target::Nginx(moved))]);
+    assert_eq!(desk.verify(1).outcome, Outcome::Applied);
+    let report = desk.undo(1);
+    assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Applied, 0), "{}", report.detail);
+    assert_eq!(fs::read_dir(&aside).unwrap().count(), 0);
+}
+
 #[test]
 fn flags_that_moved_with_their_directory_are_still_owed() {
     let server = Nginx::start();

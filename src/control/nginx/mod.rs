@@ -39,6 +39,8 @@ const CONFIGURATION: &str = "/etc/nginx";
 
 pub struct Nginx {
     target: target::Nginx,
+    /// Where flags were set last, wherever it is by now.
+    set_in: Option<Flags>,
     pruner: Pruner,
     /// Requests of others, and how many were ours.
     came: Passed,
@@ -101,7 +103,9 @@ impl Service for Nginx {
         if changes.iter().all(|change| change.wanted() == ABSENT) {
             changes.clear();
         }
-        Ok(Undo { epoch: flags.epoch()?, changes, lapses_unix_ms: None })
+        let epoch = flags.epoch()?;
+        self.set_in = Some(flags);
+        Ok(Undo { epoch, changes, lapses_unix_ms: None })
     }
 
     async fn aim(&mut self, mitigation: &Mitigation, undo: &Undo) -> Result<Vec<Aim>, Failure> {
@@ -116,14 +120,19 @@ impl Service for Nginx {
 
     async fn read(&mut self, undo: &Undo) -> Result<Live, Failure> {
         let path = self.path()?;
-        let flags = Flags::open(path)?;
+        let flags = Flags::open(path).inspect_err(|_| self.clear_out_of_sight(undo))?;
         let read = |change: &super::undo::Change| flags.read(flag(&change.key)?);
         let values = undo.changes.iter().map(read).collect::<Result<Vec<_>, Failure>>()?;
         let is_ours =
             |(change, value): (&super::undo::Change, &String)| *value == level::set(flag(&change.key).unwrap_or(0));
         // Wherever flags of ours are, they are to go.
-        if flags.epoch()? != undo.epoch && !undo.changes.iter().zip(&values).any(is_ours) {
+        let is_same = flags.epoch()? == undo.epoch;
+        if !is_same && !undo.changes.iter().zip(&values).any(is_ours) {
+            self.clear_out_of_sight(undo);
             return Err(flags::gone(path));
+        }
+        if is_same {
+            self.set_in = Some(flags);
         }
         Ok(Live { epoch: undo.epoch.clone(), values })
     }
@@ -191,7 +200,18 @@ impl Service for Nginx {
 impl Nginx {
     #[must_use]
     pub fn new(target: target::Nginx) -> Self {
-        Self { target, pruner: Pruner::default(), came: Passed::default(), asked: 0 }
+        Self { target, set_in: None, pruner: Pruner::default(), came: Passed::default(), asked: 0 }
+    }
+
+    /// The directory may come back: it was renamed, or something is mounted over it. What cannot be removed went with it.
+    fn clear_out_of_sight(&self, undo: &Undo) {
+        let Some(flags) = self.set_in.as_ref().filter(|flags| flags.epoch().is_ok_and(|epoch| epoch == undo.epoch))
+        else {
+            return;
+        };
+        for level in undo.changes.iter().filter_map(|change| level::parse(&change.key)) {
+            drop(flags.write(level, ABSENT));
+        }
     }
 
     async fn answers(&self) -> Result<String, Failure> {

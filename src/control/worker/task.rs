@@ -200,7 +200,7 @@ impl Task {
     async fn verify(&mut self, id: ActionId, lease: Lease) -> Answer {
         let Some(entry) = self.shared.records.entry(id) else { return Answer::already(NOTHING) };
         let mut answer = Answer::already(NOTHING);
-        for way in self.ways(&entry) {
+        for way in self.ways(&entry).await {
             answer = self.verify_by(&way, &entry, lease).await;
             if !is_barred(answer.outcome) {
                 break;
@@ -299,16 +299,13 @@ impl Task {
         let Some(entry) = self.shared.records.entry(id) else { return Answer::already(NOTHING) };
         let heirs = self.shared.records.hand_down(id);
         let mut answer = Answer::already(NOTHING);
-        for way in self.ways(&entry) {
+        for way in self.ways(&entry).await {
             answer = self.undo_by(&way, &entry, &heirs).await;
             if !is_barred(answer.outcome) {
-                return answer;
+                break;
             }
         }
-        match self.moved(&entry).await {
-            Some(way) => self.undo_by(&way, &entry, &heirs).await,
-            None => answer,
-        }
+        answer
     }
 
     async fn undo_by(&mut self, way: &Target, entry: &Entry, heirs: &[ActionId]) -> Answer {
@@ -337,15 +334,17 @@ impl Task {
     }
 
     /// How its target is spoken to: as it is configured now where that is about the same, since an operator may have changed
-    /// a password or mended a recipe; and as it was when it was acted on.
-    fn ways(&self, entry: &Entry) -> Vec<Target> {
+    /// a password or mended a recipe; and as it was when it was acted on. First where it has moved to: by its old address it
+    /// only seems to be gone.
+    async fn ways(&mut self, entry: &Entry) -> Vec<Target> {
         let target = &entry.target;
+        let moved = self.moved(entry).await;
         let is_about_it = |now: &&Target| {
             now.kind() == target.kind() && now.place().is_same(target) && now.place().undoes(target, &entry.undo)
         };
         let now = self.configured.iter().map(|(configured, _)| configured);
         let changed = now.filter(|now| *now != target).filter(is_about_it);
-        changed.chain([target]).cloned().collect()
+        moved.into_iter().chain(changed.chain([target]).cloned()).collect()
     }
 
     /// That it begins is noted, and nothing waits for that: should we end meanwhile, the next start must not take what we
