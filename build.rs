@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What runs at the start, at a reload, or never in a daemon: parts of the names of functions.
-const AT_START: [&str; 52] = [
+const AT_START: [&str; 54] = [
     "12clap_builder",
     "clap_builder..",
     "8clap_lex",
@@ -20,6 +20,8 @@ const AT_START: [&str; 52] = [
     "node_guardian..cli..",
     "node_guardian6config",
     "node_guardian..config..",
+    "node_guardian8document",
+    "node_guardian..document..",
     "node_guardian6replay",
     "11toml_parser",
     "toml_parser..",

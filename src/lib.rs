@@ -2,6 +2,7 @@
 //!
 //! The modules in the order that data flows:
 //! - [`config`]: what the operator wants: text to settings, with every complaint at once.
+//! - [`document`]: what is written, each key and value with its place.
 //! - [`host`]: the kernel's files to a sample, without ever making the loop wait.
 //! - [`policy`]: what should be done, given settings, samples and outcomes; pure.
 //! - [`control`]: doing it and undoing it, at services' own control sockets.
@@ -32,6 +33,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod document;
 pub mod drill;
 pub mod ending;
 pub mod events;

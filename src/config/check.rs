@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::compile::{Compiled, compile};
-use super::complaint::{Complaints, Counted, Located};
 use super::settings::Settings;
 use super::source::Source;
+use crate::document::complaint::{Complaints, Counted, Located};
 use crate::policy::mitigation::Level;
 use crate::policy::rule::{Rule, Step};
 

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::complaint::Complaints;
-use super::controls::{self, warn_open_secret};
-use super::document::Node;
+use super::controls;
 use super::here::Here;
-use super::section::{Findings, Read, Section};
 use super::settings::{Control, Http, Sampling, Scope, Settings};
 use super::source::{BUILT_IN_RULES, Gathered, Source, gather};
-use super::{lint, rules, value};
+use super::{lint, rules};
+use crate::document::complaint::Complaints;
+use crate::document::node::Node;
+use crate::document::secret::warn_open_secret;
+use crate::document::section::{Findings, Read, Section};
+use crate::document::value;
 use crate::policy::mitigation::{Level, Verb};
 use crate::policy::ports::Ports;
 use crate::policy::rule::{Cost, Emergency, Policy, Rule};
@@ -61,7 +63,7 @@ pub fn compile(source: &Source) -> Compiled {
     let Gathered { origins, tree, complaints, files } = gather(source);
     let mut findings = Findings { origins: &origins, list: complaints };
     // The top of the tree is nowhere in particular; no complaint is about it.
-    let nowhere = super::origin::Place { origin: 0, span: 0..0 };
+    let nowhere = crate::document::origin::Place { origin: 0, span: 0..0 };
     let root = Section { key: &nowhere, table: &tree };
     root.refuse_unknown("the file", TOP, &mut findings);
     let directories = Directories::of(source);

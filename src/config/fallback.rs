@@ -5,14 +5,15 @@
 use std::path::{Path, PathBuf};
 
 use super::compile::{Compiled, compile, level, state_directory_of};
-use super::complaint::{About, Complaint, Complaints, Gravity};
-use super::document::Node;
 use super::last_good::LastGood;
-use super::origin::{Kind, Origin};
-use super::section::Read;
 use super::settings::Settings;
 use super::source::{Gathered, Source, Text, gather};
-use super::{value, whereabouts};
+use super::whereabouts;
+use crate::document::complaint::{About, Complaint, Complaints, Gravity};
+use crate::document::node::Node;
+use crate::document::origin::{Kind, Origin};
+use crate::document::section::Read;
+use crate::document::value;
 use crate::policy::mitigation::Level;
 use crate::policy::nearest::nearest;
 

@@ -7,9 +7,9 @@
 use std::time::Duration;
 
 use super::controls::Declared;
-use super::origin::Place;
 use super::steps::Placed;
 use crate::control::target::Target;
+use crate::document::origin::Place;
 use crate::policy::mitigation::{Amount, Class, Mitigation, Verb};
 use crate::policy::rule::{Asked, Resource, Severity, Step};
 

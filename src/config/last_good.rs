@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf, absolute};
 
 use serde::{Deserialize, Serialize};
 
-use super::complaint::Complaints;
-use super::origin::Kind;
 use super::source::{Source, Text};
+use crate::document::complaint::Complaints;
+use crate::document::origin::Kind;
 use crate::journal::check_directory;
 use crate::keeper;
 use crate::policy::mitigation::Level;

@@ -3,12 +3,12 @@
 
 use super::controls::Declared;
 use super::here::Here;
-use super::origin::Place;
-use super::section::{Findings, Section};
 use super::source::{BUILT_IN_ORIGIN, BUILT_IN_RULES};
 use super::steps::Placed;
-use super::value;
 use crate::control::target::Target;
+use crate::document::origin::Place;
+use crate::document::section::{Findings, Section};
+use crate::document::value;
 use crate::policy::condition::{Comparison, Expression, Function, Operand};
 use crate::policy::metric::{Family, Metric};
 use crate::policy::mitigation::{Level, Verb};

@@ -2,28 +2,23 @@
 
 mod check;
 mod compile;
-mod complaint;
 mod controls;
-mod document;
 mod fallback;
 mod here;
 mod ladders;
 pub mod last_good;
 mod lint;
-mod origin;
 mod rules;
-mod section;
 pub mod settings;
 pub(crate) mod source;
 mod steps;
 mod strength;
-mod value;
 mod vocabulary;
 pub mod whereabouts;
 
+pub use crate::document::complaint::{Complaints, Gravity, Located};
 pub use check::{Checked, CheckedJson, check};
 pub use compile::{Compiled, compile};
-pub use complaint::{Complaints, Gravity, Located};
 pub use fallback::{Footing, Loaded, load_again, settle};
 pub use here::Look;
 pub use source::{BUILT_IN, Source, USUAL_FILE, environment};

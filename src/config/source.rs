@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::complaint::{About, Complaint, Gravity};
-use super::document::{self, Entry, Node, Table, Value};
 use super::here::Look;
-use super::origin::{Kind, Origin, Place};
+use crate::document::complaint::{About, Complaint, Gravity};
+use crate::document::node::{self, Entry, Node, Table, Value};
+use crate::document::origin::{Kind, Origin, Place};
 use crate::policy::nearest::nearest;
 
 pub const USUAL_FILE: &str = "/etc/node-guardian/config.toml";
@@ -124,7 +124,7 @@ pub fn gather(source: &Source) -> Gathered {
         gathered.add_override("command line", "--dry-run", "", &["dry_run"], Value::Boolean(true));
     }
     if gathered.is_without_built_ins() {
-        document::withdraw(&mut gathered.tree, BUILT_IN_ORIGIN);
+        node::withdraw(&mut gathered.tree, BUILT_IN_ORIGIN);
     }
     gathered
 }
@@ -153,10 +153,10 @@ impl Gathered {
 
     fn add_text(&mut self, origin: Origin) {
         let index = self.origins.len();
-        let (table, complaints) = document::parse(&origin.text, index);
+        let (table, complaints) = node::parse(&origin.text, index);
         self.origins.push(origin);
         self.complaints.extend(complaints);
-        document::merge(&mut self.tree, table);
+        node::merge(&mut self.tree, table);
     }
 
     fn add_file(&mut self, path: &Path) {
@@ -284,7 +284,7 @@ impl Gathered {
         for parent in parents.iter().rev() {
             table = Table::from([((*parent).to_owned(), entry(Node::new(Value::Table(table), place.clone())))]);
         }
-        document::merge(&mut self.tree, table);
+        node::merge(&mut self.tree, table);
     }
 }
 

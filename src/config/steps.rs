@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::controls::{Declared, KINDS};
-use super::document::{Node, Table, Value};
-use super::origin::{Place, printable};
-use super::section::{Fault, Read, proposal, refuse};
 use super::strength::{self, Strength, at};
-use super::value;
 use crate::control::target::Target;
+use crate::document::node::{Node, Table, Value};
+use crate::document::origin::{Place, printable};
+use crate::document::section::{Fault, Read, proposal, refuse};
+use crate::document::value;
 use crate::policy::mitigation::{Mitigation, Verb};
 use crate::policy::nearest::nearest;
 use crate::policy::rule::{Asked, Step};

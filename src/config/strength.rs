@@ -1,10 +1,10 @@
 //! How strongly a step acts: `to = "50%"`, `share = "25%"`, `to = "512MiB"`, or between two, `to = "90%..20%"`, by how far
 //! beyond its threshold the rule's metric is.
 
-use super::document::{Entry, Node, Table, Value};
-use super::origin::{Place, printable};
-use super::section::{Fault, Read, refuse};
-use super::value;
+use crate::document::node::{Entry, Node, Table, Value};
+use crate::document::origin::{Place, printable};
+use crate::document::section::{Fault, Read, refuse};
+use crate::document::value;
 use crate::policy::mitigation::{Amount, Verb};
 use crate::policy::range::Range;
 use crate::policy::unit::{Quantity, Suffix};

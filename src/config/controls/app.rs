@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::{user, warn_open_secret};
-use crate::config::document::{Entry, Node};
-use crate::config::origin::printable;
-use crate::config::section::{Findings, Read, Section, refuse};
-use crate::config::value;
 use crate::control::address::Address;
 use crate::control::target::App;
+use crate::document::node::{Entry, Node};
+use crate::document::origin::printable;
+use crate::document::secret::warn_open_secret;
+use crate::document::section::{Findings, Read, Section, refuse};
+use crate::document::value;
 
 pub const KEYS: &[&str] = &["socket", "url", "user", "token_file", "tiers", "ports"];
 
@@ -31,7 +31,7 @@ pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<A
     }
     let app = App {
         address: socket.or(url).unwrap_or_else(|| Address::Unix(PathBuf::new())),
-        uid: section.get("user", findings, user),
+        uid: section.get("user", findings, value::user),
         token_file: section.get("token_file", findings, value::path),
         tiers: section.get("tiers", findings, |key, node| value::list(key, node, tier)).unwrap_or_default(),
     };

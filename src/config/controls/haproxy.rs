@@ -1,10 +1,10 @@
 //! `[control.haproxy.NAME]`
 
-use crate::config::document::{Entry, Node};
-use crate::config::origin::printable;
-use crate::config::section::{Findings, Read, Section, refuse};
-use crate::config::value;
 use crate::control::target::Haproxy;
+use crate::document::node::{Entry, Node};
+use crate::document::origin::printable;
+use crate::document::section::{Findings, Read, Section, refuse};
+use crate::document::value;
 use crate::policy::unit::{Quantity, Suffix};
 
 pub const KEYS: &[&str] =

@@ -2,16 +2,16 @@
 
 use std::path::PathBuf;
 
+use super::place_of;
 use super::recipe::{self, Dialect, Peers};
-use super::{place_of, user};
-use crate::config::document::{Entry, Node, Value};
-use crate::config::origin::printable;
-use crate::config::section::{Findings, Read, Section, refuse};
-use crate::config::value;
 use crate::control::address::Address;
 use crate::control::recipe::Request;
 use crate::control::recipe::text::PASSWORD;
 use crate::control::target::Http;
+use crate::document::node::{Entry, Node, Value};
+use crate::document::origin::printable;
+use crate::document::section::{Findings, Read, Section, refuse};
+use crate::document::value;
 use crate::policy::mitigation::Verb;
 
 pub const KEYS: &[&str] = &["socket", "address", "host", "headers", "password_file", "listener", "epoch", "ports"];
@@ -51,7 +51,7 @@ pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<H
         address: address.unwrap_or_else(|| Address::Unix(PathBuf::new())),
         host: section.get("host", findings, host).unwrap_or_default(),
         headers: section.get("headers", findings, headers).unwrap_or_default(),
-        listener: section.get("listener", findings, user),
+        listener: section.get("listener", findings, value::user),
         recipe: Box::new(recipe::read(title, section, &HTTP, peers, findings)),
     })
 }
@@ -95,7 +95,7 @@ fn headers(key: &str, node: &Node) -> Read<Vec<(String, String)>> {
     };
     let mut headers = Vec::new();
     for (name, entry) in table {
-        let at = |faults: Vec<_>| faults.into_iter().map(|fault: crate::config::section::Fault| fault.at(&entry.key));
+        let at = |faults: Vec<_>| faults.into_iter().map(|fault: crate::document::section::Fault| fault.at(&entry.key));
         let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-';
         if name.is_empty() || !name.chars().all(is_name) {
             return refuse(format!("`{}` is no name of a header", printable(name)), "letters, digits and -");

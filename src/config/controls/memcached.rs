@@ -2,19 +2,18 @@
 
 use std::path::PathBuf;
 
-use super::address;
-use crate::config::document::Entry;
-use crate::config::section::{Findings, Section};
-use crate::config::value;
 use crate::control::address::Address;
 use crate::control::target::Memcached;
+use crate::document::node::Entry;
+use crate::document::section::{Findings, Section};
+use crate::document::value;
 
 pub const KEYS: &[&str] = &["socket", "address", "cache_only", "ports"];
 
 pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<Memcached> {
     let section = Section::open(title, &entry.key, &entry.node, KEYS, findings)?;
     let socket = section.get("socket", findings, value::socket).map(Address::Unix);
-    let address = section.get("address", findings, address).map(Address::Tcp);
+    let address = section.get("address", findings, value::address).map(Address::Tcp);
     match (section.has("socket"), section.has("address")) {
         (true, true) => {
             let message = "a memcached is reached by `socket` or by `address`, not by both";

@@ -13,17 +13,14 @@ mod varnish;
 mod webhook;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
-use nix::unistd::User;
-
-use super::document::{Entry, Node, Value};
-use super::origin::{Place, printable};
-use super::section::{Findings, Read, Section, proposal, refuse};
-use super::value;
 use crate::control::address::{Address, Overlap};
 use crate::control::target::Target;
+use crate::document::node::{Entry, Value};
+use crate::document::origin::{Place, printable};
+use crate::document::section::{Findings, Section, proposal};
+use crate::document::value;
 
 pub const KINDS: &[&str] = &[
     "app",
@@ -184,7 +181,7 @@ pub fn check_name(name: &str) -> Result<(), String> {
 /// Where a service listens: `socket` or `address`.
 fn place_of(title: &str, section: Section<'_>, example: &str, findings: &mut Findings<'_>) -> Option<Address> {
     let socket = section.get("socket", findings, value::socket).map(Address::Unix);
-    let address = section.get("address", findings, address).map(Address::Tcp);
+    let address = section.get("address", findings, value::address).map(Address::Tcp);
     match (section.has("socket"), section.has("address")) {
         (true, true) => {
             let message = "a service is reached by `socket` or by `address`, not by both";
@@ -197,64 +194,4 @@ fn place_of(title: &str, section: Section<'_>, example: &str, findings: &mut Fin
         (true, false) | (false, true) => {}
     }
     socket.or(address)
-}
-
-/// `host:port`
-pub(super) fn address(key: &str, node: &Node) -> Read<String> {
-    let written = value::text(key, node, "127.0.0.1:6379")?;
-    if is_address(written) {
-        return Ok(written.to_owned());
-    }
-    let help = "write host:port, such as 127.0.0.1:6379 or [::1]:6379; a path goes into `socket`";
-    refuse(format!("`{}` is not an address", printable(written)), help)
-}
-
-fn is_address(written: &str) -> bool {
-    let Some((host, port)) = written.rsplit_once(':') else { return false };
-    let bracketed = !host.contains(':') || (host.starts_with('[') && host.ends_with(']'));
-    !host.is_empty()
-        && bracketed
-        && !host.contains(char::is_whitespace)
-        && port.parse::<u16>().is_ok_and(|port| port > 0)
-}
-
-/// Complains about a file with a secret that everybody on the node can read, or that is not there.
-pub fn warn_open_secret(place: &Place, file: &Path, findings: &mut Findings<'_>) {
-    use std::os::unix::fs::MetadataExt as _;
-    match std::fs::metadata(file) {
-        Ok(metadata) if metadata.mode() & 0o007 != 0 => {
-            let shown = printable(&file.display().to_string());
-            let message = format!("every user of this node can read the secret in {shown}");
-            findings.warning(place, message, format!("chmod o= {shown}"));
-        }
-        Ok(metadata) if !metadata.is_file() => {
-            findings.warning(place, "this is no regular file, and is never read", "write the secret into a file");
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            findings.warning(place, "this file does not exist", "create it before node-guardian needs it");
-        }
-        // Whoever checks may have fewer rights than the daemon.
-        Ok(_) | Err(_) => {}
-    }
-}
-
-/// A user by name or number, as a number.
-pub(super) fn user(key: &str, node: &Node) -> Read<u32> {
-    const HELP: &str = "such as \"api\" or 1000: the user that the service runs as";
-    match &node.value {
-        Value::Integer(number) => match number.and_then(|number| u32::try_from(number).ok()) {
-            Some(number) => Ok(number),
-            None => refuse(format!("`{key}` is no number of a user"), HELP),
-        },
-        _ => {
-            let name = value::text(key, node, "api")?;
-            match User::from_name(name) {
-                Ok(Some(user)) => Ok(user.uid.as_raw()),
-                Ok(None) | Err(_) => {
-                    let help = "create it first, or write its number: user = 1000";
-                    refuse(format!("this node has no user `{}`", printable(name)), help)
-                }
-            }
-        }
-    }
 }

@@ -2,13 +2,12 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::is_address;
-use crate::config::document::{Entry, Node};
-use crate::config::origin::printable;
-use crate::config::section::{Findings, Read, Section, refuse};
-use crate::config::value;
 use crate::control::address::Address;
 use crate::control::target::{Nginx, Page};
+use crate::document::node::{Entry, Node};
+use crate::document::origin::printable;
+use crate::document::section::{Findings, Read, Section, refuse};
+use crate::document::value;
 
 pub const KEYS: &[&str] = &["flags", "caches", "stub_status", "ports"];
 
@@ -66,8 +65,8 @@ fn page(key: &str, node: &Node) -> Read<Page> {
         return Ok(Page { address: Address::Unix(socket.into()), path: path.to_owned() });
     }
     let (host, path) = rest.split_once('/').map_or((rest, ""), |(host, path)| (host, path));
-    let host = if is_address(host) { host.to_owned() } else { format!("{host}:80") };
-    if !is_address(&host) {
+    let host = if value::is_address(host) { host.to_owned() } else { format!("{host}:80") };
+    if !value::is_address(&host) {
         return wrong();
     }
     Ok(Page { address: Address::Tcp(host), path: format!("/{path}") })

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::config::document::{Entry, Node};
-use crate::config::origin::printable;
-use crate::config::section::{Findings, Read, Section, refuse};
-use crate::config::value;
 use crate::control::target::{Jvm, Locator, Pool, Pressure, Process};
+use crate::document::node::{Entry, Node};
+use crate::document::origin::printable;
+use crate::document::section::{Findings, Read, Section, refuse};
+use crate::document::value;
 
 pub const KEYS: &[&str] =
     &["pid_file", "command", "cgroup", "workers", "idle_io", "sacrificial", "kill_after", "ports"];

@@ -1,13 +1,13 @@
 //! What the kinds `socket` and `http` have in common: verbs as tables with `read`, `set` and `to`, or with `do`; and
 //! steps. Whatever could not be undone exactly is refused here, before anything is ever sent.
 
-use super::warn_open_secret;
-use crate::config::document::{Node, Value};
-use crate::config::origin::{Place, printable};
-use crate::config::section::{Findings, Read, Section, refuse};
-use crate::config::value;
 use crate::control::recipe::text::{PASSWORD, VALUE, is_plain};
 use crate::control::recipe::{Act, BYTES, KEPT, Knob, Meaning, Recipe, Request, SHARE, SHED, Step, Take};
+use crate::document::node::{Node, Value};
+use crate::document::origin::{Place, printable};
+use crate::document::secret::warn_open_secret;
+use crate::document::section::{Findings, Read, Section, refuse};
+use crate::document::value;
 use crate::policy::mitigation::{Lasting, Verb};
 
 const LASTING: &[&str] = &["name", "read", "may", "set", "unset", "to", "least", "unlimited_is"];

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::{address, user, warn_open_secret};
-use crate::config::document::{Entry, Node};
-use crate::config::section::{Findings, Read, Section, refuse};
-use crate::config::value;
 use crate::control::address::Address;
 use crate::control::target::Redis;
+use crate::document::node::{Entry, Node};
+use crate::document::secret::warn_open_secret;
+use crate::document::section::{Findings, Read, Section, refuse};
+use crate::document::value;
 
 pub const KEYS: &[&str] = &[
     "socket",
@@ -24,7 +24,7 @@ pub const KEYS: &[&str] = &[
 pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<Redis> {
     let section = Section::open(title, &entry.key, &entry.node, KEYS, findings)?;
     let socket = section.get("socket", findings, value::socket).map(Address::Unix);
-    let address = section.get("address", findings, address).map(Address::Tcp);
+    let address = section.get("address", findings, value::address).map(Address::Tcp);
     match (section.has("socket"), section.has("address")) {
         (true, true) => {
             let message = "a Redis is reached by `socket` or by `address`, not by both";
@@ -38,7 +38,7 @@ pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<R
     }
     let redis = Redis {
         address: socket.or(address).unwrap_or_else(|| Address::Unix(PathBuf::new())),
-        listener: section.get("listener", findings, user),
+        listener: section.get("listener", findings, value::user),
         username: section.get("username", findings, username),
         password_file: section.get("password_file", findings, value::path),
         cache_only: section.get("cache_only", findings, value::boolean).unwrap_or(false),

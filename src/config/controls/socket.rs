@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use super::place_of;
 use super::recipe::{self, Dialect, Peers, several};
-use crate::config::document::{Entry, Node};
-use crate::config::section::{Findings, Read, Section, refuse};
-use crate::config::value;
 use crate::control::address::Address;
 use crate::control::recipe::Request;
 use crate::control::target::{Protocol, Socket};
+use crate::document::node::{Entry, Node};
+use crate::document::section::{Findings, Read, Section, refuse};
+use crate::document::value;
 use crate::policy::mitigation::Verb;
 
 pub const KEYS: &[&str] = &[
@@ -63,7 +63,7 @@ pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<S
         protocol,
         keep_open: section.get("keep_open", findings, value::boolean).unwrap_or(false),
         on_connect,
-        listener: section.get("listener", findings, super::user),
+        listener: section.get("listener", findings, value::user),
         recipe: Box::new(recipe::read(title, section, dialect, peers, findings)),
     })
 }

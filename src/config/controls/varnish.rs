@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::{address, user, warn_open_secret};
-use crate::config::document::{Entry, Node};
-use crate::config::section::{Fault, Findings, Read, Section};
-use crate::config::value;
 use crate::control::address::Address;
 use crate::control::target::Varnish;
+use crate::document::node::{Entry, Node};
+use crate::document::secret::warn_open_secret;
+use crate::document::section::{Fault, Findings, Read, Section};
+use crate::document::value;
 
 pub const KEYS: &[&str] = &["address", "secret_file", "restart_to_free", "listener", "ports"];
 
@@ -24,7 +24,7 @@ pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<V
     }
     Some(Varnish {
         address: address.unwrap_or_else(|| Address::Unix(PathBuf::new())),
-        listener: section.get("listener", findings, user),
+        listener: section.get("listener", findings, value::user),
         secret_file,
         restart_to_free: section.get("restart_to_free", findings, value::boolean).unwrap_or(false),
     })
@@ -33,5 +33,5 @@ pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<V
 fn command_line(key: &str, node: &Node) -> Read<String> {
     const HELP: &str = "write host:port, such as localhost:6082; Varnish's command line has no unix socket";
     let told = |faults: Vec<Fault>| faults.into_iter().map(|fault| Fault { help: HELP.to_owned(), ..fault }).collect();
-    address(key, node).map_err(told)
+    value::address(key, node).map_err(told)
 }

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use hyper::Uri;
 
-use super::{user, warn_open_secret};
-use crate::config::document::{Entry, Node};
-use crate::config::origin::printable;
-use crate::config::section::{Findings, Read, Section, proposal, refuse};
-use crate::config::value;
 use crate::control::address::Address;
 use crate::control::target::{USUAL_EVENTS, Webhook};
+use crate::document::node::{Entry, Node};
+use crate::document::origin::printable;
+use crate::document::secret::warn_open_secret;
+use crate::document::section::{Findings, Read, Section, proposal, refuse};
+use crate::document::value;
 use crate::events;
 
 pub const KEYS: &[&str] = &["url", "socket", "path", "events", "token_file", "listener", "timeout"];
@@ -50,7 +50,7 @@ pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<W
         host,
         path,
         events: section.get("events", findings, events).unwrap_or_else(|| USUAL_EVENTS.map(str::to_owned).into()),
-        listener: section.get("listener", findings, user),
+        listener: section.get("listener", findings, value::user),
         token_file: section.get("token_file", findings, value::path),
         timeout: section.get("timeout", findings, timeout).unwrap_or(TIMEOUT),
     };

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::complaint::{About, Complaint, Gravity};
-use super::document::{Node, Table, Value};
+use super::node::{Node, Table, Value};
 use super::origin::{Origin, Place, printable};
 use crate::policy::nearest::nearest;
 

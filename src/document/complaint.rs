@@ -42,8 +42,8 @@ pub enum About {
 /// Everything that was found, in the order of the files and their lines.
 #[derive(Clone, Debug, Default)]
 pub struct Complaints {
-    pub(super) origins: Vec<Origin>,
-    pub(super) list: Vec<Complaint>,
+    pub(crate) origins: Vec<Origin>,
+    pub(crate) list: Vec<Complaint>,
 }
 
 /// More than this in one run help nobody; a broken file can have a million.
@@ -113,7 +113,7 @@ impl Complaints {
     }
 
     /// In reading order; where the text is no TOML, what that did to its meaning is not worth telling.
-    pub(super) fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         let broken = self.lines_of(|complaint| matches!(complaint.about, About::Syntax | About::Heading));
         let headless: BTreeSet<(usize, usize)> = self
             .lines_of(|complaint| complaint.about == About::Heading)
@@ -221,7 +221,7 @@ impl fmt::Display for Complaints {
 impl std::error::Error for Complaints {}
 
 /// `1 file`, `2 files`.
-pub(super) struct Counted(pub usize, pub &'static str);
+pub(crate) struct Counted(pub usize, pub &'static str);
 
 impl fmt::Display for Counted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

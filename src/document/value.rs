@@ -5,7 +5,9 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::document::{Node, Value};
+use nix::unistd::User;
+
+use super::node::{Node, Value};
 use super::origin::printable;
 use super::section::{Fault, Read, proposal, refuse};
 use crate::policy::unit::{Quantity, Suffix, Unit};
@@ -248,5 +250,45 @@ impl std::fmt::Display for Show {
             }
         }
         if self.0.is_zero() { f.write_str("0s") } else { write!(f, "{}", Unit::Seconds.show(seconds)) }
+    }
+}
+
+/// `host:port`
+pub fn address(key: &str, node: &Node) -> Read<String> {
+    let written = text(key, node, "127.0.0.1:6379")?;
+    if is_address(written) {
+        return Ok(written.to_owned());
+    }
+    let help = "write host:port, such as 127.0.0.1:6379 or [::1]:6379; a path goes into `socket`";
+    refuse(format!("`{}` is not an address", printable(written)), help)
+}
+
+pub fn is_address(written: &str) -> bool {
+    let Some((host, port)) = written.rsplit_once(':') else { return false };
+    let bracketed = !host.contains(':') || (host.starts_with('[') && host.ends_with(']'));
+    !host.is_empty()
+        && bracketed
+        && !host.contains(char::is_whitespace)
+        && port.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+/// A user by name or number, as a number.
+pub fn user(key: &str, node: &Node) -> Read<u32> {
+    const HELP: &str = "such as \"api\" or 1000: the user that the service runs as";
+    match &node.value {
+        Value::Integer(number) => match number.and_then(|number| u32::try_from(number).ok()) {
+            Some(number) => Ok(number),
+            None => refuse(format!("`{key}` is no number of a user"), HELP),
+        },
+        _ => {
+            let name = text(key, node, "api")?;
+            match User::from_name(name) {
+                Ok(Some(user)) => Ok(user.uid.as_raw()),
+                Ok(None) | Err(_) => {
+                    let help = "create it first, or write its number: user = 1000";
+                    refuse(format!("this node has no user `{}`", printable(name)), help)
+                }
+            }
+        }
     }
 }
