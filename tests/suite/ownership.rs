@@ -138,6 +138,30 @@ fn who_never_obeys_is_taken_at_the_prior_value_and_let_go() {
     is_as_it_was(&service, &desk);
 }
 
+/// Each of them knows by itself for how long it has waited; and the third, which is in use, answers all along.
+#[test]
+fn two_that_never_obey_are_let_go_beside_each_other_and_beside_the_one_in_use() {
+    let (services, third) = ([1, 2].map(|_| Fickle::start(late(3600.0))), Fickle::start(EXACT));
+    // Each is in a life of its own.
+    services[1].restart();
+    (0..2).for_each(|_| third.restart());
+    let mut desk = desk(&services[0]);
+    assert_eq!(throttle(&mut desk, 1, 50.0).outcome, Outcome::TimedOut);
+    desk.reconfigure(&[("it", services[1].target())]);
+    assert_eq!(throttle(&mut desk, 2, 50.0).outcome, Outcome::TimedOut);
+    desk.reconfigure(&[("it", third.target())]);
+    assert!(!desk.view("it", "usable").detail.is_empty());
+    desk.forget_views();
+    eventually("both are given up", || {
+        (1..=2).for_each(|id| drop(desk.undo(id)));
+        desk.journaled().is_empty().then_some(())
+    });
+    let told = desk.views_of("it");
+    assert!(told.iter().all(|state| *state == "usable"), "what is owed elsewhere says nothing of it: {told:?}");
+    services.iter().for_each(|service| service.obeys(EXACT));
+    services.iter().for_each(|service| is_as_it_was(service, &desk));
+}
+
 #[test]
 fn a_value_on_its_way_is_waited_for_both_ways() {
     let service = Fickle::start(Manner { ramp: Duration::from_millis(1500), ..EXACT });

@@ -235,6 +235,32 @@ fn a_verb_that_is_pointed_at_another_setting_leaves_nothing_at_the_first() {
     }
 }
 
+/// What is written as one strength from now on is meant by the recipe that says so.
+#[test]
+fn a_recipe_that_was_rewritten_says_what_its_share_means() {
+    let server = Haproxy::start();
+    let always = |to: &str| {
+        control(&format!(
+            r#"
+            [control.socket.edge]
+            socket = "{}"
+            ends_with = ""
+            [control.socket.edge.throttle]
+            read = {{ send = "show info\n", take = "{{*}}\nMaxconn: {{value}}\n" }}
+            set = {{ send = "set maxconn global {{value}}\n" }}
+            to = "{to}"
+            "#,
+            server.path("admin.sock").display()
+        ))
+    };
+    let mut desk = Desk::new(&[("edge", always("{share}"))]);
+    assert_eq!(desk.apply(1, "edge", Verb::Throttle, HALF).outcome, Outcome::Applied);
+    desk.reconfigure(&[("edge", always("70"))]);
+    assert_eq!(desk.apply(1, "edge", Verb::Throttle, Amount::Whole).outcome, Outcome::Applied);
+    assert_eq!(server.global_limit(), "70");
+    assert_eq!((desk.undo(1).outcome, server.global_limit().as_str()), (Outcome::Applied, "200"));
+}
+
 #[test]
 fn the_journal_on_disk_has_the_whole_recipe() {
     let (server, folder) = (Haproxy::start(), tempfile::tempdir().unwrap());

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::answer::Answer;
 use super::clash;
 use super::records::{RECORDED_WITHIN, undone};
-use super::task::Task;
+use super::task::{Task, is_about};
 use crate::clock;
 use crate::control::consent::{ASK_EVERY, Consent};
 use crate::control::failure::Failure;
@@ -61,6 +61,11 @@ impl Task {
             (Lasting::Once, _) => self.pulse(&target, &mut control, &wish).await,
             (Lasting::InForce, None) => self.impose(&target, &mut control, &wish).await,
             (Lasting::InForce, Some(entry)) if entry.target == target => self.adjust(&mut control, entry, &wish).await,
+            // A password was changed, or a recipe rewritten: what is wanted is meant by what says so now.
+            (Lasting::InForce, Some(entry)) if is_about(&target, &entry) => {
+                let entry = Entry { target: target.clone(), ..entry };
+                self.adjust(&mut control, entry, &wish).await
+            }
             // Reconfigured since: what is in force is at the earlier target.
             (Lasting::InForce, Some(entry)) => {
                 let mut earlier = self.shared.open(&entry.target);

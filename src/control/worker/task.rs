@@ -36,8 +36,8 @@ pub struct Task {
     pub(super) shared: Rc<Shared>,
     /// As configured now. An entry of the journal may have another.
     pub(super) configured: Option<(Target, Control)>,
-    /// The one that an undo is owed at which is not configured (any more): it knows since when nobody answers there.
-    earlier: Option<(Target, Control)>,
+    /// Those that an undo is owed at and that are not configured (any more): each knows since when nobody answers there.
+    earlier: Vec<(Target, Control)>,
     told: Option<(Outcome, String)>,
     pub(super) undos: Rc<Undos>,
 }
@@ -59,9 +59,16 @@ const fn is_barred(outcome: Outcome) -> bool {
     matches!(outcome, Outcome::Refused | Outcome::Unreachable | Outcome::Unsupported)
 }
 
+/// Whether a control at this target is about what this entry changed: as well as at its own, or better, since an operator may
+/// have changed a password or mended a recipe.
+pub(super) fn is_about(target: &Target, entry: &Entry) -> bool {
+    let place = target.place();
+    target.kind() == entry.target.kind() && place.is_same(&entry.target) && place.undoes(&entry.target, &entry.undo)
+}
+
 impl Task {
     pub fn new(name: Arc<str>, shared: Rc<Shared>, undos: Rc<Undos>) -> Self {
-        Self { name, shared, configured: None, earlier: None, told: None, undos }
+        Self { name, shared, configured: None, earlier: Vec::new(), told: None, undos }
     }
 
     pub async fn work(mut self, mut jobs: UnboundedReceiver<Job>) {
@@ -146,6 +153,7 @@ impl Task {
         let secrets = self.secrets(id);
         // What is queued to be told says nothing about who is to hear it.
         let is_letter = matches!(&command, Command::Apply { mitigation, .. } if mitigation.verb == Verb::Notify);
+        let is_elsewhere = self.shared.records.entry(id).is_some_and(|entry| !self.is_configured(&entry));
         let (answered, answer) = match command {
             Command::Apply { id, mitigation, rule, class, valid_until } => {
                 (Answered::Apply, self.apply(Wish { id, mitigation, rule, class, valid_until }).await)
@@ -158,7 +166,7 @@ impl Task {
             Command::Forget { id } => (Answered::Undo, self.closed(id, Answer::already("given up"))),
         };
         self.shared.forget_route(id);
-        let reached = is_letter || self.note_reach(&answer);
+        let reached = is_letter || is_elsewhere || self.note_reach(&answer);
         let report = Report {
             id,
             answered,
@@ -174,8 +182,16 @@ impl Task {
     /// Of every target that a command may speak to.
     fn secrets(&self, id: ActionId) -> Vec<PathBuf> {
         let recorded = self.shared.records.entry(id).map(|entry| entry.target);
-        let known = [&self.configured, &self.earlier].into_iter().flatten().map(|(target, _)| target);
+        let known = self.configured.iter().chain(&self.earlier).map(|(target, _)| target);
         known.chain(&recorded).flat_map(Target::secrets).collect()
+    }
+
+    /// What is in force is at the service that the control leads to now.
+    fn is_configured(&self, entry: &Entry) -> bool {
+        let leads_to = |(target, _): &(Target, Control)| {
+            target.kind() == entry.target.kind() && target.place().is_same(&entry.target)
+        };
+        self.configured.as_ref().is_some_and(leads_to)
     }
 
     /// A command tells as much about the control as a probe does, where it failed for a reason of the control's.
@@ -333,17 +349,13 @@ impl Task {
         is_there.then_some(now)
     }
 
-    /// How its target is spoken to: as it is configured now where that is about the same, since an operator may have changed
-    /// a password or mended a recipe; and as it was when it was acted on. First where it has moved to: by its old address it
-    /// only seems to be gone.
+    /// How its target is spoken to: as it is configured now where that is about the same, and as it was when it was acted on.
+    /// First where it has moved to: by its old address it only seems to be gone.
     async fn ways(&mut self, entry: &Entry) -> Vec<Target> {
         let target = &entry.target;
         let moved = self.moved(entry).await;
-        let is_about_it = |now: &&Target| {
-            now.kind() == target.kind() && now.place().is_same(target) && now.place().undoes(target, &entry.undo)
-        };
         let now = self.configured.iter().map(|(configured, _)| configured);
-        let changed = now.filter(|now| *now != target).filter(is_about_it);
+        let changed = now.filter(|now| *now != target && is_about(now, entry));
         moved.into_iter().chain(changed.chain([target]).cloned()).collect()
     }
 
@@ -367,8 +379,8 @@ impl Task {
             }
             other => {
                 self.configured = other;
-                let earlier = self.earlier.take().filter(|(known, _)| known == target);
-                earlier.map_or_else(|| self.shared.open(target), |(_, control)| control)
+                let earlier = self.earlier.iter().position(|(known, _)| known == target);
+                earlier.map_or_else(|| self.shared.open(target), |at| self.earlier.swap_remove(at).1)
             }
         }
     }
@@ -378,9 +390,11 @@ impl Task {
             && configured == target
         {
             *place = control;
-        } else if self.shared.records.all().iter().any(|entry| entry.target == *target) {
-            self.earlier = Some((target.clone(), control));
+            return;
         }
+        self.earlier.push((target.clone(), control));
+        let records = self.shared.records.all();
+        self.earlier.retain(|(target, _)| records.iter().any(|entry| entry.target == *target));
     }
 
     /// What is verified gone is gone, also where the journal does not take it yet.

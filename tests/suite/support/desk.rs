@@ -239,6 +239,16 @@ impl Desk {
         }
     }
 
+    /// What was told of controls until now.
+    pub fn forget_views(&mut self) {
+        self.views.clear();
+    }
+
+    /// Each state of this control that was told since.
+    pub fn views_of(&self, control: &str) -> Vec<&'static str> {
+        self.views.iter().filter(|view| &*view.name == control).map(|view| view.state.name()).collect()
+    }
+
     /// What a control has to give now.
     pub fn gives(&mut self, control: &str) -> Gives {
         self.gives = None;
