@@ -4,12 +4,16 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use node_guardian::cli::Cli;
+use node_guardian::privilege::wiping::Wiping;
 
 #[cfg(layout)]
 use node_guardian::privilege::layout::Group;
 
 #[cfg(layout)]
 include!(concat!(env!("OUT_DIR"), "/layout.rs"));
+
+#[global_allocator]
+static WIPING: Wiping = Wiping;
 
 fn main() -> ExitCode {
     #[cfg(layout)]

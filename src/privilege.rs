@@ -7,6 +7,7 @@ pub mod overrun;
 mod stack;
 mod tables;
 mod trust;
+pub mod wiping;
 
 pub use confine::confine;
 pub use trust::trusts;

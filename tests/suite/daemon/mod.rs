@@ -32,3 +32,4 @@ mod theirs;
 mod unprivileged;
 mod unread;
 mod webhook;
+mod wiped;

@@ -223,6 +223,12 @@ impl Daemon {
         std::thread::spawn(move || exchange(stream, b""))
     }
 
+    /// With these lines in its head.
+    pub fn sent(&self, path: &str, lines: &str) -> Reply {
+        let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n");
+        exchange(UnixStream::connect(&self.socket).unwrap(), format!("{head}{lines}\r\n").as_bytes())
+    }
+
     pub fn status(&self) -> Value {
         self.get("/status").json()
     }
