@@ -79,11 +79,12 @@ impl Here {
             Some(_) if holder.point == point && (holder.is_of_pool() || !holder.is_whole()) => None,
             None if is_root && mounts::container_root(entries).is_some() => None,
             Some(best) => {
-                let why = format!("{} is no mount point of its own here: the rule would stay blind", point.display());
+                let why = format!("{} is no mount point of its own here: the rule would stay unknown", point.display());
                 Some((why, format!("it lies on disk[\"{}\"], or name it as one of [sampling] mounts", best.display())))
             }
             None => {
-                let why = format!("no local file system is watched at {}: the rule would stay blind", point.display());
+                let why =
+                    format!("no local file system is watched at {}: the rule would stay unknown", point.display());
                 Some((why, "correct the path, or name it as one of [sampling] mounts".to_owned()))
             }
         }
@@ -97,7 +98,7 @@ impl Here {
         let known = self.interfaces.as_ref()?;
         let usable: Vec<&str> =
             known.iter().map(String::as_str).filter(|name| network::counts(name.as_bytes())).collect();
-        let why = || format!("no interface is named {name} here: the rule would stay blind");
+        let why = || format!("no interface is named {name} here: the rule would stay unknown");
         (!usable.contains(&name)).then(|| (why(), format!("there are: {}", usable.join(", "))))
     }
 }

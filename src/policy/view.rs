@@ -46,7 +46,7 @@ impl State {
             State::Firing => "firing",
             State::Undoing => "undoing",
             State::Cooling => "cooling",
-            State::Blind => "blind",
+            State::Blind => "unknown",
             State::NotApplicable => "not_applicable",
         }
     }

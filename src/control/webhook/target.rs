@@ -30,7 +30,7 @@ pub const USUAL: [&str; 25] = [
     "rule_fired",
     "rule_relapsed",
     "rule_cleared",
-    "rule_blind",
+    "rule_unknown",
     "ladder_exhausted",
     "acted",
     "undone",

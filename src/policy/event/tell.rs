@@ -22,7 +22,7 @@ impl fmt::Display for Event {
             Event::Cleared { rule, because } => write!(f, "rule {rule} clears: {because}"),
             Event::Cooling { rule, cooldown } => write!(f, "rule {rule} cools down for {}", seconds(*cooldown)),
             Event::Quiet { rule } => write!(f, "rule {rule} is quiet"),
-            Event::Blind { rule, missing } => write!(f, "rule {rule} is blind: cannot read {missing}"),
+            Event::Blind { rule, missing } => write!(f, "rule {rule} is unknown: cannot read {missing}"),
             Event::Sees { rule } => write!(f, "rule {rule}: metrics readable again"),
             Event::Step { .. }
             | Event::Skipped { .. }

@@ -152,7 +152,7 @@ fn what_lxcfs_shows_counts_and_what_it_does_not_is_told() {
     daemon.until("it is told what does not answer", |daemon| is_silent(daemon).then_some(()));
     goes_on(&mut daemon);
     assert_eq!(reading(&daemon, "memory.available_bytes"), None);
-    assert_eq!(daemon.status()["rules"][0]["state"], "blind");
+    assert_eq!(daemon.status()["rules"][0]["state"], "unknown");
     // Who starts meanwhile starts.
     begin(&later);
     second.until("it is told at once", |daemon| {
@@ -175,7 +175,7 @@ fn what_lxcfs_shows_counts_and_what_it_does_not_is_told() {
     daemon.until("no rule about it is quiet", |daemon| {
         let status = daemon.status();
         let mut rules = status["rules"].as_array()?.iter();
-        rules.all(|rule| rule["state"] == "blind").then_some(())
+        rules.all(|rule| rule["state"] == "unknown").then_some(())
     });
     assert_eq!(reading(&daemon, "memory.available_bytes"), None);
 }
