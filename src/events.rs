@@ -331,13 +331,13 @@ impl fmt::Display for Daemon {
             Daemon::ReloadRefused { why } => write!(f, "configuration refused, the old one stays: {why}"),
             Daemon::Fallback { footing, why } => {
                 let on = match footing {
-                    Footing::BuiltIn => "what is built in, which only tells",
-                    Footing::LastGood | Footing::Asked => "the last good one, less harshly",
+                    Footing::BuiltIn => "the built-in rules, which only report",
+                    Footing::LastGood | Footing::Asked => "the last good one, made gentler",
                 };
                 write!(f, "the configuration cannot be used; guarding by {on}, until a reload mends it: {why}")
             }
-            Daemon::SourceLost { what, why } => write!(f, "cannot see {what}: {why}"),
-            Daemon::SourceFound { what } => write!(f, "sees {what} again"),
+            Daemon::SourceLost { what, why } => write!(f, "blind spot: {what}: {why}"),
+            Daemon::SourceFound { what } => write!(f, "no blind spot any more: {what}"),
             Daemon::JournalDamage { what } => write!(f, "the journal was damaged: {what}"),
             Daemon::JournalFailed { why } => write!(f, "the journal cannot be written: {why}"),
             Daemon::JournalSlow { why } => write!(f, "the journal is {why}"),
@@ -345,16 +345,13 @@ impl fmt::Display for Daemon {
                 write!(f, "the disk of the journal answers again, after {:.0} s", after.as_secs_f64())
             }
             Daemon::JournalWorks { found: 0 } => {
-                f.write_str("the journal can be written: what stays in force is done again")
+                f.write_str("the journal can be written: changes that stay in force are made again")
             }
             Daemon::JournalWorks { found } => {
-                write!(
-                    f,
-                    "the journal can be written: {found} from before to be undone first, then all is done as usual"
-                )
+                write!(f, "the journal can be written: {found} from before, undone first")
             }
-            Daemon::ThreadHangs { why } => write!(f, "{why}; the service manager is to start node-guardian again"),
-            Daemon::ThreadsLive => f.write_str("every thread lives again"),
+            Daemon::ThreadHangs { why } => write!(f, "{why}; the service manager will restart node-guardian"),
+            Daemon::ThreadsLive => f.write_str("all threads run again"),
             Daemon::Control { name, state, detail } => {
                 let colon = if detail.is_empty() { "" } else { "; " };
                 write!(f, "control {name}: {state}{colon}{detail}")

@@ -40,8 +40,8 @@ pub const KEPT_WITHIN: Duration = Duration::from_secs(2);
 const TAKEN_WITHIN: Duration = Duration::from_secs(1);
 /// A stop waits this long for what was handed over last.
 const FAREWELL: Duration = Duration::from_secs(2);
-const ONE_IS_DAMAGED: &str = "one of its two copies is damaged and the other one is used, so that the last order of an \
-     operator may be missing: see `node-guardian status`, and order it again";
+const ONE_IS_DAMAGED: &str =
+    "one of its two copies is damaged, so the last order may be missing: check `node-guardian status`, and repeat it";
 
 /// Who waits for an order to be durable: nothing, or why it is not.
 pub type Heard = oneshot::Sender<Result<(), String>>;
@@ -479,7 +479,7 @@ mod tests {
         start();
         start();
         let Some(Message::Record(Daemon::Degraded { why, .. })) = inbox.take() else { panic!("nothing told") };
-        assert!(why.contains("order it again"), "{why}");
+        assert!(why.contains("repeat it"), "{why}");
         assert!(inbox.take().is_none(), "told once");
     }
 

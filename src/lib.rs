@@ -1,4 +1,4 @@
-//! node-guardian keeps one Linux node usable while something on it runs away.
+//! node-guardian keeps one Linux node usable under runaway load.
 //!
 //! The modules in the order that data flows:
 //! - [`config`]: what the operator wants: text to settings, with every complaint at once.

@@ -39,7 +39,7 @@ impl fmt::Display for LoggingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Filter { text, why } => {
-                write!(f, "`{text}` is no log filter ({why}); try `debug`, or `node_guardian=debug,hyper=info`")
+                write!(f, "`{text}` is not a log filter ({why}); try `debug`, or `node_guardian=debug,hyper=info`")
             }
             Self::Installed => f.write_str("logging was started twice"),
         }
@@ -69,7 +69,7 @@ fn targets(filter: Option<&str>) -> Result<Targets, LoggingError> {
     };
     let is_level = |word: &str| word.contains('=') || word.parse::<LevelFilter>().is_ok();
     if let Some(word) = text.split(',').map(str::trim).find(|word| !is_level(word)) {
-        return Err(LoggingError::Filter { text: text.to_owned(), why: format!("`{word}` is no level") });
+        return Err(LoggingError::Filter { text: text.to_owned(), why: format!("`{word}` is not a level") });
     }
     text.parse().map_err(|error: tracing_subscriber::filter::ParseError| LoggingError::Filter {
         text: text.to_owned(),
@@ -171,7 +171,7 @@ impl<W: Write + AsFd> Write for Unhurried<W> {
         }
         let lost = LOST.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            writeln!(self.0, "WARN  {lost} log lines were dropped here: nobody took them")?;
+            writeln!(self.0, "WARN  {lost} log lines were dropped here: their reader was too slow")?;
             return self.write(line);
         }
         self.0.write(&line[..line.len().min(SURE_BYTES)])
@@ -200,7 +200,7 @@ mod tests {
         assert!(!targets(None).unwrap().would_enable("hyper", &Level::INFO));
         assert!(targets(Some("debug")).unwrap().would_enable("hyper", &Level::DEBUG));
         let text = targets(Some("node_guardian=loud")).unwrap_err().to_string();
-        assert!(text.contains("`node_guardian=loud` is no log filter") && text.contains("try `debug`"), "{text}");
+        assert!(text.contains("`node_guardian=loud` is not a log filter") && text.contains("try `debug`"), "{text}");
     }
 
     #[test]

@@ -156,14 +156,15 @@ impl Notifier {
     fn hears(&mut self) {
         if self.fails.take().is_some() {
             self.complained = false;
-            tracing::info!("the service manager can be told again");
+            tracing::info!("the service manager can be notified again");
         }
     }
 
     fn complain(&mut self, error: &io::Error) {
         if !self.complained {
             self.complained = true;
-            tracing::warn!(%error, "the service manager cannot be told, which is tried again; look at NOTIFY_SOCKET");
+            tracing::warn!(%error, "the service manager cannot be notified, which is tried again; look at \
+                                    NOTIFY_SOCKET");
         }
     }
 }

@@ -67,7 +67,7 @@ impl Agent {
         }
         if guardian.mode() != Mode::Normal || !guardian.owes_nothing() {
             return Err(format!(
-                "the node is {} with {} in force: drill when it is normal and nothing is",
+                "the node is {} with {} in force: drill when the mode is normal and nothing is in force",
                 guardian.mode(),
                 guardian.in_force()
             ));

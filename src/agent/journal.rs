@@ -22,8 +22,8 @@ pub fn without_a_journal(why: &str) -> String {
 pub fn unread_orders(directory: &Path, why: &str) -> Daemon {
     let what = directory.join(orders::NAME).display().to_string();
     let why = format!(
-        "it cannot be read, so nobody knows what an operator ordered or set before, and nothing lossy or destructive is \
-         done until that is read, or until `pause` or `resume`: {why}"
+        "it cannot be read, so earlier orders are unknown. Lossy and destructive steps wait for them, or for `pause` \
+         or `resume`: {why}"
     );
     Daemon::Degraded { what, why }
 }

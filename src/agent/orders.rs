@@ -133,7 +133,7 @@ impl Agent {
         if let Some(why) = self.parts.earlier.why() {
             for heard in self.heard.drain(..) {
                 // Whoever asked may have given up.
-                heard.send(Err(format!("what was ordered before is there and cannot be read yet: {why}"))).ok();
+                heard.send(Err(format!("earlier orders exist and cannot be read yet: {why}"))).ok();
             }
             return;
         }

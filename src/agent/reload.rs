@@ -64,12 +64,12 @@ impl Agent {
         if settings.http != self.parts.settings.http || settings.state_directory != self.parts.settings.state_directory
         {
             let what = "[http] and state_directory".to_owned();
-            let why = "they are taken at start; restart node-guardian to change them".to_owned();
+            let why = "they are read only at start; restart node-guardian to change them".to_owned();
             self.parts.events.emit(clock::unix_ms(), Event::Daemon(Daemon::Degraded { what, why }));
         }
         if settings.sampling != self.parts.settings.sampling {
             self.parts.sampler = Sampler::open(&settings.sampling);
-            tracing::info!("memory, CPU, pressure and tasks are judged {}", self.parts.sampler.place());
+            tracing::info!("memory, CPU, pressure and tasks: using {}", self.parts.sampler.place());
             self.pace = Pace::new(&settings.sampling);
             self.seen_blind_spots = None;
         }

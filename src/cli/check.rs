@@ -26,7 +26,7 @@ pub fn run(args: &CheckArgs) -> u8 {
         print(&checked.text());
         if let Some(former) = &former {
             let next = next.unwrap_or(former).display();
-            print(&format!("earlier state is in {}; the next start takes it over to {next}\n", former.display()));
+            print(&format!("earlier state is in {}; the next start moves it to {next}\n", former.display()));
         }
     } else {
         // As compilers do: what is wrong goes where errors go.

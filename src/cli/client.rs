@@ -156,8 +156,8 @@ impl Client {
         if self.ways.iter().any(|way| matches!(way, Way::Tcp { .. })) {
             "is it running (systemctl status node-guardian)?"
         } else {
-            "is it running (systemctl status node-guardian)? What keeps it from its admin socket is in its log (journalctl \
-             -u node-guardian); elsewhere: --socket PATH, or --url http://127.0.0.1:9977, which asks whoever listens there"
+            "is it running (systemctl status node-guardian)? Its log says why it has no admin socket (journalctl -u \
+             node-guardian). Elsewhere: --socket PATH, or --url http://127.0.0.1:9977, which asks any listener there"
         }
     }
 
@@ -211,7 +211,7 @@ fn authority(url: &str) -> Result<String, Failure> {
     let rest = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
     let rest = rest.filter(|rest| !rest.is_empty() && !rest.contains(['/', '@', '?']));
     let Some(rest) = rest else {
-        return Err(Failure::Unreachable(format!("{url:?} is no address; expected http://HOST:PORT")));
+        return Err(Failure::Unreachable(format!("{url:?} is not an address; expected http://HOST:PORT")));
     };
     let has_port = rest.rsplit(':').next().is_some_and(|port| !port.is_empty() && port.parse::<u16>().is_ok());
     Ok(if has_port && rest.contains(':') { rest.to_owned() } else { format!("{rest}:80") })
@@ -222,7 +222,8 @@ fn reason(error: &Error) -> String {
         ErrorKind::NotFound => "no such socket".to_owned(),
         ErrorKind::ConnectionRefused => "connection refused".to_owned(),
         ErrorKind::PermissionDenied => {
-            "permission denied (be root, or in the group node-guardian: `gpasswd -a NAME node-guardian` as root, then log in anew)"
+            "permission denied (be root, or in the group node-guardian: `gpasswd -a NAME node-guardian` as root, then \
+             log in again)"
                 .to_owned()
         }
         _ => error.to_string(),

@@ -53,7 +53,7 @@ fn drill(args: &DrillArgs) -> Result<u8, Failure> {
 fn is_wanted(plan: &DrillView) -> bool {
     let list: String = plan.trials.iter().map(|trial| format!("  {:<9} {}\n", trial.kind, trial.text)).collect();
     let question = format!(
-        "Each of these is done for a moment, read back, undone and read back, one after the other:\n{list}\
+        "Each of these is applied for a moment, read back, undone and read back, one after the other:\n{list}\
          Clients may notice. Go on? [y/N] "
     );
     let mut err = io::stderr().lock();
@@ -112,9 +112,9 @@ fn verdict(view: &DrillView) -> u8 {
     let list: Vec<String> = bad.map(|trial| format!("{} ({})", trial.text, trial.stage)).collect();
     let owed = view.trials.iter().any(|trial| trial.stage == Stage::Owed);
     let advice = if owed {
-        "what is not undone yet is tried again until it is; see node-guardian status"
+        "node-guardian goes on trying to undo the rest; see node-guardian status"
     } else if view.trials.iter().all(|trial| trial.stage.is_well() || trial.stage == Stage::Failed) {
-        "that could not be done, for the reason above, and changed nothing"
+        "these could not be applied, for the reason above; nothing was changed"
     } else {
         "see above"
     };

@@ -42,7 +42,7 @@ pub mod code {
     pub const BAD_CONFIGURATION: u8 = 78;
 }
 
-/// Keeps this Linux node usable while something on it runs away.
+/// Keeps a Linux node usable under runaway load.
 #[derive(Debug, Parser)]
 #[command(name = "node-guardian", version, max_term_width = 80)]
 pub struct Cli {
@@ -56,7 +56,7 @@ pub enum Command {
     Run(RunArgs),
     /// Compile the whole configuration and print every complaint
     Check(CheckArgs),
-    /// Show how the node is, what was done and why, and how much room is left
+    /// Show the state of the node, actions in force and why, and the headroom
     Status(StatusArgs),
     /// Explain why each rule does what it does
     Explain(ExplainArgs),
@@ -64,14 +64,14 @@ pub enum Command {
     Metrics(MetricsArgs),
     /// Run samples from a file through the rules, offline
     Replay(ReplayArgs),
-    /// Do and undo each reversible action for a moment, and check that all came back
+    /// Apply and undo each reversible action for a moment, and verify both
     Drill(DrillArgs),
-    /// Undo now what is in force. No rule does it again until its rules were quiet
+    /// Undo actions in force, now. No rule repeats them until its rules were quiet
     /// for 10 minutes, or `resume`
     Undo(UndoArgs),
-    /// Do nothing new for a while, and undo what is in force
+    /// Take no new actions for a while, and undo those in force
     Pause(PauseArgs),
-    /// End a pause, and give undone knobs back to the rules
+    /// End a pause, and return undone knobs to the rules
     Resume(ResumeArgs),
     /// Print a script that lets a shell complete these commands
     Completions(CompletionsArgs),
@@ -81,7 +81,7 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Default: /etc/node-guardian/config.toml where it exists, else what is built in
+    /// Default: /etc/node-guardian/config.toml if it exists, else built-in defaults
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Decide and report, change nothing
@@ -103,7 +103,7 @@ pub struct CheckArgs {
     /// Default: /etc/node-guardian/config.toml
     #[arg(value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Also ask every control whether it can be reached and used; changes nothing
+    /// Also test every control: can it be reached and used? Changes nothing
     #[arg(long)]
     pub live: bool,
     /// For programs: JSON and nothing else
@@ -118,7 +118,7 @@ pub struct StatusArgs {
     /// For programs: JSON and nothing else
     #[arg(long)]
     pub json: bool,
-    /// Also list rules that can never hold on this node
+    /// Also list rules that are not applicable on this node
     #[arg(long)]
     pub all: bool,
     /// Show it every second, until interrupted
@@ -180,11 +180,11 @@ pub struct DrillArgs {
 
 #[derive(Debug, Args)]
 pub struct UndoArgs {
-    /// Numbers from `status`; default: all that is in force
+    /// Numbers from `status`; default: all actions in force
     #[arg(value_name = "ACTION")]
     pub actions: Vec<u64>,
     /// Give up an owed undo whose target is gone: nothing is sent, the value stays,
-    /// and the events say who gave it up
+    /// and the events record who gave it up
     #[arg(long)]
     pub forget: bool,
     #[command(flatten)]
@@ -238,7 +238,7 @@ pub struct Reach {
     /// [default: /run/node-guardian/admin.sock]
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
-    /// Ask over TCP, such as http://127.0.0.1:9977, and believe whoever listens there.
+    /// Ask over TCP, such as http://127.0.0.1:9977, and trust any listener there.
     /// With --socket: only if that does not answer
     #[arg(long)]
     pub url: Option<String>,

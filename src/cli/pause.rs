@@ -58,7 +58,7 @@ fn resumed(resuming: &Resuming) -> String {
     if resuming.paused {
         told.push("the pause is over".to_owned());
     }
-    told.extend(resuming.given_back.iter().map(|knob| format!("#{} {} is the rules' again", knob.id, knob.text)));
+    told.extend(resuming.given_back.iter().map(|knob| format!("the rules control #{} {} again", knob.id, knob.text)));
     if told.is_empty() { "nothing was paused or undone".to_owned() } else { told.join("\n") }
 }
 
@@ -77,7 +77,7 @@ mod tests {
         assert!(paused(&Pausing { hold: true, ..pausing }).contains("the 2 in force stay"));
         let knob = UndoneKnob { id: 7, text: "throttle edge to 50%".into(), ..UndoneKnob::default() };
         let resuming = Resuming { paused: true, given_back: vec![knob], ..Resuming::default() };
-        assert_eq!(resumed(&resuming), "the pause is over\n#7 throttle edge to 50% is the rules' again");
+        assert_eq!(resumed(&resuming), "the pause is over\nthe rules control #7 throttle edge to 50% again");
         assert_eq!(resumed(&Resuming::default()), "nothing was paused or undone");
     }
 }

@@ -176,7 +176,7 @@ fn guard(loaded: Loaded, source: Source, signalled: Signalled) -> Result<(), Str
     let keeper = keeper.map_err(|error| format!("cannot start the thread that keeps small files: {error}"))?;
 
     let sampler = Sampler::open(&settings.sampling);
-    tracing::info!("memory, CPU, pressure and tasks are judged {}", sampler.place());
+    tracing::info!("memory, CPU, pressure and tasks: using {}", sampler.place());
     let triggers = Triggers::arm(privilege::writable_proc(&proc_root));
     blind_spots.extend(triggers.blind_spots().iter().cloned());
     let refused = (footing != Footing::Asked).then(|| complaints.brief());

@@ -146,7 +146,7 @@ impl Page {
         self.line(format_args!("{facts}"));
         // On a node that needs no words.
         if let Some(standing) = status.facts["standing"].as_str().filter(|_| !status.facts["container"].is_null()) {
-            let told = wrapped(&format!("judged {standing}"), WIDTH - 2).join("\n  ");
+            let told = wrapped(&format!("using {standing}"), WIDTH - 2).join("\n  ");
             self.line(format_args!("{told}"));
         }
         if status.tick == 0 {
@@ -264,7 +264,7 @@ impl Page {
         if status.blind_spots.is_empty() {
             return;
         }
-        self.heading("CANNOT SEE");
+        self.heading("BLIND SPOTS");
         for spot in &status.blind_spots {
             self.line(format_args!("  {}", spot.what));
             self.folded(6, &spot.why);
@@ -380,7 +380,8 @@ mod tests {
             scale_hints: [("cpu".to_owned(), 0), ("memory".to_owned(), 1)].into(),
             facts: serde_json::json!({
                 "container": "Podman",
-                "standing": "by the container (memory 512.0MiB, 1.5 CPUs), in a container (Podman): others are in it too",
+                "standing": "the container's limits (memory 512.0MiB, 1.5 CPUs), in a container (Podman): it also runs \
+                             other processes",
             }),
             ..Status::default()
         }
@@ -392,7 +393,7 @@ mod tests {
         assert!(page.lines().all(|line| line.chars().count() <= WIDTH), "{page}");
         assert!(page.starts_with("web-3: EMERGENCY for 42s, 1 owed\n  because of memory-critical\n"), "{page}");
         for line in [
-            "judged by the container (memory 512.0MiB, 1.5 CPUs), in a container (Podman):",
+            "judged the container's limits (memory 512.0MiB, 1.5 CPUs), in a container (Podman):",
             "  #7 throttle edge to 50% (owed) for 31s",
             "! memory.available_percent              7.1%  beyond 8.0% memory-critical",
             "  memory runs out in 1m 35s if it goes on like this",

@@ -175,8 +175,8 @@ fn sampling(root: Section<'_>, findings: &mut Findings<'_>) -> Sampling {
         cpu_limit: section.get("cpu_limit", findings, value::cpus),
     };
     if sampling.fast_interval > sampling.interval {
-        let message = "the fastest pace is slower than the calm one";
-        findings.error(section.place("fast_interval"), message, "let fast_interval be at most interval");
+        let message = "`fast_interval` is longer than `interval`";
+        findings.error(section.place("fast_interval"), message, "set it to at most `interval`");
     }
     sampling
 }
@@ -245,7 +245,7 @@ fn emergency(root: Section<'_>, findings: &mut Findings<'_>) -> Emergency {
         stand_down: section.get("stand_down", findings, time).unwrap_or(usual.stand_down),
     };
     if emergency.hold_max < emergency.hold {
-        findings.error(section.place("hold_max"), "`hold_max` is less than `hold`", "let it be at least `hold`");
+        findings.error(section.place("hold_max"), "`hold_max` is less than `hold`", "set it to at least `hold`");
     }
     emergency
 }

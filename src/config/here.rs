@@ -79,13 +79,13 @@ impl Here {
             Some(_) if holder.point == point && (holder.is_of_pool() || !holder.is_whole()) => None,
             None if is_root && mounts::container_root(entries).is_some() => None,
             Some(best) => {
-                let why = format!("{} is no mount point of its own here: the rule would stay unknown", point.display());
-                Some((why, format!("it lies on disk[\"{}\"], or name it as one of [sampling] mounts", best.display())))
+                let why = format!("{} is not a mount point here: the rule would stay unknown", point.display());
+                Some((why, format!("use disk[\"{}\"], or add it to [sampling] mounts", best.display())))
             }
             None => {
                 let why =
                     format!("no local file system is watched at {}: the rule would stay unknown", point.display());
-                Some((why, "correct the path, or name it as one of [sampling] mounts".to_owned()))
+                Some((why, "correct the path, or add it to [sampling] mounts".to_owned()))
             }
         }
     }

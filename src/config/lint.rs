@@ -30,7 +30,7 @@ pub fn rule(rule: &Rule, section: Section<'_>, here: &Here, findings: &mut Findi
         Some((true, false)) => {
             let message = match rule.clear {
                 None => "this always holds: the rule fires and never clears",
-                Some(_) => "this always holds: the rule fires at the first look, and again whenever it clears",
+                Some(_) => "this always holds: the rule fires at the first sample, and again after each clear",
             };
             findings.warning(when_place, message, "check the values");
         }
@@ -58,10 +58,10 @@ fn overlapping(clear: &str, section: Section<'_>, findings: &mut Findings<'_>) {
     let place = section.place("clear");
     if place.origin == BUILT_IN_ORIGIN {
         let message = format!("this and the built-in `clear = \"{clear}\"` can hold at once: the rule would flap");
-        return findings.warning(section.place("when"), message, "set `clear` beside it");
+        return findings.warning(section.place("when"), message, "set `clear` too");
     }
     let message = "`when` and `clear` can hold at once: the rule would flap";
-    findings.warning(place, message, "let `clear` ask for less than `when`, or leave it out");
+    findings.warning(place, message, "move `clear` further away from `when`, or leave it out");
 }
 
 /// A counter since boot never falls, so a rule on it would stay for ever.
@@ -135,7 +135,7 @@ pub fn numbers(rule: &Rule, controls: &[Declared], place: &Place, findings: &mut
         let name = operand.selector.as_deref().and_then(|selector| selector.split('.').next()).unwrap_or_default();
         let is_app = |declared: &&Declared| declared.target.as_ref().is_none_or(|target| target.kind() == "app");
         if !controls.iter().filter(is_app).any(|declared| *declared.name == *name) {
-            let message = format!("nobody reports `{operand}`: there is no [control.app.{name}]");
+            let message = format!("no application reports `{operand}`: there is no [control.app.{name}]");
             findings.warning(place, message, "add that control, or correct its name");
         }
     }
@@ -158,7 +158,7 @@ fn undeclared(target: &Target, verb: Verb) -> (String, &'static str) {
         }
         ("process", _) => {
             let help = "declare sacrificial = true at the control";
-            told("this process is not declared to be one that the node can do without".to_owned(), help)
+            told("this process is not declared sacrificial".to_owned(), help)
         }
         (kind, _) => {
             told(format!("this {kind} is not declared to be a cache"), "declare cache_only = true at the control")

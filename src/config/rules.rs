@@ -158,7 +158,7 @@ fn comes_from_ladder(section: Section<'_>, findings: &mut Findings<'_>) -> bool 
 /// Steps whose strength follows a number, in a rule that gives none.
 fn refuse_ranges(ladder: &[Placed], findings: &mut Findings<'_>) {
     for (step, place) in ladder.iter().filter(|(step, _)| step.range.is_some()) {
-        let message = format!("nothing in `when` says how far beyond it is, so `{step}` has no measure");
+        let message = format!("`when` has no threshold to measure from, so `{step}` cannot scale");
         findings.error(
             place,
             message,

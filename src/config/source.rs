@@ -269,7 +269,7 @@ impl Gathered {
         let Some(meant) = OVERRIDES.into_iter().find(|name| short(name).eq_ignore_ascii_case(near)) else { return };
         let place = Place { origin: self.origins.len(), span: 0..name.len() };
         self.origins.push(overriding("environment", format!("{name}={value}")));
-        let message = "this variable means nothing to node-guardian".to_owned();
+        let message = "node-guardian does not know this variable".to_owned();
         let help = Some(format!("did you mean `{meant}`?"));
         self.complaints.push(Complaint { gravity: Gravity::Warning, place, message, help, about: About::Meaning });
     }

@@ -79,7 +79,7 @@ impl Whereabouts for Noted {
     fn moved(&self, former: Option<&Path>, directory: &Path) {
         if let Some(former) = former {
             let (former, directory) = (former.display(), directory.display());
-            tracing::info!("what was in force and ordered by {former} is taken over to {directory}");
+            tracing::info!("changes and orders of {former} move to {directory}");
         }
         let (source, former, used) = (self.0.clone(), former.map(ToOwned::to_owned), directory.to_owned());
         let note = move || {
@@ -95,7 +95,7 @@ impl Whereabouts for Noted {
 
     fn way_out(&self) -> String {
         let note = path_in(&state_directory_of(&self.0), &self.0);
-        format!("where that is lost for good, remove {} which names it", note.display())
+        format!("if that state is lost for good, remove {}, which names it", note.display())
     }
 }
 

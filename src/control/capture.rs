@@ -20,11 +20,9 @@ struct Look {
 }
 
 impl Control {
-    /// What a mitigation would change and from what. No changes: it is so already, or stricter. All that undoing it will
-    /// need was seen to work.
-    ///
-    /// # Errors
-    /// When it cannot be told or must not be done. Nothing was changed.
+    /// What a mitigation would change and from what. No changes: it has this value, or a stricter one, already. All
+    /// that undoing it will need was seen to work.  # Errors When it cannot be told or must not be done. Nothing was
+    /// changed.
     pub async fn capture(&mut self, mitigation: &Mitigation) -> Result<Undo, Failure> {
         let before = self.marks.clone();
         self.claim("").await?;
@@ -54,7 +52,7 @@ impl Control {
             }
             before = Some(look);
         }
-        Err(Failure::refused("nothing was sent, because somebody else set it anew each time that it was read"))
+        Err(Failure::refused("nothing was sent: somebody else changed the value at each read"))
     }
 
     async fn surveyed(&mut self, mitigation: &Mitigation) -> Result<Look, Failure> {

@@ -56,6 +56,6 @@ impl Control {
     /// somebody's last word: it was captured on top of ours and gives way to that again.
     pub(super) async fn held_by_another(&mut self, life: &str) -> Option<Failure> {
         let held = self.claim(life).await.err()?;
-        Some(Failure { detail: format!("{}; what is owed here waits for what that one does", held.detail), ..held })
+        Some(Failure { detail: format!("{}; the owed undo waits for that guardian", held.detail), ..held })
     }
 }

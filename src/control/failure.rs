@@ -53,7 +53,8 @@ impl Failure {
         Self {
             outcome: Outcome::EpochChanged,
             detail: format!(
-                "{service} has restarted or reloaded since; what was set before is gone with that, unless somebody saved it \
+                "{service} has restarted or reloaded since; what was set before is gone with that, unless somebody \
+                 saved it \
                  to its configuration meanwhile"
             ),
         }
@@ -83,7 +84,7 @@ fn connecting_to_socket(service: &str, socket: &Path, error: &io::Error) -> Fail
         }
         io::ErrorKind::PermissionDenied => Failure::unreachable(forbidden(socket)),
         io::ErrorKind::WouldBlock => Failure::timed_out(format!(
-            "{service} lets nobody in on {path}: its queue of connections is full; is the process stopped or stuck?"
+            "{service} accepts no connection on {path}: its queue is full; is the process stopped or stuck?"
         )),
         _ => Failure::unreachable(format!("cannot connect to {service} on {path}: {error}")),
     }

@@ -80,7 +80,7 @@ async fn take_one(name: String) -> Result<Arc<Mark>, Failure> {
     refuse_if_held(&name)?;
     let (number, socket) = bind_any(&name).map_err(|error| {
         Failure::refused(format!(
-            "nothing can keep another guardian from this target, so that it is only watched: {error}"
+            "this target cannot be reserved against other guardians, so it is only watched: {error}"
         ))
     })?;
     // Both may have looked before either was there: the lower number stays.
@@ -193,7 +193,7 @@ fn held_by(Holder { pid, uid, .. }: Holder) -> Failure {
 fn holder(name: &str) -> Result<Option<Holder>, Failure> {
     let own = i32::try_from(std::process::id()).ok();
     let numbers = numbers(name).map_err(|error| {
-        Failure::refused(format!("nobody can see whether another guardian acts here: {SOCKETS}: {error}"))
+        Failure::refused(format!("cannot tell whether another guardian acts here: {SOCKETS}: {error}"))
     })?;
     let mut holders = numbers.into_iter().filter_map(|number| held(name, number));
     Ok(holders.find(|holder| Some(holder.pid) != own && counts(holder.uid) && !is_ending(holder.pid)))

@@ -200,11 +200,12 @@ impl Control {
         let name = self.service.name();
         match landing {
             Landing { waiting: Some(still), .. } if self.service.grace().is_zero() => {
-                Err(Failure::refused(format!("{name} took the command without doing it: {still}")))
+                Err(Failure::refused(format!("{name} accepted the command but did not obey: {still}")))
             }
             Landing { waiting: Some(still), is_there: true, .. } => Ok(Some(format!("not done yet: {still}"))),
             Landing { waiting: Some(still), .. } => Err(Failure::timed_out(format!(
-                "{name} took the command and has not done it yet: {still}; it is read again, and taken back if that stays so"
+                "{name} accepted the command but has not obeyed yet: {still}; it is read again, and taken back if \
+                 that stays so"
             ))),
             Landing { theirs: Some(found), is_there: false, .. } => {
                 Err(Failure::overridden(format!("left alone, because somebody else set it: {found}")))

@@ -109,7 +109,7 @@ impl Control {
             }
             if watch.is_over() {
                 let (name, still) = (self.service.name(), standing::remains(&still));
-                return Err(Failure::refused(format!("{name} took the undo without doing it: {still}")));
+                return Err(Failure::refused(format!("{name} accepted the undo but did not obey: {still}")));
             }
             watch.pause().await;
         }

@@ -25,7 +25,7 @@ fn text(file: &Path) -> Result<String, Error> {
     // To open a pipe waits for whoever writes to it, else.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(file)?;
     if !file.metadata()?.is_file() {
-        return Err(Error::other("it is no regular file"));
+        return Err(Error::other("it is not a regular file"));
     }
     let mut text = String::new();
     file.take(MOST_BYTES as u64 + 1).read_to_string(&mut text)?;
@@ -62,8 +62,8 @@ mod tests {
         let began = Instant::now();
         for (file, why) in [
             (path("long"), "longer than 4096 bytes"),
-            (path("pipe"), "no regular file"),
-            ("/dev/zero".into(), "no regular file"),
+            (path("pipe"), "not a regular file"),
+            ("/dev/zero".into(), "not a regular file"),
             (path("absent"), "cannot read the token file"),
         ] {
             let told = read("token file", &file).unwrap_err().detail;

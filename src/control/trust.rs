@@ -44,7 +44,7 @@ pub fn check(stream: &Stream, address: &Address, expected: Expected) -> Result<(
         Address::Tcp(_) => match stream.tcp().map_or(Listener::Elsewhere, tcp::listener) {
             Listener::Elsewhere => return Ok(()),
             Listener::Gone => {
-                let whose = format!("whoever listens on {} has closed it while it was looked at", place(address));
+                let whose = format!("the listener on {} closed it during the check", place(address));
                 return Err(Failure::refused(format!("{whose}: no secret was sent")));
             }
             Listener::User(uid) => (uid, uid < FIRST_PERSON),

@@ -209,7 +209,7 @@ fn failure(manner: &Manner, place: &str, broken: Broken) -> Failure {
             DEADLINE.as_millis(),
             manner.when_silent
         )),
-        Broken::Foreign => Failure::unsupported(format!("what answers on {place} does not speak {service}'s protocol")),
+        Broken::Foreign => Failure::unsupported(format!("the program on {place} does not speak {service}'s protocol")),
         Broken::TooLong => Failure::unsupported(format!(
             "{place} answers with more than anything that {service} is asked for ({} KiB): is it {service}?",
             KEPT_BYTES >> 10

@@ -17,7 +17,7 @@ pub fn warn_open_secret(place: &Place, file: &Path, findings: &mut Findings<'_>)
             findings.warning(place, message, format!("chmod o= {shown}"));
         }
         Ok(metadata) if !metadata.is_file() => {
-            findings.warning(place, "this is no regular file, and is never read", "write the secret into a file");
+            findings.warning(place, "this is not a regular file, and is never read", "write the secret into a file");
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             findings.warning(place, "this file does not exist", "create it before node-guardian needs it");

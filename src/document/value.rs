@@ -175,7 +175,7 @@ pub fn choice<T: Copy>(key: &str, node: &Node, choices: &[T], name: fn(T) -> &'s
     };
     match choices.iter().find(|choice| name(**choice) == written) {
         Some(choice) => Ok(*choice),
-        None => refuse(format!("`{}` is no {key}", printable(written)), proposal(written, &names)),
+        None => refuse(format!("`{}` is not a {key}", printable(written)), proposal(written, &names)),
     }
 }
 
@@ -217,7 +217,7 @@ pub fn ports(key: &str, node: &Node) -> Read<Vec<u16>> {
                     continue;
                 }
                 Some(port @ 1..) => format!("port {port} is named twice"),
-                Some(0) | None => "this is no TCP port".to_owned(),
+                Some(0) | None => "this is not a TCP port".to_owned(),
             },
             other => format!("a port is a number, not {}", other.described()),
         };
@@ -233,7 +233,7 @@ pub fn word(key: &str, node: &Node) -> Read<String> {
     if !written.is_empty() && written.len() <= 128 && written.chars().all(plain) {
         return Ok(written.to_owned());
     }
-    let message = format!("`{}` is no name of a proxy object", printable(written));
+    let message = format!("`{}` is not the name of a proxy object", printable(written));
     refuse(message, "letters, digits and _ - . : only")
 }
 
@@ -278,7 +278,7 @@ pub fn user(key: &str, node: &Node) -> Read<u32> {
     match &node.value {
         Value::Integer(number) => match number.and_then(|number| u32::try_from(number).ok()) {
             Some(number) => Ok(number),
-            None => refuse(format!("`{key}` is no number of a user"), HELP),
+            None => refuse(format!("`{key}` is not the number of a user"), HELP),
         },
         _ => {
             let name = text(key, node, "api")?;

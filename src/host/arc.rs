@@ -42,7 +42,7 @@ impl Arc {
     pub fn sample(&mut self, now: Moment, reader: &mut Reader) {
         if self.stats.is_none() && self.is_nodes && now >= self.look_at {
             self.look_at = now + LOOK_EVERY;
-            let without = "what the cache of ZFS can give back counts as used";
+            let without = "the part of the ZFS cache that can be freed counts as used";
             self.stats = self.path.exists().then(|| Kept::new(self.path.clone(), Shape::Whole, without));
         }
         if let Some(stats) = &mut self.stats {
@@ -84,7 +84,8 @@ pub fn parse(bytes: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const OLD: &str = "13 1 0x01 96 26112 5 9\nname                            type data\nhits 4 9\nc_min 4 100\nc 4 900\nsize 4 700\n";
+    const OLD: &str = "13 1 0x01 96 26112 5 9\nname                            type data\nhits 4 9\nc_min 4 100\nc 4 \
+                       900\nsize 4 700\n";
 
     #[test]
     fn what_the_cache_of_zfs_gives_back() {

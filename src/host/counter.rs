@@ -49,7 +49,7 @@ pub fn rate(before: u64, now: u64, elapsed: Duration) -> Option<f64> {
 #[must_use]
 pub fn jumped(family: &str, name: &str) -> String {
     format!(
-        "those of {family} {name:?} went back or jumped, as where it was replaced: no rate is known of such a sample"
+        "those of {family} {name:?} went back or jumped, as after a replacement: rates are unknown for such a sample"
     )
 }
 

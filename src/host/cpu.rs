@@ -69,8 +69,8 @@ pub enum Doubt {
 const BUSY_PERCENT: f64 = 50.0;
 
 const STEAL: &str = "its counter went back, or gained more than the time that passed: cpu.used_percent leaves it out";
-const ALL: &str = "the counters of /proc/stat do not fit the time that passed, as after a suspend: no CPU time is known of \
-                   such a sample";
+const ALL: &str = "the counters of /proc/stat do not fit the time that passed, as after a suspend: CPU time is \
+                   unknown for such a sample";
 
 impl Shares {
     /// What makes way for all others, and was booked as if it did not.
@@ -85,7 +85,7 @@ impl Cpu {
     #[must_use]
     pub fn new(proc_root: &Path, cpuset: Option<&Path>) -> Self {
         let without = "cpu.used_percent, cpu.iowait_percent, cpu.steal_percent and cpu.load1_per_core are unknown";
-        let all = "all CPUs are judged, not only those that may be used";
+        let all = "all CPUs count, not only those that may be used";
         Self {
             stat: Kept::new(proc_root.join("stat"), Shape::Whole, without),
             usable: cpuset.map(|path| Kept::new(path.to_owned(), Shape::Whole, all)),

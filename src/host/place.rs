@@ -41,13 +41,13 @@ pub struct Place {
     pub told_cpus: Option<f64>,
 }
 
-/// `by the pod (memory 512.0MiB, 1.5 CPUs), in a container (Kubernetes): its pod is in sight`
+/// `the pod's limits (memory 512.0MiB, 1.5 CPUs), in a container (Kubernetes): its pod's cgroup is visible`
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.judged {
-            Judged::Node => "by the node",
-            Judged::Container => "by the container",
-            Judged::Pod => "by the pod",
+            Judged::Node => "the node's readings",
+            Judged::Container => "the container's limits",
+            Judged::Pod => "the pod's limits",
         })?;
         let allowed = self.allowed();
         let memory = allowed.memory_bytes.map(|bytes| format!("memory {}", Unit::Bytes.show(bytes as f64)));
@@ -55,7 +55,7 @@ impl fmt::Display for Place {
         let limits: Vec<String> = [memory, cpus].into_iter().flatten().collect();
         match (self.judged, limits.is_empty()) {
             (Judged::Node, _) => {}
-            (Judged::Container | Judged::Pod, true) => f.write_str(" (no limits)")?,
+            (Judged::Container | Judged::Pod, true) => f.write_str(" (none set)")?,
             (Judged::Container | Judged::Pod, false) => write!(f, " ({})", limits.join(", "))?,
         }
         if let Some(container) = &self.container {
@@ -77,7 +77,7 @@ impl Place {
         };
         match sampling.scope {
             Scope::Node => Self { why: "scope = \"node\"", ..told },
-            Scope::Auto if told.container.is_none() => Self { why: "no sign of a container", ..told },
+            Scope::Auto if told.container.is_none() => Self { why: "no container found", ..told },
             Scope::Auto | Scope::Container => told.in_container(sampling),
         }
     }
@@ -97,7 +97,7 @@ impl Place {
         let choose = |lineage: &Lineage| candidates(lineage, alone);
         let folders = choose(&memory);
         let Some(nearest) = folders.first() else {
-            return Self { why: "it holds nothing but this guardian", ..self };
+            return Self { why: "it runs nothing but this guardian", ..self };
         };
         let pod = is_pod(nearest);
         let group = |controller: &str, allowed: fn(&Group) -> Option<f64>| {
@@ -112,9 +112,9 @@ impl Place {
         Self {
             judged: if pod { Judged::Pod } else { Judged::Container },
             why: match (pod, sampling.scope) {
-                (true, _) => "its pod is in sight",
+                (true, _) => "its pod's cgroup is visible",
                 (false, Scope::Container) => "scope = \"container\"",
-                (false, Scope::Auto | Scope::Node) => "others are in it too",
+                (false, Scope::Auto | Scope::Node) => "it also runs other processes",
             },
             memory: group("memory", |group| memory_allowed(group).map(|bytes| bytes as f64)),
             cpu_time: cpu.as_ref().and_then(|cpu| match cpu.version {
@@ -247,20 +247,21 @@ mod tests {
 
     #[test]
     fn it_says_where_it_stands_in_one_line() {
-        let node = Place { why: "no sign of a container", ..Place::default() };
-        assert_eq!(node.to_string(), "by the node: no sign of a container");
+        let node = Place { why: "no container found", ..Place::default() };
+        assert_eq!(node.to_string(), "the node's readings: no container found");
         let pod = Place {
             container: Some("Kubernetes".into()),
             judged: Judged::Pod,
-            why: "its pod is in sight",
+            why: "its pod's cgroup is visible",
             told_memory_bytes: Some(512 << 20),
             told_cpus: Some(1.5),
             ..Place::default()
         };
-        let said = "by the pod (memory 512.0MiB, 1.5 CPUs), in a container (Kubernetes): its pod is in sight";
+        let said =
+            "the pod's limits (memory 512.0MiB, 1.5 CPUs), in a container (Kubernetes): its pod's cgroup is visible";
         assert_eq!(pod.to_string(), said);
         let unlimited = Place { told_memory_bytes: None, told_cpus: None, ..pod };
-        assert!(unlimited.to_string().starts_with("by the pod (no limits), in a container"));
+        assert!(unlimited.to_string().starts_with("the pod's limits (none set), in a container"));
     }
 
     #[test]

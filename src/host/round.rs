@@ -257,10 +257,10 @@ impl Worker {
     fn tell_of(&mut self, watched: &Watched) {
         let none = watched.mounts.is_empty() && self.post.sampling.mounts.is_none();
         match (none, watched.left_out) {
-            (true, _) => self.blind.note(DISKS, "no local file system is in sight: name some as [sampling] mounts"),
+            (true, _) => self.blind.note(DISKS, "no local file system is visible: name some in [sampling] mounts"),
             (false, 0) => self.blind.clear(DISKS),
             (false, more) => {
-                let why = format!("{more} more than {MOST} are mounted: name those that matter as [sampling] mounts");
+                let why = format!("{more} more than {MOST} are mounted: name those that matter in [sampling] mounts");
                 self.blind.note(DISKS, &why);
             }
         }

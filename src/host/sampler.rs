@@ -209,5 +209,5 @@ impl Sampler {
 
 const SLOW: &str = "the slow thread";
 const TOLD: &str = "memory_limit and cpu_limit";
-const TOLD_IN_VAIN: &str = "no cgroup in sight says what is used of them, so the node is judged; see `scope` and \
-                            `cgroup_root` in [sampling]";
+const TOLD_IN_VAIN: &str =
+    "no visible cgroup shows their use, so the node's readings count; see `scope` and `cgroup_root` in [sampling]";

@@ -216,7 +216,7 @@ pub fn parse_softnet(bytes: &[u8]) -> Option<Softnet> {
 /// `None` within is a counter that went back: of 32 bits and full, or of another network namespace.
 fn expect_to_grow<T>(now: Moment, reader: &mut Reader, derived: Option<Option<T>>) -> Option<T> {
     if matches!(derived, Some(None)) {
-        let why = "those of the TCP stack went back: no rate is known of such a sample";
+        let why = "those of the TCP stack went back: rates are unknown for such a sample";
         reader.blind.doubt(now, "counters of connections", || why.to_owned());
     }
     derived.flatten()

@@ -86,8 +86,7 @@ impl Triggers {
             }
         }
         if !shortest {
-            triggers
-                .tell("pressure triggers", "without CAP_SYS_RESOURCE the kernel grants windows of 2 s: they wake late");
+            triggers.tell("pressure triggers", "without CAP_SYS_RESOURCE, pressure alerts can be up to 2 s late");
         }
         triggers
     }
@@ -131,8 +130,8 @@ impl Triggers {
                         armed.tries = 0;
                     }
                     armed.postpone(now);
-                    let why = "the kernel has ended it, so such a stall does not wake the guardian early; it is armed anew, \
-                               at least once a minute";
+                    let why = "the kernel has ended it, so such a stall does not wake the guardian early; it is set \
+                               again at least once a minute";
                     mended.push(Mended { place, what, why: Some(why.to_owned()) });
                 }
                 Some(due) if now < due => {}
@@ -177,7 +176,8 @@ fn name_of(path: &Path) -> String {
 
 fn not_armed(resource: &str, error: &io::Error) -> String {
     format!(
-        "{error}: {resource} pressure does not wake the guardian early; it needs Linux 5.2, and CAP_SYS_RESOURCE where the \
+        "{error}: {resource} pressure does not wake the guardian early; it needs Linux 5.2, and CAP_SYS_RESOURCE \
+         where the \
          kernel asks for it"
     )
 }

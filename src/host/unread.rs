@@ -50,9 +50,9 @@ impl Unread {
         let name = metric.name().rsplit('.').next().unwrap_or_default();
         match self.spots.iter_mut().find(|spot| spot.what == what) {
             Some(spot) => spot.why = format!("{name}, {}", spot.why),
-            None => self
-                .spots
-                .push(BlindSpot { what, why: format!("{name} cannot be read: the others are judged without it") }),
+            None => {
+                self.spots.push(BlindSpot { what, why: format!("{name} cannot be read: the others count without it") })
+            }
         }
     }
 }
@@ -93,7 +93,7 @@ mod tests {
         assert!(!changes(&mut unread, &sample), "it is waited for");
         sample.at = Moment::at(Duration::from_secs(10));
         assert!(changes(&mut unread, &sample) && !changes(&mut unread, &sample));
-        let why = "await, used_percent cannot be read: the others are judged without it";
+        let why = "await, used_percent cannot be read: the others count without it";
         let spot = BlindSpot { what: "disk[\"/mnt\"]".into(), why: why.into() };
         assert_eq!(unread.beyond(&[]).collect::<Vec<_>>(), [&spot]);
         assert_eq!(unread.beyond(std::slice::from_ref(&spot)).count(), 0, "it is told already");

@@ -39,8 +39,7 @@ const TOLD_IN_FULL: usize = 3;
 /// As long as any reading may be missing before it is a blind spot.
 const UNJUDGED_AFTER: Duration = Duration::from_secs(10);
 
-const UNREAD_ORDERS: &str =
-    "nothing lossy or destructive is done: what an operator ordered before the start cannot be read";
+const UNREAD_ORDERS: &str = "nothing lossy or destructive is done: orders from before the start cannot be read";
 
 /// The configuration first, then that nothing can be recorded, then what an operator ordered, then what is in force.
 #[must_use]
@@ -80,17 +79,20 @@ pub fn notices(snapshot: &Snapshot) -> Vec<String> {
         let (id, mitigation, by) = (undone.id, &undone.mitigation, &undone.by);
         let since = duration(snapshot.at.since(undone.since));
         format!(
-            "#{id} {mitigation} was undone {since} ago by {by}; `node-guardian resume {id}` gives it back to the rules"
+            "#{id} {mitigation} was undone {since} ago by {by}; `node-guardian resume {id}` returns it to the rules"
         )
     });
     let unrecordable = snapshot.unrecordable.iter().map(|why| format!("{UNRECORDABLE}. {why}"));
     let unread = snapshot
         .unread_orders
         .iter()
-        .map(|why| format!("{UNREAD_ORDERS}. {why}. `node-guardian pause` or `resume` says anew what is to be"));
+        .map(|why| format!("{UNREAD_ORDERS}. {why}. `node-guardian pause` or `resume` replaces them"));
     let theirs = snapshot.view.orders.theirs().iter().map(|theirs| {
         let (id, mitigation, found) = (theirs.id, &theirs.mitigation, &theirs.found);
-        format!("#{id} {mitigation} is left to whoever changed it ({found}); `node-guardian resume {id}` gives it back")
+        format!(
+            "#{id} {mitigation} is left alone, because somebody else set it ({found}); `node-guardian resume \
+                 {id}` returns it to the rules"
+        )
     });
     let closed = closed(snapshot).map(|(address, why)| format!("nobody is answered at {address}: {why}"));
     let fires = unjudged(snapshot).chain(stood_down(snapshot));
@@ -104,8 +106,8 @@ fn configuration(snapshot: &Snapshot) -> Option<String> {
     let told = match (snapshot.configuration.footing, &snapshot.configuration.refused) {
         (Footing::Asked, None) => return None,
         (Footing::Asked, Some(_)) => "the newest configuration is refused, the one before it stays",
-        (Footing::LastGood, _) => "the configuration cannot be used: guarding by the last good one, less harshly",
-        (Footing::BuiltIn, _) => "the configuration cannot be used: guarding by what is built in, which only tells",
+        (Footing::LastGood, _) => "the configuration cannot be used: guarding by the last good one, made gentler",
+        (Footing::BuiltIn, _) => "the configuration cannot be used: guarding by the built-in rules, which only report",
     };
     Some(told.to_owned())
 }
@@ -163,7 +165,7 @@ fn stood_down(snapshot: &Snapshot) -> Vec<String> {
 
 fn theirs(orders: &Orders) -> Option<String> {
     let count = orders.theirs().len();
-    (count > 0).then(|| format!("{count} left to whoever changed them"))
+    (count > 0).then(|| format!("{count} set by somebody else"))
 }
 
 fn undone(orders: &Orders) -> Option<String> {

@@ -101,7 +101,7 @@ impl Guesser {
             Who::User(uid) => credential::named(uid),
             Who::Address(address) => address.to_string(),
         };
-        Some(format!("{who} sent {} wrong tokens; from now on it is heard once a second", self.wrong))
+        Some(format!("{who} sent {} wrong tokens; from now on it gets one try a second", self.wrong))
     }
 }
 
@@ -139,7 +139,7 @@ mod tests {
         let ends = |peer: &str| Ends { peer: peer.parse().unwrap(), ours: "10.0.0.1:9977".parse().unwrap() };
         let (bad, good) = (ends("10.0.0.7:4000"), ends("10.0.0.8:4000"));
         let told: Vec<String> = (0..FREE + 5).filter_map(|_| guesses.wrong(bad)).collect();
-        assert_eq!(told, ["10.0.0.7 sent 10 wrong tokens; from now on it is heard once a second"]);
+        assert_eq!(told, ["10.0.0.7 sent 10 wrong tokens; from now on it gets one try a second"]);
         assert!(guesses.wait(bad).is_some_and(|wait| wait <= EACH));
         assert_eq!(guesses.wait(good), None);
         let mut guessers = guesses.0.lock().unwrap();

@@ -26,7 +26,8 @@ pub fn take(wanted: SocketAddr) -> Result<Option<TcpListener>, String> {
 
 fn advice(why: &str, wanted: SocketAddr) -> String {
     format!(
-        "the service manager handed over a socket that is not used: {why}; set ListenStream={wanted} in node-guardian.socket"
+        "the service manager handed over a socket that is not used: {why}; set ListenStream={wanted} in \
+         node-guardian.socket"
     )
 }
 
@@ -37,7 +38,7 @@ fn adopt(fd: RawFd, wanted: SocketAddr) -> Result<TcpListener, String> {
     fcntl(borrowed, FcntlArg::F_GETFD).map_err(told)?;
     let name: SockaddrStorage = getsockname(fd).map_err(told)?;
     if !matches!(name.family(), Some(AddressFamily::Inet | AddressFamily::Inet6)) {
-        return Err(format!("descriptor {fd} is no TCP socket ({})", family(&name)));
+        return Err(format!("descriptor {fd} is not a TCP socket ({})", family(&name)));
     }
     if getsockopt(&borrowed, KindOf).map_err(told)? != SockType::Stream
         || !getsockopt(&borrowed, AcceptConn).map_err(told)?

@@ -69,22 +69,26 @@ fn write_process(snapshot: &Snapshot, out: &mut Exposition) {
     let sampled = std::time::Duration::from_millis(snapshot.unix_ms).as_secs_f64();
     for (name, help, value) in [
         ("node_guardian_start_time_seconds", "When node-guardian started, since 1970.", sampled - uptime),
-        ("node_guardian_uptime_seconds", "How long node-guardian runs.", uptime),
+        ("node_guardian_uptime_seconds", "Time since node-guardian started.", uptime),
         ("node_guardian_last_sample_time_seconds", "When the readings were taken, since 1970.", sampled),
         ("node_guardian_pace_seconds", "Pace of sampling at present.", snapshot.pace.as_secs_f64()),
         (
             "node_guardian_config_last_load_ok",
-            "1 where the configuration was taken when it was last read, at start or by a reload.",
+            "1 if the last read of the configuration succeeded, at start or by a reload.",
             flag(snapshot.configuration.refused.is_none()),
         ),
         (
             "node_guardian_journal_ok",
-            "1 where it can be written down what is in force; at 0 nothing new that stays in force is done.",
+            "1 if the journal can be written; at 0 no new change that stays in force is made.",
             flag(snapshot.unrecordable.is_none()),
         ),
         ("node_guardian_paused", "1 while an operator pauses it.", flag(snapshot.view.orders.is_paused())),
-        ("node_guardian_owed", "What should be undone and could not be yet.", owed(snapshot)),
-        ("node_guardian_dry_run", "1 where decisions are told and not done.", flag(snapshot.plan.policy.dry_run)),
+        ("node_guardian_owed", "Undos that have not succeeded yet.", owed(snapshot)),
+        (
+            "node_guardian_dry_run",
+            "1 under dry run: decisions are reported, not applied.",
+            flag(snapshot.plan.policy.dry_run),
+        ),
     ] {
         gauge(out, name, help);
         out.sample(name, Labels::None, value);
@@ -124,7 +128,8 @@ fn write_effects(snapshot: &Snapshot, out: &mut Exposition) {
     gauge(
         out,
         name,
-        "Share of the gap to the threshold that a rule's step closed, when last judged; absent where it cannot be told from noise.",
+        "Share of the gap to the threshold that a rule's step closed, when last judged; absent where it cannot be \
+         told from noise.",
     );
     let rules = snapshot.plan.policy.rules.iter();
     let rungs = rules.flat_map(|rule| (1..=rule.steps.len()).map(move |step| (&*rule.name, step.to_string())));
@@ -137,7 +142,7 @@ fn write_effects(snapshot: &Snapshot, out: &mut Exposition) {
 
 fn write_breakers(snapshot: &Snapshot, out: &mut Exposition) {
     let name = "node_guardian_breaker_open";
-    gauge(out, name, "1 while a rule's step is left out, because it measurably did nothing several times in a row.");
+    gauge(out, name, "1 while the breaker of a rule's step is open: the step had no effect three times in a row.");
     let rules = snapshot.plan.policy.rules.iter();
     let rungs = rules.flat_map(|rule| (1..=rule.steps.len()).map(move |step| (&*rule.name, step.to_string())));
     for ((rule, step), view) in rungs.zip(&snapshot.view.steps) {
@@ -148,7 +153,7 @@ fn write_breakers(snapshot: &Snapshot, out: &mut Exposition) {
 
 fn write_controls(snapshot: &Snapshot, out: &mut Exposition) {
     let name = "node_guardian_control_up";
-    gauge(out, name, "1 where a control can be reached and may act, as of the last time that it was asked.");
+    gauge(out, name, "1 if a control can be reached and may act, as of its last probe.");
     for control in snapshot.controls.iter() {
         let labels = [("control", &*control.name), ("kind", control.kind)];
         out.sample(name, Labels::Pairs(&labels), flag(control.state.is_usable()));
@@ -179,11 +184,7 @@ fn write_in_force(snapshot: &Snapshot, out: &mut Exposition) {
         }
     }
     let name = "node_guardian_in_force";
-    gauge(
-        out,
-        name,
-        "How strongly a mitigation is in force, or may be until its undoing is verified: the share that it takes, 1 is all.",
-    );
+    gauge(out, name, "Strength of an action in force, until its undo is verified: the share that it takes, 0 to 1.");
     let mut targets: BTreeSet<&str> = BTreeSet::new();
     for ((control, target, verb), strength) in held.into_iter().chain(idle) {
         if targets.len() < MOST_TARGETS || targets.contains(target) {
@@ -205,7 +206,7 @@ fn strength(mitigation: &Mitigation) -> f64 {
 
 fn write_outlook(snapshot: &Snapshot, out: &mut Exposition) {
     let name = "node_guardian_time_to_exhaustion_seconds";
-    gauge(out, name, "Time until a resource runs out at its present trend; absent where no trend can be believed.");
+    gauge(out, name, "Time until a resource runs out at its present trend; absent without a trend.");
     for (resource, left) in &snapshot.view.exhaustion {
         out.sample(name, Labels::Pairs(&[("resource", resource.name())]), *left);
     }

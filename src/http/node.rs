@@ -50,7 +50,7 @@ pub async fn processes(
     let order = match wish.by.as_deref() {
         None | Some("memory") => Order::Memory,
         Some("cpu") => Order::Cpu,
-        Some(other) => return Err(bad(format!("`{other}` is no order; ask by=memory or by=cpu"))),
+        Some(other) => return Err(bad(format!("`{other}` is not an order; ask by=memory or by=cpu"))),
     };
     let scan = tokio::task::spawn_blocking(move || site.scans.take(order)).await;
     let found = scan.map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the processes cannot be read"))?;

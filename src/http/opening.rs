@@ -84,7 +84,7 @@ impl AdminWay {
         while admin.is_in_place() {
             sleep(AGAIN).await;
         }
-        let why = format!("{} was removed or replaced; it is opened anew", self.path.display());
+        let why = format!("{} was removed or replaced; it is opened again", self.path.display());
         self.way.tell(Some(why.clone()));
         self.told = Some(why);
     }

@@ -68,7 +68,7 @@ pub async fn undo(State(site): Shared, Extension(Actor(by)): Extension<Actor>, b
         let is_debt = |action: &Action| matches!(action.phase.as_str(), "owed" | "in_doubt");
         let paid = undoing.iter().filter(|action| !is_debt(action)).map(|action| action.id).collect::<Vec<_>>();
         if !request.actions.is_all() && !paid.is_empty() {
-            let detail = format!("not owed: {}; only what cannot be undone is forgotten", listed(&paid));
+            let detail = format!("not owed: {}; only owed undos can be forgotten", listed(&paid));
             return Err(Problem::new(StatusCode::CONFLICT, detail));
         }
         undoing.retain(is_debt);
@@ -138,7 +138,8 @@ async fn order(site: &Site, order: Order, by: Arc<str>) -> Result<Kept, Problem>
 
 fn not_kept(why: &str) -> Kept {
     let detail = format!(
-        "the order is carried out, but a crash would lose it: it is not on the disk ({why}). That is tried again every 10 s; \
+        "the order is carried out, but a crash would lose it: it is not on the disk ({why}). That is tried again \
+         every 10 s; \
          `node-guardian status` names the file until it works"
     );
     Kept { kept: false, detail }
@@ -166,7 +167,7 @@ fn named(ids: &[u64], known: &[u64], what: &str) -> Result<(), Problem> {
 fn pause_length(text: &str) -> Result<Duration, Problem> {
     let length = Quantity::parse(text).and_then(Quantity::duration);
     length.filter(|length| (SHORTEST_PAUSE..=LONGEST_PAUSE).contains(length)).ok_or_else(|| {
-        let detail = format!("{text:?} is no time to pause for; from 1s to 7d, such as \"30m\"");
+        let detail = format!("{text:?} is not a duration for a pause; from 1s to 7d, such as \"30m\"");
         Problem::new(StatusCode::BAD_REQUEST, detail)
     })
 }

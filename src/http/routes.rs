@@ -58,7 +58,7 @@ const ROUTES: [(&str, &str, &str); 18] = [
         "undo what is in force now, and keep it undone: {\"actions\": [1, 2], \"forget\": false}, or all",
     ),
     ("POST", "/pause", "do nothing new for a while: {\"for\": \"30m\", \"hold\": false}"),
-    ("POST", "/resume", "end a pause and give undone knobs back: {\"actions\": [1, 2]}, or all"),
+    ("POST", "/resume", "end a pause and return undone knobs to the rules: {\"actions\": [1, 2]}, or all"),
     ("POST", "/reload", "read the configuration again"),
 ];
 

@@ -52,14 +52,15 @@ impl fmt::Display for JournalError {
             ),
             Self::NotOurs { directory, why } => write!(
                 f,
-                "{} cannot be the state directory: {why}; set state_directory to a directory of the guardian's own, which \
+                "{} cannot be the state directory: {why}; set state_directory to a directory of the guardian's own, \
+                 which \
                  it makes where it is missing",
                 directory.display()
             ),
             Self::Former { directory, why } => {
                 write!(
                     f,
-                    "the state of before the last start is in {}, and cannot be taken over: {why}",
+                    "the state before the last start is in {}, and cannot be taken over: {why}",
                     directory.display()
                 )
             }

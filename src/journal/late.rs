@@ -314,8 +314,7 @@ impl First {
         let own = patiently(until, || Journal::look_at_state(directory)).ok().filter(|_| directory.is_dir());
         if let Some(own) = &own {
             let is_all = noted.as_ref().is_ok_and(|noted| noted.as_deref().is_none_or(|noted| noted == directory));
-            let unread =
-                (!is_all).then(|| "what was ordered before the directory was changed is not read yet".to_owned());
+            let unread = (!is_all).then(|| "orders in the former directory are not read yet".to_owned());
             tell.send(Told::Seen(Seen::of(Some(own), directory, unread))).ok();
         }
         if let Ok(Some(noted)) = &noted {
@@ -397,7 +396,7 @@ fn former(directory: &Path, noted: Result<Option<PathBuf>, String>) -> Result<Op
         // Most likely what is here was used last.
         Err(_) if directory.join(FILES[0]).exists() => return Ok(None),
         Err(why) => {
-            let why = format!("nobody knows where the state of before the last start is: {why}");
+            let why = format!("the state directory before the last start is unknown: {why}");
             return Err(JournalError::Absent { why });
         }
     };

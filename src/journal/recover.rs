@@ -74,7 +74,7 @@ fn replay(state: &mut State, frames: &[&Frame], complaints: &mut Vec<String>) {
         }
     }
     if senseless > 0 {
-        complaints.push(format!("{senseless} whole records mean nothing to this version and were skipped"));
+        complaints.push(format!("{senseless} records are unknown to this version and were skipped"));
     }
 }
 
@@ -90,7 +90,7 @@ fn tail(scan: &Scan, slot: usize, generation: u32) -> Option<Tail> {
 /// Both files have their full size before the first seal.
 fn complain_of_length(slots: [&[u8]; 2], complaints: &mut Vec<String>) {
     for slot in slots.iter().filter(|slot| slot.len() < SLOT_BYTES) {
-        complaints.push(format!("a file was missing or cut to {} bytes: what it said beyond is lost", slot.len()));
+        complaints.push(format!("a file was missing or cut to {} bytes: the rest is lost", slot.len()));
     }
 }
 
@@ -103,10 +103,10 @@ fn complain_of_slot(scan: &Scan, generation: u32, complaints: &mut Vec<String>) 
         complaints.push(format!("{} damaged records were skipped, the {records} others were read", last - records));
     }
     if scan.debris > 0 && last == records && seals == 2 {
-        complaints.push(format!("the last record was torn ({} bytes) and does not count", scan.debris));
+        complaints.push(format!("the last record is incomplete ({} bytes) and was ignored", scan.debris));
     }
     if seals < 2 {
-        complaints.push("one of two seals is damaged, the other one served".to_owned());
+        complaints.push("one of two seals is damaged, the other one was used".to_owned());
     }
 }
 

@@ -337,11 +337,11 @@ impl fmt::Display for Skip {
             Skip::Breaker => f.write_str("it did nothing three times in a row"),
             Skip::Overridden => f.write_str("somebody else changed the value"),
             Skip::Unavailable => f.write_str("the control failed a moment ago and is tried again later"),
-            Skip::Operator => f.write_str("an operator undid it; `node-guardian resume` gives it back"),
+            Skip::Operator => f.write_str("an operator undid it; `node-guardian resume` returns it to the rules"),
             Skip::OrdersUnread => f.write_str(
-                "it loses something, and what an operator ordered before cannot be read; `pause` or `resume` says anew",
+                "it is lossy or destructive, and earlier orders cannot be read; `pause` or `resume` replaces them",
             ),
-            Skip::Cooldown => f.write_str("it loses something, and its cooldown is not over"),
+            Skip::Cooldown => f.write_str("it is lossy or destructive, and its cooldown is not over"),
             Skip::CannotHelp => f.write_str("it cannot help here"),
         }
     }
@@ -374,8 +374,8 @@ impl fmt::Display for UndoReason {
             UndoReason::Level => "the configuration no longer allows it",
             UndoReason::Drilled => "the drill has read it back",
             UndoReason::Paused => "an operator paused the guardian",
-            UndoReason::StoodDown => "given back as a test, because nothing helps",
-            UndoReason::Unjudged => "given back, because the condition of its rule cannot be judged",
+            UndoReason::StoodDown => "undone as a test, because nothing helps",
+            UndoReason::Unjudged => "undone, because the condition of its rule is unknown",
         })
     }
 }

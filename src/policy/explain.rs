@@ -148,7 +148,7 @@ fn waits_for(rule: &Rule, life: &RuleView, now: Moment) -> String {
             format!("clears in {left} if it stays clear")
         }
         (State::Firing, _) if life.unjudged.is_some() => {
-            "cannot be judged: waits for what its condition needs to become readable".to_owned()
+            "cannot be judged: waits until its condition can be read again".to_owned()
         }
         (State::Firing, _) if life.stood_down.is_some() => stood_down(life, now),
         (State::Firing, Some(left)) => format!("judges its last step in {left}"),
@@ -156,11 +156,11 @@ fn waits_for(rule: &Rule, life: &RuleView, now: Moment) -> String {
         (State::Firing, None) => "waits for its clear condition, or its next step".to_owned(),
         (State::Undoing, _) => "waits for its steps to be undone, last first".to_owned(),
         (State::Cooling, Some(left)) if rule.steps.iter().any(|step| step.class >= Class::Lossy) => {
-            format!("fires again if its condition holds; a step that loses something waits for another {left}")
+            format!("fires again if its condition holds; lossy and destructive steps wait for another {left}")
         }
         (State::Cooling, _) => "fires again if its condition holds".to_owned(),
-        (State::NotApplicable, _) => "can never hold here: this node has none of what it asks about".to_owned(),
-        (State::Blind, _) => "waits for what its condition needs to become readable".to_owned(),
+        (State::NotApplicable, _) => "not applicable: this node lacks what its condition asks about".to_owned(),
+        (State::Blind, _) => "waits until its condition can be read again".to_owned(),
     }
 }
 
@@ -243,7 +243,7 @@ fn cannot_help(view: &View, rule: usize, step: &Step) -> String {
 fn left(view: &View, life: &RuleView, step: &Step, outcome: Outcome) -> Option<&'static str> {
     let lasts = step.mitigation.verb.lasting() == Lasting::InForce && outcome == Outcome::Applied;
     let is_there = view.actions.iter().any(|action| step.mitigation.same_knob(&action.mitigation));
-    let why = if life.stood_down.is_some() { "given back, because nothing helped" } else { "not in force any more" };
+    let why = if life.stood_down.is_some() { "undone, because nothing helped" } else { "not in force any more" };
     (lasts && !is_there).then_some(why)
 }
 
@@ -302,7 +302,7 @@ mod tests {
         assert_eq!(told(Verb::Throttle), "fires again if its condition holds");
         assert_eq!(
             told(Verb::Flush),
-            "fires again if its condition holds; a step that loses something waits for another 41.0s"
+            "fires again if its condition holds; lossy and destructive steps wait for another 41.0s"
         );
     }
 
@@ -323,7 +323,7 @@ mod tests {
         let (throttle, flush) = (rule(Verb::Throttle).steps.remove(0), rule(Verb::Flush).steps.remove(0));
         let down = RuleView { state: State::Firing, stood_down: Some(at(40)), ..RuleView::default() };
         let told = |life: &RuleView, step: &Step| left(&View::default(), life, step, Outcome::Applied);
-        assert_eq!(told(&down, &throttle), Some("given back, because nothing helped"));
+        assert_eq!(told(&down, &throttle), Some("undone, because nothing helped"));
         assert_eq!(told(&RuleView::default(), &throttle), Some("not in force any more"));
         assert_eq!(told(&down, &flush), None);
     }

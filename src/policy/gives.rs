@@ -51,7 +51,7 @@ impl Gives {
     fn memory(&self) -> Matters {
         match self.bytes {
             Some(bytes) if bytes < LEAST_BYTES => {
-                Matters::No(format!("it holds {}, which is too little to give back", shown(bytes)).into())
+                Matters::No(format!("it holds {}, which is too little to matter", shown(bytes)).into())
             }
             Some(_) => Matters::Yes,
             None => self.traffic(),
@@ -74,7 +74,7 @@ impl Gives {
         let stays = self.sessions.map(|sessions| sessions > 0);
         match (comes, stays) {
             (Some(true), _) | (_, Some(true)) => Matters::Yes,
-            (Some(false), Some(false)) => Matters::No("nobody is connected to it and nothing is asked of it".into()),
+            (Some(false), Some(false)) => Matters::No("it has no client and no request".into()),
             (_, _) => Matters::Unknown,
         }
     }
@@ -114,7 +114,7 @@ mod tests {
     fn memory_and_cpu_are_what_a_service_has_of_them() {
         let small = Gives { bytes: Some(1 << 20), sessions: Some(9), ..Gives::default() };
         let Matters::No(why) = small.matters(Resource::Memory) else { panic!("1 MiB is nothing") };
-        assert_eq!(&*why, "it holds 1.0MiB, which is too little to give back");
+        assert_eq!(&*why, "it holds 1.0MiB, which is too little to matter");
         assert_eq!(small.matters(Resource::Connections), Matters::Yes);
         let full = Gives { bytes: Some(1 << 30), ..idle() };
         assert_eq!(full.matters(Resource::Memory), Matters::Yes, "nobody uses it, and it holds a GiB");

@@ -153,6 +153,6 @@ pub struct View {
     pub actions: Vec<ActionView>,
     /// What the conditions' operands read, by slot.
     pub slots: Vec<Option<f64>>,
-    /// Seconds until a resource runs out, at its present trend; absent where no trend can be believed.
+    /// Seconds until a resource runs out, at its present trend; absent without a trend.
     pub exhaustion: Vec<(Resource, f64)>,
 }

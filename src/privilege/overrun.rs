@@ -67,8 +67,9 @@ pub fn told() -> Option<BlindSpot> {
     HAS_LEFT.swap(false, Ordering::Relaxed).then(|| BlindSpot {
         what: "real-time scheduling".to_owned(),
         why: format!(
-            "left, because a thread computed for {} s without waiting: the guardian may be late while all cores are busy; \
-             restart node-guardian, and tell its makers what it was asked to do",
+            "left, because a thread computed for {} s without waiting: the guardian may be late while all cores are \
+             busy; \
+             restart node-guardian, and report this bug with its last commands",
             AT_MOST.as_secs()
         ),
     })

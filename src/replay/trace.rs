@@ -137,7 +137,7 @@ fn words(text: &str) -> Vec<&str> {
 
 fn answer(control: &str, verb: &str, rest: &[&str]) -> Result<Answer, String> {
     let known = Verb::ALL.into_iter().find(|known| known.name() == verb);
-    let verb = known.ok_or_else(|| format!("{verb} is no verb; try {}", names(Verb::ALL.map(Verb::name))))?;
+    let verb = known.ok_or_else(|| format!("{verb} is not a verb; try {}", names(Verb::ALL.map(Verb::name))))?;
     let (command, outcome) = match rest {
         [outcome] => (None, *outcome),
         ["apply", outcome] => (Some(Answered::Apply), *outcome),
@@ -147,7 +147,7 @@ fn answer(control: &str, verb: &str, rest: &[&str]) -> Result<Answer, String> {
     };
     let known = Outcome::ALL.into_iter().find(|known| known.name() == outcome);
     let outcome =
-        known.ok_or_else(|| format!("{outcome} is no outcome; try {}", names(Outcome::ALL.map(Outcome::name))))?;
+        known.ok_or_else(|| format!("{outcome} is not an outcome; try {}", names(Outcome::ALL.map(Outcome::name))))?;
     Ok(Answer { control: control.to_owned(), verb, command, outcome })
 }
 

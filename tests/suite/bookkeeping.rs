@@ -63,7 +63,7 @@ fn a_value_that_haproxy_does_not_tell_is_not_taken_for_somebody_elses() {
         on.store(true, Ordering::SeqCst);
         let (verified, undone) = (desk.verify(1), desk.undo(1));
         assert_eq!((verified.outcome, undone.outcome), (Outcome::Unsupported, Outcome::Unsupported), "{verb}");
-        assert!(undone.detail.contains("does not tell"), "{}", undone.detail);
+        assert!(undone.detail.contains("does not report"), "{}", undone.detail);
         assert_eq!(desk.journaled().len(), 1, "it is still owed");
         on.store(false, Ordering::SeqCst);
         assert_eq!((desk.undo(1).outcome, server.face()), (Outcome::Applied, before.clone()), "{verb}");

@@ -109,7 +109,7 @@ fn a_token_file_is_no_place_to_wait() {
     let code = crate::support::eventually("it does not wait for the pipe", || child.try_wait().unwrap()).code();
     let mut told = String::new();
     std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut told).unwrap();
-    assert!(code == Some(69) && told.contains("no regular file"), "{code:?} {told}");
+    assert!(code == Some(69) && told.contains("not a regular file"), "{code:?} {told}");
 }
 
 #[test]

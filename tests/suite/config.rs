@@ -218,17 +218,17 @@ fn a_mistake_outside_files_is_shown_as_it_was_given() {
     source.environment = environment(&[("NODE_GUARDIAN_LEVEL", "agressive"), ("NODE_GUARDIAN_LVEL", "minimal")]);
     source.level = Some("max".into());
     let text = config::load(&source).unwrap_err().to_string();
-    let expected = "environment: error: `agressive` is no level
+    let expected = "environment: error: `agressive` is not a level
   | NODE_GUARDIAN_LEVEL=agressive
   |                     ^^^^^^^^^
   = help: did you mean `aggressive`?
 
-environment: warning: this variable means nothing to node-guardian
+environment: warning: node-guardian does not know this variable
   | NODE_GUARDIAN_LVEL=minimal
   | ^^^^^^^^^^^^^^^^^^
   = help: did you mean `NODE_GUARDIAN_LEVEL`?
 
-command line: error: `max` is no level
+command line: error: `max` is not a level
   | --level max
   |         ^^^
   = help: did you mean `maximum`?

@@ -57,7 +57,7 @@ fn nobody_is_ended_by_the_question() {
     let sleeper = Plain::start("sleep", &["600"]);
     let report = desk(&sleeper, "sleep").apply(1, "app", Verb::Release, Amount::Whole);
     assert_eq!((report.outcome, sleeper.states().as_str()), (Outcome::Refused, "S"), "{}", report.detail);
-    assert!(report.detail.contains("is no JVM"), "{}", report.detail);
+    assert!(report.detail.contains("is not a JVM"), "{}", report.detail);
     // -Xrs leaves SIGQUIT to the kernel, which ends the JVM.
     let deaf = jvm(&["-XX:+UseG1GC", "-Xrs"], 10);
     let report = desk(&deaf, "java").apply(1, "app", Verb::Release, Amount::Whole);

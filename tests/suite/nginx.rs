@@ -244,8 +244,8 @@ fn what_cannot_be_used_is_told_with_what_to_do() {
     ]);
     for (id, control, told) in [
         (1, "nowhere", "is not there: make `flags` a directory in the guardian's own"),
-        (2, "file", "is no directory, or a link to one"),
-        (3, "link", "is no directory, or a link to one"),
+        (2, "file", "is not a directory, or a link to one"),
+        (3, "link", "is not a directory, or a link to one"),
         (4, "none", "shed needs flag files: set `flags"),
     ] {
         let report = desk.apply(id, control, Verb::Shed, HALF);
@@ -391,7 +391,7 @@ fn a_directory_that_is_no_cache_is_left_alone() {
     let mut desk = Desk::new(&[("blobs", at("blobs")), ("link", at("link")), ("none", at("none"))]);
     for (id, control, told) in [
         (1, "blobs", "has files that nginx did not write, so nothing of it is removed"),
-        (2, "link", "is no directory, or a link to one"),
+        (2, "link", "is not a directory, or a link to one"),
         (3, "none", "is not there: nginx makes it when it starts"),
     ] {
         let report = desk.apply(id, control, Verb::Prune, HALF);

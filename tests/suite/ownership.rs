@@ -112,7 +112,7 @@ fn who_obeys_later_still_is_read_again_and_owns_nothing_meanwhile() {
     let mut desk = desk(&service);
     let report = throttle(&mut desk, 1, 50.0);
     assert_eq!((report.outcome, desk.journaled().len()), (Outcome::TimedOut, 1), "{}", report.detail);
-    assert!(report.detail.contains("has not done it yet: limit is 200"), "{}", report.detail);
+    assert!(report.detail.contains("has not obeyed yet: limit is 200"), "{}", report.detail);
     assert_eq!((desk.verify(1).outcome, desk.journaled().len()), (Outcome::TimedOut, 1), "not closed");
     let second = throttle(&mut desk, 2, 50.0);
     assert_eq!(second.outcome, Outcome::Refused, "what is in doubt is held: {}", second.detail);
@@ -133,7 +133,7 @@ fn who_never_obeys_is_taken_at_the_prior_value_and_let_go() {
         (report.outcome != Outcome::TimedOut).then_some(report)
     });
     assert_eq!((given_up.outcome, desk.journaled().len()), (Outcome::Already, 0), "{}", given_up.detail);
-    assert!(given_up.detail.contains("never did it"), "{}", given_up.detail);
+    assert!(given_up.detail.contains("never obeyed"), "{}", given_up.detail);
     service.obeys(EXACT);
     is_as_it_was(&service, &desk);
 }

@@ -159,7 +159,7 @@ fn who_takes_no_signals_for_workers_is_sent_none() {
     let sleeper = Plain::start("sleep", &["600"]);
     let target = target::Process { workers: Some(target::Pool::Gunicorn), ..sleeper.target() };
     let mut desk = Desk::new(&[("app", Target::Process(target))]);
-    assert!(desk.view("app", "unsupported").detail.contains("no gunicorn master"));
+    assert!(desk.view("app", "unsupported").detail.contains("not a gunicorn master"));
     assert_eq!(desk.apply(1, "app", Verb::Throttle, HALF).outcome, Outcome::Unsupported);
     assert_eq!(sleeper.states(), "S");
 }

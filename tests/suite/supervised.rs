@@ -100,7 +100,7 @@ fn what_comes_too_late_is_not_done_but_always_undone() {
     desk.order_too_late(1, "edge", Verb::Throttle, HALF);
     let report = desk.report(1, Answered::Apply);
     assert_eq!((report.outcome, server.face()), (Outcome::Expired, before.clone()), "{}", report.detail);
-    assert!(report.detail.contains("s after the time until which it was of use"), "{}", report.detail);
+    assert!(report.detail.contains("s after it expired"), "{}", report.detail);
     assert_eq!(desk.apply(2, "edge", Verb::Throttle, HALF).outcome, Outcome::Applied);
     desk.order_too_late(2, "edge", Verb::Throttle, QUARTER);
     assert_eq!(desk.report(2, Answered::Apply).outcome, Outcome::Expired);

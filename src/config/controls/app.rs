@@ -43,7 +43,7 @@ pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<A
 
 fn refuse_beside(key: &str, with: &str, why: &str, section: Section<'_>, findings: &mut Findings<'_>) {
     if section.has(key) {
-        findings.error(section.place(key), format!("`{key}` means nothing beside `{with}`: {why}"), "remove it");
+        findings.error(section.place(key), format!("`{key}` has no effect with `{with}`: {why}"), "remove it");
     }
 }
 
@@ -55,7 +55,7 @@ fn url(key: &str, node: &Node) -> Read<String> {
     match host.and_then(|host| host.parse::<SocketAddr>().ok()) {
         Some(address) if address.ip().is_loopback() && address.port() > 0 => Ok(address.to_string()),
         Some(_) => refuse(format!("`{}` is not on this node", printable(written)), HELP),
-        None => refuse(format!("`{}` is no http:// address with an IP and a port", printable(written)), HELP),
+        None => refuse(format!("`{}` is not an http:// address with an IP and a port", printable(written)), HELP),
     }
 }
 

@@ -20,7 +20,7 @@ pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<H
         findings.absence(section.key, format!("{title} has no `socket`"), help);
     }
     if section.has("frontend_maxconn") && !section.has("frontends") {
-        let message = "`frontend_maxconn` acts on frontends that are named";
+        let message = "`frontend_maxconn` needs `frontends`";
         findings.error(section.place("frontend_maxconn"), message, "add frontends = [\"web\"]");
     }
     let names = |key: &str, node: &Node| value::list(key, node, value::word);
@@ -43,7 +43,7 @@ fn map(key: &str, node: &Node) -> Read<String> {
         return Ok(written.to_owned());
     }
     let help = "write it as haproxy.cfg does: letters, digits and / _ - . : only";
-    refuse(format!("`{}` is no path of a map", printable(written)), help)
+    refuse(format!("`{}` is not the path of a map", printable(written)), help)
 }
 
 fn connection_rate(key: &str, node: &Node) -> Read<u32> {

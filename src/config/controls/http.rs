@@ -77,7 +77,7 @@ fn path(key: &str, node: &Node) -> Read<String> {
     let written = recipe::text(key, node)?;
     let fits = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '<' | '>' | '#' | '\\');
     if !written.starts_with('/') || !written.chars().all(fits) {
-        return refuse(format!("`{}` is no path", printable(&written)), "such as \"/runtime_modify?key={value}\"");
+        return refuse(format!("`{}` is not a path", printable(&written)), "such as \"/runtime_modify?key={value}\"");
     }
     Ok(written)
 }
@@ -98,7 +98,7 @@ fn headers(key: &str, node: &Node) -> Read<Vec<(String, String)>> {
         let at = |faults: Vec<_>| faults.into_iter().map(|fault: crate::document::section::Fault| fault.at(&entry.key));
         let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-';
         if name.is_empty() || !name.chars().all(is_name) {
-            return refuse(format!("`{}` is no name of a header", printable(name)), "letters, digits and -");
+            return refuse(format!("`{}` is not the name of a header", printable(name)), "letters, digits and -");
         }
         let written = value::text(name, &entry.node, "text").map_err(|faults| at(faults).collect::<Vec<_>>())?;
         header_value(written).map_err(|faults| at(faults).collect::<Vec<_>>())?;

@@ -44,7 +44,7 @@ fn cache(key: &str, node: &Node) -> Read<PathBuf> {
     if plain && path.components().count() > 2 {
         return Ok(path);
     }
-    let message = format!("`{}` is no directory of a cache alone", printable(&path.display().to_string()));
+    let message = format!("`{}` is not the directory of a cache", printable(&path.display().to_string()));
     refuse(message, "write it as proxy_cache_path does, such as /var/cache/nginx/app")
 }
 
@@ -52,7 +52,7 @@ fn cache(key: &str, node: &Node) -> Read<PathBuf> {
 fn page(key: &str, node: &Node) -> Read<Page> {
     let written = value::text(key, node, PAGE)?;
     let help = format!("such as \"{PAGE}\", or \"http://unix:/run/nginx-status.sock:/nginx_status\"");
-    let wrong = || refuse(format!("`{}` is no address of a stub_status", printable(written)), help.clone());
+    let wrong = || refuse(format!("`{}` is not the address of a stub_status", printable(written)), help.clone());
     let Some(rest) = written.strip_prefix("http://") else { return wrong() };
     if written.len() > 1024 || written.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return wrong();

@@ -33,7 +33,7 @@ pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<P
         findings.error(section.place("idle_io"), message, "remove one of them");
     }
     if process.kill_after_seconds.is_some() && !process.sacrificial {
-        let message = "`kill_after` without `sacrificial = true` ends nothing";
+        let message = "`kill_after` needs `sacrificial = true`";
         findings.error(section.place("kill_after"), message, "declare that the node can do without it, or remove this");
     }
     Some(process)
@@ -73,7 +73,7 @@ fn locator(section: Section<'_>, findings: &mut Findings<'_>) -> Locator {
         findings.error(section.place("cgroup"), message, "remove one of them");
     }
     if section.has("pid_file") && !section.has("command") {
-        let message = "`pid_file` without `command` would be believed after its process has gone";
+        let message = "`pid_file` needs `command`, because the file outlives its process";
         let help = "add command = \"gunicorn\", or what `ps -o comm= -p PID` shows";
         findings.error(section.place("pid_file"), message, help);
     }
@@ -90,7 +90,7 @@ fn require(title: &str, section: Section<'_>, locator: &Locator, findings: &mut 
 fn command(key: &str, node: &Node) -> Read<String> {
     let written = value::text(key, node, "gunicorn")?;
     if written.is_empty() || written.contains(['/', '\n', '\0']) {
-        let message = format!("`{}` is no name of a process", printable(written));
+        let message = format!("`{}` is not the name of a process", printable(written));
         return refuse(message, "what `ps -o comm= -p PID` shows, such as \"gunicorn\"; no path");
     }
     Ok(written.to_owned())
@@ -103,7 +103,7 @@ fn cgroup(key: &str, node: &Node) -> Read<String> {
     let path = written.trim_matches('/');
     let is_plain = |part: &str| !part.is_empty() && part != "." && part != "..";
     if path.is_empty() || !path.split('/').all(is_plain) || path.contains('\0') {
-        return refuse(format!("`{}` is no control group", printable(written)), HELP);
+        return refuse(format!("`{}` is not a control group", printable(written)), HELP);
     }
     if path == "init.scope" || path.starts_with("init.scope/") {
         return refuse("this is where process 1 lives, which is never acted on", HELP);

@@ -39,7 +39,7 @@ pub fn read(title: &str, section: Section<'_>, dialect: &Dialect, peers: Peers, 
         ..Recipe::default()
     };
     if takes_nothing(section, "epoch") {
-        let help = "add take = \"…{value}\" or json = \"/…\": what never comes twice, such as a start time";
+        let help = "add take = \"…{value}\" or json = \"/…\": a value that never repeats, such as a start time";
         findings.error(section.place("epoch"), "`epoch` takes nothing from the answer", help);
     }
     for verb in Verb::ALL {
@@ -65,7 +65,7 @@ fn whole(title: &str, section: Section<'_>, recipe: &Recipe, peers: Peers, findi
     }
     if !recipe.knobs.is_empty() && !section.has("epoch") && peers == Peers::Unseen {
         let message = format!("over TCP {title} cannot see when the service restarts");
-        findings.absence(section.key, message, "add `epoch`: a request whose answer names what keeps the values");
+        findings.absence(section.key, message, "add `epoch`: a request that identifies the running instance");
     }
     for (at, knob) in recipe.knobs.iter().enumerate() {
         if recipe.knobs[..at].iter().any(|other| other.name == knob.name) {
@@ -75,13 +75,13 @@ fn whole(title: &str, section: Section<'_>, recipe: &Recipe, peers: Peers, findi
     }
     if let Some((one, other)) = recipe.twins() {
         let [one, other] = [one, other].map(|knob| printable(&knob.name));
-        let message = format!("`{one}` and `{other}` of {title} turn one setting, which only one of them can put back");
-        findings.error(section.key, message, "let one verb turn it: steps give it different strengths");
+        let message = format!("`{one}` and `{other}` of {title} set the same value, which only one of them can undo");
+        findings.error(section.key, message, "let one verb set it: steps give it different strengths");
     }
     match &recipe.password_file {
         Some(file) => warn_open_secret(section.place("password_file"), file, findings),
         None if format!("{recipe:?}").contains(PASSWORD) => {
-            let message = format!("{{password}} stands in {title}, which has no `password_file`");
+            let message = format!("{title} uses {{password}} and has no `password_file`");
             findings.absence(section.key, message, "name the file that holds it");
         }
         None => {}
@@ -161,7 +161,7 @@ fn act(title: &str, verb: Verb, section: Section<'_>, dialect: &Dialect, finding
     for step in &steps {
         if !dialect.tells_errors && step.expect.is_none() && step.take.is_none() {
             let help = "add expect = \"OK\": how its answer begins where it worked";
-            findings.error(section.place("do"), "whether this worked is not looked at", help);
+            findings.error(section.place("do"), "nothing checks whether this worked", help);
         }
     }
     Some(Act {
@@ -178,7 +178,7 @@ fn question(title: &str, section: Section<'_>, dialect: &Dialect, findings: &mut
     let step = one(title, "may", section, dialect, findings)?;
     if !dialect.tells_errors && step.expect.is_none() {
         let help = "add expect = \"yes\": how its answer begins where it is allowed";
-        findings.error(section.place("may"), "whether this is allowed is not looked at", help);
+        findings.error(section.place("may"), "nothing checks whether this is allowed", help);
     }
     Some(step)
 }
@@ -295,7 +295,7 @@ fn to(key: &str, node: &Node) -> Read<String> {
     let bare = [SHARE, KEPT, SHED, BYTES].iter().fold(written.clone(), |text, name| text.replace(name, "1"));
     if written.is_empty() || !is_plain(&bare) {
         let help = "{share} of the value before, {kept} or {shed} percent, {bytes}, or always the same, such as \"1\"";
-        return refuse(format!("`{}` is no value to set", printable(&written)), help);
+        return refuse(format!("`{}` is not a value to set", printable(&written)), help);
     }
     Ok(written)
 }
@@ -303,7 +303,7 @@ fn to(key: &str, node: &Node) -> Read<String> {
 fn plain(key: &str, node: &Node) -> Read<String> {
     let written = text(key, node)?;
     if !is_plain(&written) {
-        return refuse(format!("`{}` is no plain value", printable(&written)), "letters, digits and . _ : / - only");
+        return refuse(format!("`{}` is not a plain value", printable(&written)), "letters, digits and . _ : / - only");
     }
     Ok(written)
 }

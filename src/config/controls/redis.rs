@@ -46,7 +46,7 @@ pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<R
         client_buffers: section.get("client_buffers", findings, value::size),
     };
     if redis.username.is_some() && !section.has("password_file") {
-        let message = "`username` without `password_file` logs in nowhere";
+        let message = "`username` needs `password_file`";
         findings.error(section.place("username"), message, "name the file that holds the password");
     }
     if let Some(file) = &redis.password_file {

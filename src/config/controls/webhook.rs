@@ -129,7 +129,7 @@ fn path(key: &str, node: &Node) -> Read<String> {
     if written.starts_with('/') && whole.parse::<Uri>().is_ok() && !written.contains('#') {
         return Ok(written.to_owned());
     }
-    refuse(format!("`{}` is no path of a URL", printable(written)), "start it with /, such as path = \"/hook\"")
+    refuse(format!("`{}` is not the path of a URL", printable(written)), "start it with /, such as path = \"/hook\"")
 }
 
 fn event(key: &str, node: &Node) -> Read<String> {

@@ -164,7 +164,8 @@ impl Link {
                 Failure::timed_out(format!("the app closed {place} in the middle of an answer: did it restart?"))
             }
             Broken::Silent => Failure::timed_out(format!(
-                "no whole answer from the app on {place} within {} ms: is it stopped, or do its workers serve the control \
+                "no whole answer from the app on {place} within {} ms: is it stopped, or do its workers serve the \
+                 control \
                  socket?",
                 DEADLINE.as_millis()
             )),
@@ -205,7 +206,7 @@ async fn talk(stream: &mut Stream, line: &[u8]) -> Result<Vec<u8>, Broken> {
 fn message(host: String, op: &str, token: Option<&str>, body: String) -> Result<Message, Failure> {
     let request = Request::post(format!("/ng/v1/{op}")).header(HOST, host).header(CONTENT_TYPE, "application/json");
     let request = authorized(request, token).body(Full::new(Bytes::from(body)));
-    request.map_err(|_| Failure::refused("the token is none that HTTP can carry"))
+    request.map_err(|_| Failure::refused("HTTP cannot carry this token"))
 }
 
 async fn post(stream: Stream, message: Message) -> Result<Vec<u8>, Broken> {

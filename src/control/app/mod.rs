@@ -183,7 +183,7 @@ impl App {
     }
 
     async fn throttle(&mut self, order: &Order<'_>) -> Result<(), Failure> {
-        let unknown = || Failure::unsupported(format!("`{}` is nothing that can be set at an app", order.key));
+        let unknown = || Failure::unsupported(format!("`{}` cannot be set at an app", order.key));
         let lease = lease(order.key).ok_or_else(unknown)?;
         let level: u64 = order.value.parse().map_err(|_| unknown())?;
         let ttl_ms = u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX);

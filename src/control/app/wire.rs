@@ -67,7 +67,8 @@ fn refusal(reply: &Reply, op: &str, place: &str) -> Failure {
     let (code, message) = (text(&reply.code), text(&reply.message));
     match code.as_str() {
         "denied" => Failure::refused(format!(
-            "the app on {place} denies the guardian `{op}`: let it allow the guardian's user (uid {}), or over HTTP give \
+            "the app on {place} denies the guardian `{op}`: let it allow the guardian's user (uid {}), or over HTTP \
+             give \
              both the same token (`token_file`)",
             nix::unistd::geteuid()
         )),
@@ -86,7 +87,7 @@ pub fn is_about_the_request(failure: &Failure) -> bool {
 /// What is not told is nobody's, neither ours nor another's.
 pub fn untold(place: &str, what: &str) -> Failure {
     Failure::unsupported(format!(
-        "what answers on {place} does not tell {what}: test it with tests/apps/conform.py (docs/app-protocol.md)"
+        "the program on {place} does not report {what}: test it with tests/apps/conform.py (docs/app-protocol.md)"
     ))
 }
 

@@ -51,7 +51,7 @@ impl Knob {
     /// Each change of an undo, or a refusal where a journal or a configuration holds something else.
     pub fn required(text: &str) -> Result<Self, Failure> {
         Knob::parse(text).ok_or_else(|| {
-            Failure::unsupported(format!("`{text}` is nothing that can be set at HAProxy: is its name plain letters?"))
+            Failure::unsupported(format!("`{text}` cannot be set at HAProxy: is its name plain letters?"))
         })
     }
 

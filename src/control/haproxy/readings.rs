@@ -131,9 +131,9 @@ pub async fn share(session: &mut Session, knob: &Knob) -> Result<Option<Held>, F
 
 /// What cannot be read is nobody's: neither ours nor an operator's.
 pub fn untold(what: &str) -> Failure {
-    Failure::unsupported(format!("HAProxy does not tell {what}"))
+    Failure::unsupported(format!("HAProxy does not report {what}"))
 }
 
 pub fn not_haproxy() -> Failure {
-    Failure::unsupported("what answers on this socket does not speak HAProxy's runtime protocol")
+    Failure::unsupported("the program on this socket does not speak HAProxy's runtime protocol")
 }

@@ -140,7 +140,7 @@ impl Exchange {
         }
         message
             .body(Full::new(Bytes::from(fill(body, words, as_it_is))))
-            .map_err(|error| Failure::unsupported(format!("`{}` is no request over HTTP: {error}", request.shown())))
+            .map_err(|error| Failure::unsupported(format!("`{}` is not an HTTP request: {error}", request.shown())))
     }
 
     fn silent(&self, request: &str) -> Failure {
@@ -164,7 +164,7 @@ impl Exchange {
             ));
         }
         if error.downcast_ref::<hyper::Error>().is_some_and(|error| error.is_parse() || error.is_parse_too_large()) {
-            return Failure::unsupported(format!("what answers on {} does not speak HTTP/1.1", self.place()));
+            return Failure::unsupported(format!("the program on {} does not speak HTTP/1.1", self.place()));
         }
         self.closed(request)
     }

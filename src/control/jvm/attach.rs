@@ -36,7 +36,7 @@ pub fn may_attach(process: &Pinned) -> Result<(), Failure> {
     let names: Vec<String> = threads.into_iter().filter_map(|id| Some(table::thread_stat(pid, id)?.command)).collect();
     let [machine, signals] = THREADS.map(|wanted| names.iter().any(|name| name == wanted));
     if !machine {
-        return Err(Failure::refused(format!("process {pid} is no JVM: none of its threads is called `VM Thread`")));
+        return Err(Failure::refused(format!("process {pid} is not a JVM: none of its threads is called `VM Thread`")));
     }
     if !signals || !has(status.caught, libc::SIGQUIT) {
         return Err(Failure::refused(format!(

@@ -127,7 +127,7 @@ fn gives_back(flags: &str) -> Result<(), Failure> {
         let mut used = flags.split_ascii_whitespace().filter_map(|word| word.strip_prefix("-XX:+Use"));
         let collector = used.find(|name| name.ends_with("GC")).map_or("another collector".into(), clip);
         return Err(Failure::unsupported(format!(
-            "this JVM runs {collector}, which gives nothing back to the node: start it with -XX:+UseG1GC"
+            "this JVM runs {collector}, which returns no memory to the node: start it with -XX:+UseG1GC"
         )));
     }
     if has("-XX:+DisableExplicitGC") {

@@ -219,7 +219,7 @@ fn text(answer: Vec<u8>) -> String {
 }
 
 fn untold(what: &str) -> Failure {
-    Failure::unsupported(format!("memcached does not tell {what}"))
+    Failure::unsupported(format!("memcached does not report {what}"))
 }
 
 /// What memcached says instead of doing it.
@@ -251,7 +251,9 @@ pub fn complaint(command: &str, said: &str) -> Failure {
     if known.iter().any(|word| said.starts_with(word)) {
         return Failure::refused(format!("memcached refuses `{command}`: {shown}"));
     }
-    Failure::unsupported(format!("what answers `{command}` with `{shown}` does not speak memcached's text protocol"))
+    Failure::unsupported(format!(
+        "the program that answers `{command}` with `{shown}` does not speak memcached's text protocol"
+    ))
 }
 
 #[cfg(test)]
@@ -272,7 +274,8 @@ mod tests {
     #[test]
     fn the_class_with_most_pages_is_found() {
         let stats = parse(
-            b"STAT 5:total_pages 3\r\nSTAT 13:total_pages 40\r\nSTAT 13:used_chunks 9\r\nSTAT total_malloced 45088768\r\nEND\r\n",
+            b"STAT 5:total_pages 3\r\nSTAT 13:total_pages 40\r\nSTAT 13:used_chunks 9\r\nSTAT total_malloced \
+              45088768\r\nEND\r\n",
         );
         let slabs = slabs(&stats.unwrap()).unwrap();
         assert_eq!((slabs.pages, slabs.largest), (43, Some(Class { id: 13, pages: 40 })));

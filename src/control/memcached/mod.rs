@@ -52,7 +52,7 @@ impl Service for Memcached {
         let limit = Unit::Bytes.show(server.limit as f64);
         let memory = match server.process.and_then(resident::bytes) {
             Some(bytes) => format!("resident {}", Unit::Bytes.show(bytes as f64)),
-            None => "what it gives back cannot be measured: its process cannot be seen from here".to_owned(),
+            None => "memory freed cannot be measured: its process cannot be seen from here".to_owned(),
         };
         Ok(Probe::usable(format!("memcached {} answers: {may}; limit {limit}, {memory}", server.version)))
     }
@@ -228,7 +228,8 @@ fn gives_back(settings: &Stats) -> Result<(), Failure> {
     let is = |name: &str, value: &str| settings.get(name).is_some_and(|set| set == value);
     if is("evictions", "off") {
         return Err(Failure::refused(
-            "memcached was started with `-M`, so that at a lower limit it refuses writes instead of evicting: remove that",
+            "memcached was started with `-M`, so that at a lower limit it refuses writes instead of evicting: remove \
+             that",
         ));
     }
     if is("slab_reassign", "no") {
@@ -247,5 +248,5 @@ fn may_flush(settings: &Stats) -> Result<(), Failure> {
 }
 
 fn unknown(key: &str) -> Failure {
-    Failure::unsupported(format!("`{key}` is nothing that can be set at memcached"))
+    Failure::unsupported(format!("`{key}` cannot be set at memcached"))
 }

@@ -157,7 +157,8 @@ pub fn probe(path: &Path) -> Result<Option<String>, Failure> {
     };
     Ok(there.ancestors().find(|folder| is_closed_to_others(folder)).map(|closed| {
         format!(
-            "{} is closed to others, so nginx sees no flag unless its workers are let in: `chmod o+x`, or under systemd \
+            "{} is closed to others, so nginx sees no flag unless its workers are let in: `chmod o+x`, or under \
+             systemd \
              `RuntimeDirectoryMode=0755`",
             closed.display()
         )
@@ -193,7 +194,7 @@ fn unusable(path: &Path, errno: Errno) -> Failure {
             errno.desc()
         )),
         Errno::ELOOP | Errno::ENOTDIR => {
-            Failure::refused(format!("{shown} is no directory, or a link to one: write in `flags` where it leads to"))
+            Failure::refused(format!("{shown} is not a directory, or a link to one: write its real path in `flags`"))
         }
         errno => Failure::refused(format!("{shown}: {}", errno.desc())),
     }

@@ -223,7 +223,8 @@ impl Nginx {
     fn path(&self) -> Result<&Path, Failure> {
         self.target.flags.as_deref().ok_or_else(|| {
             Failure::refused(
-                "shed needs flag files: set `flags = \"/run/node-guardian/nginx\"` on this control, and add the lines of \
+                "shed needs flag files: set `flags = \"/run/node-guardian/nginx\"` on this control, and add the lines \
+                 of \
                  docs/controls/nginx.md to nginx.conf",
             )
         })
@@ -235,7 +236,7 @@ fn nothing_to_prune() -> Failure {
 }
 
 fn flag(key: &str) -> Result<u8, Failure> {
-    level::parse(key).ok_or_else(|| Failure::unsupported(format!("`{key}` is no flag of nginx")))
+    level::parse(key).ok_or_else(|| Failure::unsupported(format!("`{key}` is not a flag of nginx")))
 }
 
 /// What an operator should know who set nginx up for flags, or has still to do it.
@@ -243,7 +244,8 @@ fn hint(flags: &Path) -> Option<String> {
     match mention::of(flags, Path::new(CONFIGURATION)) {
         Mention::In(file) => Some(format!("{} looks for them", file.display())),
         Mention::Nowhere => Some(format!(
-            "no file in {CONFIGURATION} names that directory, so nginx sheds only if its configuration is elsewhere: see \
+            "no file in {CONFIGURATION} names that directory, so nginx sheds only if its configuration is elsewhere: \
+             see \
              docs/controls/nginx.md"
         )),
         Mention::Unknown => None,

@@ -164,7 +164,7 @@ pub fn refused(cache: &Path, errno: Errno) -> Failure {
             errno.desc()
         )),
         Errno::ELOOP | Errno::ENOTDIR => {
-            Failure::refused(format!("{shown} is no directory, or a link to one: write in `caches` where it leads to"))
+            Failure::refused(format!("{shown} is not a directory, or a link to one: write its real path in `caches`"))
         }
         errno => Failure::refused(format!("{shown}: {}", errno.desc())),
     }

@@ -32,12 +32,13 @@ pub fn open(path: &Path) -> Result<File, Failure> {
         _ => Failure::unreachable(format!("cannot look at {shown}: {error}")),
     })?;
     if !found.file_type().is_fifo() {
-        return Err(Failure::unsupported(format!("{shown} is no FIFO: {}", line())));
+        return Err(Failure::unsupported(format!("{shown} is not a FIFO: {}", line())));
     }
     let opened = File::options().write(true).custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW).open(path);
     let file = opened.map_err(|error| match error.raw_os_error() {
         Some(libc::ENXIO) => Failure::unreachable(format!(
-            "nobody listens at {shown}: set Environment=MEMORY_PRESSURE_WATCH={shown} and MemoryPressureWatch=skip in the \
+            "nobody listens at {shown}: set Environment=MEMORY_PRESSURE_WATCH={shown} and MemoryPressureWatch=skip in \
+             the \
              service's unit, and restart it"
         )),
         Some(libc::EACCES) => Failure::refused(format!("may not write to {shown}: {}", line())),
@@ -45,7 +46,7 @@ pub fn open(path: &Path) -> Result<File, Failure> {
     })?;
     match file.metadata() {
         Ok(opened) if opened.file_type().is_fifo() => Ok(file),
-        Ok(_) | Err(_) => Err(Failure::unsupported(format!("{shown} is no FIFO any more"))),
+        Ok(_) | Err(_) => Err(Failure::unsupported(format!("{shown} is not a FIFO any more"))),
     }
 }
 
@@ -69,7 +70,7 @@ pub async fn tell(path: &Path) -> Result<(), Failure> {
             // Whoever takes it an hour later would give back memory for nothing.
             drain(path);
             return Err(Failure::timed_out(format!(
-                "whoever listens at {shown} took no notice within {} ms: is it stopped?",
+                "the listener at {shown} took no notice within {} ms: is it stopped?",
                 DEADLINE.as_millis()
             )));
         }

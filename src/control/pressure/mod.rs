@@ -118,8 +118,7 @@ impl Pressure {
             fifo::tell(path).await?;
         }
         if lives.is_empty() {
-            let detail =
-                "told; what that gives back can be measured where `cgroup` or `pid_file` says whose memory it is";
+            let detail = "notified; set `cgroup` or `pid_file` to measure the memory freed";
             return Ok(Done { outcome: Outcome::Applied, detail: detail.to_owned(), freed_bytes: None });
         }
         let after = least_held(&lives).await;
@@ -127,7 +126,7 @@ impl Pressure {
         let show = |bytes: u64| Unit::Bytes.show(bytes as f64);
         Ok(Done {
             outcome: if freed < NOISE_BYTES { Outcome::NoEffect } else { Outcome::Applied },
-            detail: format!("told that memory is short: resident {} → {}", show(before), show(after)),
+            detail: format!("notified that memory is short: resident {} → {}", show(before), show(after)),
             freed_bytes: Some(freed),
         })
     }
@@ -141,7 +140,8 @@ fn takes_signal(process: &Pinned) -> Result<(), Failure> {
         return process.may_signal();
     }
     Err(Failure::refused(format!(
-        "process {} would be ended by SIGRTMIN+18: `signal = true` is for daemons that take it, as systemd's own do from \
+        "process {} would be ended by SIGRTMIN+18: `signal = true` is for daemons that take it, as systemd's own do \
+         from \
          version 254 on",
         process.pid
     )))

@@ -86,7 +86,8 @@ impl Locator {
         let uid = table::status(pid).map(|status| status.uid);
         if owner != 0 && Some(owner) != uid && owner != nix::unistd::getuid().as_raw() {
             return Err(Failure::refused(format!(
-                "{shown} belongs to user {owner}, who could name any process of others in it: let it belong to root or to \
+                "{shown} belongs to user {owner}, who could name any process of others in it: let it belong to root \
+                 or to \
                  the user of process {pid}"
             )));
         }
@@ -124,9 +125,9 @@ fn read_pid(file: &Path) -> Result<(i32, u32), Failure> {
         io::ErrorKind::NotFound => Failure::unreachable(format!(
             "{shown} does not exist: is the service running, and does it write this file?"
         )),
-        _ if error.raw_os_error() == Some(libc::ELOOP) => Failure::refused(format!(
-            "{shown} is a link, which whoever may write there can turn to another's file: name the file itself"
-        )),
+        _ if error.raw_os_error() == Some(libc::ELOOP) => {
+            Failure::refused(format!("{shown} is a link, which others could redirect: name the file itself"))
+        }
         _ => Failure::unreachable(format!("cannot read {shown}: {error}")),
     };
     // What waits to be written to would hold up everything.
@@ -135,10 +136,10 @@ fn read_pid(file: &Path) -> Result<(i32, u32), Failure> {
     let mut opened = opened.map_err(unread)?;
     let metadata = opened.metadata().map_err(unread)?;
     if !metadata.is_file() {
-        return Err(Failure::refused(format!("{shown} is no plain file, so no pid file")));
+        return Err(Failure::refused(format!("{shown} is not a regular file, so not a pid file")));
     }
     if metadata.mode() & 0o002 != 0 {
-        return Err(Failure::refused(format!("everybody may write {shown}, so it is not believed: chmod o-w {shown}")));
+        return Err(Failure::refused(format!("everybody may write {shown}, so it is not trusted: chmod o-w {shown}")));
     }
     let mut text = String::new();
     opened.by_ref().take(64).read_to_string(&mut text).map_err(unread)?;

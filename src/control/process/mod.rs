@@ -461,5 +461,5 @@ fn nicer(nice: &str, kept: f64) -> String {
 }
 
 fn unknown(what: &str) -> Failure {
-    Failure::unsupported(format!("`{what}` is nothing that can be set at a process"))
+    Failure::unsupported(format!("`{what}` cannot be set at a process"))
 }

@@ -124,7 +124,8 @@ pub async fn read(master: &Pinned, change: &Change) -> Result<String, Failure> {
             _ if is_theirs => Ok(now.to_string()),
             Some(_) => Ok(PARTLY.to_owned()),
             None if pending || is_young() => Err(Failure::timed_out(format!(
-                "{now} workers: one of them may have been told to end before the guardian was started, and be at its last \
+                "{now} workers: one of them may have been told to end before the guardian was started, and be at its \
+                 last \
                  request still; known in {} s",
                 LINGER.as_secs()
             ))),
@@ -202,7 +203,8 @@ pub fn takes_signals(master: &Pinned) -> Result<(), Failure> {
         return master.may_signal();
     }
     Err(Failure::unsupported(format!(
-        "process {} does not take SIGTTOU and SIGTTIN, so it is no gunicorn master, or still starting: name its pid file (`--pid`)",
+        "process {} does not take SIGTTOU and SIGTTIN, so it is not a gunicorn master, or still starting: name its \
+         pid file (`--pid`)",
         master.pid
     )))
 }

@@ -48,7 +48,7 @@ pub fn value(knob: &Knob, prior: &str, amount: Amount) -> Result<Option<String>,
     let words = [(SHARE, share.as_str()), (KEPT, &percents.0), (SHED, &percents.1), (BYTES, &bytes)];
     let wanted = fill(&knob.to, &words, as_it_is);
     if !is_plain(&wanted) {
-        return Err(Failure::unsupported(format!("`{wanted}` is no value for {}: correct its `to`", knob.name)));
+        return Err(Failure::unsupported(format!("`{wanted}` is not a value for {}: correct its `to`", knob.name)));
     }
     Ok((wanted != prior && !is_stronger(knob, prior, &wanted)).then_some(wanted))
 }
@@ -100,7 +100,8 @@ fn scaled(knob: &Knob, prior: &str, kept: f64) -> Result<String, Failure> {
     let unlimited = knob.unlimited_is.filter(|_| is_unlimited).map(f64::from);
     let Some(base) = number.or(unlimited) else {
         return Err(Failure::unsupported(format!(
-            "{} is `{prior}`, of which there is no share: set `unlimited_is` where that means no limit, or let `read` take a number",
+            "{} is `{prior}`, of which there is no share: set `unlimited_is` where that means no limit, or let `read` \
+             take a number",
             knob.name
         )));
     };

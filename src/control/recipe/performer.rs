@@ -191,7 +191,7 @@ impl Performer {
             (None, None) if self.recipe.knobs.is_empty() => String::new(),
             (None, None) => {
                 return Err(Failure::unsupported(format!(
-                    "who serves {} cannot be told, so neither can a restart: add `epoch`",
+                    "the process behind {} is unknown, so a restart cannot be seen: add `epoch`",
                     self.line.place()
                 )));
             }
@@ -201,7 +201,7 @@ impl Performer {
 
     fn knob(&self, name: &str) -> Result<usize, Failure> {
         let at = self.recipe.knobs.iter().position(|knob| knob.name == name);
-        at.ok_or_else(|| Failure::unsupported(format!("`{name}` is nothing that this control can set")))
+        at.ok_or_else(|| Failure::unsupported(format!("this control cannot set `{name}`")))
     }
 
     /// As the service itself answers to the operator's question.

@@ -115,7 +115,7 @@ impl Client {
             let user = self.target.username.as_deref().unwrap_or("default");
             let said = clip(&error);
             return Err(Failure::refused(format!(
-                "what Redis user {user} may do cannot be seen without doing it ({said}): run `ACL SETUSER {user} +multi \
+                "the rights of Redis user {user} cannot be tested ({said}): run `ACL SETUSER {user} +multi \
                  +discard`"
             )));
         }
@@ -210,7 +210,8 @@ fn complaint(target: &Redis, command: &str, error: &str) -> Failure {
     let said = clip(error);
     match error.split(' ').next().unwrap_or_default() {
         "NOPERM" if error.contains("key") => Failure::refused(format!(
-            "Redis user {user} may not {command} these keys: let its ACL have them (`~cache:*`), or narrow flush_pattern"
+            "Redis user {user} may not {command} these keys: let its ACL have them (`~cache:*`), or narrow \
+             flush_pattern"
         )),
         "NOPERM" => Failure::refused(format!(
             "Redis user {user} may not {command}: run `ACL SETUSER {user} +{}`",

@@ -41,7 +41,7 @@ pub async fn flush(client: &mut Client) -> Result<(), Failure> {
     client.hurry(WRITES);
     match client.would_take(commands).await {
         Err(failure) if failure.outcome == Outcome::TimedOut => {
-            Err(Failure::refused("whether it may is not answered now: are writes to Redis paused?"))
+            Err(Failure::refused("its rights cannot be tested now: are writes to Redis paused?"))
         }
         taken => taken?,
     }

@@ -172,7 +172,7 @@ impl Service for Redis {
                     set.extend([key, value]);
                     Ok(())
                 }
-                (key, _) => Err(Failure::unsupported(format!("`{key}` is nothing that can be set at Redis"))),
+                (key, _) => Err(Failure::unsupported(format!("`{key}` cannot be set at Redis"))),
             };
             let is_refusal = matches!(&given, Err(failure) if failure.outcome == Outcome::Refused);
             first = first.and(given);
@@ -366,7 +366,7 @@ fn told(settings: &Settings, key: &str) -> Result<String, Failure> {
 }
 
 fn untold(what: &str) -> Failure {
-    Failure::unsupported(format!("Redis does not tell its {what}"))
+    Failure::unsupported(format!("Redis does not report its {what}"))
 }
 
 /// Redis can pause all writes or none.

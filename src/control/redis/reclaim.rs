@@ -127,8 +127,8 @@ impl Saving {
             Saving::Rewrite(seconds) => ("rewriting its append-only file", seconds),
         };
         Failure::refused(format!(
-            "Redis is {what}, for {seconds} s now: its copy keeps all memory until that ends, so nothing would come back; \
-             it is asked again later"
+            "Redis is {what}, for {seconds} s now: its copy keeps all memory until that ends, so nothing would be \
+             freed; it is tried again later"
         ))
     }
 }

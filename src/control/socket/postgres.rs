@@ -43,7 +43,7 @@ pub async fn greet(stream: &mut Stream, user: &str, database: &str) -> Result<()
                      pg_hba.conf, above the others,"
                 )));
             }
-            b'E' => return Err(told(format!("PostgreSQL lets {user} not in: {}", complaint(&body)))),
+            b'E' => return Err(told(format!("PostgreSQL refuses {user}: {}", complaint(&body)))),
             b'Z' => return Ok(()),
             b'S' | b'K' | b'N' | b'A' => {}
             _ => return Err(garbage()),
@@ -124,7 +124,7 @@ fn told(what: String) -> Broken {
 }
 
 fn garbage() -> Broken {
-    Broken::Told(Failure::unsupported("what answers does not speak PostgreSQL's protocol"))
+    Broken::Told(Failure::unsupported("the program that answers does not speak PostgreSQL's protocol"))
 }
 
 #[cfg(test)]

@@ -61,7 +61,7 @@ impl Service for Varnish {
         let age = params::show(&mut session, AGE).await?.value;
         let memory = match child.resident() {
             Some(bytes) => format!("resident {}", Unit::Bytes.show(bytes as f64)),
-            None => "what it gives back cannot be measured: its child cannot be seen from here".to_owned(),
+            None => "memory freed cannot be measured: its child cannot be seen from here".to_owned(),
         };
         let version = &session.version;
         Ok(Probe::usable(format!("Varnish {version} obeys: {may}; {THREADS} {threads}, {AGE} {age} s, {memory}")))
@@ -214,7 +214,7 @@ impl Service for Varnish {
         let done = self.let_go(undo, kept, before.resident).await.transpose()?;
         Some(done.unwrap_or_else(|failure| Done {
             outcome: Outcome::NoEffect,
-            detail: format!("whether objects go cannot be told: {}", failure.detail),
+            detail: format!("it is unknown whether objects went: {}", failure.detail),
             freed_bytes: None,
         }))
     }
@@ -255,6 +255,6 @@ async fn may_shrink(session: &mut Session) -> Result<(), Failure> {
 fn known(key: &str) -> Result<&str, Failure> {
     match key {
         THREADS | AGE => Ok(key),
-        key => Err(Failure::unsupported(format!("`{key}` is nothing that is changed at Varnish"))),
+        key => Err(Failure::unsupported(format!("`{key}` cannot be set at Varnish"))),
     }
 }

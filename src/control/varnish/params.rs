@@ -46,7 +46,7 @@ impl Child {
 
 pub async fn show(session: &mut Session, name: &str) -> Result<Param, Failure> {
     let reply = session.order(&format!("param.show {name}")).await?;
-    parse(&reply).ok_or_else(|| Failure::unsupported(format!("Varnish does not tell its {name}")))
+    parse(&reply).ok_or_else(|| Failure::unsupported(format!("Varnish does not report its {name}")))
 }
 
 pub async fn set(session: &mut Session, name: &str, value: &str) -> Result<(), Failure> {
@@ -76,7 +76,7 @@ pub async fn processes(session: &mut Session) -> Result<Processes, Failure> {
         return Err(complaint("pid", &reply));
     }
     let pid = |name: &str| reply.text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u32>().ok());
-    let manager = pid("Master:").ok_or_else(|| Failure::unsupported("Varnish does not tell its pid"))?;
+    let manager = pid("Master:").ok_or_else(|| Failure::unsupported("Varnish does not report its pid"))?;
     // The pid may be one of another container.
     let life = resident::life(manager).filter(|life| session.is_here() && life.name == "varnishd");
     let is_child = |pid: u32| life.is_some() && resident::life(pid).is_some_and(|life| life.parent == manager);
@@ -112,7 +112,8 @@ mod tests {
 
     #[test]
     fn a_parameter_is_read_as_it_is_written() {
-        let text = "ban_lurker_age\n        Value is: 60.000 [seconds] (default)\n        Minimum is: 0.000\n\n  The ban lurker";
+        let text = "ban_lurker_age\n        Value is: 60.000 [seconds] (default)\n        Minimum is: 0.000\n\n  The \
+                    ban lurker";
         assert_eq!(parse(text), Some(Param { value: "60.000".into(), minimum: Some("0.000".into()) }));
         assert_eq!(parse("Unknown parameter"), None);
     }

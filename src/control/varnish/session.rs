@@ -66,8 +66,8 @@ impl Session {
             // 107 again, or 500 and a closed connection.
             if !matches!(greeting.status, OK | CUT) {
                 return Err(Failure::refused(format!(
-                    "Varnish on {at} rejects the secret in {}: name the file that its `-S` names, or copy it anew and restart the \
-                     guardian",
+                    "Varnish on {at} rejects the secret in {}: name the file that its `-S` names, or copy it again \
+                     and restart the guardian",
                     file.display()
                 )));
             }

@@ -23,7 +23,7 @@ pub fn kept_percent(amount: Amount, resident: Option<u64>) -> Result<f64, Failur
         (Amount::Keep(percent), _) => Ok(percent.clamp(0.0, 100.0)),
         (Amount::Bytes(bytes), Some(resident)) => Ok((bytes as f64 / resident.max(1) as f64 * 100.0).clamp(0.0, 100.0)),
         (Amount::Bytes(_), None) => Err(Failure::unsupported(
-            "how much memory Varnish has cannot be seen from here: write `to` as a percentage, not as a size",
+            "the memory of Varnish cannot be seen from here: write `to` as a percentage, not as a size",
         )),
         (Amount::Whole, _) => {
             Err(Failure::unsupported("how far to shrink Varnish? write `to` as a size or percentage"))

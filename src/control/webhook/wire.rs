@@ -62,7 +62,7 @@ pub async fn post(target: &Webhook, letter: Letter) -> Result<(), Undelivered> {
     match answered {
         Ok(Ok(status)) => judge(&place, status),
         Ok(Err(error)) if error.is_parse() || error.is_parse_too_large() => {
-            sometimes(Failure::unsupported(format!("what answers at {place} does not speak HTTP")))
+            sometimes(Failure::unsupported(format!("the program at {place} does not speak HTTP")))
         }
         Ok(Err(_)) => sometimes(Failure::timed_out(format!("{place} hung up without an answer"))),
         Err(_) => sometimes(silent(target)),

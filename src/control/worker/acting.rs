@@ -116,7 +116,7 @@ impl Task {
                 Err(failure) => return self.closed(wish.id, Answer::unsent(failure)),
             }
         }
-        let why = "nothing was sent, because somebody else set it anew each time before it could be changed";
+        let why = "nothing was sent: somebody else changed the value before each write";
         self.closed(wish.id, Answer::failed(Failure::refused(why)))
     }
 
@@ -130,7 +130,9 @@ impl Task {
         // What is undone while this looks may still have been in force then.
         let mut others = self.shared.records.all();
         let undo = match control.capture(&wish.mitigation).await {
-            Ok(undo) if undo.changes.is_empty() => return Err(Answer::already("it is so already")),
+            Ok(undo) if undo.changes.is_empty() => {
+                return Err(Answer::already("it has this value, or a stricter one, already"));
+            }
             Ok(undo) => undo,
             Err(failure) => return Err(Answer::unsent(failure)),
         };
@@ -307,9 +309,9 @@ pub(super) fn in_time(valid_until: Moment) -> Result<(), Failure> {
         Ok(now) if now <= valid_until => Ok(()),
         Ok(now) => {
             let late = now.since(valid_until).as_secs_f64();
-            Err(Failure::expired(&format!("its turn came {late:.1} s after the time until which it was of use")))
+            Err(Failure::expired(&format!("its turn came {late:.1} s after it expired")))
         }
-        Err(errno) => Err(Failure::expired(&format!("nobody knows how old it is: {errno}"))),
+        Err(errno) => Err(Failure::expired(&format!("its age is unknown: {errno}"))),
     }
 }
 
@@ -317,7 +319,7 @@ pub(super) fn in_time(valid_until: Moment) -> Result<(), Failure> {
 fn told_apart(failure: Failure, consent: &Consent<'_>) -> Failure {
     match (failure.outcome, consent.has_begun()) {
         (Outcome::TimedOut | Outcome::Unreachable | Outcome::EpochChanged, true) => {
-            Failure::timed_out(format!("{}; whether it was done is not known, so it is not done again", failure.detail))
+            Failure::timed_out(format!("{}; it may have been done, so it is not repeated", failure.detail))
         }
         (Outcome::TimedOut, false) => Failure::unreachable(failure.detail),
         _ => failure,

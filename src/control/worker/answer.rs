@@ -32,7 +32,7 @@ impl Answer {
         match theirs {
             None => Self::applied("still in force"),
             Some(found) => {
-                let detail = format!("still in force, but for what somebody else has set: {found}");
+                let detail = format!("still in force, except for values that somebody else set: {found}");
                 Self { theirs: Some(found), ..Self::applied(&detail) }
             }
         }

@@ -255,7 +255,8 @@ impl Task {
             Lease::Renew { .. } | Lease::Keep { .. } if control.is_overdue(&entry.undo) => {
                 match self.put_back(control, entry).await {
                     Ok(_) => {
-                        let why = format!("{service} took the command and never did it, so it was taken back: {still}");
+                        let why =
+                            format!("{service} accepted the command but never obeyed, so it was taken back: {still}");
                         self.closed(entry.id, Answer::already(&why))
                     }
                     Err(failure) => self.ended(entry.id, failure),

@@ -84,13 +84,15 @@ impl Event {
                     Uncleared::Stays => {
                         write!(
                             f,
-                            "rule {rule} stands down: it has not cleared for {after}; what costs users is given back as a test"
+                            "rule {rule} stands down: it has not cleared for {after}; steps that cost users are \
+                             undone as a test"
                         )
                     }
                     Uncleared::Unjudged => {
                         write!(
                             f,
-                            "rule {rule} stands down: its condition could not be judged for {after}; what costs users is given back"
+                            "rule {rule} stands down: its condition has been unknown for {after}; steps that cost \
+                             users are undone"
                         )
                     }
                 }
@@ -111,7 +113,8 @@ impl Event {
             Event::StoodDown { rule, retry_in } => {
                 write!(
                     f,
-                    "rule {rule} has stood down: it still fires; its ladder is tried again in {}, or when it gets much worse",
+                    "rule {rule} has stood down: it still fires; its ladder is tried again in {}, or when it gets \
+                     much worse",
                     seconds(*retry_in)
                 )
             }
@@ -130,7 +133,8 @@ impl Event {
             Event::UndoneByOperator { id, mitigation, by } => {
                 write!(
                     f,
-                    "action {id} {mitigation}: {by} asked to undo it; rules leave it alone until they were quiet for 10 \
+                    "action {id} {mitigation}: {by} asked to undo it; rules leave it alone until they were quiet for \
+                     10 \
                      minutes, or `node-guardian resume {id}`"
                 )
             }

@@ -258,5 +258,5 @@ fn undone(now: Moment, action: &Action, by: &Arc<str>) -> Undone {
 }
 
 fn handed_back(mitigation: &Mitigation, by: Arc<str>) -> Event {
-    Event::Resumed { what: format!("`{mitigation}` is the rules' again"), by }
+    Event::Resumed { what: format!("the rules control `{mitigation}` again"), by }
 }

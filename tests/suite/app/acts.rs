@@ -392,7 +392,7 @@ fn a_lease_that_is_taken_and_not_obeyed_is_no_throttle() {
         let mut desk = desk(target);
         let report = desk.apply(1, "api", Verb::Throttle, TO_40);
         assert_eq!((report.outcome, desk.journaled().len()), (Outcome::Refused, 0), "{}", report.detail);
-        let wanted = if effective == 20 { "obeys level 20" } else { "without doing it" };
+        let wanted = if effective == 20 { "obeys level 20" } else { "but did not obey" };
         assert!(report.detail.contains(wanted), "{}", report.detail);
     }
 }

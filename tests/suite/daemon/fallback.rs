@@ -110,7 +110,7 @@ fn without_a_last_good_one_it_only_tells_and_a_later_one_is_taken() {
     let mut daemon = node.start();
     assert_eq!(daemon.status()["configuration"]["by"], "built_in");
     assert_eq!(daemon.status()["level"], "minimal");
-    assert!(node.log().contains("`loud` is no level"), "{}", node.log());
+    assert!(node.log().contains("`loud` is not a level"), "{}", node.log());
     node.edit("throtle = \"edge\"", "throttle = \"edge\"");
     daemon.signal(Signal::SIGHUP);
     daemon.until_told("reloaded", "config.toml");

@@ -60,7 +60,7 @@ fn what_was_not_asked_for_is_told_and_not_used() {
     let silent = TcpStream::connect(other.local_addr().unwrap()).unwrap();
     let local = UnixListener::bind(node.path("other.sock")).unwrap();
     let wrong =
-        [(other.as_fd(), &*elsewhere), (silent.as_fd(), "does not listen"), (local.as_fd(), "is no TCP socket")];
+        [(other.as_fd(), &*elsewhere), (silent.as_fd(), "does not listen"), (local.as_fd(), "is not a TCP socket")];
     for (socket, why) in wrong {
         let mut daemon = start_with(&node, socket);
         let told = daemon.until_told("source_lost", why);

@@ -208,7 +208,7 @@ fn a_thread_that_hangs_is_named_and_the_watchdog_is_not_fed() {
     while manager.hear(Duration::from_millis(100)).is_some() {}
     assert_eq!(manager.hear(Duration::from_millis(900)), None, "it is not fed");
     hang.end();
-    daemon.until_told("threads_live", "lives again");
+    daemon.until_told("threads_live", "run again");
     manager.until("WATCHDOG=1");
     assert_eq!(daemon.get("/livez").status, 200);
     assert_eq!(daemon.stop(), 0);
@@ -238,7 +238,7 @@ fn a_broken_disk_is_told_for_as_long_as_it_is_and_not_asked_without_end() {
     assert!(daemon.get("/metrics").body.contains("\nnode_guardian_journal_ok 0\n"));
     assert_eq!(edge.face(), before);
     broken.end();
-    daemon.until_told("journal_works", "done again");
+    daemon.until_told("journal_works", "made again");
     daemon.until_in_force(&["throttle edge to 50%"]);
     assert_eq!(daemon.told("journal_works").len(), 1);
     node.set_available(60);

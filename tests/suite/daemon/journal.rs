@@ -89,7 +89,7 @@ fn what_it_owes_from_before_is_undone_first_when_it_can_be_had() {
     assert_eq!(edge.limit("be/s1"), "4", "nobody knows what it owes");
 
     bring_back(&node);
-    daemon.until_told("journal_works", "1 from before to be undone first");
+    daemon.until_told("journal_works", "1 from before, undone first");
     daemon.until_told("undone", "throttle edge");
     daemon.until_calm();
     assert_eq!(edge.face(), before);
@@ -152,7 +152,7 @@ fn a_last_good_configuration_that_could_not_be_read_at_start_is_guarded_by_when_
 fn an_admin_socket_that_is_removed_is_there_again() {
     let node = Node::new("");
     let mut daemon = node.start();
-    let log = |node: &Node| node.log().matches("was removed or replaced; it is opened anew").count();
+    let log = |node: &Node| node.log().matches("was removed or replaced; it is opened again").count();
     std::fs::remove_file(node.path("admin.sock")).unwrap();
     daemon.until("it answers again", |daemon| daemon.try_get("/status").map(drop));
     daemon.until("that is told", |_| (log(&node) == 1).then_some(()));
@@ -204,7 +204,7 @@ fn a_disk_that_does_not_answer_at_start_delays_no_guarding() {
     says(&node, &daemon, "has not answered for 5 s");
     acts_not(&node, &mut daemon, &edge);
     node.set_available(60);
-    daemon.until_told("journal_works", "1 from before to be undone first");
+    daemon.until_told("journal_works", "1 from before, undone first");
     daemon.until_calm();
     assert_eq!(edge.face(), before);
     assert_eq!(daemon.stop(), 0);
@@ -237,7 +237,7 @@ fn on_a_read_only_file_system_debts_are_paid_and_nothing_new_is_done() {
     let pid = daemon.pid().to_string();
     let mended = Command::new("nsenter").args(["-t", &pid, "-m", "mount", "-o", "remount,bind,rw", &state]).status();
     assert!(mended.unwrap().success());
-    daemon.until_told("journal_works", "what stays in force is done again");
+    daemon.until_told("journal_works", "changes that stay in force are made again");
     acts_as_usual(&node, daemon, &edge, &before);
     assert_eq!(Journal::peek(&node.path("state")).unwrap(), []);
 }

@@ -34,7 +34,7 @@ fn flushes_once(section: &str, flushed: impl Fn() -> u64) {
     daemon.until_control("cache", "usable");
     assert_eq!(flushed(), 0);
     node.set_available(5);
-    daemon.until_told("acted", "whether it was done is not known, so it is not done again");
+    daemon.until_told("acted", "it may have been done, so it is not repeated");
     std::thread::sleep(std::time::Duration::from_secs(5));
     assert_eq!(flushed(), 1);
     node.set_available(60);

@@ -117,7 +117,7 @@ fn a_manager_whose_socket_is_replaced_hears_what_it_missed() {
         manager.until("WATCHDOG=1");
     }
     let log = node.log();
-    for told in ["the service manager cannot be told", "the service manager can be told again"] {
+    for told in ["the service manager cannot be notified", "the service manager can be notified again"] {
         assert_eq!(log.matches(told).count(), 1, "{told}:\n{log}");
     }
     assert_eq!(daemon.stop(), 0);

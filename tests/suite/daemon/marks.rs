@@ -80,7 +80,7 @@ fn what_is_owed_outlives_another_guardian_that_acts_meanwhile() {
     one.set_available(60);
     let mut again = one.start();
     let owed = again.until_told("owed", "already controls this target");
-    assert!(owed.text().contains("waits for what that one does"), "{}", owed.text());
+    assert!(owed.text().contains("the owed undo waits for that guardian"), "{}", owed.text());
     assert_eq!(edge.limit("be/s1"), "2", "nothing of the second one's is touched");
     other.set_available(60);
     second.until_calm();

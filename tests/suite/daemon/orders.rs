@@ -57,7 +57,10 @@ fn what_an_operator_undid_stays_undone_over_a_crash_until_it_is_resumed() {
     let unknown = node.ask(&["resume", "9"]);
     assert!(unknown.code == 1 && unknown.err.contains("not undone: 9"), "{unknown:?}");
     let resumed = node.ask(&["resume", "1"]);
-    assert!(resumed.code == 0 && resumed.out.contains("#1 throttle edge to 50% is the rules' again"), "{resumed:?}");
+    assert!(
+        resumed.code == 0 && resumed.out.contains("the rules control #1 throttle edge to 50% again"),
+        "{resumed:?}"
+    );
     daemon.until_in_force(&["throttle edge to 50%"]);
     assert_eq!((edge.limit("be/s1").as_str(), undone(&daemon)), ("4", 0));
     node.set_available(60);

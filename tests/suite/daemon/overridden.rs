@@ -60,7 +60,7 @@ fn where_they_set_one_of_several_it_is_told_once_and_the_rest_stays() {
     let told = daemon.until_told("interfered", "server other/o1 maxconn is 60, not the 25 that was set");
     assert_eq!(told.field("control"), Some("edge"), "{told:?}");
     let page = node.ask(&["status"]).out.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(page.contains("somebody else has set: server other/o1"), "{page}");
+    assert!(page.contains("values that somebody else set: server other/o1"), "{page}");
     std::thread::sleep(Duration::from_secs(6));
     assert_eq!(daemon.told("interfered").len(), 1);
     assert_eq!((edge.limit("be/s1").as_str(), edge.limit("other/o1").as_str()), ("2", "60"));

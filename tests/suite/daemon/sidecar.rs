@@ -104,7 +104,11 @@ fn it_throttles_by_the_containers_limit_and_undoes_when_it_is_told_to_stop() {
         (facts["judged"] == "container" && facts["allowed"]["memory_bytes"] == 512 * MIB).then_some(())
     });
     let page = node.ask(&["status"]);
-    assert!(page.out.contains("judged by the container (memory 512.0MiB), in a container (Podman)"), "{}", page.out);
+    assert!(
+        page.out.contains("using the container's limits (memory 512.0MiB), in a container (Podman)"),
+        "{}",
+        page.out
+    );
     assert_eq!(node.ask(&["status", "--alive"]).code, 0);
     set_used(&node, 500);
     daemon.until_in_force(&["throttle edge to 50%"]);

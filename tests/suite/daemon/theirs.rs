@@ -40,7 +40,10 @@ fn stays_until_quiet(node: &Node, mut daemon: Daemon, edge: &Haproxy, limit: &st
     for_twenty_ticks(&mut daemon, |_| assert_eq!(edge.limit("be/s1"), limit));
     assert!(overridden(&daemon)[0].starts_with("throttle edge to 25%: "), "{:?}", overridden(&daemon));
     let page = node.ask(&["status"]).out;
-    assert!(page.contains("is left to whoever changed it") && page.contains("node-guardian resume 1"), "{page}");
+    assert!(
+        page.contains("is left alone, because somebody else set it") && page.contains("node-guardian resume 1"),
+        "{page}"
+    );
     node.set_available(60);
     daemon.until_calm();
     daemon.until("nobody's", |daemon| overridden(daemon).is_empty().then_some(()));
@@ -152,7 +155,10 @@ fn whoever_set_it_gives_it_back_by_name() {
     assert_eq!(node.ask(&["resume"]).code, 0);
     for_twenty_ticks(&mut daemon, |_| assert_eq!(edge.limit("be/s1"), "5"));
     let resumed = node.ask(&["resume", "1"]);
-    assert!(resumed.code == 0 && resumed.out.contains("#1 throttle edge to 25% is the rules' again"), "{resumed:?}");
+    assert!(
+        resumed.code == 0 && resumed.out.contains("the rules control #1 throttle edge to 25% again"),
+        "{resumed:?}"
+    );
     daemon.until_in_force(&["throttle edge to 25%"]);
     assert_eq!(edge.limit("be/s1"), "1");
     node.set_available(60);

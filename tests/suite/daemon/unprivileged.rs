@@ -63,7 +63,7 @@ fn it_starts_serves_and_says_what_it_is_refused() {
         assert!(spot.is_some_and(|(_, why)| why.contains(advice)), "{what}: {spots:?}");
     }
     let page = node.ask(&["status"]);
-    assert!(page.out.contains("CANNOT SEE\n"), "{page:?}");
+    assert!(page.out.contains("BLIND SPOTS\n"), "{page:?}");
     assert!(page.out.contains("real-time scheduling\n"), "{}", page.out);
     if geteuid().is_root() {
         let detail = daemon.until_control("edge", "unreachable");

@@ -59,7 +59,7 @@ fn cached() -> (Redis, Node) {
 fn flushes_nothing(node: &Node, daemon: &mut Daemon, cache: &Redis) {
     daemon.until_control("cache", "usable");
     node.set_available(5);
-    daemon.until_told("step_skipped", "what an operator ordered before cannot be read");
+    daemon.until_told("step_skipped", "earlier orders cannot be read");
     assert!(daemon.status()["notices"].to_string().contains(UNREAD), "{}", daemon.status()["notices"]);
     assert_eq!(cache.ask(&["DBSIZE"]), ":1");
 }

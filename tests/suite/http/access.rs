@@ -65,7 +65,7 @@ fn a_token_that_can_be_guessed_or_waited_for_is_refused() {
     }
     std::fs::remove_file(&house.token_file).unwrap();
     nix::unistd::mkfifo(&house.token_file, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    assert!(ask("open-sesame").problem(503).contains("no regular file"));
+    assert!(ask("open-sesame").problem(503).contains("not a regular file"));
     assert_eq!(house.get("/status").status, 200, "nobody waits for the pipe");
     assert!(house.inbox.take().is_none());
 }

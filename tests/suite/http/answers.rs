@@ -144,7 +144,7 @@ fn the_trail_can_be_paged_and_followed() {
     assert_eq!((&newest["events"][0]["seq"], &newest["next"]), (&4.into(), &5.into()));
     let page = house.get("/events?since=1&limit=2").json();
     assert_eq!((&page["events"][0]["seq"], &page["next"]), (&2.into(), &3.into()));
-    assert_eq!(page["events"][0]["text"], "sees source 1 again");
+    assert_eq!(page["events"][0]["text"], "no blind spot any more: source 1");
     assert_eq!(house.get("/events?since=5").json(), serde_json::json!({"events": [], "next": 5}));
     assert!(house.get("/events?since=yesterday").problem(400).contains("whole numbers"));
 
@@ -164,7 +164,7 @@ fn the_trail_can_be_paged_and_followed() {
     };
     read_until("id: 5\nevent: source_found\ndata: {");
     house.events.emit(9, Event::Daemon(Daemon::SourceFound { what: "psi".into() }));
-    read_until("sees psi again");
+    read_until("no blind spot any more: psi");
     assert!(seen.contains("text/event-stream") && !seen.contains("id: 4\n"));
 }
 

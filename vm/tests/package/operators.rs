@@ -36,7 +36,7 @@ fn the_group_undoes_pauses_and_resumes_and_the_trail_says_who() {
     node.until_as_before();
     let who = format!("uid {} (oncall)", node.must("id -u oncall"));
     let told = node.must("curl -s 'localhost:9977/events?limit=1000' | jq -r '.events[] | select(.fields.by) | .text'");
-    for part in ["asked to undo it", "is the rules' again", "paused for 10"] {
+    for part in ["asked to undo it", "the rules control", "paused for 10"] {
         assert!(told.lines().any(|line| line.contains(part) && line.contains(&who)), "{part}: {told}");
     }
     // A restart is no resume.
