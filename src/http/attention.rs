@@ -90,8 +90,7 @@ pub fn notices(snapshot: &Snapshot) -> Vec<String> {
     let theirs = snapshot.view.orders.theirs().iter().map(|theirs| {
         let (id, mitigation, found) = (theirs.id, &theirs.mitigation, &theirs.found);
         format!(
-            "#{id} {mitigation} is left alone, because somebody else set it ({found}); `node-guardian resume \
-                 {id}` returns it to the rules"
+            "#{id} {mitigation} was set by somebody else ({found}); `node-guardian resume {id}` returns it to the rules"
         )
     });
     let closed = closed(snapshot).map(|(address, why)| format!("nobody is answered at {address}: {why}"));

@@ -374,8 +374,8 @@ impl fmt::Display for UndoReason {
             UndoReason::Level => "the configuration no longer allows it",
             UndoReason::Drilled => "the drill has read it back",
             UndoReason::Paused => "an operator paused the guardian",
-            UndoReason::StoodDown => "undone as a test, because nothing helps",
-            UndoReason::Unjudged => "undone, because the condition of its rule is unknown",
+            UndoReason::StoodDown => "as a test, because nothing helps",
+            UndoReason::Unjudged => "the condition of its rule is unknown",
         })
     }
 }

@@ -40,10 +40,7 @@ fn stays_until_quiet(node: &Node, mut daemon: Daemon, edge: &Haproxy, limit: &st
     for_twenty_ticks(&mut daemon, |_| assert_eq!(edge.limit("be/s1"), limit));
     assert!(overridden(&daemon)[0].starts_with("throttle edge to 25%: "), "{:?}", overridden(&daemon));
     let page = node.ask(&["status"]).out;
-    assert!(
-        page.contains("is left alone, because somebody else set it") && page.contains("node-guardian resume 1"),
-        "{page}"
-    );
+    assert!(page.contains("was set by somebody else") && page.contains("node-guardian resume 1"), "{page}");
     node.set_available(60);
     daemon.until_calm();
     daemon.until("nobody's", |daemon| overridden(daemon).is_empty().then_some(()));
