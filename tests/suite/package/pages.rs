@@ -79,3 +79,16 @@ fn the_binary_prints_them() {
     }
     assert_eq!(printed(&["man"]), text("packaging/generated/node-guardian.8"));
 }
+
+#[test]
+fn the_changelog_of_the_package_has_whole_sentences() {
+    let mut script = Process::new(file("packaging/deb/changelog"));
+    script.arg("1.0.0").env("SOURCE_DATE_EPOCH", "0").stdin(fs::File::open(file("CHANGELOG.md")).unwrap());
+    let made = String::from_utf8(script.output().unwrap().stdout).unwrap();
+    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let newest = text("CHANGELOG.md").split("\n## ").nth(1).unwrap().to_owned();
+    for item in newest.split("\n- ").skip(1) {
+        let item = words(item.split("\n\n").next().unwrap()).join(" ");
+        assert!(words(&made).join(" ").contains(&item), "cut short: {item}");
+    }
+}
