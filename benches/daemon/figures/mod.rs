@@ -9,6 +9,7 @@ pub mod http;
 pub mod inside;
 pub mod lateness;
 pub mod memory;
+pub mod multitude;
 pub mod probes;
 pub mod reaction;
 pub mod runaway;
