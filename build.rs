@@ -69,6 +69,9 @@ const AT_START: [&str; 54] = [
     "stack_overflow3imp12make_handler",
 ];
 
+/// How each kind reads its keys, which is of the start and not of the kind: taken out before.
+const SETTINGS: [&str; 3] = ["control*8settings", "control..*..settings..", "place..Written"];
+
 /// What some kinds of control share, and no others need.
 const SHARED_BY_SOME: [(&str, &[&str]); 2] = [
     ("recipe", &["7control6recipe", "control..recipe.."]),
@@ -136,6 +139,7 @@ fn kinds() -> Result<Vec<String>, Box<dyn Error>> {
 fn link_script(kinds: &[String]) -> String {
     let mut script = "SECTIONS\n{\n".to_owned();
     script.push_str(&group("shared", &SHARED.map(str::to_owned)));
+    script.push_str(&group("settings", &SETTINGS.map(str::to_owned)));
     for kind in kinds {
         let mut patterns = vec![format!("control{}{kind}", kind.len()), format!("control..{kind}..")];
         patterns.extend(OF_ONE.iter().filter(|(of, _)| of == kind).map(|(_, pattern)| (*pattern).to_owned()));
@@ -163,7 +167,7 @@ fn group(name: &str, patterns: &[String]) -> String {
 fn addresses(kinds: &[String]) -> Result<String, Box<dyn Error>> {
     let mut code = "unsafe extern \"C\" {\n".to_owned();
     let shared_by_some = || SHARED_BY_SOME.iter().map(|(name, _)| *name);
-    let names = || kinds.iter().map(String::as_str).chain(shared_by_some()).chain(["sort", "at_start"]);
+    let names = || kinds.iter().map(String::as_str).chain(shared_by_some()).chain(["sort", "settings", "at_start"]);
     for name in names() {
         writeln!(code, "    static __ng_{name}_start: u8;\n    static __ng_{name}_end: u8;")?;
     }

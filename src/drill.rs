@@ -146,7 +146,7 @@ impl Drill {
             place.verbs().iter().filter(|verb| !place.is_undeclared(**verb)).filter_map(move |verb| {
                 let amount = place.drill(*verb)?;
                 let mitigation = Mitigation { control: Arc::clone(&control.name), verb: *verb, amount };
-                Some(Trial::new(mitigation, place.kind()))
+                Some(Trial::new(mitigation, control.target.kind()))
             })
         });
         Self { number: 0, trials: trials.collect(), under_way: None }

@@ -5,13 +5,13 @@ use super::controls::Declared;
 use super::here::Here;
 use super::source::{BUILT_IN_ORIGIN, BUILT_IN_RULES};
 use super::steps::Placed;
-use crate::control::target::Target;
+use crate::control::place::Undeclared;
 use crate::document::origin::Place;
 use crate::document::section::{Findings, Section};
 use crate::document::value;
 use crate::policy::condition::{Comparison, Expression, Function, Operand};
 use crate::policy::metric::{Family, Metric};
-use crate::policy::mitigation::{Level, Verb};
+use crate::policy::mitigation::Level;
 use crate::policy::rule::Rule;
 use crate::policy::unit::Unit;
 
@@ -119,9 +119,8 @@ pub fn declarations(ladder: &[Placed], controls: &[Declared], findings: &mut Fin
     for (step, place) in ladder {
         let on = |declared: &&Declared| declared.name == step.mitigation.control;
         let Some(target) = controls.iter().find(on).and_then(|declared| declared.target.as_ref()) else { continue };
-        if target.place().is_undeclared(step.mitigation.verb) {
-            let (message, help) = undeclared(target, step.mitigation.verb);
-            findings.warning(place, message, help);
+        if let Some(Undeclared { what, help }) = target.place().undeclared(step.mitigation.verb) {
+            findings.warning(place, format!("{what}, so this step is refused"), help);
         }
     }
 }
@@ -137,31 +136,6 @@ pub fn numbers(rule: &Rule, controls: &[Declared], place: &Place, findings: &mut
         if !controls.iter().filter(is_app).any(|declared| *declared.name == *name) {
             let message = format!("no application reports `{operand}`: there is no [control.app.{name}]");
             findings.warning(place, message, "add that control, or correct its name");
-        }
-    }
-}
-
-fn undeclared(target: &Target, verb: Verb) -> (String, &'static str) {
-    let told = |what: String, help| (format!("{what}, so this step is refused"), help);
-    match (target.kind(), verb) {
-        ("nginx", Verb::Shed) => {
-            let help = "declare flags = \"/run/node-guardian/nginx\" at the control";
-            told("this nginx has no flags to shed by".to_owned(), help)
-        }
-        ("nginx", _) => {
-            let help = "declare caches = [\"/var/cache/nginx/app\"] at the control";
-            told("no cache of this nginx is declared".to_owned(), help)
-        }
-        ("redis", _) => {
-            let help = "declare cache_only = true at the control, or flush_pattern = \"cache:*\"";
-            told("nothing in this Redis is declared to be a cache".to_owned(), help)
-        }
-        ("process", _) => {
-            let help = "declare sacrificial = true at the control";
-            told("this process is not declared sacrificial".to_owned(), help)
-        }
-        (kind, _) => {
-            told(format!("this {kind} is not declared to be a cache"), "declare cache_only = true at the control")
         }
     }
 }

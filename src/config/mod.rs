@@ -24,6 +24,7 @@ pub use here::Look;
 pub use source::{BUILT_IN, Source, USUAL_FILE, environment};
 pub use vocabulary::{MetricLine, metrics, metrics_table};
 
+use crate::control::target::{self, KINDS};
 use settings::Settings;
 
 /// Reads a whole configuration: files, drop-ins, environment, command line.
@@ -57,9 +58,9 @@ pub fn schema() -> Vec<(&'static str, Vec<&'static str>)> {
         ("sampling", compile::SAMPLING.to_vec()),
         ("http", compile::HTTP.to_vec()),
         ("emergency", compile::EMERGENCY.to_vec()),
-        ("control", controls::KINDS.to_vec()),
+        ("control", target::names()),
         ("rule", rules::RULE.to_vec()),
     ];
-    let kinds = controls::KEYS.iter().map(|(table, keys)| (*table, keys.to_vec()));
+    let kinds = KINDS.iter().map(|kind| (kind.section, kind.keys.to_vec()));
     tables.into_iter().chain(kinds).collect()
 }

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::controls::{Declared, KINDS};
+use super::controls::Declared;
 use super::strength::{self, Strength, at};
-use crate::control::target::Target;
+use crate::control::target::{self, Target, described};
 use crate::document::node::{Node, Table, Value};
 use crate::document::origin::{Place, printable};
 use crate::document::section::{Fault, Read, proposal, refuse};
@@ -121,8 +121,11 @@ fn one_or_all(verb: Verb, node: &Node, controls: &[Declared]) -> Read<Named> {
         "*" => None,
         pattern if pattern.ends_with(".*") => {
             let kind = &pattern[..pattern.len() - 2];
-            if !KINDS.contains(&kind) {
-                return refuse(format!("unknown kind of control `{}`", printable(kind)), proposal(kind, KINDS));
+            if described(kind).is_none() {
+                return refuse(
+                    format!("unknown kind of control `{}`", printable(kind)),
+                    proposal(kind, &target::names()),
+                );
             }
             Some(kind)
         }

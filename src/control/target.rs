@@ -1,48 +1,167 @@
-//! Where a control is and what it may touch: everything needed to reach it, so that the journal can undo a change even
-//! after the control has left the configuration. Secrets are named by file, never held here.
+//! The table of kinds, and a target of any of them: where a control is and what it may touch. That is everything needed to
+//! reach it, so that the journal can undo a change even after the control has left the configuration. Secrets are named by
+//! file, never held here.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::address::{Identity, Overlap};
-pub use super::app::target::App;
-pub use super::haproxy::target::Haproxy;
-pub use super::http::target::Http;
-pub use super::jvm::target::Jvm;
-pub use super::memcached::target::Memcached;
-pub use super::nginx::target::{Nginx, Page};
-pub use super::pressure::target::Pressure;
+use super::address::Overlap;
+pub use super::nginx::target::Page;
+use super::offer::Offer;
+use super::place::{Kind, Place, Written};
 pub use super::process::locate::Locator;
-pub use super::process::target::{Pool, Process};
-pub use super::redis::target::Redis;
-use super::service::Service;
-pub use super::socket::target::{Protocol, Socket};
+pub use super::process::target::Pool;
+pub use super::socket::target::Protocol;
 use super::undo::{Change, Undo};
-pub use super::varnish::target::Varnish;
-pub use super::webhook::target::{USUAL as USUAL_EVENTS, Webhook};
-use crate::policy::mitigation::{Amount, Verb};
-use crate::policy::rule::PATIENCE;
+pub use super::webhook::target::USUAL as USUAL_EVENTS;
+use crate::document::node::Entry;
+use crate::document::section::Findings;
+use crate::policy::mitigation::Verb;
 
-/// Of each kind, `[control.KIND.NAME]`. A new kind is one folder beside `haproxy/`, one reader in `config/controls/`, and
-/// its lines here and there.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Target {
-    App(App),
-    Haproxy(Haproxy),
-    Memcached(Memcached),
-    Http(Http),
-    Jvm(Jvm),
-    Pressure(Pressure),
-    Process(Process),
-    Nginx(Nginx),
-    Redis(Redis),
-    Socket(Socket),
-    Webhook(Webhook),
-    Varnish(Varnish),
+/// What is known of a kind without a target of it.
+pub struct Description {
+    /// As the configuration writes it.
+    pub name: &'static str,
+    /// `control.KIND`
+    pub section: &'static str,
+    pub keys: &'static [&'static str],
+    pub offers: &'static [Offer],
+    pub read: fn(&str, &Entry, &mut Findings<'_>) -> Option<Target>,
+}
+
+/// Everything that is made of the table: what the configuration reads, what ladders ask, what the journal keeps.
+macro_rules! kinds {
+    ($(super::$folder:ident::target::$kind:ident,)*) => {
+        $(pub use super::$folder::target::$kind;)*
+
+        /// A kind with its settings.
+        #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+        #[serde(tag = "kind", rename_all = "snake_case")]
+        pub enum Target {
+            $($kind($kind),)*
+        }
+
+        /// All kinds, in the order in which ladders ask who costs the same.
+        pub const KINDS: &[Description] = &[$(Description {
+            name: stringify!($folder),
+            section: concat!("control.", stringify!($folder)),
+            keys: $kind::KEYS,
+            offers: $kind::OFFERS,
+            read: |title, entry, findings| $kind::read(title, entry, findings).map(Target::$kind),
+        },)*];
+
+        impl Target {
+            #[must_use]
+            pub const fn place(&self) -> &dyn Place {
+                match self {
+                    $(Target::$kind(target) => target,)*
+                }
+            }
+
+            #[must_use]
+            pub const fn kind(&self) -> &'static str {
+                match self {
+                    $(Target::$kind(_) => stringify!($folder),)*
+                }
+            }
+
+            /// Whose code acts on it, as the build groups it.
+            #[must_use]
+            pub const fn runs(&self) -> &'static [&'static str] {
+                match self {
+                    $(Target::$kind(_) => $kind::RUNS,)*
+                }
+            }
+
+            /// As `Kind` has it; never where the kinds differ.
+            #[must_use]
+            pub fn is_same(&self, other: &Target) -> bool {
+                match (self, other) {
+                    $((Target::$kind(mine), Target::$kind(theirs)) => mine.is_same(theirs),)*
+                    _ => false,
+                }
+            }
+
+            /// As `Kind` has it; none where the kinds differ.
+            #[must_use]
+            pub fn overlap(&self, other: &Target) -> Option<Overlap> {
+                match (self, other) {
+                    $((Target::$kind(mine), Target::$kind(theirs)) => mine.overlap(theirs),)*
+                    _ => None,
+                }
+            }
+
+            /// As `Kind` has it; never where the kinds differ.
+            #[must_use]
+            pub fn is_one_value(&self, my: &Change, other: &Target, their: &Change) -> bool {
+                match (self, other) {
+                    $((Target::$kind(mine), Target::$kind(theirs)) => mine.is_one_value(my, theirs, their),)*
+                    _ => false,
+                }
+            }
+
+            /// As `Kind` has it; never where the kinds differ.
+            #[must_use]
+            pub fn undoes(&self, earlier: &Target, undo: &Undo) -> bool {
+                match (self, earlier) {
+                    $((Target::$kind(mine), Target::$kind(earlier)) => mine.undoes(earlier, undo),)*
+                    _ => false,
+                }
+            }
+
+            /// As `Kind` has it; never where the kinds differ.
+            #[must_use]
+            pub fn meets(&self, my: &Undo, other: &Target, their: &Undo) -> bool {
+                match (self, other) {
+                    $((Target::$kind(mine), Target::$kind(_)) => mine.meets(my, their),)*
+                    _ => false,
+                }
+            }
+
+            /// As `Kind` has it; never where the kinds differ.
+            #[must_use]
+            pub fn shares(&self, other: &Target, their: &Change, my: &Change) -> bool {
+                match (self, other) {
+                    $((Target::$kind(mine), Target::$kind(theirs)) => mine.shares(theirs, their, my),)*
+                    _ => false,
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    super::webhook::target::Webhook,
+    super::pressure::target::Pressure,
+    super::nginx::target::Nginx,
+    super::haproxy::target::Haproxy,
+    super::memcached::target::Memcached,
+    super::redis::target::Redis,
+    super::varnish::target::Varnish,
+    super::jvm::target::Jvm,
+    super::socket::target::Socket,
+    super::http::target::Http,
+    super::app::target::App,
+    super::process::target::Process,
+}
+
+/// Kinds that are announced.
+pub const LATER: [&str; 5] = ["systemd", "cgroup", "nftables", "disk", "unit"];
+
+/// The kind of that name.
+#[must_use]
+pub fn described(name: &str) -> Option<&'static Description> {
+    KINDS.iter().find(|kind| kind.name == name)
+}
+
+/// The names of all kinds, by the alphabet.
+#[must_use]
+pub fn names() -> Vec<&'static str> {
+    let mut names: Vec<_> = KINDS.iter().map(|kind| kind.name).collect();
+    names.sort_unstable();
+    names
 }
 
 /// A control as it is configured.
@@ -52,128 +171,7 @@ pub struct Named {
     pub target: Target,
 }
 
-/// What must be known of a target without speaking to it.
-pub trait Place {
-    /// As the configuration writes it.
-    fn kind(&self) -> &'static str;
-
-    /// What this control can be asked to do at all.
-    fn verbs(&self) -> &[Verb];
-
-    /// What speaks to it.
-    fn open(&self) -> Box<dyn Service>;
-
-    /// Which service this is, whatever the control is called and however it is to be treated.
-    fn identity(&self) -> Identity;
-
-    /// The file of the secret that it is sent, where it is sent one.
-    fn secret_file(&self) -> Option<&Path> {
-        None
-    }
-
-    /// Which part of the service, where two controls of one may each have their own: in words that differ then.
-    fn part(&self) -> String {
-        String::new()
-    }
-
-    /// Whether both lead to one service, as far as can be told from how they are written.
-    fn is_same(&self, other: &Target) -> bool;
-
-    /// Why two controls must not both be configured: what two turn at once, neither could put back.
-    fn overlap(&self, other: &Target) -> Option<Overlap>;
-
-    /// Whether two changes, both at one service, turn one value, whatever each is called.
-    fn is_one_value(&self, mine: &Change, other: &Target, theirs: &Change) -> bool {
-        let _place = other;
-        mine.key == theirs.key
-    }
-
-    /// Whether this undo, made at an earlier target of the same service, is about what is read here in the same way: then an
-    /// operator who changed a password or mended a recipe has said how it is undone.
-    fn undoes(&self, earlier: &Target, undo: &Undo) -> bool {
-        let _alike = (earlier, undo);
-        true
-    }
-
-    /// Whether two undos are about parts of one thing, although each names another life: a process, and who started it.
-    fn meets(&self, mine: &Undo, other: &Target, theirs: &Undo) -> bool {
-        let _apart = (mine, other, theirs);
-        false
-    }
-
-    /// Whether a change that is in force at another target, of what is one value there and here and in a life of the same
-    /// name, is of the same service as the one that is about to be made here.
-    fn shares(&self, other: &Target, theirs: &Change, mine: &Change) -> bool {
-        let _values = (theirs, mine);
-        self.is_same(other)
-    }
-
-    /// Whether this verb knows no share here.
-    fn is_all_or_nothing(&self, verb: Verb) -> bool {
-        let _none = verb;
-        false
-    }
-
-    /// How strongly a drill tries what can be undone: as little as shows, for the moment that it lasts. A shrink gives up
-    /// a hundredth of what a cache holds.
-    fn drill(&self, verb: Verb) -> Option<Amount> {
-        match verb {
-            Verb::Throttle | Verb::Shed if self.is_all_or_nothing(verb) => Some(Amount::Whole),
-            Verb::Throttle | Verb::Shed => Some(Amount::Keep(90.0)),
-            Verb::Shrink => Some(Amount::Keep(99.0)),
-            Verb::Freeze | Verb::Drain => Some(Amount::Whole),
-            Verb::Notify | Verb::Release | Verb::Flush | Verb::Prune | Verb::Terminate => None,
-        }
-    }
-
-    /// How long doing this may take at most, until it is answered: a ladder that counted from the command alone would take
-    /// the next step while this one is still being done.
-    fn patience(&self, verb: Verb) -> Duration {
-        let _every = verb;
-        PATIENCE
-    }
-
-    /// Whether this verb would be refused as the control is declared.
-    fn is_undeclared(&self, verb: Verb) -> bool {
-        let _none = verb;
-        false
-    }
-
-    /// Whether a throttle has fewer processes do the work, and so gives memory back.
-    fn has_workers(&self) -> bool {
-        false
-    }
-
-    /// Whether the operator declares it to be batch work that may stand still first. Nothing is frozen unasked otherwise.
-    fn is_sacrificial(&self) -> bool {
-        false
-    }
-}
-
 impl Target {
-    #[must_use]
-    pub const fn place(&self) -> &dyn Place {
-        match self {
-            Target::App(target) => target,
-            Target::Haproxy(target) => target,
-            Target::Memcached(target) => target,
-            Target::Http(target) => target,
-            Target::Jvm(target) => target,
-            Target::Pressure(target) => target,
-            Target::Process(target) => target,
-            Target::Nginx(target) => target,
-            Target::Redis(target) => target,
-            Target::Socket(target) => target,
-            Target::Webhook(target) => target,
-            Target::Varnish(target) => target,
-        }
-    }
-
-    #[must_use]
-    pub fn kind(&self) -> &'static str {
-        self.place().kind()
-    }
-
     /// The same text for the same part of the same service, under whatever name or kind of control. With a verb it is a
     /// knob. A link and what it leads to are one, as long as it is there.
     #[must_use]

@@ -11,14 +11,14 @@ use std::sync::OnceLock;
 /// One group of functions, by addresses.
 #[derive(Clone, Debug)]
 pub struct Group {
-    /// A kind of control, `recipe` or `client`, which several kinds share, `sort`, or `at_start`.
+    /// A kind of control, `recipe` or `client`, which several kinds share, `sort`, `settings` (how kinds read their keys), or `at_start`.
     pub name: &'static str,
     pub start: usize,
     pub end: usize,
 }
 
 /// What a start or a reload leaves behind.
-const OF_START: [&str; 2] = ["at_start", "sort"];
+const OF_START: [&str; 3] = ["at_start", "settings", "sort"];
 
 static GROUPS: OnceLock<Vec<Group>> = OnceLock::new();
 
@@ -28,22 +28,11 @@ pub fn declare(groups: Vec<Group>) {
     drop(GROUPS.set(groups));
 }
 
-fn needs(kind: &str, group: &str) -> bool {
-    match group {
-        // Processes are found and signalled by the code of one kind.
-        "process" => matches!(kind, "process" | "jvm" | "pressure"),
-        // Webhooks and applications speak HTTP by the code of another.
-        "http" | "client" => matches!(kind, "http" | "webhook" | "app"),
-        "recipe" => matches!(kind, "http" | "socket"),
-        _ => kind == group,
-    }
-}
-
-/// Locks the code of these kinds, and lets go of that of all others. Does nothing where nothing was declared, or nothing
+/// Locks the code of these groups, and lets go of that of all others. Does nothing where nothing was declared, or nothing
 /// could be locked before.
-pub fn keep(kinds: &[&str]) {
+pub fn keep(groups: &[&str]) {
     for group in declared() {
-        if kinds.iter().any(|kind| needs(kind, group.name)) {
+        if groups.contains(&group.name) {
             let (start, length) = group.range();
             // SAFETY: whole pages of code, a read-only mapping of a file: locking them loses nothing.
             unsafe { libc::mlock(start, length) };

@@ -266,7 +266,7 @@ fn secrets_that_everybody_can_read_are_warned_about() {
 }
 
 /// Configuration in comments starts right behind the `#`, or with two spaces where it is inside brackets.
-fn uncommented(example: &str) -> String {
+pub fn uncommented(example: &str) -> String {
     let code = |line: &&str| {
         let rest = line.strip_prefix('#').unwrap_or_default();
         rest.starts_with(|c: char| c.is_ascii_lowercase() || "[]".contains(c)) || rest.starts_with("  {")

@@ -186,9 +186,9 @@ fn an_idle_proxy_is_not_made_to_refuse_for_another_process() {
     assert!(!done_about_overflows(busy).is_empty());
 }
 
-/// One control of each kind that can be asked, in the order in which memory is asked for.
+/// In the order in which memory is asked for.
 #[test]
-fn every_kind_has_its_place() {
+fn kinds_are_asked_by_what_they_cost_users() {
     let etc = Etc::new();
     let process = "pid_file = \"/run/p.pid\"\ncommand = \"p\"\n";
     etc.write(

@@ -19,6 +19,7 @@ mod host;
 mod http;
 mod journal;
 mod jvm;
+mod kinds;
 mod knobs;
 mod kubernetes;
 mod ladders;

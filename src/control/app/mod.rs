@@ -7,6 +7,7 @@
 mod link;
 mod reclaim;
 mod reply;
+mod settings;
 pub mod target;
 mod wire;
 

@@ -20,8 +20,6 @@ pub const LOSSY: &str = "lossy";
 
 /// An application may take its time in the background; a lease of ours lives three times as long.
 const FLUSH_BUDGET: Duration = Duration::from_secs(10);
-/// Both budgets, and what is asked before: a conversation each.
-pub const LONGEST: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(100);
 /// How long an allocator may take to give back what is free.
 const SETTLE_BUDGET: Duration = Duration::from_millis(500);

@@ -6,11 +6,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::control::address::{Address, Identity, Overlap};
+use crate::control::offer::{Ask, Offer, Rung};
+use crate::control::place::{Kind, Place};
 use crate::control::service::Service;
-use crate::control::target::{Place, Target};
 use crate::control::undo::Change;
 use crate::policy::mitigation::{Amount, Verb};
 use crate::policy::rule::PATIENCE;
+
+/// The budgets of `reclaim.rs`, and what is asked before: a conversation each.
+const LONGEST: Duration = Duration::from_secs(15);
 
 /// An application over its control socket, or over HTTP on this node.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -25,10 +29,6 @@ pub struct App {
 }
 
 impl Place for App {
-    fn kind(&self) -> &'static str {
-        "app"
-    }
-
     fn verbs(&self) -> &'static [Verb] {
         &[Verb::Release, Verb::Throttle, Verb::Drain, Verb::Flush]
     }
@@ -50,27 +50,37 @@ impl Place for App {
     }
 
     fn patience(&self, verb: Verb) -> Duration {
-        if matches!(verb, Verb::Flush | Verb::Release) { super::reclaim::LONGEST } else { PATIENCE }
-    }
-
-    fn is_same(&self, other: &Target) -> bool {
-        matches!(other, Target::App(theirs) if self.address.is_same(&theirs.address))
-    }
-
-    /// Each action has a lease of its own, and the strongest counts: two controls of one application do not disturb each
-    /// other. That is how its tiers are told apart in steps.
-    fn overlap(&self, _other: &Target) -> Option<Overlap> {
-        None
-    }
-
-    /// No two actions have a lease of one name.
-    fn shares(&self, other: &Target, _theirs: &Change, _mine: &Change) -> bool {
-        matches!(other, Target::App(_))
+        if matches!(verb, Verb::Flush | Verb::Release) { LONGEST } else { PATIENCE }
     }
 
     /// To drain is the same lease at its strongest: what a drill can prove of it, a throttle proves without refusing
     /// everybody for a moment.
     fn drill(&self, verb: Verb) -> Option<Amount> {
         (verb == Verb::Throttle).then_some(Amount::Keep(90.0))
+    }
+}
+
+impl Kind for App {
+    const OFFERS: &'static [Offer] = &[
+        Offer::new(Verb::Release, Ask::Plain, Rung::Spare),
+        Offer::new(Verb::Throttle, Ask::Keep(75.0), Rung::Background),
+        Offer::new(Verb::Throttle, Ask::Keep(50.0), Rung::RefuseHalf),
+        Offer::new(Verb::Flush, Ask::Plain, Rung::EmptyTier),
+    ];
+    const RUNS: &'static [&'static str] = &["http", "client"];
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.address.is_same(&other.address)
+    }
+
+    /// Each action has a lease of its own, and the strongest counts: two controls of one application do not disturb each
+    /// other. That is how its tiers are told apart in steps.
+    fn overlap(&self, _other: &Self) -> Option<Overlap> {
+        None
+    }
+
+    /// No two actions have a lease of one name.
+    fn shares(&self, _other: &Self, _theirs: &Change, _mine: &Change) -> bool {
+        true
     }
 }

@@ -13,6 +13,7 @@ mod last_look;
 mod ports;
 mod readings;
 mod rows;
+mod settings;
 mod shed;
 mod socket;
 mod survey;

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::control::address::{Identity, Overlap, is_same_file};
+use crate::control::offer::{Ask, Offer, Rung};
+use crate::control::place::{Kind, Place};
 use crate::control::service::Service;
-use crate::control::target::{Place, Target};
 use crate::control::undo::Change;
 use crate::policy::mitigation::Verb;
 
@@ -40,10 +41,6 @@ impl Haproxy {
 }
 
 impl Place for Haproxy {
-    fn kind(&self) -> &'static str {
-        "haproxy"
-    }
-
     fn verbs(&self) -> &'static [Verb] {
         &[Verb::Throttle, Verb::Shed, Verb::Drain]
     }
@@ -59,25 +56,35 @@ impl Place for Haproxy {
     fn part(&self) -> String {
         self.frontends.iter().chain(&self.backends).map(String::as_str).collect::<Vec<_>>().join(", ")
     }
+}
 
-    fn is_same(&self, other: &Target) -> bool {
-        matches!(other, Target::Haproxy(theirs) if is_same_file(&self.socket, &theirs.socket))
+impl Kind for Haproxy {
+    const OFFERS: &'static [Offer] = &[
+        Offer::new(Verb::Throttle, Ask::Keep(75.0), Rung::QueueSome),
+        Offer::new(Verb::Throttle, Ask::Keep(50.0), Rung::QueueHalf),
+        Offer::new(Verb::Shed, Ask::Keep(90.0), Rung::RefuseTenth),
+        Offer::new(Verb::Shed, Ask::Keep(75.0), Rung::RefuseQuarter),
+        Offer::new(Verb::Shed, Ask::Keep(50.0), Rung::RefuseHalf),
+        Offer::new(Verb::Throttle, Ask::Keep(25.0), Rung::QueueMost),
+    ];
+
+    fn is_same(&self, other: &Self) -> bool {
+        is_same_file(&self.socket, &other.socket)
     }
 
-    fn overlap(&self, other: &Target) -> Option<Overlap> {
-        let Target::Haproxy(theirs) = other else { return None };
+    fn overlap(&self, other: &Self) -> Option<Overlap> {
         if self.socket.as_os_str().is_empty() || !self.is_same(other) {
             return None;
         }
-        if self.connection_rate.is_some() && theirs.connection_rate.is_some() {
+        if self.connection_rate.is_some() && other.connection_rate.is_some() {
             let what = "both limit the new connections of one HAProxy".to_owned();
             return Some(Overlap { what, help: "leave `connection_rate` to one of them" });
         }
-        let what = match (self.backends.is_empty(), theirs.backends.is_empty()) {
+        let what = match (self.backends.is_empty(), other.backends.is_empty()) {
             (true, true) => "both act on all backends of one HAProxy".to_owned(),
             (true, false) | (false, true) => "overlap: one acts on all backends of the same HAProxy".to_owned(),
             (false, false) => {
-                let both = self.backends.iter().find(|backend| theirs.backends.contains(backend))?;
+                let both = self.backends.iter().find(|backend| other.backends.contains(backend))?;
                 format!("both act on backend `{both}` of one HAProxy")
             }
         };
@@ -85,7 +92,7 @@ impl Place for Haproxy {
     }
 
     /// The name of its life may be another's in another container, but hardly its value.
-    fn shares(&self, other: &Target, theirs: &Change, mine: &Change) -> bool {
-        matches!(other, Target::Haproxy(_)) && (self.is_same(other) || theirs.ours.contains(&mine.prior))
+    fn shares(&self, other: &Self, theirs: &Change, mine: &Change) -> bool {
+        self.is_same(other) || theirs.ours.contains(&mine.prior)
     }
 }

@@ -1,6 +1,7 @@
 //! Anything that is told what to do over HTTP: requests and what their answers must say are the operator's recipe. A
 //! connection lasts for one conversation; every answer is bounded in size and time.
 
+mod settings;
 pub mod target;
 
 use std::io;

@@ -6,6 +6,7 @@ mod attach;
 mod folder;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzed;
+mod settings;
 pub mod target;
 
 use std::time::Duration;

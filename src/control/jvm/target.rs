@@ -5,9 +5,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::control::address::{Identity, Overlap};
+use crate::control::offer::{Ask, Offer, Rung};
+use crate::control::place::{Kind, Place};
 use crate::control::process::locate::Locator;
 use crate::control::service::Service;
-use crate::control::target::{Place, Target};
 use crate::policy::mitigation::Verb;
 use crate::policy::rule::PATIENCE;
 
@@ -18,10 +19,6 @@ pub struct Jvm {
 }
 
 impl Place for Jvm {
-    fn kind(&self) -> &'static str {
-        "jvm"
-    }
-
     fn verbs(&self) -> &[Verb] {
         &[Verb::Release]
     }
@@ -37,12 +34,17 @@ impl Place for Jvm {
     fn patience(&self, verb: Verb) -> Duration {
         if verb == Verb::Release { super::LONGEST } else { PATIENCE }
     }
+}
 
-    fn is_same(&self, other: &Target) -> bool {
-        matches!(other, Target::Jvm(theirs) if self.locator.is_same(&theirs.locator))
+impl Kind for Jvm {
+    const OFFERS: &'static [Offer] = &[Offer::new(Verb::Release, Ask::Plain, Rung::Heap)];
+    const RUNS: &'static [&'static str] = &["process"];
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.locator.is_same(&other.locator)
     }
 
-    fn overlap(&self, other: &Target) -> Option<Overlap> {
+    fn overlap(&self, other: &Self) -> Option<Overlap> {
         let what = || "both act on one JVM".to_owned();
         self.is_same(other).then(|| Overlap { what: what(), help: "make one control of the two" })
     }

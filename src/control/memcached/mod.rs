@@ -3,6 +3,7 @@
 
 mod client;
 mod pages;
+mod settings;
 mod survey;
 pub mod target;
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::control::address::{Address, Identity, Overlap};
+use crate::control::offer::{self, Offer};
+use crate::control::place::{Kind, Place, Undeclared};
 use crate::control::service::Service;
-use crate::control::target::{Place, Target};
 use crate::control::undo::Change;
 use crate::policy::mitigation::Verb;
 use crate::policy::rule::PATIENCE;
@@ -20,10 +21,6 @@ pub struct Memcached {
 }
 
 impl Place for Memcached {
-    fn kind(&self) -> &'static str {
-        "memcached"
-    }
-
     fn verbs(&self) -> &'static [Verb] {
         &[Verb::Shrink, Verb::Flush]
     }
@@ -40,22 +37,29 @@ impl Place for Memcached {
         if matches!(verb, Verb::Flush | Verb::Shrink) { super::pages::LONGEST } else { PATIENCE }
     }
 
-    fn is_same(&self, other: &Target) -> bool {
-        matches!(other, Target::Memcached(theirs) if self.address.is_same(&theirs.address))
+    /// Sessions are kept in memcached too: nothing is emptied that nobody called a cache.
+    fn undeclared(&self, verb: Verb) -> Option<Undeclared> {
+        (verb == Verb::Flush && !self.cache_only).then_some(Undeclared {
+            what: "this memcached is not declared to be a cache",
+            help: "declare cache_only = true at the control",
+        })
+    }
+}
+
+impl Kind for Memcached {
+    const OFFERS: &'static [Offer] = offer::OF_A_CACHE;
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.address.is_same(&other.address)
     }
 
-    fn overlap(&self, other: &Target) -> Option<Overlap> {
+    fn overlap(&self, other: &Self) -> Option<Overlap> {
         let found = !self.address.is_missing() && self.is_same(other);
         found.then(|| Overlap { what: "both act on one memcached".to_owned(), help: "make one control of the two" })
     }
 
     /// One server may be reached in several ways; its pid and start say which one it is.
-    fn shares(&self, other: &Target, _theirs: &Change, _mine: &Change) -> bool {
-        matches!(other, Target::Memcached(_))
-    }
-
-    /// Sessions are kept in memcached too: nothing is emptied that nobody called a cache.
-    fn is_undeclared(&self, verb: Verb) -> bool {
-        verb == Verb::Flush && !self.cache_only
+    fn shares(&self, _other: &Self, _theirs: &Change, _mine: &Change) -> bool {
+        true
     }
 }

@@ -10,6 +10,7 @@ mod flags;
 mod level;
 mod mention;
 mod prune;
+mod settings;
 mod status;
 pub mod target;
 mod walk;

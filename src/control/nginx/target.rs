@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::control::address::{Address, Identity, Overlap, is_same_file};
+use crate::control::offer::{Ask, Offer, Rung};
+use crate::control::place::{Kind, Place, Undeclared};
 use crate::control::service::Service;
-use crate::control::target::{Place, Target};
 use crate::policy::mitigation::Verb;
 use crate::policy::rule::PATIENCE;
 
@@ -33,10 +34,6 @@ pub struct Page {
 }
 
 impl Place for Nginx {
-    fn kind(&self) -> &'static str {
-        "nginx"
-    }
-
     fn verbs(&self) -> &'static [Verb] {
         &[Verb::Shed, Verb::Prune]
     }
@@ -53,22 +50,16 @@ impl Place for Nginx {
         if verb == Verb::Prune { super::prune::LONGEST } else { PATIENCE }
     }
 
-    fn is_same(&self, other: &Target) -> bool {
-        let Target::Nginx(theirs) = other else { return false };
-        matches!((&self.flags, &theirs.flags), (Some(mine), Some(theirs)) if is_same_file(mine, theirs))
-    }
-
-    fn overlap(&self, other: &Target) -> Option<Overlap> {
-        self.is_same(other).then(|| Overlap {
-            what: "both set the flags of one directory".to_owned(),
-            help: "give each nginx a directory of its own, or make one control of the two",
-        })
-    }
-
-    fn is_undeclared(&self, verb: Verb) -> bool {
+    fn undeclared(&self, verb: Verb) -> Option<Undeclared> {
         match verb {
-            Verb::Shed => self.flags.is_none(),
-            Verb::Prune => self.caches.is_empty(),
+            Verb::Shed => self.flags.is_none().then_some(Undeclared {
+                what: "this nginx has no flags to shed by",
+                help: "declare flags = \"/run/node-guardian/nginx\" at the control",
+            }),
+            Verb::Prune => self.caches.is_empty().then_some(Undeclared {
+                what: "no cache of this nginx is declared",
+                help: "declare caches = [\"/var/cache/nginx/app\"] at the control",
+            }),
             Verb::Notify
             | Verb::Release
             | Verb::Throttle
@@ -76,7 +67,26 @@ impl Place for Nginx {
             | Verb::Freeze
             | Verb::Drain
             | Verb::Flush
-            | Verb::Terminate => false,
+            | Verb::Terminate => None,
         }
+    }
+}
+
+impl Kind for Nginx {
+    const OFFERS: &'static [Offer] = &[
+        Offer::new(Verb::Shed, Ask::Keep(90.0), Rung::RefuseTenth),
+        Offer::new(Verb::Shed, Ask::Keep(75.0), Rung::RefuseQuarter),
+        Offer::new(Verb::Shed, Ask::Keep(50.0), Rung::RefuseHalf),
+    ];
+
+    fn is_same(&self, other: &Self) -> bool {
+        matches!((&self.flags, &other.flags), (Some(mine), Some(theirs)) if is_same_file(mine, theirs))
+    }
+
+    fn overlap(&self, other: &Self) -> Option<Overlap> {
+        self.is_same(other).then(|| Overlap {
+            what: "both set the flags of one directory".to_owned(),
+            help: "give each nginx a directory of its own, or make one control of the two",
+        })
     }
 }

@@ -3,6 +3,7 @@
 //! What came of it is what its processes no longer hold.
 
 mod fifo;
+mod settings;
 pub mod target;
 
 use std::time::Duration;

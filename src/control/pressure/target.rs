@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::control::address::{Identity, Overlap, is_same_file};
+use crate::control::offer::{Ask, Offer, Rung};
+use crate::control::place::{Kind, Place};
 use crate::control::process::locate::Locator;
 use crate::control::service::Service;
-use crate::control::target::{Place, Target};
 use crate::policy::mitigation::Verb;
 
 /// A service that gives memory back when it is told to.
@@ -22,10 +23,6 @@ pub struct Pressure {
 }
 
 impl Place for Pressure {
-    fn kind(&self) -> &'static str {
-        "pressure"
-    }
-
     fn verbs(&self) -> &[Verb] {
         &[Verb::Release]
     }
@@ -37,17 +34,21 @@ impl Place for Pressure {
     fn identity(&self) -> Identity {
         self.fifo.as_ref().map_or_else(|| Identity::from(&self.locator), |fifo| Identity::File(fifo.clone()))
     }
+}
 
-    fn is_same(&self, other: &Target) -> bool {
-        let Target::Pressure(theirs) = other else { return false };
-        match (&self.fifo, &theirs.fifo) {
+impl Kind for Pressure {
+    const OFFERS: &'static [Offer] = &[Offer::new(Verb::Release, Ask::Plain, Rung::Spare)];
+    const RUNS: &'static [&'static str] = &["process"];
+
+    fn is_same(&self, other: &Self) -> bool {
+        match (&self.fifo, &other.fifo) {
             (Some(mine), Some(theirs)) => is_same_file(mine, theirs),
-            (None, None) => self.locator.is_same(&theirs.locator),
+            (None, None) => self.locator.is_same(&other.locator),
             (Some(_), None) | (None, Some(_)) => false,
         }
     }
 
-    fn overlap(&self, other: &Target) -> Option<Overlap> {
+    fn overlap(&self, other: &Self) -> Option<Overlap> {
         let what = || "both tell one service".to_owned();
         self.is_same(other).then(|| Overlap { what: what(), help: "make one control of the two" })
     }

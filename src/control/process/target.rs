@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::locate::Locator;
 use super::{family, group};
 use crate::control::address::{Identity, Overlap};
+use crate::control::offer::{Ask, Offer, Rung};
+use crate::control::place::{Kind, Place, Undeclared};
 use crate::control::service::Service;
-use crate::control::target::{Place, Target};
 use crate::control::undo::{Change, Undo};
 use crate::policy::mitigation::Verb;
 use crate::policy::rule::PATIENCE;
@@ -45,10 +46,6 @@ impl Pool {
 }
 
 impl Place for Process {
-    fn kind(&self) -> &'static str {
-        "process"
-    }
-
     fn verbs(&self) -> &[Verb] {
         &[Verb::Throttle, Verb::Freeze, Verb::Terminate]
     }
@@ -71,28 +68,6 @@ impl Place for Process {
         }
     }
 
-    fn is_same(&self, other: &Target) -> bool {
-        matches!(other, Target::Process(theirs) if self.locator.is_same(&theirs.locator))
-    }
-
-    fn overlap(&self, other: &Target) -> Option<Overlap> {
-        let what = || "both act on one process".to_owned();
-        self.is_same(other).then(|| Overlap { what: what(), help: "make one control of the two" })
-    }
-
-    fn is_one_value(&self, mine: &Change, _other: &Target, theirs: &Change) -> bool {
-        group::is_one_value(&mine.key, &theirs.key)
-    }
-
-    fn meets(&self, mine: &Undo, other: &Target, theirs: &Undo) -> bool {
-        matches!(other, Target::Process(_)) && family::meet(mine, theirs)
-    }
-
-    /// The epoch names the process, however it was found.
-    fn shares(&self, other: &Target, _theirs: &Change, _mine: &Change) -> bool {
-        matches!(other, Target::Process(_))
-    }
-
     fn has_workers(&self) -> bool {
         self.workers.is_some()
     }
@@ -101,7 +76,40 @@ impl Place for Process {
         self.sacrificial
     }
 
-    fn is_undeclared(&self, verb: Verb) -> bool {
-        matches!(verb, Verb::Freeze | Verb::Terminate) && !self.sacrificial
+    fn undeclared(&self, verb: Verb) -> Option<Undeclared> {
+        (matches!(verb, Verb::Freeze | Verb::Terminate) && !self.sacrificial).then_some(Undeclared {
+            what: "this process is not declared sacrificial",
+            help: "declare sacrificial = true at the control",
+        })
+    }
+}
+
+impl Kind for Process {
+    const OFFERS: &'static [Offer] = &[
+        Offer::new(Verb::Throttle, Ask::Sacrifice, Rung::SlowBatch),
+        Offer::new(Verb::Freeze, Ask::Plain, Rung::StopBatch),
+        Offer::new(Verb::Throttle, Ask::OneLess, Rung::FewerWorkers),
+    ];
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.locator.is_same(&other.locator)
+    }
+
+    fn overlap(&self, other: &Self) -> Option<Overlap> {
+        let what = || "both act on one process".to_owned();
+        self.is_same(other).then(|| Overlap { what: what(), help: "make one control of the two" })
+    }
+
+    fn is_one_value(&self, mine: &Change, _other: &Self, theirs: &Change) -> bool {
+        group::is_one_value(&mine.key, &theirs.key)
+    }
+
+    fn meets(&self, mine: &Undo, theirs: &Undo) -> bool {
+        family::meet(mine, theirs)
+    }
+
+    /// The epoch names the process, however it was found.
+    fn shares(&self, _other: &Self, _theirs: &Change, _mine: &Change) -> bool {
+        true
     }
 }

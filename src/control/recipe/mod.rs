@@ -4,6 +4,7 @@
 mod aim;
 mod peer;
 mod performer;
+pub(super) mod settings;
 pub mod text;
 
 use std::path::{Path, PathBuf};
@@ -21,11 +22,28 @@ use super::address::Overlap;
 use super::digest;
 use super::failure::Failure;
 use super::json::Found;
+use super::offer::{Ask, Offer, Rung};
 use super::secret;
 use super::undo::Change;
 use crate::policy::mitigation::Verb;
 use crate::policy::rule::PATIENCE;
 use text::Words;
+
+/// Of whatever an operator has written down, what ladders ask unasked.
+pub const OFFERS: &[Offer] = &[
+    Offer::new(Verb::Release, Ask::Plain, Rung::Heap),
+    Offer::new(Verb::Throttle, Ask::Keep(75.0), Rung::QueueSome),
+    Offer::new(Verb::Throttle, Ask::Keep(50.0), Rung::QueueHalf),
+    Offer::new(Verb::Shed, Ask::Keep(90.0), Rung::RefuseTenth),
+    Offer::new(Verb::Shed, Ask::Keep(75.0), Rung::RefuseQuarter),
+    Offer::new(Verb::Shed, Ask::Keep(50.0), Rung::RefuseHalf),
+    Offer::new(Verb::Throttle, Ask::Keep(25.0), Rung::QueueMost),
+    Offer::new(Verb::Throttle, Ask::Whole, Rung::PauseWhole),
+    Offer::new(Verb::Shrink, Ask::Keep(75.0), Rung::ShrinkSome),
+    Offer::new(Verb::Shrink, Ask::Keep(50.0), Rung::ShrinkHalf),
+    Offer::new(Verb::Shrink, Ask::Whole, Rung::ShrinkWhole),
+    Offer::new(Verb::Flush, Ask::Plain, Rung::EmptyCache),
+];
 
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Recipe {

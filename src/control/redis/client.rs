@@ -8,11 +8,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::resp::{self, Reply, Scanner};
+use super::target::Redis;
 use crate::control::failure::Failure;
 use crate::control::said::clip;
 use crate::control::secret;
 pub use crate::control::stream::place;
-use crate::control::target::Redis;
 use crate::control::trust::{self, Expected};
 use crate::control::wire::{Broken, Manner, Wire};
 

@@ -20,8 +20,6 @@ const RSS_AGE: Duration = Duration::from_millis(120);
 const FLUSH_BUDGET: Duration = Duration::from_secs(10);
 /// 330 MB are freed in the background in 0.2 s, 200 MB evicted in under 1 s (measured on Redis 7.0).
 const SETTLE_BUDGET: Duration = Duration::from_secs(2);
-/// Both budgets, and what is asked before and after: a conversation each.
-pub const LONGEST: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(20);
 /// INFO counts the buffers that it is written to: what Redis reports can stay that little above the limit for seconds.
 const INFO_BYTES: u64 = 64 << 10;

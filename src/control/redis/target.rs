@@ -6,11 +6,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::control::address::{Address, Identity, Overlap};
+use crate::control::offer::{Ask, Offer, Rung};
+use crate::control::place::{Kind, Place, Undeclared};
 use crate::control::service::Service;
-use crate::control::target::{Place, Target};
 use crate::control::undo::Change;
 use crate::policy::mitigation::Verb;
 use crate::policy::rule::PATIENCE;
+
+/// The budgets of `reclaim.rs`, and what is asked before and after: a conversation each.
+const LONGEST: Duration = Duration::from_secs(20);
 
 /// Redis over its unix socket or TCP.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -31,10 +35,6 @@ pub struct Redis {
 }
 
 impl Place for Redis {
-    fn kind(&self) -> &'static str {
-        "redis"
-    }
-
     fn verbs(&self) -> &'static [Verb] {
         &[Verb::Release, Verb::Throttle, Verb::Shrink, Verb::Flush]
     }
@@ -52,21 +52,7 @@ impl Place for Redis {
     }
 
     fn patience(&self, verb: Verb) -> Duration {
-        if matches!(verb, Verb::Flush | Verb::Shrink) { super::reclaim::LONGEST } else { PATIENCE }
-    }
-
-    fn is_same(&self, other: &Target) -> bool {
-        matches!(other, Target::Redis(theirs) if self.address.is_same(&theirs.address))
-    }
-
-    fn overlap(&self, other: &Target) -> Option<Overlap> {
-        let found = !self.address.is_missing() && self.is_same(other);
-        found.then(|| Overlap { what: "both act on one Redis".to_owned(), help: "make one control of the two" })
-    }
-
-    /// One server may be reached in several ways; its `run_id` says which one it is.
-    fn shares(&self, other: &Target, _theirs: &Change, _mine: &Change) -> bool {
-        matches!(other, Target::Redis(_))
+        if matches!(verb, Verb::Flush | Verb::Shrink) { LONGEST } else { PATIENCE }
     }
 
     /// All writes or none can be paused.
@@ -75,7 +61,34 @@ impl Place for Redis {
     }
 
     /// Nothing is flushed that nobody called a cache.
-    fn is_undeclared(&self, verb: Verb) -> bool {
-        verb == Verb::Flush && !self.cache_only && self.flush_pattern.is_none()
+    fn undeclared(&self, verb: Verb) -> Option<Undeclared> {
+        let is_kept = !self.cache_only && self.flush_pattern.is_none();
+        (verb == Verb::Flush && is_kept).then_some(Undeclared {
+            what: "nothing in this Redis is declared to be a cache",
+            help: "declare cache_only = true at the control, or flush_pattern = \"cache:*\"",
+        })
+    }
+}
+
+impl Kind for Redis {
+    const OFFERS: &'static [Offer] = &[
+        Offer::new(Verb::Release, Ask::Plain, Rung::Heap),
+        Offer::new(Verb::Shrink, Ask::Keep(75.0), Rung::ShrinkSome),
+        Offer::new(Verb::Shrink, Ask::Keep(50.0), Rung::ShrinkHalf),
+        Offer::new(Verb::Flush, Ask::Plain, Rung::EmptyCache),
+    ];
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.address.is_same(&other.address)
+    }
+
+    fn overlap(&self, other: &Self) -> Option<Overlap> {
+        let found = !self.address.is_missing() && self.is_same(other);
+        found.then(|| Overlap { what: "both act on one Redis".to_owned(), help: "make one control of the two" })
+    }
+
+    /// One server may be reached in several ways; its `run_id` says which one it is.
+    fn shares(&self, _other: &Self, _theirs: &Change, _mine: &Change) -> bool {
+        true
     }
 }

@@ -2,6 +2,7 @@
 //! end, or PostgreSQL's own messages. Every answer is bounded in size and time.
 
 mod postgres;
+mod settings;
 pub mod target;
 
 use std::borrow::Cow;

@@ -6,9 +6,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::control::address::{Address, Identity, Overlap};
-use crate::control::recipe::{Performer, Recipe, Step};
+use crate::control::offer::Offer;
+use crate::control::place::{Kind, Place};
+use crate::control::recipe::{self, Performer, Recipe, Step};
 use crate::control::service::Service;
-use crate::control::target::{Place, Target};
 use crate::control::undo::{Change, Undo};
 use crate::policy::mitigation::Verb;
 
@@ -49,10 +50,6 @@ impl Protocol {
 }
 
 impl Place for Socket {
-    fn kind(&self) -> &'static str {
-        "socket"
-    }
-
     fn verbs(&self) -> &[Verb] {
         &self.recipe.verbs
     }
@@ -78,32 +75,36 @@ impl Place for Socket {
         self.recipe.patience(verb)
     }
 
-    fn is_same(&self, other: &Target) -> bool {
-        matches!(other, Target::Socket(theirs) if self.address.is_same(&theirs.address))
+    fn is_all_or_nothing(&self, verb: Verb) -> bool {
+        self.recipe.is_all_or_nothing(verb)
+    }
+}
+
+impl Kind for Socket {
+    const OFFERS: &'static [Offer] = recipe::OFFERS;
+    const RUNS: &'static [&'static str] = &["recipe"];
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.address.is_same(&other.address)
     }
 
-    fn overlap(&self, other: &Target) -> Option<Overlap> {
-        let Target::Socket(theirs) = other else { return None };
+    fn overlap(&self, other: &Self) -> Option<Overlap> {
         if self.address.is_missing() || !self.is_same(other) {
             return None;
         }
-        self.recipe.overlap(&theirs.recipe)
+        self.recipe.overlap(&other.recipe)
     }
 
-    fn undoes(&self, earlier: &Target, undo: &Undo) -> bool {
-        matches!(earlier, Target::Socket(target) if self.recipe.reads_as(&target.recipe, &undo.changes))
+    fn undoes(&self, earlier: &Self, undo: &Undo) -> bool {
+        self.recipe.reads_as(&earlier.recipe, &undo.changes)
     }
 
-    fn is_one_value(&self, mine: &Change, other: &Target, theirs: &Change) -> bool {
-        matches!(other, Target::Socket(target) if self.recipe.is_one_value(mine, &target.recipe, theirs))
+    fn is_one_value(&self, mine: &Change, other: &Self, theirs: &Change) -> bool {
+        self.recipe.is_one_value(mine, &other.recipe, theirs)
     }
 
     /// One service may be reached in several ways; its epoch says which one it is.
-    fn shares(&self, other: &Target, _theirs: &Change, _mine: &Change) -> bool {
-        matches!(other, Target::Socket(_))
-    }
-
-    fn is_all_or_nothing(&self, verb: Verb) -> bool {
-        self.recipe.is_all_or_nothing(verb)
+    fn shares(&self, _other: &Self, _theirs: &Change, _mine: &Change) -> bool {
+        true
     }
 }

@@ -6,6 +6,7 @@ mod params;
 mod ports;
 mod reclaim;
 mod session;
+mod settings;
 mod survey;
 pub mod target;
 

@@ -22,8 +22,6 @@ const FREEING_PATIENCE: Duration = Duration::from_millis(500);
 const POLL: Duration = Duration::from_millis(100);
 /// A child stops and starts in 0.2 s to 0.4 s (measured, 300 MB).
 const RESTART_BUDGET: Duration = Duration::from_secs(10);
-/// The longest of the budgets above, and what is asked before and after: a conversation each.
-pub const LONGEST: Duration = Duration::from_secs(20);
 const START_TRIES: usize = 3;
 const TRAP: &str = "its allocator may keep freed memory: unless it is set already, set \
                     `Environment=MALLOC_CONF=narenas:1,dirty_decay_ms:0,muzzy_decay_ms:0` in varnish.service, or \

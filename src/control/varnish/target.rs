@@ -6,11 +6,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::control::address::{Address, Identity, Overlap};
+use crate::control::offer::{self, Offer};
+use crate::control::place::{Kind, Place};
 use crate::control::service::Service;
-use crate::control::target::{Place, Target};
 use crate::control::undo::Change;
 use crate::policy::mitigation::Verb;
 use crate::policy::rule::PATIENCE;
+
+/// The longest budget of `reclaim.rs`, and what is asked before and after: a conversation each.
+const LONGEST: Duration = Duration::from_secs(20);
 
 /// Varnish through its command line, `-T`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -26,10 +30,6 @@ pub struct Varnish {
 }
 
 impl Place for Varnish {
-    fn kind(&self) -> &'static str {
-        "varnish"
-    }
-
     fn verbs(&self) -> &'static [Verb] {
         &[Verb::Shrink, Verb::Flush]
     }
@@ -47,20 +47,24 @@ impl Place for Varnish {
     }
 
     fn patience(&self, verb: Verb) -> Duration {
-        if matches!(verb, Verb::Flush | Verb::Shrink) { super::reclaim::LONGEST } else { PATIENCE }
+        if matches!(verb, Verb::Flush | Verb::Shrink) { LONGEST } else { PATIENCE }
+    }
+}
+
+impl Kind for Varnish {
+    const OFFERS: &'static [Offer] = offer::OF_A_CACHE;
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.address.is_same(&other.address)
     }
 
-    fn is_same(&self, other: &Target) -> bool {
-        matches!(other, Target::Varnish(theirs) if self.address.is_same(&theirs.address))
-    }
-
-    fn overlap(&self, other: &Target) -> Option<Overlap> {
+    fn overlap(&self, other: &Self) -> Option<Overlap> {
         let found = !self.address.is_missing() && self.is_same(other);
         found.then(|| Overlap { what: "both act on one Varnish".to_owned(), help: "make one control of the two" })
     }
 
     /// The name of its life may be another's in another container, but hardly its value.
-    fn shares(&self, other: &Target, theirs: &Change, mine: &Change) -> bool {
-        matches!(other, Target::Varnish(_)) && (self.is_same(other) || theirs.ours.contains(&mine.prior))
+    fn shares(&self, other: &Self, theirs: &Change, mine: &Change) -> bool {
+        self.is_same(other) || theirs.ours.contains(&mine.prior)
     }
 }

@@ -11,7 +11,7 @@ use metrics::{Counter, Gauge, counter, gauge};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::post::Delivery;
+use super::delivery::Delivery;
 use super::queue::{Queue, is_for};
 use super::wire::{self, Again, Letter, Undelivered};
 use crate::clock;

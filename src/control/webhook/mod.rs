@@ -1,12 +1,14 @@
 //! Telling somebody: events as JSON over HTTP, to a receiver that may be down, slow or wrong without anything here waiting
 //! for it. A courier for each receiver (`courier`) reads the trail, queues what is wanted (`queue`) and posts it
-//! (`wire`); all of them run beside the controls (`post`). Never speaks TLS: a relay on the node does.
+//! (`wire`), as its `delivery` says; all of them run beside the controls (`post`). Never speaks TLS: a relay on the node does.
 
 mod courier;
+pub mod delivery;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzed;
 pub mod post;
 mod queue;
+mod settings;
 pub mod target;
 mod wire;
 

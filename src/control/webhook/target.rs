@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::control::address::{Address, Identity, Overlap};
+use crate::control::offer::{Ask, Offer, Rung};
+use crate::control::place::{Kind, Place};
 use crate::control::service::Service;
-use crate::control::target::{Place, Target};
 use crate::policy::mitigation::Verb;
 
 /// What somebody who is not looking should hear of, unless `events` says otherwise.
@@ -70,10 +71,6 @@ impl Webhook {
 }
 
 impl Place for Webhook {
-    fn kind(&self) -> &'static str {
-        "webhook"
-    }
-
     fn verbs(&self) -> &'static [Verb] {
         &[Verb::Notify]
     }
@@ -93,14 +90,18 @@ impl Place for Webhook {
     fn part(&self) -> String {
         format!("{} {}", self.path, self.events.join(", "))
     }
+}
 
-    fn is_same(&self, other: &Target) -> bool {
-        let same = |theirs: &Webhook| self.address.is_same(&theirs.address) && self.path == theirs.path;
-        matches!(other, Target::Webhook(theirs) if same(theirs))
+impl Kind for Webhook {
+    const OFFERS: &'static [Offer] = &[Offer::new(Verb::Notify, Ask::Plain, Rung::Told)];
+    const RUNS: &'static [&'static str] = &["http", "client"];
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.address.is_same(&other.address) && self.path == other.path
     }
 
     /// Whoever wants to hear everything twice may.
-    fn overlap(&self, _other: &Target) -> Option<Overlap> {
+    fn overlap(&self, _other: &Self) -> Option<Overlap> {
         None
     }
 }

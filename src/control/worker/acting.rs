@@ -6,6 +6,7 @@ use super::answer::Answer;
 use super::clash;
 use super::records::{RECORDED_WITHIN, undone};
 use super::task::{Task, is_about};
+use super::wish::{Wish, in_time};
 use crate::clock;
 use crate::control::consent::{ASK_EVERY, Consent};
 use crate::control::failure::Failure;
@@ -14,31 +15,14 @@ use crate::control::target::Target;
 use crate::control::undo::Undo;
 use crate::control::{Control, Wish as Want};
 use crate::journal::Entry;
-use crate::policy::mitigation::{ActionId, Class, Lasting, Mitigation, Outcome};
+use crate::policy::mitigation::{ActionId, Lasting, Outcome};
 use crate::policy::moment::Moment;
-use crate::policy::requester::Requester;
 
 /// What changes again between a look and the next is changed by somebody who is at work.
 const LOOKS: usize = 3;
 
 /// Who is told nothing starts others for as long as that takes; those who were told start no more.
 const NEWCOMERS: usize = 8;
-
-/// What is wanted, by whom.
-pub(super) struct Wish {
-    pub id: ActionId,
-    pub mitigation: Mitigation,
-    pub rule: Requester,
-    pub class: Class,
-    pub valid_until: Moment,
-}
-
-impl Wish {
-    /// What it takes away does not come back by an undo.
-    fn destroys(&self) -> bool {
-        self.class.max(self.mitigation.verb.class()) >= Class::Lossy
-    }
-}
 
 /// What was in force before an apply.
 enum Held {
@@ -296,22 +280,11 @@ impl Task {
     }
 
     fn excluded(&self, target: &Target, control: &Control, wish: &Wish) -> Option<Answer> {
-        let here = |entry: &Entry| target.place().is_same(&entry.target);
+        let here = |entry: &Entry| target.is_same(&entry.target);
         let in_force = self.shared.records.all().into_iter().filter(here).map(|entry| entry.mitigation);
         let harmful = { in_force }.find(|in_force| control.excludes(wish.mitigation.verb, in_force.verb))?;
         let detail = format!("{} would do harm while `{harmful}` is in force: undo that first", wish.mitigation);
         Some(Answer::failed(Failure::refused(detail)))
-    }
-}
-
-pub(super) fn in_time(valid_until: Moment) -> Result<(), Failure> {
-    match clock::now() {
-        Ok(now) if now <= valid_until => Ok(()),
-        Ok(now) => {
-            let late = now.since(valid_until).as_secs_f64();
-            Err(Failure::expired(&format!("its turn came {late:.1} s after it expired")))
-        }
-        Err(errno) => Err(Failure::expired(&format!("its age is unknown: {errno}"))),
     }
 }
 

@@ -11,6 +11,7 @@ mod shared;
 mod task;
 mod twins;
 mod undos;
+mod wish;
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -28,6 +29,7 @@ use tokio::task::{JoinError, JoinSet, LocalSet};
 
 use super::target::{Named, Target};
 use super::told;
+use super::webhook::delivery::Receiver;
 use super::webhook::post;
 use super::{Control, Probe};
 use crate::events::Log;
@@ -297,7 +299,7 @@ impl Crew {
                         return;
                     }
                 }
-                Order::Tell(log) => self.shared.post.borrow_mut().read(log, &configured, &mut self.running),
+                Order::Tell(log) => self.shared.post.borrow_mut().read(log, &receivers(&configured), &mut self.running),
                 Order::Reconfigure(controls, last_event) => {
                     self.configure(&controls, last_event);
                     configured = controls;
@@ -371,14 +373,15 @@ impl Crew {
 
     /// Of the kinds that are configured, or that something is owed at.
     fn keep_code(&self, controls: &[Named]) {
-        let configured = controls.iter().map(|control| control.target.kind());
         let owed = self.shared.records.all();
-        privilege::layout::keep(&configured.chain(owed.iter().map(|entry| entry.target.kind())).collect::<Vec<_>>());
+        let targets = controls.iter().map(|control| &control.target).chain(owed.iter().map(|entry| &entry.target));
+        let groups = targets.flat_map(|target| target.runs().iter().copied().chain([target.kind()]));
+        privilege::layout::keep(&groups.collect::<Vec<_>>());
     }
 
     fn configure(&mut self, controls: &[Named], last_event: u64) {
         self.keep_code(controls);
-        self.shared.post.borrow_mut().configure(controls, last_event, &mut self.running);
+        self.shared.post.borrow_mut().configure(&receivers(controls), last_event, &mut self.running);
         let gone: Vec<_> =
             self.tasks.keys().filter(|name| controls.iter().all(|control| control.name != **name)).cloned().collect();
         for name in &gone {
@@ -407,4 +410,13 @@ impl Crew {
             Job::Configure(_) | Job::Probe | Job::Numbers | Job::Gives => true,
         }
     }
+}
+
+/// The webhooks among them.
+fn receivers(controls: &[Named]) -> Vec<Receiver> {
+    let receiver = |Named { name, target }: &Named| {
+        let Target::Webhook(target) = target else { return None };
+        Some(Receiver { name: Arc::clone(name), target: target.clone() })
+    };
+    controls.iter().filter_map(receiver).collect()
 }

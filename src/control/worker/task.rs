@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout};
 
-use super::acting::{Wish, in_time};
 use super::answer::Answer;
 use super::shared::Shared;
 use super::undos::Undos;
+use super::wish::{Wish, in_time};
 use super::{Job, NOTHING};
 use crate::clock;
 use crate::control::failure::Failure;
@@ -62,8 +62,7 @@ const fn is_barred(outcome: Outcome) -> bool {
 /// Whether a control at this target is about what this entry changed: as well as at its own, or better, since an operator may
 /// have changed a password or mended a recipe.
 pub(super) fn is_about(target: &Target, entry: &Entry) -> bool {
-    let place = target.place();
-    target.kind() == entry.target.kind() && place.is_same(&entry.target) && place.undoes(&entry.target, &entry.undo)
+    target.is_same(&entry.target) && target.undoes(&entry.target, &entry.undo)
 }
 
 impl Task {
@@ -188,9 +187,7 @@ impl Task {
 
     /// What is in force is at the service that the control leads to now.
     fn is_configured(&self, entry: &Entry) -> bool {
-        let leads_to = |(target, _): &(Target, Control)| {
-            target.kind() == entry.target.kind() && target.place().is_same(&entry.target)
-        };
+        let leads_to = |(target, _): &(Target, Control)| target.is_same(&entry.target);
         self.configured.as_ref().is_some_and(leads_to)
     }
 
@@ -338,9 +335,8 @@ impl Task {
     /// Where the control leads now, if the very same life of the service is there: its socket was renamed, say.
     async fn moved(&mut self, entry: &Entry) -> Option<Target> {
         let (now, _) = self.configured.as_ref()?;
-        let place = now.place();
-        let is_elsewhere = now.kind() == entry.target.kind() && !place.is_same(&entry.target);
-        if !is_elsewhere || !place.undoes(&entry.target, &entry.undo) {
+        let is_elsewhere = now.kind() == entry.target.kind() && !now.is_same(&entry.target);
+        if !is_elsewhere || !now.undoes(&entry.target, &entry.undo) {
             return None;
         }
         let now = now.clone();

@@ -164,7 +164,7 @@ fn routes_exist() {
 
 /// All that the configuration reads, by the names in its source.
 fn is_key(name: &str) -> bool {
-    let mut folders = vec![root().join("src/config")];
+    let mut folders = vec![root().join("src/config"), root().join("src/control")];
     let quoted = format!("\"{name}\"");
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {

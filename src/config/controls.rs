@@ -1,60 +1,16 @@
 //! `[control.KIND.NAME]`: the services that may be acted on, each with where it is and what may be touched.
 
-mod app;
-mod haproxy;
-mod http;
-mod memcached;
-mod nginx;
-mod process;
-mod recipe;
-mod redis;
-mod socket;
-mod varnish;
-mod webhook;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::control::address::{Address, Overlap};
-use crate::control::target::Target;
+use crate::control::address::Overlap;
+use crate::control::target::{self, LATER, Target, described};
 use crate::document::node::{Entry, Value};
 use crate::document::origin::{Place, printable};
 use crate::document::section::{Findings, Section, proposal};
 use crate::document::value;
 
-pub const KINDS: &[&str] = &[
-    "app",
-    "haproxy",
-    "http",
-    "jvm",
-    "memcached",
-    "nginx",
-    "pressure",
-    "process",
-    "redis",
-    "socket",
-    "varnish",
-    "webhook",
-];
-/// Of each kind, the keys that its controls take.
-pub const KEYS: &[(&str, &[&str])] = &[
-    ("control.app", app::KEYS),
-    ("control.haproxy", haproxy::KEYS),
-    ("control.http", http::KEYS),
-    ("control.jvm", process::JVM_KEYS),
-    ("control.memcached", memcached::KEYS),
-    ("control.nginx", nginx::KEYS),
-    ("control.pressure", process::PRESSURE_KEYS),
-    ("control.process", process::KEYS),
-    ("control.redis", redis::KEYS),
-    ("control.socket", socket::KEYS),
-    ("control.varnish", varnish::KEYS),
-    ("control.webhook", webhook::KEYS),
-];
-
 const PORTS: &str = "ports";
-
-const LATER: [&str; 5] = ["systemd", "cgroup", "nftables", "disk", "unit"];
 
 /// A control that the configuration names. Its target is unknown where its kind is; such a name is still a name, so that
 /// one mistake does not become one more in each step.
@@ -73,7 +29,7 @@ pub fn read(root: Section<'_>, findings: &mut Findings<'_>) -> Vec<Declared> {
     let Some(kinds) = Section::named("[control]", &entry.key, &entry.node, findings) else { return Vec::new() };
     for (kind, entry) in kinds.table {
         let title = format!("[control.{}]", printable(kind));
-        if !KINDS.contains(&kind.as_str()) {
+        if described(kind).is_none() {
             unknown_kind(kind, entry, findings);
             if !matches!(entry.node.value, Value::Table(_)) {
                 continue;
@@ -93,10 +49,10 @@ pub fn read(root: Section<'_>, findings: &mut Findings<'_>) -> Vec<Declared> {
 fn unknown_kind(kind: &str, entry: &Entry, findings: &mut Findings<'_>) {
     let shown = printable(kind);
     if LATER.contains(&kind) {
-        let help = format!("this version knows {}", KINDS.join(", "));
+        let help = format!("this version knows {}", target::names().join(", "));
         return findings.error(&entry.key, format!("controls of kind `{shown}` are not in this version"), help);
     }
-    let help = format!("{} (a control is written [control.KIND.NAME])", proposal(kind, KINDS));
+    let help = format!("{} (a control is written [control.KIND.NAME])", proposal(kind, &target::names()));
     findings.error(&entry.key, format!("unknown kind of control `{shown}`"), help);
 }
 
@@ -120,21 +76,7 @@ fn read_one(kind: &str, name: &str, entry: &Entry, declared: &mut All, findings:
         findings.error(&entry.key, message, "steps name a control by its name alone: rename one of them");
         return;
     }
-    let target = match kind {
-        "app" => app::read(&title, entry, findings).map(Target::App),
-        "haproxy" => haproxy::read(&title, entry, findings).map(Target::Haproxy),
-        "http" => http::read(&title, entry, findings).map(Target::Http),
-        "jvm" => process::read_jvm(&title, entry, findings).map(Target::Jvm),
-        "memcached" => memcached::read(&title, entry, findings).map(Target::Memcached),
-        "nginx" => nginx::read(&title, entry, findings).map(Target::Nginx),
-        "pressure" => process::read_pressure(&title, entry, findings).map(Target::Pressure),
-        "process" => process::read(&title, entry, findings).map(Target::Process),
-        "redis" => redis::read(&title, entry, findings).map(Target::Redis),
-        "socket" => socket::read(&title, entry, findings).map(Target::Socket),
-        "varnish" => varnish::read(&title, entry, findings).map(Target::Varnish),
-        "webhook" => webhook::read(&title, entry, findings).map(Target::Webhook),
-        _ => None,
-    };
+    let target = described(kind).and_then(|kind| (kind.read)(&title, entry, findings));
     let ports = ports(kind, entry, findings);
     declared.insert(name.to_owned(), Found { key: entry.key.clone(), target, ports });
 }
@@ -142,8 +84,7 @@ fn read_one(kind: &str, name: &str, entry: &Entry, declared: &mut All, findings:
 /// Of every kind that takes that key; what is no table was complained about.
 fn ports(kind: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<Vec<u16>> {
     let Value::Table(table) = &entry.node.value else { return None };
-    let title = format!("control.{kind}");
-    let takes = KEYS.iter().any(|(known, keys)| *known == title && keys.contains(&PORTS));
+    let takes = described(kind).is_some_and(|kind| kind.keys.contains(&PORTS));
     let section = Section { key: &entry.key, table };
     takes.then(|| section.get(PORTS, findings, value::ports)).flatten()
 }
@@ -161,8 +102,7 @@ fn refuse_twins(declared: &All, findings: &mut Findings<'_>) {
         declared.iter().filter_map(|(name, found)| Some((name, &found.key, found.target.as_ref()?))).collect();
     all.sort_by_key(|(_, key, _)| (key.origin, key.span.start));
     for (at, (name, key, target)) in all.iter().enumerate() {
-        let twin =
-            all[..at].iter().find_map(|(other, place, theirs)| Some((other, place, target.place().overlap(theirs)?)));
+        let twin = all[..at].iter().find_map(|(other, place, theirs)| Some((other, place, target.overlap(theirs)?)));
         let Some((other, place, Overlap { what, help })) = twin else { continue };
         let place = written(place, findings);
         findings.error(key, format!("`{}` and `{}`{place} {what}", printable(name), printable(other)), help);
@@ -176,22 +116,4 @@ pub fn check_name(name: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("`{}` cannot be a name", printable(name)))
-}
-
-/// Where a service listens: `socket` or `address`.
-fn place_of(title: &str, section: Section<'_>, example: &str, findings: &mut Findings<'_>) -> Option<Address> {
-    let socket = section.get("socket", findings, value::socket).map(Address::Unix);
-    let address = section.get("address", findings, value::address).map(Address::Tcp);
-    match (section.has("socket"), section.has("address")) {
-        (true, true) => {
-            let message = "a service is reached by `socket` or by `address`, not by both";
-            findings.error(section.place("address"), message, "remove one of them");
-        }
-        (false, false) => {
-            let help = format!("add socket = \"{example}\", or address = \"127.0.0.1:8080\"");
-            findings.absence(section.key, format!("{title} has neither `socket` nor `address`"), help);
-        }
-        (true, false) | (false, true) => {}
-    }
-    socket.or(address)
 }

@@ -2,19 +2,18 @@
 
 use std::path::PathBuf;
 
-use super::place_of;
-use super::recipe::{self, Dialect, Peers};
+use super::target::Http;
 use crate::control::address::Address;
+use crate::control::place::Written;
 use crate::control::recipe::Request;
+use crate::control::recipe::settings::{self as recipe, Dialect, Peers, place_of};
 use crate::control::recipe::text::PASSWORD;
-use crate::control::target::Http;
 use crate::document::node::{Entry, Node, Value};
 use crate::document::origin::printable;
 use crate::document::section::{Findings, Read, Section, refuse};
 use crate::document::value;
 use crate::policy::mitigation::Verb;
 
-pub const KEYS: &[&str] = &["socket", "address", "host", "headers", "password_file", "listener", "epoch", "ports"];
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
 const HTTP: Dialect = Dialect {
@@ -38,22 +37,27 @@ const HTTP: Dialect = Dialect {
     tells_errors: true,
 };
 
-pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<Http> {
-    let section = Section::named(title, &entry.key, &entry.node, findings)?;
-    let keys: Vec<&'static str> = KEYS.iter().copied().chain(Verb::ALL.map(Verb::name)).collect();
-    section.refuse_unknown(title, &keys, findings);
-    let address = place_of(title, section, "/run/app/admin.sock", findings);
-    let peers = match &address {
-        Some(Address::Tcp(_)) => Peers::Unseen,
-        Some(Address::Unix(_)) | None => Peers::Seen,
-    };
-    Some(Http {
-        address: address.unwrap_or_else(|| Address::Unix(PathBuf::new())),
-        host: section.get("host", findings, host).unwrap_or_default(),
-        headers: section.get("headers", findings, headers).unwrap_or_default(),
-        listener: section.get("listener", findings, value::user),
-        recipe: Box::new(recipe::read(title, section, &HTTP, peers, findings)),
-    })
+impl Written for Http {
+    const KEYS: &'static [&'static str] =
+        &["socket", "address", "host", "headers", "password_file", "listener", "epoch", "ports"];
+
+    fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<Self> {
+        let section = Section::named(title, &entry.key, &entry.node, findings)?;
+        let keys: Vec<&'static str> = Self::KEYS.iter().copied().chain(Verb::ALL.map(Verb::name)).collect();
+        section.refuse_unknown(title, &keys, findings);
+        let address = place_of(title, section, "/run/app/admin.sock", findings);
+        let peers = match &address {
+            Some(Address::Tcp(_)) => Peers::Unseen,
+            Some(Address::Unix(_)) | None => Peers::Seen,
+        };
+        Some(Http {
+            address: address.unwrap_or_else(|| Address::Unix(PathBuf::new())),
+            host: section.get("host", findings, host).unwrap_or_default(),
+            headers: section.get("headers", findings, headers).unwrap_or_default(),
+            listener: section.get("listener", findings, value::user),
+            recipe: Box::new(recipe::read(title, section, &HTTP, peers, findings)),
+        })
+    }
 }
 
 fn request(section: Section<'_>, findings: &mut Findings<'_>) -> Option<Request> {

@@ -2,30 +2,16 @@
 
 use std::path::PathBuf;
 
-use super::place_of;
-use super::recipe::{self, Dialect, Peers, several};
+use super::target::{Protocol, Socket};
 use crate::control::address::Address;
+use crate::control::place::Written;
 use crate::control::recipe::Request;
-use crate::control::target::{Protocol, Socket};
+use crate::control::recipe::settings::{self as recipe, Dialect, Peers, place_of, several};
 use crate::document::node::{Entry, Node};
 use crate::document::section::{Findings, Read, Section, refuse};
 use crate::document::value;
 use crate::policy::mitigation::Verb;
 
-pub const KEYS: &[&str] = &[
-    "socket",
-    "address",
-    "speaks",
-    "user",
-    "database",
-    "ends_with",
-    "keep_open",
-    "password_file",
-    "listener",
-    "on_connect",
-    "epoch",
-    "ports",
-];
 const SPEAKS: [&str; 2] = ["text", "postgres"];
 
 const TEXT: Dialect = Dialect {
@@ -41,31 +27,48 @@ const POSTGRES: Dialect = Dialect {
     ..TEXT
 };
 
-pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<Socket> {
-    let section = Section::named(title, &entry.key, &entry.node, findings)?;
-    let keys: Vec<&'static str> = KEYS.iter().copied().chain(Verb::ALL.map(Verb::name)).collect();
-    section.refuse_unknown(title, &keys, findings);
-    let address = place_of(title, section, "/run/app/control.sock", findings);
-    let protocol = protocol(title, section, findings);
-    let dialect = if matches!(protocol, Protocol::Postgres { .. }) { &POSTGRES } else { &TEXT };
-    let closes = protocol.closes();
-    let on_connect = several(title, "on_connect", section, dialect, findings);
-    for key in ["on_connect", "keep_open"] {
-        if closes && section.has(key) {
-            let message = format!("`{key}` where the service closes after each answer (ends_with = \"\")");
-            findings.error(section.place(key), message, "remove it, or say how an answer ends");
+impl Written for Socket {
+    const KEYS: &'static [&'static str] = &[
+        "socket",
+        "address",
+        "speaks",
+        "user",
+        "database",
+        "ends_with",
+        "keep_open",
+        "password_file",
+        "listener",
+        "on_connect",
+        "epoch",
+        "ports",
+    ];
+
+    fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<Self> {
+        let section = Section::named(title, &entry.key, &entry.node, findings)?;
+        let keys: Vec<&'static str> = Self::KEYS.iter().copied().chain(Verb::ALL.map(Verb::name)).collect();
+        section.refuse_unknown(title, &keys, findings);
+        let address = place_of(title, section, "/run/app/control.sock", findings);
+        let protocol = protocol(title, section, findings);
+        let dialect = if matches!(protocol, Protocol::Postgres { .. }) { &POSTGRES } else { &TEXT };
+        let closes = protocol.closes();
+        let on_connect = several(title, "on_connect", section, dialect, findings);
+        for key in ["on_connect", "keep_open"] {
+            if closes && section.has(key) {
+                let message = format!("`{key}` where the service closes after each answer (ends_with = \"\")");
+                findings.error(section.place(key), message, "remove it, or say how an answer ends");
+            }
         }
+        let is_missing = address.as_ref().is_none_or(|address| matches!(address, Address::Unix(_)));
+        let peers = if is_missing { Peers::Seen } else { Peers::Unseen };
+        Some(Socket {
+            address: address.unwrap_or_else(|| Address::Unix(PathBuf::new())),
+            protocol,
+            keep_open: section.get("keep_open", findings, value::boolean).unwrap_or(false),
+            on_connect,
+            listener: section.get("listener", findings, value::user),
+            recipe: Box::new(recipe::read(title, section, dialect, peers, findings)),
+        })
     }
-    let is_missing = address.as_ref().is_none_or(|address| matches!(address, Address::Unix(_)));
-    let peers = if is_missing { Peers::Seen } else { Peers::Unseen };
-    Some(Socket {
-        address: address.unwrap_or_else(|| Address::Unix(PathBuf::new())),
-        protocol,
-        keep_open: section.get("keep_open", findings, value::boolean).unwrap_or(false),
-        on_connect,
-        listener: section.get("listener", findings, value::user),
-        recipe: Box::new(recipe::read(title, section, dialect, peers, findings)),
-    })
 }
 
 fn protocol(title: &str, section: Section<'_>, findings: &mut Findings<'_>) -> Protocol {

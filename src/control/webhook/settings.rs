@@ -7,16 +7,15 @@ use std::time::Duration;
 
 use hyper::Uri;
 
+use super::target::{USUAL, Webhook};
 use crate::control::address::Address;
-use crate::control::target::{USUAL_EVENTS, Webhook};
+use crate::control::place::Written;
 use crate::document::node::{Entry, Node};
 use crate::document::origin::printable;
 use crate::document::secret::warn_open_secret;
 use crate::document::section::{Findings, Read, Section, proposal, refuse};
 use crate::document::value;
 use crate::events;
-
-pub const KEYS: &[&str] = &["url", "socket", "path", "events", "token_file", "listener", "timeout"];
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(30);
@@ -29,40 +28,44 @@ struct Way {
     path: String,
 }
 
-pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<Webhook> {
-    let section = Section::open(title, &entry.key, &entry.node, KEYS, findings)?;
-    let way = section.get("url", findings, url);
-    let socket = section.get("socket", findings, value::socket);
-    let path = section.get("path", findings, path);
-    complain(title, section, findings);
-    let (address, host, path) = match (way, socket) {
-        (Some(Way { address, host, path }), _) => (Address::Tcp(address), host, path),
-        (None, socket) => (
-            Address::Unix(socket.unwrap_or_else(PathBuf::new)),
-            "localhost".to_owned(),
-            path.unwrap_or_else(|| "/".to_owned()),
-        ),
-    };
-    let timeout = |key: &str, node: &Node| value::duration(key, node, TIMEOUTS);
-    let events = |key: &str, node: &Node| value::list(key, node, event);
-    let webhook = Webhook {
-        address,
-        host,
-        path,
-        events: section.get("events", findings, events).unwrap_or_else(|| USUAL_EVENTS.map(str::to_owned).into()),
-        listener: section.get("listener", findings, value::user),
-        token_file: section.get("token_file", findings, value::path),
-        timeout: section.get("timeout", findings, timeout).unwrap_or(TIMEOUT),
-    };
-    if let Some(file) = &webhook.token_file {
-        let place = section.place("token_file");
-        warn_open_secret(place, file, findings);
-        if matches!(&webhook.address, Address::Tcp(address) if !is_loopback(address)) {
-            let message = "this token crosses the network as plain text";
-            findings.warning(place, message, "post to a relay on this node, and let that speak https");
+impl Written for Webhook {
+    const KEYS: &'static [&'static str] = &["url", "socket", "path", "events", "token_file", "listener", "timeout"];
+
+    fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<Self> {
+        let section = Section::open(title, &entry.key, &entry.node, Self::KEYS, findings)?;
+        let way = section.get("url", findings, url);
+        let socket = section.get("socket", findings, value::socket);
+        let path = section.get("path", findings, path);
+        complain(title, section, findings);
+        let (address, host, path) = match (way, socket) {
+            (Some(Way { address, host, path }), _) => (Address::Tcp(address), host, path),
+            (None, socket) => (
+                Address::Unix(socket.unwrap_or_else(PathBuf::new)),
+                "localhost".to_owned(),
+                path.unwrap_or_else(|| "/".to_owned()),
+            ),
+        };
+        let timeout = |key: &str, node: &Node| value::duration(key, node, TIMEOUTS);
+        let events = |key: &str, node: &Node| value::list(key, node, event);
+        let webhook = Webhook {
+            address,
+            host,
+            path,
+            events: section.get("events", findings, events).unwrap_or_else(|| USUAL.map(str::to_owned).into()),
+            listener: section.get("listener", findings, value::user),
+            token_file: section.get("token_file", findings, value::path),
+            timeout: section.get("timeout", findings, timeout).unwrap_or(TIMEOUT),
+        };
+        if let Some(file) = &webhook.token_file {
+            let place = section.place("token_file");
+            warn_open_secret(place, file, findings);
+            if matches!(&webhook.address, Address::Tcp(address) if !is_loopback(address)) {
+                let message = "this token crosses the network as plain text";
+                findings.warning(place, message, "post to a relay on this node, and let that speak https");
+            }
         }
+        Some(webhook)
     }
-    Some(webhook)
 }
 
 fn complain(title: &str, section: Section<'_>, findings: &mut Findings<'_>) {

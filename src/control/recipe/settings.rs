@@ -1,8 +1,9 @@
 //! What the kinds `socket` and `http` have in common: verbs as tables with `read`, `set` and `to`, or with `do`; and
 //! steps. Whatever could not be undone exactly is refused here, before anything is ever sent.
 
-use crate::control::recipe::text::{PASSWORD, VALUE, is_plain};
-use crate::control::recipe::{Act, BYTES, KEPT, Knob, Meaning, Recipe, Request, SHARE, SHED, Step, Take};
+use super::text::{PASSWORD, VALUE, is_plain};
+use super::{Act, BYTES, KEPT, Knob, Meaning, Recipe, Request, SHARE, SHED, Step, Take};
+use crate::control::address::Address;
 use crate::document::node::{Node, Value};
 use crate::document::origin::{Place, printable};
 use crate::document::secret::warn_open_secret;
@@ -30,6 +31,24 @@ pub struct Dialect {
 pub enum Peers {
     Seen,
     Unseen,
+}
+
+/// Where a service listens: `socket` or `address`.
+pub fn place_of(title: &str, section: Section<'_>, example: &str, findings: &mut Findings<'_>) -> Option<Address> {
+    let socket = section.get("socket", findings, value::socket).map(Address::Unix);
+    let address = section.get("address", findings, value::address).map(Address::Tcp);
+    match (section.has("socket"), section.has("address")) {
+        (true, true) => {
+            let message = "a service is reached by `socket` or by `address`, not by both";
+            findings.error(section.place("address"), message, "remove one of them");
+        }
+        (false, false) => {
+            let help = format!("add socket = \"{example}\", or address = \"127.0.0.1:8080\"");
+            findings.absence(section.key, format!("{title} has neither `socket` nor `address`"), help);
+        }
+        (true, false) | (false, true) => {}
+    }
+    socket.or(address)
 }
 
 pub fn read(title: &str, section: Section<'_>, dialect: &Dialect, peers: Peers, findings: &mut Findings<'_>) -> Recipe {

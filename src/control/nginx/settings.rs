@@ -2,35 +2,39 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use super::target::{Nginx, Page};
 use crate::control::address::Address;
-use crate::control::target::{Nginx, Page};
+use crate::control::place::Written;
 use crate::document::node::{Entry, Node};
 use crate::document::origin::printable;
 use crate::document::section::{Findings, Read, Section, refuse};
 use crate::document::value;
 
-pub const KEYS: &[&str] = &["flags", "caches", "stub_status", "ports"];
-
 const PAGE: &str = "http://127.0.0.1:8080/nginx_status";
 
-pub fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<Nginx> {
-    let section = Section::open(title, &entry.key, &entry.node, KEYS, findings)?;
-    if !section.has("flags") && !section.has("caches") {
-        let help = "add flags = \"/run/node-guardian/nginx\" to shed, or caches = [\"/var/cache/nginx/app\"] to prune";
-        findings.absence(section.key, format!("{title} has neither `flags` nor `caches`"), help);
+impl Written for Nginx {
+    const KEYS: &'static [&'static str] = &["flags", "caches", "stub_status", "ports"];
+
+    fn read(title: &str, entry: &Entry, findings: &mut Findings<'_>) -> Option<Self> {
+        let section = Section::open(title, &entry.key, &entry.node, Self::KEYS, findings)?;
+        if !section.has("flags") && !section.has("caches") {
+            let help =
+                "add flags = \"/run/node-guardian/nginx\" to shed, or caches = [\"/var/cache/nginx/app\"] to prune";
+            findings.absence(section.key, format!("{title} has neither `flags` nor `caches`"), help);
+        }
+        let flags = section.get("flags", findings, value::path);
+        if flags.as_deref().is_some_and(|flags| !is_in_memory(flags)) {
+            let message = "flags here outlive the guardian and the node: nginx goes on shedding until it is back";
+            let help = "use a directory in /run/node-guardian, which systemd removes with the guardian";
+            findings.warning(section.place("flags"), message, help);
+        }
+        let caches = |key: &str, node: &Node| value::list(key, node, cache);
+        Some(Nginx {
+            flags,
+            caches: section.get("caches", findings, caches).unwrap_or_default(),
+            stub_status: section.get("stub_status", findings, page),
+        })
     }
-    let flags = section.get("flags", findings, value::path);
-    if flags.as_deref().is_some_and(|flags| !is_in_memory(flags)) {
-        let message = "flags here outlive the guardian and the node: nginx goes on shedding until it is back";
-        let help = "use a directory in /run/node-guardian, which systemd removes with the guardian";
-        findings.warning(section.place("flags"), message, help);
-    }
-    let caches = |key: &str, node: &Node| value::list(key, node, cache);
-    Some(Nginx {
-        flags,
-        caches: section.get("caches", findings, caches).unwrap_or_default(),
-        stub_status: section.get("stub_status", findings, page),
-    })
 }
 
 fn is_in_memory(path: &Path) -> bool {
