@@ -6,6 +6,7 @@ pub mod address;
 mod anew;
 mod app;
 mod capture;
+mod cgroup;
 mod claim;
 pub mod consent;
 mod digest;

@@ -145,10 +145,11 @@ kinds! {
     super::http::target::Http,
     super::app::target::App,
     super::process::target::Process,
+    super::cgroup::target::Cgroup,
 }
 
 /// Kinds that are announced.
-pub const LATER: [&str; 5] = ["systemd", "cgroup", "nftables", "disk", "unit"];
+pub const LATER: [&str; 4] = ["systemd", "nftables", "disk", "unit"];
 
 /// The kind of that name.
 #[must_use]

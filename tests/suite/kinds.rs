@@ -106,7 +106,7 @@ fn every_page_has_a_row_with_its_verbs() {
         let row = row.unwrap_or_else(|| panic!("docs/controls/README.md has no row that begins with {start}"));
         let page = page(kind);
         for verb in able(&of_kind(&example, kind)) {
-            assert!(row.contains(verb.name()) || row.contains("what you write down"), "no {verb} in: {row}");
+            assert!(row.contains(verb.name()) || row.contains("your own recipe"), "no {verb} in: {row}");
             assert!(page.contains(verb.name()), "docs/controls/{}.md does not say what {verb} does", kind.name);
         }
     }

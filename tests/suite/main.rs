@@ -4,6 +4,7 @@ mod again;
 mod answers;
 mod app;
 mod bookkeeping;
+mod cgroup;
 mod clash;
 mod cli;
 mod config;

@@ -100,7 +100,8 @@ fn options_exist() {
 #[test]
 fn metrics_exist() {
     // Files of a cgroup, which look like metrics.
-    const FILES: [&str; 4] = ["memory.max", "memory.high", "cpu.max", "cpu.idle"];
+    const FILES: [&str; 7] =
+        ["memory.max", "memory.high", "memory.current", "memory.stat", "memory.reclaim", "cpu.max", "cpu.idle"];
     let names: Vec<&str> = Metric::ALL.iter().map(|metric| metric.describe().name).collect();
     let families: Vec<&str> = names.iter().map(|name| name.split('.').next().unwrap()).collect();
     all_exist("metrics", 30, |_, name| {
