@@ -1,5 +1,6 @@
 //! The package on a real boot: systemd, cgroup v2, journald, Debian's HAProxy, Redis and others. `make vm-test` runs it.
 
+mod cgroup;
 mod guarding;
 mod install;
 mod operators;

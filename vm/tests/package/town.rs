@@ -10,7 +10,7 @@ const PRESSURE: &str = include_str!("../../../docs/controls/pressure.md");
 const PROCESS: &str = include_str!("../../../docs/controls/process.md");
 
 /// Only what the tests do to it moves it: an emulated processor is always busy.
-const QUIET: &str = r#"
+pub const QUIET: &str = r#"
 [emergency]
 hold = "1s"
 undo_interval = "1s"
@@ -48,7 +48,7 @@ cgroup = "system.slice/systemd-journald.service"
 signal = true
 "#;
 
-const RULE: &str = r#"
+pub const RULE: &str = r#"
 [rule.short-of-memory]
 when = "memory.available_percent < 45%"
 clear = "memory.available_percent > 50%"
@@ -200,7 +200,7 @@ pub fn prune(node: &mut Node) {
 }
 
 /// The block of a page that is fenced as this, by its number.
-fn block(page: &str, fence: &str, number: usize) -> String {
+pub fn block(page: &str, fence: &str, number: usize) -> String {
     let opening = format!("\n```{fence}\n");
     let found = page.split(&opening).skip(1).nth(number).and_then(|rest| rest.split("```").next());
     found.unwrap_or_else(|| panic!("no block {number} of {fence}")).to_owned()
