@@ -190,7 +190,7 @@ impl Page {
             self.headroom_line(line);
         }
         for (resource, left) in &status.exhaustion_seconds {
-            self.line(format_args!("  {resource} runs out in {} if it goes on like this", duration(*left)));
+            self.line(format_args!("  {resource} runs out in {} at its present trend", duration(*left)));
         }
         for (resource, hint) in status.scale_hints.iter().filter(|(_, hint)| **hint != 0) {
             let more = if *hint > 0 { "more" } else { "less" };
@@ -393,10 +393,10 @@ mod tests {
         assert!(page.lines().all(|line| line.chars().count() <= WIDTH), "{page}");
         assert!(page.starts_with("web-3: EMERGENCY for 42s, 1 owed\n  because of memory-critical\n"), "{page}");
         for line in [
-            "judged the container's limits (memory 512.0MiB, 1.5 CPUs), in a container (Podman):",
+            "using the container's limits (memory 512.0MiB, 1.5 CPUs), in a container",
             "  #7 throttle edge to 50% (owed) for 31s",
             "! memory.available_percent              7.1%  beyond 8.0% memory-critical",
-            "  memory runs out in 1m 35s if it goes on like this",
+            "  memory runs out in 1m 35s at its present trend",
             "  scale hint: more memory",
             "  memory-critical                  firing         42s  step 1/3",
             "      step 1 is judged in 1.2s",

@@ -37,7 +37,7 @@ pub fn whole(verb: Verb, table: &Table) -> Read<Strength> {
             Ok(Some(Quantity { value: 0.0, suffix: Suffix::Percent })) => {}
             Ok(_) => {
                 let message = format!("this control can only {verb} fully, not to a share");
-                let help = "write to = \"0%\", or throttle what is in front of it";
+                let help = "write to = \"0%\", or throttle the service in front of it";
                 faults.push(Fault::new(message, help).at(&entry.node.place));
             }
             Err(found) => faults.extend(at(found, &entry.node)),

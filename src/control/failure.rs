@@ -53,9 +53,8 @@ impl Failure {
         Self {
             outcome: Outcome::EpochChanged,
             detail: format!(
-                "{service} has restarted or reloaded since; what was set before is gone with that, unless somebody \
-                 saved it \
-                 to its configuration meanwhile"
+                "{service} has restarted or reloaded since; earlier settings ended with that, unless somebody saved \
+                 them to its configuration"
             ),
         }
     }

@@ -70,7 +70,7 @@ impl Control {
     fn may_still_obey(&self, unseen: &[(&Change, &str)]) -> Failure {
         let (name, still) = (self.service.name(), standing::remains(unseen));
         Failure::timed_out(format!(
-            "{name} was told, has not obeyed and may still do: {still}; it is read again until that is settled"
+            "{name} has not obeyed yet and still may: {still}; it is read again until that is settled"
         ))
     }
 

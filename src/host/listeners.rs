@@ -88,7 +88,7 @@ impl Listeners {
             Ok(listening) if listening < MOST_PORTS => blind.clear(PORTS),
             Ok(_) => {
                 let why = format!(
-                    "more than {MOST_PORTS} ports are listened on: those that no rule names are not told apart"
+                    "more than {MOST_PORTS} ports are open: those that no rule names are not listed separately"
                 );
                 blind.note(PORTS, &why);
             }

@@ -54,7 +54,7 @@ pub fn points(snapshot: &Snapshot) -> Vec<Point> {
     add(Weight::Warns, undone(&snapshot.view.orders));
     add(Weight::Warns, theirs(&snapshot.view.orders));
     for (address, _) in closed(snapshot) {
-        add(Weight::Warns, Some(format!("nobody is answered at {address}")));
+        add(Weight::Warns, Some(format!("{address} is not served")));
     }
     for told in unjudged(snapshot).chain(stood_down(snapshot)) {
         add(Weight::Warns, Some(told));
@@ -93,7 +93,7 @@ pub fn notices(snapshot: &Snapshot) -> Vec<String> {
             "#{id} {mitigation} was set by somebody else ({found}); `node-guardian resume {id}` returns it to the rules"
         )
     });
-    let closed = closed(snapshot).map(|(address, why)| format!("nobody is answered at {address}: {why}"));
+    let closed = closed(snapshot).map(|(address, why)| format!("{address} is not served: {why}"));
     let fires = unjudged(snapshot).chain(stood_down(snapshot));
     let standing = pause(snapshot).into_iter().chain(undone).chain(theirs).chain(fires);
     let next = next_directory(snapshot).into_iter();
@@ -139,10 +139,7 @@ fn unjudged(snapshot: &Snapshot) -> impl Iterator<Item = String> {
     let unjudged = rules.filter_map(|(rule, view)| Some((rule, snapshot.at.since(view.unjudged?))));
     unjudged.filter(|(_, lasts)| *lasts >= UNJUDGED_AFTER).map(|(rule, lasts)| {
         let lasts = duration(lasts);
-        format!(
-            "rule {} fires, but has not been judged for {lasts}: a metric of its condition cannot be read",
-            rule.name
-        )
+        format!("rule {} fires, but has been unknown for {lasts}: a metric of its condition cannot be read", rule.name)
     })
 }
 

@@ -45,7 +45,7 @@ const ROUTES: [(&str, &str, &str); 18] = [
     ("GET", "/status", "mode, what is in force and why, headroom, rules"),
     ("GET", "/rules", "every rule explained"),
     ("GET", "/rules/{name}", "one rule explained"),
-    ("GET", "/actions", "what is in force, and what was done lately"),
+    ("GET", "/actions", "actions in force, and recent ones"),
     ("GET", "/events", "the audit trail; ?since=SEQ&limit=N, or as text/event-stream"),
     ("GET", "/node", "what this machine is and has"),
     ("GET", "/processes", "its largest processes; ?by=memory|cpu&limit=N"),

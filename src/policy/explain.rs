@@ -142,13 +142,13 @@ fn waits_for(rule: &Rule, life: &RuleView, now: Moment) -> String {
     let left = life.until.map(|until| until.since(now)).map(time);
     match (life.state, left) {
         (State::Quiet, _) => "waits for its condition".to_owned(),
-        (State::Pending, Some(left)) => format!("fires in {left} if the condition goes on to hold"),
+        (State::Pending, Some(left)) => format!("fires in {left} if the condition still holds"),
         (State::Pending, None) => "waits for the condition to go on holding".to_owned(),
         (State::Firing, Some(left)) if life.clear == Verdict::True => {
             format!("clears in {left} if it stays clear")
         }
         (State::Firing, _) if life.unjudged.is_some() => {
-            "cannot be judged: waits until its condition can be read again".to_owned()
+            "unknown: waits until its condition can be read again".to_owned()
         }
         (State::Firing, _) if life.stood_down.is_some() => stood_down(life, now),
         (State::Firing, Some(left)) => format!("judges its last step in {left}"),

@@ -235,7 +235,7 @@ fn gives_back(settings: &Stats) -> Result<(), Failure> {
     }
     if is("slab_reassign", "no") {
         return Err(Failure::refused(
-            "memcached was started with `-o no_slab_reassign`, so that no page comes back: remove that",
+            "memcached was started with `-o no_slab_reassign`, so that no page can be freed: remove that",
         ));
     }
     Ok(())

@@ -92,7 +92,7 @@ impl Pruner {
         work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
         if self.busy.swap(true, Ordering::AcqRel) {
-            return Err(Failure::timed_out("the disk of the caches still has not answered what it was asked before"));
+            return Err(Failure::timed_out("the disk of the caches has not answered the earlier request yet"));
         }
         let (answer, answered) = oneshot::channel();
         let busy = Arc::clone(&self.busy);
@@ -287,7 +287,7 @@ mod tests {
             Ok("late")
         });
         assert!(runtime.block_on(hang).unwrap_err().detail.contains("does it hang?"));
-        assert!(runtime.block_on(asked(5000)).unwrap_err().detail.contains("still has not answered"));
+        assert!(runtime.block_on(asked(5000)).unwrap_err().detail.contains("has not answered the earlier request"));
         release.send(()).unwrap();
         let until = Instant::now() + Duration::from_secs(10);
         while runtime.block_on(asked(5000)).is_err() {

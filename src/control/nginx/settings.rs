@@ -24,7 +24,7 @@ impl Written for Nginx {
         }
         let flags = section.get("flags", findings, value::path);
         if flags.as_deref().is_some_and(|flags| !is_in_memory(flags)) {
-            let message = "flags here outlive the guardian and the node: nginx goes on shedding until it is back";
+            let message = "flags here survive the guardian and a reboot: nginx sheds until the guardian runs again";
             let help = "use a directory in /run/node-guardian, which systemd removes with the guardian";
             findings.warning(section.place("flags"), message, help);
         }

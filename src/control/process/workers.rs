@@ -124,9 +124,7 @@ pub async fn read(master: &Pinned, change: &Change) -> Result<String, Failure> {
             _ if is_theirs => Ok(now.to_string()),
             Some(_) => Ok(PARTLY.to_owned()),
             None if pending || is_young() => Err(Failure::timed_out(format!(
-                "{now} workers: one of them may have been told to end before the guardian was started, and be at its \
-                 last \
-                 request still; known in {} s",
+                "{now} workers: one may have been stopping since before the guardian started; known in {} s",
                 LINGER.as_secs()
             ))),
             None => Ok(PARTLY.to_owned()),

@@ -37,7 +37,7 @@ pub fn value(knob: &Knob, prior: &str, amount: Amount) -> Result<Option<String>,
     let bytes = if let Amount::Bytes(bytes) = amount {
         if knob.to.contains(BYTES) && number(knob, prior).is_none() && prior.contains(|c: char| c.is_ascii_digit()) {
             return Err(Failure::unsupported(format!(
-                "{} is `{prior}`, of which nobody here knows the unit: let `read` take a number of bytes",
+                "{} is `{prior}`, whose unit is unknown: let `read` take a number of bytes",
                 knob.name
             )));
         }
@@ -100,7 +100,7 @@ fn scaled(knob: &Knob, prior: &str, kept: f64) -> Result<String, Failure> {
     let unlimited = knob.unlimited_is.filter(|_| is_unlimited).map(f64::from);
     let Some(base) = number.or(unlimited) else {
         return Err(Failure::unsupported(format!(
-            "{} is `{prior}`, of which there is no share: set `unlimited_is` where that means no limit, or let `read` \
+            "{} is `{prior}`, which has no share: set `unlimited_is` if that means no limit, or let `read` \
              take a number",
             knob.name
         )));

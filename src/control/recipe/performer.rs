@@ -180,7 +180,7 @@ impl Performer {
                 let epoch = self.took(&step, "epoch", &talk).await?;
                 if epoch.is_empty() {
                     return Err(Failure::unsupported(format!(
-                        "the `epoch` of {} is empty, and so says nothing of a restart: take what is always there",
+                        "the `epoch` of {} is empty, so a restart cannot be seen: take a value that is always present",
                         self.line.place()
                     )));
                 }
@@ -326,7 +326,7 @@ impl Performer {
             Failure::unsupported(format!("{what}: `{}` has no meaning in `means`: add one", clip(&found)))
         })?;
         if found.is_empty() && !step.may_be_empty {
-            let help = "where that means that nothing is set, say may_be_empty = true";
+            let help = "if that means that nothing is set, write may_be_empty = true";
             return Err(Failure::unsupported(format!("{what}: {place} answers with an empty value; {help}")));
         }
         if !is_plain(&found) {

@@ -80,7 +80,7 @@ pub fn read(title: &str, section: Section<'_>, dialect: &Dialect, peers: Peers, 
 fn whole(title: &str, section: Section<'_>, recipe: &Recipe, peers: Peers, findings: &mut Findings<'_>) {
     if recipe.verbs.is_empty() {
         let help = format!("add {}.flush], or another verb", title.trim_end_matches(']'));
-        findings.absence(section.key, format!("{title} can do nothing"), help);
+        findings.absence(section.key, format!("{title} has no verb"), help);
     }
     if !recipe.knobs.is_empty() && !section.has("epoch") && peers == Peers::Unseen {
         let message = format!("over TCP {title} cannot see when the service restarts");
@@ -145,7 +145,7 @@ fn knob(title: &str, verb: Verb, section: Section<'_>, dialect: &Dialect, findin
     let missing = ["read", "set", "to"].into_iter().find(|key| !section.has(key));
     if let Some(missing) = missing {
         let message = format!("{title} has no `{missing}`");
-        let help = format!("`{verb}` is undone exactly: it needs `read` for what to put back, `set`, and `to`");
+        let help = format!("`{verb}` needs `read` for the prior value, `set`, and `to`");
         findings.absence(section.key, message, help);
     }
     if takes_nothing(section, "read") {
@@ -153,7 +153,7 @@ fn knob(title: &str, verb: Verb, section: Section<'_>, dialect: &Dialect, findin
         findings.error(section.place("read"), "`read` takes nothing from the answer", help);
     }
     if !set.is_empty() && !set.iter().any(|step| names(&step.request, VALUE)) {
-        let help = "write {value} where the value goes: `set` sets what is wanted, and puts back what was there";
+        let help = "write {value} where the value goes: `set` applies a value, and restores the prior one";
         findings.error(section.place("set"), "`set` always sets the same", help);
     }
     let number = |key: &str, node: &Node| value::integer(key, node, 0..=i32::MAX).map(i32::unsigned_abs);

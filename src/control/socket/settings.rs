@@ -54,7 +54,7 @@ impl Written for Socket {
         let on_connect = several(title, "on_connect", section, dialect, findings);
         for key in ["on_connect", "keep_open"] {
             if closes && section.has(key) {
-                let message = format!("`{key}` where the service closes after each answer (ends_with = \"\")");
+                let message = format!("`{key}` has no effect where the service closes after each answer (ends_with = \"\")");
                 findings.error(section.place(key), message, "remove it, or say how an answer ends");
             }
         }
@@ -86,7 +86,7 @@ fn protocol(title: &str, section: Section<'_>, findings: &mut Findings<'_>) -> P
     let database = section.get("database", findings, name);
     let foreign: &[&str] = if speaks == "postgres" { &["ends_with"] } else { &["user", "database"] };
     for key in foreign.iter().filter(|key| section.has(key)) {
-        let message = format!("`{key}` means nothing where the service speaks {speaks}");
+        let message = format!("`{key}` has no effect for a service that speaks {speaks}");
         findings.error(section.place(key), message, "remove it");
     }
     if speaks == "text" {

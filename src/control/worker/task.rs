@@ -46,8 +46,7 @@ pub struct Task {
 fn left_to(heirs: &[ActionId], done: Done) -> Done {
     match heirs.first() {
         Some(heir) if done.outcome == Outcome::Overridden => {
-            let detail =
-                format!("{}; action {heir} stands on it, and puts back what was there before both", done.detail);
+            let detail = format!("{}; action {heir} builds on it, and restores the prior value of both", done.detail);
             Done { outcome: Outcome::Applied, detail, ..done }
         }
         Some(_) | None => done,
@@ -248,7 +247,7 @@ impl Task {
     async fn not_seen_yet(&self, control: &mut Control, entry: &Entry, lease: Lease, still: &str) -> Answer {
         let service = control.service();
         match lease {
-            Lease::LetLapse => Answer::applied(&format!("{service} was told and may still obey: {still}")),
+            Lease::LetLapse => Answer::applied(&format!("{service} may still obey: {still}")),
             Lease::Renew { .. } | Lease::Keep { .. } if control.is_overdue(&entry.undo) => {
                 match self.put_back(control, entry).await {
                     Ok(_) => {
@@ -260,7 +259,7 @@ impl Task {
                 }
             }
             Lease::Renew { .. } | Lease::Keep { .. } => {
-                Answer::failed(Failure::timed_out(format!("{service} was told and has not obeyed yet: {still}")))
+                Answer::failed(Failure::timed_out(format!("{service} has not obeyed yet: {still}")))
             }
         }
     }

@@ -105,10 +105,7 @@ impl Event {
                 )
             }
             Event::StoodDown { rule, retry_in: Duration::ZERO } => {
-                write!(
-                    f,
-                    "rule {rule} has stood down: its ladder is tried again once its condition can be judged and holds"
-                )
+                write!(f, "rule {rule} has stood down: its ladder is tried again once its condition is known and holds")
             }
             Event::StoodDown { rule, retry_in } => {
                 write!(

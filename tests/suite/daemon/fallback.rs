@@ -92,7 +92,7 @@ fn a_port_that_is_taken_keeps_nobody_from_undoing() {
     let holder = format!("(pid {}), uid {}", std::process::id(), nix::unistd::geteuid());
     let status = node.ask(&["status"]);
     let first: String = status.out.lines().skip(1).take(4).map(|line| format!("{} ", line.trim())).collect();
-    assert!(first.contains(&format!("nobody is answered at {address}")) && first.contains(&holder), "{}", status.out);
+    assert!(first.contains(&format!("{address} is not served")) && first.contains(&holder), "{}", status.out);
     assert_eq!(status.code, 3, "somebody should look at it");
     drop(taken);
     daemon.until_told("source_found", &address.to_string());
