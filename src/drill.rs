@@ -1,7 +1,7 @@
-//! A drill: every reversible action of every control, applied for a moment, read back, undone, read back; so that whoever
-//! trusts the guardian with a node at night has seen by day that each of them comes back. Pure: told what happened, it says
-//! what is next. One thing at a time; the policy's ledger and the journal hold it like any other action, so a crash, a stop
-//! or a hanging target in the middle of a drill is undone like any other.
+//! A drill: every reversible action of every control, applied for a moment, read back, undone, read back. So an
+//! operator can see by day that each undo works. Pure: gets the results, and says what is next. One thing at a time.
+//! The policy and the journal hold it like any other action, so a crash, a stop or a hung target in a drill is undone
+//! like any other.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
-//! A process that was killed while it waits for a disk ends when the disk answers, which may be never. Until then it keeps
-//! what it holds, locks and sockets too, though it does nothing any more: whoever needs those asks here whom they have before
-//! them. Never says it of a process that could still act.
+//! A killed process that waits for a disk ends when the disk answers, which may be never. Until then it keeps its locks
+//! and sockets, and does nothing. A caller that needs those asks here whether the holder is such a process. Never says
+//! so of a process that can still act.
 
 use std::fs;
 

@@ -1,32 +1,32 @@
 //! node-guardian keeps one Linux node usable under runaway load.
 //!
 //! The modules in the order that data flows:
-//! - [`config`]: what the operator wants: text to settings, with every complaint at once.
-//! - [`document`]: what is written, each key and value with its place.
+//! - [`config`]: the operator's settings: text to settings, with every complaint at once.
+//! - [`document`]: the written text as a tree, each key and value with its position.
 //! - [`host`]: the kernel's files to a sample, without ever making the loop wait.
-//! - [`policy`]: what should be done, given settings, samples and outcomes; pure.
-//! - [`control`]: doing it and undoing it, at services' own control sockets.
-//! - [`journal`]: what is in force, written ahead.
+//! - [`policy`]: decides by settings, samples and outcomes; pure.
+//! - [`control`]: applies and undoes changes, at services' own control sockets.
+//! - [`journal`]: the changes in force and their undo, written ahead.
 //! - [`agent`]: the loop: wait, sample, step, send, publish.
-//! - [`heartbeat`]: signs of life of the threads, and which of them hangs.
-//! - [`pace`]: how long until the next tick.
-//! - [`inbox`]: how other threads reach the loop.
-//! - [`keeper`]: small files of the state directory, written whole.
-//! - [`drill`]: trying every reversible action for a moment.
+//! - [`heartbeat`]: heartbeats of the threads, and which one hangs.
+//! - [`pace`]: the time to the next tick.
+//! - [`inbox`]: the way into the loop for other threads.
+//! - [`keeper`]: small files of the state directory, each written as a whole.
+//! - [`drill`]: applies and undoes every reversible action for a moment.
 //! - [`replay`]: scenarios through the real policy, offline.
 //! - [`status`]: the snapshot that everyone else reads.
-//! - [`clock`]: what time it is, and being woken in time.
+//! - [`clock`]: the time, and timers.
 //! - [`signals`]: signals to messages for the loop.
-//! - [`notify`]: what the service manager hears of us.
-//! - [`ending`]: who was killed and cannot end yet, so that nobody waits for it.
-//! - [`plain`]: text of strangers made fit to be shown.
-//! - [`privilege`]: staying alive and on time when everything else is not.
+//! - [`notify`]: reports to the service manager.
+//! - [`ending`]: killed processes that cannot end yet, so that nothing waits for them.
+//! - [`plain`]: foreign text made safe to show.
+//! - [`privilege`]: scheduling, memory and rights, to run on time under load.
 //! - [`logging`]: where log lines go.
 //! - [`events`]: the audit trail: one enum, one `emit` that counts, keeps and logs.
 //! - [`telemetry`]: counters and histograms behind the `metrics` facade.
 //! - [`http`]: the snapshot and the trail over HTTP, on a thread of its own.
 //! - [`cli`]: one subcommand, one exit code.
-//! - `fuzzing`: what strangers can send, as functions of bytes; in no build that is shipped.
+//! - `fuzzing`: foreign input as functions of bytes; in no shipped build.
 
 pub mod agent;
 pub mod cli;

@@ -1,6 +1,6 @@
-//! Where log lines go: to the journal with their fields where stderr is the journal, else to stderr for people to read.
-//! Never holds up whoever logs: the loop must not wait for a stalled journal or a paused terminal; what cannot be taken
-//! at once is dropped, and on stderr counted.
+//! Where log lines go: to the journal with their fields if stderr is the journal, else to stderr for people to read.
+//! Never blocks its caller: the loop must not wait for a stalled journal or a paused terminal. Lines that cannot be
+//! written at once are dropped, and on stderr counted.
 
 use std::env;
 use std::error::Error;

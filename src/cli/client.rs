@@ -1,5 +1,5 @@
-//! Asking the daemon: over its admin socket, and over TCP only where an address was named, since whoever is first may
-//! listen on a port. One request, one bounded answer, one deadline.
+//! Asking the daemon: over its admin socket, and over TCP only with an address, since any user may listen on a port.
+//! One request, one bounded answer, one deadline.
 
 use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! `run`: puts the daemon together and runs it in the foreground. What cannot be had, a privilege or a listener, is
-//! told and lived without where guarding is still possible without it.
+//! `run`: puts the daemon together and runs it in the foreground. A missing privilege or listener is reported, and is
+//! no reason to stop while guarding is possible without it.
 
 use std::env;
 use std::io::IsTerminal;

@@ -1,4 +1,4 @@
-//! `check`: what a configuration comes to, or all that is wrong with it, as text for people and values for scripts.
+//! `check`: the compiled configuration or all its mistakes, as text for people and values for scripts.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -1,5 +1,5 @@
-//! The tree of all texts to settings. It always comes to settings, with the default in place of what cannot be used, so
-//! that everything is looked at; whether they may be used depends on the complaints.
+//! The tree of all texts to settings. It always returns settings, with the default in place of a bad value, so that
+//! every key is checked. The complaints decide whether the settings may be used.
 
 use std::sync::Arc;
 

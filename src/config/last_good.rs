@@ -1,6 +1,6 @@
-//! The configuration that was last taken, kept as its texts, so that a mistake made later leaves something to guard on.
-//! Compiled anew whenever it is needed: an upgrade may read it differently. It holds no secret, since files hold none; and
-//! whatever is wrong with it only means that there is none.
+//! The last configuration that compiled, kept as its texts: the fallback for a later mistake. It is compiled again at
+//! each use, because an upgrade may read it differently. It holds no secret, since files hold none. If it has a
+//! mistake, it counts as absent.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};

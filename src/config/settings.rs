@@ -1,4 +1,4 @@
-//! What a configuration comes to: the values that the daemon runs on, all of them checked.
+//! The compiled configuration: the checked values that the daemon runs on.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

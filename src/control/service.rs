@@ -241,8 +241,8 @@ pub trait Service {
         Before::default()
     }
 
-    /// What the change gave back, `NoEffect` where that should have been something; also does what makes it come back.
-    /// `None` where nothing is to come back or that cannot be told. It is in force all the same.
+    /// Measures the memory freed, and triggers freeing if needed; `NoEffect` if none was freed. `None` if the change frees
+    /// no memory, or that cannot be measured. It is in force in any case.
     async fn reclaimed(&mut self, undo: &Undo, before: Before, consent: &Consent<'_>) -> Option<Done> {
         let _change = (undo, before, consent);
         None

@@ -1,5 +1,5 @@
-//! The cache of ZFS: /proc/spl/kstat/zfs/arcstats. The kernel counts it as used, and ZFS gives it back when memory is short;
-//! without it a file server at rest would look like one that is out of memory.
+//! The cache of ZFS: /proc/spl/kstat/zfs/arcstats. The kernel counts it as used, and ZFS frees it when memory is short.
+//! Without it an idle file server would look like one that is out of memory.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};

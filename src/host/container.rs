@@ -1,7 +1,8 @@
-//! Whether we run inside a container, and what made it. Asked once, at start; whose limits count is for [`super::place`].
+//! Whether we run inside a container, and what made it. Asked once, at start; [`super::place`] decides whose limits
+//! count.
 //!
-//! No sign is sure by itself: a disk image made from a container keeps its marker file. So a wrong yes must be harmless:
-//! without a limit in sight the node's readings stay what they are.
+//! No sign is certain by itself: a disk image made from a container keeps its marker file. So a wrong yes must be
+//! harmless: without a visible limit the node's readings count.
 
 use std::fs;
 use std::path::Path;

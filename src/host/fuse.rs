@@ -1,5 +1,5 @@
-//! Which files are served over FUSE in the kernel's place, as lxcfs does it in containers: whoever opens or reads one waits
-//! for that program. Told by the mount table, since asking the file itself would wait too.
+//! Files that FUSE serves instead of the kernel, as lxcfs does in containers: a reader waits for that program. They are
+//! found by the mount table, since opening the file itself would wait too.
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,5 @@
-//! Where our cgroup is in the hierarchy that has a controller: version 2, version 1, and the mixture of both. A container
-//! is shown a part of the tree only; folders from our own one up to the highest in sight are all there is to go by.
+//! Finds our cgroup in the hierarchy with a controller: version 2, version 1, and the mixture of both. A container sees
+//! only a part of the tree, so the search covers the folders from our own up to the highest visible one.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -1,6 +1,5 @@
-//! Which processes are the largest, for a person who asks. Never on the hot path and never at a pace: reading two
-//! thousand processes costs 66 ms, which is fine for an answer and too much for a habit. Who takes
-//! CPU is who takes it now: a lifetime's sum would name whoever has been there longest.
+//! The largest processes, on request. Never on the hot path and never at a pace: reading two thousand processes costs
+//! 66 ms. CPU is the present rate, because a lifetime's sum would name the oldest process.
 
 use std::cmp::Reverse;
 use std::path::Path;

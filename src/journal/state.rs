@@ -1,4 +1,4 @@
-//! What the records come to: the entries in force and the next free id. Pure; forgets nothing that it cannot read.
+//! The state that the records describe: the entries in force and the next free id. Pure; keeps what it cannot read.
 
 use serde::{Deserialize, Serialize};
 

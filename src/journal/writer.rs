@@ -1,6 +1,6 @@
-//! The journal's own thread: a disk that is slow, hangs or is full delays whoever waits for a record, and nobody else.
-//! One sync serves all changes that wait. Only the newest change of an action counts, so what a disk keeps waiting is
-//! bounded by what is in force. What nobody waits for is tried again until it is recorded.
+//! The journal's own thread: a slow, hung or full disk delays only tasks that wait for a record. One sync serves all
+//! waiting changes. Only the newest change of an action counts, so the queue is bounded by the actions in force. A
+//! record without a waiting task is tried again until it is written.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

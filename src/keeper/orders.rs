@@ -1,6 +1,6 @@
-//! The operator's orders as a file: a pause, and what an operator undid, set or gave up, outlive a restart and a crash. By
-//! the wall clock, since moments begin anew with each boot; a clock that jumps makes a pause shorter, never longer than it
-//! was meant.
+//! The operator's orders as a file: a pause, and what an operator undid, set or gave up, survive a restart and a crash.
+//! Times are by the wall clock, since moments start again at each boot. A clock that jumps shortens a pause, never
+//! extends it.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _};

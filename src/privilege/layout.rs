@@ -1,8 +1,7 @@
-//! Code that this node has no use for is not kept in memory: what only runs at start, each kind of control that is not
-//! configured, and what sorts long lists for threads that may be slow. The build puts each of them on pages of its own
-//! (`build.rs`); locked are the rest and the kinds that are configured. What is let go of all the same runs when it is
-//! called: the kernel reads it from the file again, which is slow only where memory is short, and nothing that acts in an
-//! emergency is among it.
+//! Drops code that this node does not use: start-up code, kinds of control that are not configured, and stable sorts
+//! for slow threads. The build puts each of them on pages of its own (`build.rs`). The rest and the configured kinds
+//! are locked. Dropped code still runs: the kernel reads it from the file again, which is slow only if memory is short.
+//! Nothing that acts in an emergency is dropped.
 
 use std::ffi::c_void;
 use std::ptr;

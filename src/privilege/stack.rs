@@ -1,5 +1,5 @@
-//! The main thread's stack: the kernel maps 132 KiB of it at the start, and reading the configuration went deep. What lies
-//! below the present call is let go of after everything was locked; what is used again is locked then.
+//! The main thread's stack. The kernel maps 132 KiB of it at the start, and reading the configuration goes deep. After
+//! everything is locked, the part below the present call is dropped; later use locks it again.
 
 use std::ffi::c_void;
 use std::fs;

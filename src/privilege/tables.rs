@@ -1,5 +1,5 @@
-//! Unwind tables: a tenth of the binary, needed only to print the stack of a panic. They are let go of after everything
-//! was locked; the kernel reads them again from the file in the one case in which they are used.
+//! Unwind tables: a tenth of the binary, needed only to print the stack of a panic. They are dropped after everything
+//! is locked; the kernel reads them from the file again if there is a panic.
 
 use std::ffi::{c_int, c_void};
 use std::mem::size_of;

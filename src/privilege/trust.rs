@@ -1,4 +1,4 @@
-//! Whose files and sockets may be a guardian's: whoever could act in its place anyway.
+//! Which owners of files and sockets may be a guardian: those who could act in its place anyway.
 
 use nix::unistd::{Uid, User, geteuid};
 

@@ -47,7 +47,7 @@ pub const OFFERS: &[Offer] = &[
 
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Recipe {
-    /// Names the life of what keeps the values. `None`: the process at the other end of the unix socket.
+    /// Identifies the running instance of the service. `None`: the process at the other end of the unix socket.
     pub epoch: Option<Step>,
     pub password_file: Option<PathBuf>,
     /// Those of the knobs and of the acts, each once.
