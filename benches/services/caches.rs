@@ -130,7 +130,7 @@ fn through(
                 .at_most(0.0, None)
                 .next_to(format!("of {}; the slowest took {:.1} ms", probed.asked, probed.slowest_ms)),
         );
-        rows.push(Row::new(figure("memory given back"), before - after, Unit::Megabytes).next_to(told));
+        rows.push(Row::new(figure("memory freed"), before - after, Unit::Megabytes).next_to(told));
         if verb == Verb::Shrink {
             fill()?;
         }
