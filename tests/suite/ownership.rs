@@ -59,7 +59,7 @@ fn what_is_obeyed_after_its_undo_is_put_back_too() {
     service.obeys(EXACT);
     let report = desk.undo(1);
     assert_eq!((report.outcome, desk.journaled().len()), (Outcome::TimedOut, 1), "{}", report.detail);
-    assert!(report.detail.contains("has not obeyed and may still do: limit is 200"), "{}", report.detail);
+    assert!(report.detail.contains("has not obeyed yet and still may: limit is 200"), "{}", report.detail);
     // Also by a guardian that was killed meanwhile.
     let mut desk = Desk::resume(desk.stop(), &[("it", service.target())]);
     service.set(100);

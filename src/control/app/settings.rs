@@ -28,7 +28,9 @@ impl Written for App {
                 let help = "add socket = \"/run/api/ng-control.sock\", or url = \"http://127.0.0.1:8080\"";
                 findings.absence(section.key, format!("{title} has neither `socket` nor `url`"), help);
             }
-            (true, false) => refuse_beside("token_file", "socket", "the app checks the guardian's user", section, findings),
+            (true, false) => {
+                refuse_beside("token_file", "socket", "the app checks the guardian's user", section, findings)
+            }
             (false, true) => {}
         }
         let app = App {

@@ -54,7 +54,8 @@ impl Written for Socket {
         let on_connect = several(title, "on_connect", section, dialect, findings);
         for key in ["on_connect", "keep_open"] {
             if closes && section.has(key) {
-                let message = format!("`{key}` has no effect where the service closes after each answer (ends_with = \"\")");
+                let message =
+                    format!("`{key}` has no effect where the service closes after each answer (ends_with = \"\")");
                 findings.error(section.place(key), message, "remove it, or say how an answer ends");
             }
         }

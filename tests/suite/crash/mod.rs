@@ -221,7 +221,7 @@ fn clear_up(what: &str, folder: &Path, target: &Target, fate: &Arc<Fate>) {
                 break;
             }
             // What may have been told before the end may still be obeyed.
-            let waits = undone.outcome == Outcome::TimedOut && undone.detail.contains("may still do");
+            let waits = undone.outcome == Outcome::TimedOut && undone.detail.contains("still may");
             assert!(waits && Instant::now() < until, "{what}: {undone:?}");
             std::thread::sleep(Duration::from_millis(200));
         }
