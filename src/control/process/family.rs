@@ -1,6 +1,6 @@
 //! Whom an undo is about: a process and whatever it has started. Also once the process itself has ended: then those are
-//! known by their names in the undo, and by their session where it began one, as what systemd starts does. Whoever they are
-//! inherited by, what was set at them is still ours.
+//! known by their names in the undo, and by their session where one of those is still in it: while it is, the kernel gives
+//! its number to nobody else. Whoever they are inherited by, what was set at them is still ours.
 
 use std::collections::HashSet;
 use std::iter::successors;
@@ -21,10 +21,18 @@ pub fn meet(mine: &Undo, theirs: &Undo) -> bool {
 
 fn is_within(inner: &Undo, outer: &Undo) -> bool {
     let known: HashSet<Life> = roots(outer).collect();
-    // Whoever else is left of it is known by its session.
-    let ended = Pinned::life_of(&outer.epoch).filter(|life| table::stat(life.0).is_none_or(|it| it.start != life.1));
-    let is_of = |(life, stat): (Life, Stat)| known.contains(&life) || ended.is_some_and(|(pid, _)| stat.session == pid);
+    let session = session_left_by(outer);
+    let is_of = |(life, stat): (Life, Stat)| known.contains(&life) || session == Some(stat.session);
     roots(inner).any(|life| ancestry(life).any(is_of))
+}
+
+/// The session that whom this is about had begun before it ended. Its number alone says nothing: once nobody of a session is
+/// left, another process may get that, and begin a session of its own.
+fn session_left_by(undo: &Undo) -> Option<i32> {
+    let (pid, start) = Pinned::life_of(&undo.epoch)?;
+    let is_there = |(id, start): Life| table::stat(id).filter(|stat| stat.start == start && !stat.is_over());
+    let proves = |named: Life| is_there(named).is_some_and(|stat| stat.session == pid);
+    (is_there((pid, start)).is_none() && group::all_named(undo).any(proves)).then_some(pid)
 }
 
 /// From whom all others of it descend.
@@ -70,10 +78,8 @@ impl Family {
                 pids.extend(pinned::tree(&child)?.into_iter().filter(|pid| known.insert(*pid)));
             }
         }
-        if leader.is_none()
-            && let Some(pid) = Pinned::pid_of(&undo.epoch)
-        {
-            pids.extend(table::session(pid).into_iter().filter(|pid| known.insert(*pid)));
+        if let Some(session) = session_left_by(undo) {
+            pids.extend(table::session(session).into_iter().filter(|pid| known.insert(*pid)));
         }
         Ok((!pids.is_empty()).then_some(Self { leader, pids }))
     }

@@ -125,6 +125,8 @@ fn state(pid: i32) -> Option<Member> {
     let stat = table::stat(pid).filter(|stat| !stat.is_over())?;
     let value = match stat.state {
         _ if stat.is_stopped() => STOPPED,
+        // Whether it stops or goes on once its tracer lets go of it shows only then.
+        _ if stat.is_traced() => STOPPING,
         _ if told => STOPPING,
         // One of its threads took the signal; who sleeps would be awake by now.
         state if state != b'S' && one_is_stopped(pid) => STOPPING,

@@ -418,6 +418,12 @@ async fn steer(epoch: &str, order: &Order<'_>) -> Result<(), Failure> {
 
 fn frozen(process: &Pinned) -> Result<Vec<Change>, Failure> {
     let mut members = Knob::State.list(&pinned::tree(process)?)?;
+    let is_traced = |member: &&Member| table::stat(member.pid).is_some_and(|stat| stat.is_traced());
+    if let Some(traced) = members.iter().find(is_traced) {
+        let detail =
+            format!("process {} is held by a tracer (strace, gdb): whether it is stopped cannot be told", traced.pid);
+        return Err(Failure::unreachable(detail));
+    }
     // By somebody else.
     members.iter_mut().filter(|it| it.value == STOPPING).for_each(|it| it.value = STOPPED.to_owned());
     group::survey(Knob::State, &members, |_| STOPPED.to_owned())

@@ -50,6 +50,11 @@ impl Stat {
         matches!(self.state, b'T')
     }
 
+    /// Held by whoever traces it, such as strace or gdb.
+    pub const fn is_traced(&self) -> bool {
+        matches!(self.state, b't')
+    }
+
     /// As `ps -o comm` calls it. The kernel keeps 15 bytes; servers that name themselves write `gunicorn: master`.
     pub fn is_called(&self, command: &str) -> bool {
         let kept = command.get(..15).unwrap_or(command);
