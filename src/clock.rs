@@ -33,7 +33,6 @@ pub fn unix_ms() -> u64 {
 #[derive(Debug)]
 pub struct Timer {
     timer: TimerFd,
-    due: Moment,
 }
 
 impl Timer {
@@ -44,7 +43,7 @@ impl Timer {
     pub fn new() -> nix::Result<Self> {
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         let timer = TimerFd::new(timerfd::ClockId::CLOCK_BOOTTIME, flags)?;
-        Ok(Self { timer, due: Moment::ORIGIN })
+        Ok(Self { timer })
     }
 
     /// Replaces what was armed; a moment that is past wakes at once.
@@ -54,33 +53,20 @@ impl Timer {
     pub fn arm(&mut self, due: Moment) -> nix::Result<()> {
         // Zero would disarm.
         let at = due.since_origin().max(Duration::from_nanos(1));
-        self.timer.set(Expiration::OneShot(TimeSpec::from_duration(at)), TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
-        self.due = due;
-        Ok(())
+        self.timer.set(Expiration::OneShot(TimeSpec::from_duration(at)), TimerSetTimeFlags::TFD_TIMER_ABSTIME)
     }
 
     /// Whether it has gone off since it was armed or asked last.
     ///
     /// # Errors
     /// When the descriptor cannot be read.
-    pub fn expired(&self) -> nix::Result<bool> {
+    pub(crate) fn expired(&self) -> nix::Result<bool> {
         let mut count = [0; 8];
         match nix::unistd::read(&self.timer, &mut count) {
             Ok(_) => Ok(true),
             Err(Errno::EAGAIN | Errno::EINTR) => Ok(false),
             Err(errno) => Err(errno),
         }
-    }
-
-    #[must_use]
-    pub const fn due(&self) -> Moment {
-        self.due
-    }
-
-    /// How late it is, once it has gone off.
-    #[must_use]
-    pub fn lateness(&self, now: Moment) -> Duration {
-        now.since(self.due)
     }
 }
 
@@ -114,7 +100,6 @@ mod tests {
         assert_eq!(poll(&mut [PollFd::new(timer.as_fd(), PollFlags::POLLIN)], PollTimeout::MAX).unwrap(), 1);
         let woken = now().unwrap();
         assert!(woken >= due, "{woken} before {due}");
-        assert_eq!(timer.lateness(woken), woken.since(due));
         assert!(timer.expired().unwrap());
         assert!(!timer.expired().unwrap());
     }

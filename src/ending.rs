@@ -9,7 +9,7 @@ const SIGKILL: u64 = 1 << 8;
 
 /// Whether it was killed, or its first thread has ended and another one cannot.
 #[must_use]
-pub fn is_ending(pid: u32) -> bool {
+pub(crate) fn is_ending(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| tells_an_end(&status))
 }
 

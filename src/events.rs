@@ -24,7 +24,7 @@ mod tally;
 pub use describe::NAMES;
 
 /// How many records `/events` can look back on: about 300 kB when full of long sentences, several hours of a bad day.
-pub const KEPT: usize = 1000;
+pub(crate) const KEPT: usize = 1000;
 
 #[derive(Clone, PartialEq, Debug)]
 pub enum Event {
@@ -155,7 +155,7 @@ pub struct Record {
 
 impl Record {
     #[must_use]
-    pub fn field(&self, name: &str) -> Option<&str> {
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
     }
 }
@@ -189,7 +189,7 @@ impl Log {
 
     /// The newest records that match, oldest first, at most `limit`.
     #[must_use]
-    pub fn newest(&self, limit: usize, matches: impl Fn(&Record) -> bool) -> Vec<Arc<Record>> {
+    pub(crate) fn newest(&self, limit: usize, matches: impl Fn(&Record) -> bool) -> Vec<Arc<Record>> {
         let ring = self.ring();
         let mut found: Vec<_> = ring.records.iter().rev().filter(|r| matches(r)).take(limit).cloned().collect();
         found.reverse();
@@ -198,7 +198,7 @@ impl Log {
 
     /// Rings when there is more. Waiting for it holds nothing that the loop could wait for.
     #[must_use]
-    pub fn bell(&self) -> watch::Receiver<u64> {
+    pub(crate) fn bell(&self) -> watch::Receiver<u64> {
         self.bell.subscribe()
     }
 
@@ -266,7 +266,7 @@ impl Events {
     }
 
     /// Makes the counters of these rules visible at zero, so that their first increase shows in a rate.
-    pub fn expect(&self, policy: &policy::rule::Policy) {
+    pub(crate) fn expect(&self, policy: &policy::rule::Policy) {
         tally::expect(policy);
     }
 

@@ -10,7 +10,7 @@ use crate::policy::moment::Moment;
 
 /// A thread that gives no sign for this long, and is in no call that may last, hangs. The longest wait that anything here
 /// allows itself is a conversation of 1.5 s; a node on which every thread is late for ten is beyond a restart's help.
-pub const OVERDUE_AFTER: Duration = Duration::from_secs(10);
+pub(crate) const OVERDUE_AFTER: Duration = Duration::from_secs(10);
 
 /// What a thread does, in the lowest bits; the milliseconds since boot are above.
 const STATE_BITS: u32 = 2;
@@ -25,7 +25,7 @@ pub struct Heartbeat(AtomicU64);
 
 /// What can be told of a thread from outside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Sign {
+pub(crate) enum Sign {
     Well,
     /// It has been in a call that nobody can bound for this long: that is the disk's fault and no hang of ours.
     Waiting(Duration),
@@ -41,17 +41,17 @@ impl Heartbeat {
     }
 
     /// It waits for work, which may take for ever.
-    pub fn idle(&self) {
+    pub(crate) fn idle(&self) {
         self.note(IDLE);
     }
 
     /// It works from now on, or still does.
-    pub fn beat(&self) {
+    pub(crate) fn beat(&self) {
         self.note(WORKING);
     }
 
     /// It goes into a call that nobody can bound.
-    pub fn wait(&self) {
+    pub(crate) fn wait(&self) {
         self.note(WAITING);
     }
 
@@ -62,7 +62,7 @@ impl Heartbeat {
     }
 
     #[must_use]
-    pub fn sign(&self, now: Moment) -> Sign {
+    pub(crate) fn sign(&self, now: Moment) -> Sign {
         let noted = self.0.load(Ordering::Acquire);
         let since = now.since(Moment::at(Duration::from_millis(noted >> STATE_BITS)));
         match noted & ((1 << STATE_BITS) - 1) {
@@ -76,7 +76,7 @@ impl Heartbeat {
 
 /// Held by a thread for as long as it lives: whoever looks sees when it panics.
 #[derive(Debug)]
-pub struct Alive(pub Arc<Heartbeat>);
+pub(crate) struct Alive(pub Arc<Heartbeat>);
 
 impl Drop for Alive {
     fn drop(&mut self) {

@@ -96,7 +96,7 @@ pub struct Drilling {
 
 /// What may come from a signal handler: bits, since a handler may neither allocate nor lock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Urgent {
+pub(crate) enum Urgent {
     Stop,
     Reload,
     Describe,
@@ -154,12 +154,12 @@ pub fn open() -> nix::Result<(Door, Inbox)> {
 impl Door {
     /// False when the loop has ended.
     #[must_use]
-    pub fn tell(&self, message: Message) -> bool {
+    pub(crate) fn tell(&self, message: Message) -> bool {
         self.queue.send(message).is_ok() && self.bell.wake.write(1).is_ok()
     }
 
     /// For signal handlers: one atomic operation and one system call. Said twice before it is heard, it counts once.
-    pub fn raise(&self, urgent: Urgent) {
+    pub(crate) fn raise(&self, urgent: Urgent) {
         self.bell.urgent.fetch_or(urgent.bit(), Ordering::SeqCst);
         // A counter that is full has been rung.
         self.bell.wake.write(1).ok();
@@ -173,7 +173,7 @@ impl Inbox {
     }
 
     /// Wakes the loop again, for messages that it has left.
-    pub fn ring(&self) {
+    pub(crate) fn ring(&self) {
         // A counter that is full has been rung.
         self.bell.wake.write(1).ok();
     }

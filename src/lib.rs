@@ -40,15 +40,15 @@ pub mod events;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
-pub mod heartbeat;
+pub(crate) mod heartbeat;
 pub mod host;
 pub mod http;
 pub mod inbox;
 pub mod journal;
-pub mod keeper;
+pub(crate) mod keeper;
 pub mod logging;
 pub mod notify;
-pub mod pace;
+pub(crate) mod pace;
 pub mod plain;
 pub mod policy;
 pub mod privilege;

@@ -4,11 +4,11 @@
 use std::borrow::Cow;
 
 /// Stands where something was cut off.
-pub const CUT: char = '…';
+pub(crate) const CUT: char = '…';
 
 /// At most so many characters, on one line.
 #[must_use]
-pub fn line(text: &str, most: usize) -> String {
+pub(crate) fn line(text: &str, most: usize) -> String {
     let mut line = String::new();
     let mut left = most;
     let mut gap = false;
@@ -34,7 +34,7 @@ pub fn line(text: &str, most: usize) -> String {
 
 /// The same text where nothing in it is obeyed; line ends stay.
 #[must_use]
-pub fn lines(text: &str) -> Cow<'_, str> {
+pub(crate) fn lines(text: &str) -> Cow<'_, str> {
     let is_kept = |c: char| c == '\n' || !is_obeyed(c);
     if text.chars().all(is_kept) {
         return Cow::Borrowed(text);

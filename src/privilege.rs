@@ -3,14 +3,14 @@
 
 mod confine;
 pub mod layout;
-pub mod overrun;
+pub(crate) mod overrun;
 mod stack;
 mod tables;
 mod trust;
 pub mod wiping;
 
-pub use confine::confine;
-pub use trust::trusts;
+pub(crate) use confine::confine;
+pub(crate) use trust::trusts;
 
 use std::fs;
 use std::io;
@@ -91,7 +91,7 @@ fn may_lock_everything(proc_root: &Path) -> bool {
 
 /// Whether the niceness of other processes can be lowered again. Within a namespace of users, a capability is not enough.
 #[must_use]
-pub fn may_schedule_others() -> bool {
+pub(crate) fn may_schedule_others() -> bool {
     let is_first = fs::read_to_string("/proc/self/uid_map")
         .is_ok_and(|map| map.split_ascii_whitespace().eq(["0", "0", "4294967295"]));
     is_first && fs::read_to_string("/proc/thread-self/status").is_ok_and(|status| has_capability(&status, SYS_NICE))
@@ -105,14 +105,14 @@ fn has_capability(status: &str, bit: u32) -> bool {
 /// Where the kernel's knobs can be turned: a container is shown its node's /proc read-only, and has one of its own, of the
 /// same kernel.
 #[must_use]
-pub fn writable_proc(proc_root: &Path) -> &Path {
+pub(crate) fn writable_proc(proc_root: &Path) -> &Path {
     let read_only = statvfs(proc_root).is_ok_and(|found| found.flags().contains(FsFlags::ST_RDONLY));
     if read_only { Path::new("/proc") } else { proc_root }
 }
 
 /// Leaves a score alone that protects as well already, as a unit's `OOMScoreAdjust=` does.
 #[must_use]
-pub fn protect_from_oom_killer(proc_root: &Path) -> Option<BlindSpot> {
+pub(crate) fn protect_from_oom_killer(proc_root: &Path) -> Option<BlindSpot> {
     let path = proc_root.join("self/oom_score_adj");
     lower_score(&path).err().map(|error| BlindSpot {
         what: path.display().to_string(),

@@ -73,7 +73,7 @@ pub enum ControlState {
 
 impl ControlState {
     #[must_use]
-    pub const fn after(outcome: Outcome) -> Self {
+    pub(crate) const fn after(outcome: Outcome) -> Self {
         match outcome {
             Outcome::Applied | Outcome::Already => Self::Usable,
             failed => Self::Failed(failed),
@@ -89,13 +89,13 @@ impl ControlState {
     }
 
     #[must_use]
-    pub const fn is_usable(self) -> bool {
+    pub(crate) const fn is_usable(self) -> bool {
         matches!(self, Self::Usable)
     }
 
     /// Nobody answered.
     #[must_use]
-    pub const fn is_away(self) -> bool {
+    pub(crate) const fn is_away(self) -> bool {
         matches!(self, Self::Failed(Outcome::Unreachable | Outcome::TimedOut))
     }
 }
@@ -143,7 +143,7 @@ impl Board {
     }
 
     /// Waits for a reader, because this must not be missed; the views are emptied, since they are of the old plan.
-    pub fn replace_plan(&self, plan: Arc<Plan>) {
+    pub(crate) fn replace_plan(&self, plan: Arc<Plan>) {
         let mut snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
         snapshot.plan = plan;
         snapshot.view = View::default();
@@ -152,7 +152,7 @@ impl Board {
 
     /// Changes with every publication, so that whoever has rendered the last one need not look again.
     #[must_use]
-    pub fn revision(&self) -> u64 {
+    pub(crate) fn revision(&self) -> u64 {
         self.revision.load(Ordering::Acquire)
     }
 

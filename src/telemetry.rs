@@ -16,24 +16,24 @@ pub mod text;
 
 /// What the daemon records. The readings are not recorded: they are written from the snapshot (`http/metrics.rs`).
 pub mod name {
-    pub const RULE_FIRED: &str = "node_guardian_rule_fired_total";
-    pub const RULE_RELAPSED: &str = "node_guardian_rule_relapsed_total";
-    pub const STEPS_SKIPPED: &str = "node_guardian_steps_skipped_total";
-    pub const ACTIONS: &str = "node_guardian_actions_total";
-    pub const UNDOS: &str = "node_guardian_undos_total";
-    pub const ACTION_SECONDS: &str = "node_guardian_action_seconds";
-    pub const MODE_CHANGES: &str = "node_guardian_mode_changes_total";
-    pub const EVENTS: &str = "node_guardian_events_total";
-    pub const RELOADS: &str = "node_guardian_reloads_total";
-    pub const SAMPLE_SECONDS: &str = "node_guardian_sample_seconds";
-    pub const TICK_LAG_SECONDS: &str = "node_guardian_tick_lag_seconds";
-    pub const DETECTION_SECONDS: &str = "node_guardian_detection_seconds";
-    pub const HTTP_REQUESTS: &str = "node_guardian_http_requests_total";
-    pub const HTTP_TURNED_AWAY: &str = "node_guardian_http_turned_away_total";
-    pub const WEBHOOK_DELIVERED: &str = "node_guardian_webhook_delivered_total";
-    pub const WEBHOOK_FAILED: &str = "node_guardian_webhook_failed_total";
-    pub const WEBHOOK_DROPPED: &str = "node_guardian_webhook_dropped_total";
-    pub const WEBHOOK_QUEUED: &str = "node_guardian_webhook_queue_length";
+    pub(crate) const RULE_FIRED: &str = "node_guardian_rule_fired_total";
+    pub(crate) const RULE_RELAPSED: &str = "node_guardian_rule_relapsed_total";
+    pub(crate) const STEPS_SKIPPED: &str = "node_guardian_steps_skipped_total";
+    pub(crate) const ACTIONS: &str = "node_guardian_actions_total";
+    pub(crate) const UNDOS: &str = "node_guardian_undos_total";
+    pub(crate) const ACTION_SECONDS: &str = "node_guardian_action_seconds";
+    pub(crate) const MODE_CHANGES: &str = "node_guardian_mode_changes_total";
+    pub(crate) const EVENTS: &str = "node_guardian_events_total";
+    pub(crate) const RELOADS: &str = "node_guardian_reloads_total";
+    pub(crate) const SAMPLE_SECONDS: &str = "node_guardian_sample_seconds";
+    pub(crate) const TICK_LAG_SECONDS: &str = "node_guardian_tick_lag_seconds";
+    pub(crate) const DETECTION_SECONDS: &str = "node_guardian_detection_seconds";
+    pub(crate) const HTTP_REQUESTS: &str = "node_guardian_http_requests_total";
+    pub(crate) const HTTP_TURNED_AWAY: &str = "node_guardian_http_turned_away_total";
+    pub(crate) const WEBHOOK_DELIVERED: &str = "node_guardian_webhook_delivered_total";
+    pub(crate) const WEBHOOK_FAILED: &str = "node_guardian_webhook_failed_total";
+    pub(crate) const WEBHOOK_DROPPED: &str = "node_guardian_webhook_dropped_total";
+    pub(crate) const WEBHOOK_QUEUED: &str = "node_guardian_webhook_queue_length";
 }
 
 /// From a hot read of five files (20 us) to a sample that a starved kernel delays by a second.

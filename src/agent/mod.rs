@@ -40,9 +40,9 @@ use crate::policy::plan::Plan;
 use crate::policy::sample::Sample;
 use crate::status::{BlindSpot, Board, Configuration, ControlView};
 use crate::telemetry::Timings;
-pub use journal::{unread_orders, without_a_journal};
-pub use orders::Earlier;
-pub use wait::Waker;
+pub(crate) use journal::{unread_orders, without_a_journal};
+pub(crate) use orders::Earlier;
+pub(crate) use wait::Waker;
 use wait::Woken;
 
 use numbers::Numbers;
@@ -69,7 +69,7 @@ const FRESH: Duration = Duration::from_millis(100);
 const ALERT_AFTER_STALL: Duration = Duration::from_secs(3);
 
 /// Everything the loop is made of, put together by `cli::run`.
-pub struct Parts {
+pub(crate) struct Parts {
     pub settings: Settings,
     /// What is guarded by, and what is wrong with the configuration that should be.
     pub configuration: Configuration,
@@ -100,7 +100,7 @@ pub struct Parts {
     pub impatience: Arc<AtomicBool>,
 }
 
-pub struct Agent {
+pub(crate) struct Agent {
     parts: Parts,
     pace: Pace,
     timings: Timings,
@@ -179,7 +179,7 @@ impl Agent {
     ///
     /// # Errors
     /// When the kernel refuses the timer or the wait; nothing can be guarded then.
-    pub fn run(mut self) -> nix::Result<()> {
+    pub(crate) fn run(mut self) -> nix::Result<()> {
         let mut due = self.parts.started;
         loop {
             self.parts.waker.arm(due)?;

@@ -72,4 +72,16 @@ mod tests {
         assert!(line.starts_with("disk[mount].used_percent             percent       high   Space in use"), "{line}");
         assert_eq!(as_json(Metric::MemoryAvailableBytes.describe())["worse"], "low");
     }
+
+    #[test]
+    fn every_name_and_unit_fits_its_column() {
+        for description in Metric::ALL.iter().map(|metric| metric.describe()) {
+            let line = as_line(description);
+            assert_eq!(line.as_bytes()[36], b' ', "{line}");
+            assert!(
+                line[37..50].ends_with(' ') && line[51..].starts_with("high   ") || line[51..].starts_with("low    "),
+                "{line}"
+            );
+        }
+    }
 }

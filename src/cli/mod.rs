@@ -24,22 +24,22 @@ mod paint;
 mod pause;
 
 pub mod replay;
-pub mod run;
+pub(crate) mod run;
 mod status;
 mod undo;
 
 /// What the process leaves behind for scripts; the numbers are those of sysexits.h where it has one.
-pub mod code {
+pub(crate) mod code {
     /// Emergency or recovering; something still owed; `--expect` differs.
-    pub const NOT_WELL: u8 = 1;
+    pub(crate) const NOT_WELL: u8 = 1;
     /// Normal, but something is in force, owed, paused, refused or broken.
-    pub const ATTENTION: u8 = 3;
+    pub(crate) const ATTENTION: u8 = 3;
     /// `EX_UNAVAILABLE`: nobody answers.
-    pub const UNREACHABLE: u8 = 69;
+    pub(crate) const UNREACHABLE: u8 = 69;
     /// `EX_SOFTWARE`
-    pub const INTERNAL: u8 = 70;
+    pub(crate) const INTERNAL: u8 = 70;
     /// `EX_CONFIG`
-    pub const BAD_CONFIGURATION: u8 = 78;
+    pub(crate) const BAD_CONFIGURATION: u8 = 78;
 }
 
 /// Keeps a Linux node usable under runaway load.

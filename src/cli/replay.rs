@@ -47,7 +47,7 @@ fn concerned(mut policy: Policy, trace: &Trace) -> (Policy, usize) {
 
 /// Runs the subcommand and returns its exit code.
 #[must_use]
-pub fn run(config: &Path, trace: &Path, expect: Option<&Path>) -> u8 {
+pub(crate) fn run(config: &Path, trace: &Path, expect: Option<&Path>) -> u8 {
     let decided = match decide(config, trace) {
         Ok(decided) => decided,
         Err(why) => {

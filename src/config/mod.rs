@@ -6,14 +6,13 @@ mod controls;
 mod fallback;
 mod here;
 mod ladders;
-pub mod last_good;
+pub(crate) mod last_good;
 mod lint;
 mod rules;
 pub mod settings;
 pub(crate) mod source;
 mod steps;
 mod strength;
-mod vocabulary;
 pub mod whereabouts;
 
 pub use crate::document::complaint::{Complaints, Gravity, Located};
@@ -22,7 +21,6 @@ pub use compile::{Compiled, compile};
 pub use fallback::{Footing, Loaded, load_again, settle};
 pub use here::Look;
 pub use source::{BUILT_IN, Source, USUAL_FILE, environment};
-pub use vocabulary::{MetricLine, metrics, metrics_table};
 
 use crate::control::target::{self, KINDS};
 use settings::Settings;
@@ -42,12 +40,6 @@ impl Default for Settings {
         let nowhere = std::path::PathBuf::from("/nonexistent/node-guardian/config.toml");
         compile(&Source { usual: nowhere, ..Source::default() }).settings
     }
-}
-
-/// A configuration that documents every key and, as it stands, changes nothing.
-#[must_use]
-pub const fn example() -> &'static str {
-    include_str!("../../config.example.toml")
 }
 
 /// Every table with the keys that it may have; the example must show each of them.

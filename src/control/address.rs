@@ -18,7 +18,7 @@ pub enum Address {
 impl Address {
     /// Nothing was written, which was complained about.
     #[must_use]
-    pub fn is_missing(&self) -> bool {
+    pub(crate) fn is_missing(&self) -> bool {
         matches!(self, Address::Unix(path) if path.as_os_str().is_empty())
     }
 
@@ -71,7 +71,7 @@ impl fmt::Display for Identity {
 
 /// Also where two mounts lead to it.
 #[must_use]
-pub fn is_same_file(mine: &Path, theirs: &Path) -> bool {
+pub(crate) fn is_same_file(mine: &Path, theirs: &Path) -> bool {
     let inode = |path: &Path| path.metadata().ok().map(|found| (found.dev(), found.ino()));
     mine == theirs || real(mine) == real(theirs) || inode(mine).is_some_and(|mine| Some(mine) == inode(theirs))
 }

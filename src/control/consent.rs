@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Often enough that little is lost for nothing; each time costs the loop a fresh look at the node.
-pub const ASK_EVERY: Duration = Duration::from_millis(100);
+pub(crate) const ASK_EVERY: Duration = Duration::from_millis(100);
 
 /// Why it is not wanted any more, where it is not.
-pub type Answer = Result<(), &'static str>;
+pub(crate) type Answer = Result<(), &'static str>;
 
 type Asking<'a> = Pin<Box<dyn Future<Output = Answer> + 'a>>;
 
@@ -36,13 +36,13 @@ impl<'a> Consent<'a> {
     }
 
     /// The next byte may destroy something, whatever is answered to it.
-    pub fn begin(&self) {
+    pub(crate) fn begin(&self) {
         self.begun.set(true);
     }
 
     /// Where this is not so, nothing was lost.
     #[must_use]
-    pub const fn has_begun(&self) -> bool {
+    pub(crate) const fn has_begun(&self) -> bool {
         self.begun.get()
     }
 
@@ -50,7 +50,7 @@ impl<'a> Consent<'a> {
     ///
     /// # Errors
     /// Why it is to stop.
-    pub async fn goes_on(&self) -> Answer {
+    pub(crate) async fn goes_on(&self) -> Answer {
         if self.asked.get().elapsed() < ASK_EVERY {
             return Ok(());
         }
@@ -61,7 +61,7 @@ impl<'a> Consent<'a> {
     ///
     /// # Errors
     /// Why it is to stop.
-    pub async fn again(&self) -> Answer {
+    pub(crate) async fn again(&self) -> Answer {
         let answer = (self.ask)().await;
         self.asked.set(Instant::now());
         answer

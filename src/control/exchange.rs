@@ -23,7 +23,7 @@ const MOST_HEADERS: usize = 64;
 
 pub type Message = Request<Full<Bytes>>;
 
-pub struct Connection {
+pub(crate) struct Connection {
     sender: SendRequest<Full<Bytes>>,
     /// Must be polled for anything to move.
     driver: Pin<Box<dyn Future<Output = ()>>>,
@@ -32,7 +32,7 @@ pub struct Connection {
 impl Connection {
     /// # Errors
     /// As of HTTP.
-    pub async fn over(stream: Stream) -> hyper::Result<Self> {
+    pub(crate) async fn over(stream: Stream) -> hyper::Result<Self> {
         let mut client = http1::Builder::new();
         // Bounded in what it keeps while it reads.
         client.max_buf_size(PIECE_BYTES).max_headers(MOST_HEADERS);
@@ -41,7 +41,7 @@ impl Connection {
         Ok(Self { sender, driver: Box::pin(async { drop(connection.await) }) })
     }
 
-    pub async fn is_open(&mut self) -> bool {
+    pub(crate) async fn is_open(&mut self) -> bool {
         let is_over = poll_fn(|context| Poll::Ready(self.driver.as_mut().poll(context).is_ready())).await;
         !is_over && !self.sender.is_closed()
     }
@@ -50,7 +50,7 @@ impl Connection {
     ///
     /// # Errors
     /// As of HTTP, or of the reading.
-    pub async fn ask<T, E: From<hyper::Error>>(
+    pub(crate) async fn ask<T, E: From<hyper::Error>>(
         self,
         message: Message,
         read: impl AsyncFnOnce(Response<Incoming>) -> Result<T, E>,
@@ -73,7 +73,7 @@ impl Connection {
 }
 
 /// With the token, where there is one.
-pub fn authorized(request: Builder, token: Option<&str>) -> Builder {
+pub(crate) fn authorized(request: Builder, token: Option<&str>) -> Builder {
     match token {
         Some(token) => request.header(AUTHORIZATION, format!("Bearer {token}")),
         None => request,

@@ -19,37 +19,37 @@ pub struct Failure {
 }
 
 impl Failure {
-    pub fn refused(detail: impl Into<String>) -> Self {
+    pub(crate) fn refused(detail: impl Into<String>) -> Self {
         Self { outcome: Outcome::Refused, detail: sentence(detail.into()) }
     }
 
-    pub fn unsupported(detail: impl Into<String>) -> Self {
+    pub(crate) fn unsupported(detail: impl Into<String>) -> Self {
         Self { outcome: Outcome::Unsupported, detail: sentence(detail.into()) }
     }
 
-    pub fn unreachable(detail: impl Into<String>) -> Self {
+    pub(crate) fn unreachable(detail: impl Into<String>) -> Self {
         Self { outcome: Outcome::Unreachable, detail: sentence(detail.into()) }
     }
 
-    pub fn timed_out(detail: impl Into<String>) -> Self {
+    pub(crate) fn timed_out(detail: impl Into<String>) -> Self {
         Self { outcome: Outcome::TimedOut, detail: sentence(detail.into()) }
     }
 
-    pub fn overridden(detail: impl Into<String>) -> Self {
+    pub(crate) fn overridden(detail: impl Into<String>) -> Self {
         Self { outcome: Outcome::Overridden, detail: sentence(detail.into()) }
     }
 
     /// Somebody else set these since the last look, and they were not overwritten.
-    pub fn set_meanwhile(keys: &[&str]) -> Self {
+    pub(crate) fn set_meanwhile(keys: &[&str]) -> Self {
         Self::overridden(format!("left alone, because somebody else set it meanwhile: {}", keys.join(", ")))
     }
 
     /// Nothing was sent.
-    pub fn expired(why: &str) -> Self {
+    pub(crate) fn expired(why: &str) -> Self {
         Self { outcome: Outcome::Expired, detail: format!("not done, nothing was sent: {why}") }
     }
 
-    pub fn epoch_changed(service: &str) -> Self {
+    pub(crate) fn epoch_changed(service: &str) -> Self {
         Self {
             outcome: Outcome::EpochChanged,
             detail: format!(
@@ -62,7 +62,7 @@ impl Failure {
 
 /// Why it could not be connected to, and what to try.
 #[must_use]
-pub fn connecting(service: &str, address: &Address, error: &io::Error) -> Failure {
+pub(crate) fn connecting(service: &str, address: &Address, error: &io::Error) -> Failure {
     match address {
         Address::Unix(socket) => connecting_to_socket(service, socket, error),
         Address::Tcp(host) if error.kind() == io::ErrorKind::ConnectionRefused => {

@@ -123,7 +123,7 @@ pub struct Due {
 impl Due {
     /// It is as it was before us.
     #[must_use]
-    pub fn has_lapsed(&self) -> bool {
+    pub(crate) fn has_lapsed(&self) -> bool {
         self.seen == self.change.prior
     }
 }
@@ -165,12 +165,12 @@ impl Control {
     }
 
     /// Can it be reached, and may it act? Changes nothing.
-    pub async fn probe(&mut self) -> Probe {
+    pub(crate) async fn probe(&mut self) -> Probe {
         self.service.probe().await.unwrap_or_else(Probe::failed)
     }
 
     /// Is it still there? Cheap enough for now and then.
-    pub async fn look(&mut self) -> Probe {
+    pub(crate) async fn look(&mut self) -> Probe {
         self.service.look().await.unwrap_or_else(Probe::failed)
     }
 
@@ -253,7 +253,7 @@ impl Control {
     ///
     /// # Errors
     /// When it was not written.
-    pub async fn renew(&mut self, undo: &Undo, due: &[Due]) -> Result<(), Failure> {
+    pub(crate) async fn renew(&mut self, undo: &Undo, due: &[Due]) -> Result<(), Failure> {
         let mut orders = Vec::with_capacity(due.len());
         for Due { change, seen } in due {
             orders.push(Order { key: &change.key, value: change.wanted(), over: Some(seen) });
@@ -263,17 +263,17 @@ impl Control {
 
     /// Whether all of it goes by itself when it is not renewed.
     #[must_use]
-    pub fn lapses(&self, undo: &Undo) -> bool {
+    pub(crate) fn lapses(&self, undo: &Undo) -> bool {
         undo.changes.iter().all(|change| self.service.is_lease(&change.key))
     }
 
     /// As the service's: changes that are to be recorded and then applied, too.
-    pub async fn unreached(&mut self, undo: &Undo) -> Vec<Change> {
+    pub(crate) async fn unreached(&mut self, undo: &Undo) -> Vec<Change> {
         self.service.unreached(undo).await.unwrap_or_default()
     }
 
     /// The same undo with changes for what has inherited ours.
-    pub async fn with_inherited(&mut self, mut undo: Undo) -> Undo {
+    pub(crate) async fn with_inherited(&mut self, mut undo: Undo) -> Undo {
         let inherited = self.service.inherited(&undo).await.unwrap_or_default();
         undo.changes.extend(inherited.into_iter().map(|change| Change { state: State::Landed, ..change }));
         undo
@@ -293,7 +293,7 @@ impl Control {
     }
 
     /// Numbers that the service reports of itself; none where it cannot be asked.
-    pub async fn numbers(&mut self) -> Numbers {
+    pub(crate) async fn numbers(&mut self) -> Numbers {
         self.service.numbers().await.unwrap_or_default()
     }
 
@@ -304,7 +304,7 @@ impl Control {
 
     /// Two verbs that would harm together.
     #[must_use]
-    pub fn excludes(&self, wanted: Verb, in_force: Verb) -> bool {
+    pub(crate) fn excludes(&self, wanted: Verb, in_force: Verb) -> bool {
         self.service.excludes(wanted, in_force)
     }
 

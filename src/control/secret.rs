@@ -17,7 +17,7 @@ pub fn read(what: &str, file: &Path) -> Result<String, Failure> {
 }
 
 /// At each use, so that a new one is taken without a reload.
-pub fn token(file: &Path) -> Result<String, Failure> {
+pub(crate) fn token(file: &Path) -> Result<String, Failure> {
     Ok(read("token file", file)?.trim().to_owned())
 }
 

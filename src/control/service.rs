@@ -14,7 +14,7 @@ use crate::policy::gives::Gives;
 use crate::policy::mitigation::{Mitigation, Outcome, Verb};
 
 /// Longer than a service that polls its settings once a second takes to obey.
-pub const GRACE: Duration = Duration::from_millis(2500);
+pub(crate) const GRACE: Duration = Duration::from_millis(2500);
 
 /// Whether a control can be reached and may act.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,7 +45,7 @@ pub struct Before {
 impl Before {
     /// Nothing but the process was measured.
     #[must_use]
-    pub const fn of_process(resident: Option<u64>) -> Self {
+    pub(crate) const fn of_process(resident: Option<u64>) -> Self {
         Self { resident, used: None, buffered: None }
     }
 }
@@ -60,7 +60,7 @@ pub struct Order<'a> {
 
 /// What a value that is there immediately before a write says of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Turn {
+pub(crate) enum Turn {
     Write,
     /// It is there, though the last look has seen another one.
     Done,
@@ -71,7 +71,7 @@ pub enum Turn {
 impl Order<'_> {
     /// For services that show a value as soon as it is set, and exactly that.
     #[must_use]
-    pub fn turn(&self, live: &str) -> Turn {
+    pub(crate) fn turn(&self, live: &str) -> Turn {
         match self.over {
             Some(over) if over != live && self.value == live => Turn::Done,
             Some(over) if over != live => Turn::Theirs,
@@ -84,7 +84,7 @@ impl Order<'_> {
 pub type Aim = String;
 
 /// By their names.
-pub type Numbers = Vec<(String, f64)>;
+pub(crate) type Numbers = Vec<(String, f64)>;
 
 /// What becomes of the other orders after one was refused.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -264,7 +264,7 @@ impl Probe {
         Self { outcome: Outcome::Applied, detail: sentence(detail.into()) }
     }
 
-    pub fn failed(failure: Failure) -> Self {
+    pub(crate) fn failed(failure: Failure) -> Self {
         Self { outcome: failure.outcome, detail: failure.detail }
     }
 }

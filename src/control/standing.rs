@@ -37,14 +37,14 @@ pub struct Reading<'a> {
 
 /// What of an undo is to be written, and what somebody else has set.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Sorted<'a> {
+pub(crate) struct Sorted<'a> {
     pub restore: Vec<(&'a Change, &'a str)>,
     pub foreign: Vec<(&'a Change, &'a str)>,
 }
 
 impl Reading<'_> {
     #[must_use]
-    pub fn is_theirs(&self) -> bool {
+    pub(crate) fn is_theirs(&self) -> bool {
         self.cleared || self.owner == Owner::Theirs
     }
 
@@ -56,7 +56,7 @@ impl Reading<'_> {
 
 /// Of one life of the target.
 #[must_use]
-pub fn judge(readings: &[Reading<'_>]) -> Standing {
+pub(crate) fn judge(readings: &[Reading<'_>]) -> Standing {
     let theirs = theirs(readings);
     let as_wanted = |reading: &Reading<'_>| reading.owner == Owner::Ours && reading.value == reading.change.shown();
     // A value that is wanted as it was before us tells nothing beside others that are not.
@@ -83,7 +83,7 @@ pub fn theirs(readings: &[Reading<'_>]) -> Option<String> {
 }
 
 #[must_use]
-pub fn sort<'a>(readings: &[Reading<'a>]) -> Sorted<'a> {
+pub(crate) fn sort<'a>(readings: &[Reading<'a>]) -> Sorted<'a> {
     let mut sorted = Sorted { restore: Vec::new(), foreign: Vec::new() };
     for Reading { change, value, owner, .. } in readings.iter().filter(|reading| reading.value != reading.change.prior)
     {
@@ -98,14 +98,14 @@ pub fn sort<'a>(readings: &[Reading<'a>]) -> Sorted<'a> {
 
 /// Those that are not as they were before us.
 #[must_use]
-pub fn not_back<'a>(undo: &'a Undo, live: &'a Live) -> Vec<(&'a Change, &'a str)> {
+pub(crate) fn not_back<'a>(undo: &'a Undo, live: &'a Live) -> Vec<(&'a Change, &'a str)> {
     let pairs = undo.changes.iter().zip(&live.values).map(|(change, value)| (change, value.as_str()));
     pairs.filter(|(change, value)| change.prior != *value).collect()
 }
 
 /// `server be/s1 maxconn is 50`
 #[must_use]
-pub fn remains(values: &[(&Change, &str)]) -> String {
+pub(crate) fn remains(values: &[(&Change, &str)]) -> String {
     list(values, |(change, value)| format!("{} is {}", change.key, shown(value)))
 }
 
@@ -123,7 +123,7 @@ fn cleared(leases: &[&Change]) -> String {
 
 /// `server be/s1 maxconn 100 → 50, limit 200 → 180 (told 176)`
 #[must_use]
-pub fn moved(changes: &[Change]) -> String {
+pub(crate) fn moved(changes: &[Change]) -> String {
     let is_ours = |change: &&Change| change.state != State::Overridden && change.prior != change.shown();
     let moved: Vec<_> = changes.iter().filter(is_ours).collect();
     list(&moved, |change| {
@@ -134,13 +134,13 @@ pub fn moved(changes: &[Change]) -> String {
 
 /// The same of what somebody else has set: `; left alone: …`.
 #[must_use]
-pub fn left_alone(foreign: &[(&Change, &str)]) -> String {
+pub(crate) fn left_alone(foreign: &[(&Change, &str)]) -> String {
     format!("left alone: {}", found(foreign))
 }
 
 /// `server be/s1 maxconn back to 100`
 #[must_use]
-pub fn returned(changes: &[(&Change, &str)]) -> String {
+pub(crate) fn returned(changes: &[(&Change, &str)]) -> String {
     list(changes, |(change, _)| format!("{} back to {}", change.key, shown(&change.prior)))
 }
 

@@ -20,7 +20,7 @@ use super::address::Address;
 use super::failure::{Failure, connecting};
 
 /// What may come for one request: `show stat` of HAProxy with 20,000 servers. What is kept of it is the reader's.
-pub const MOST_BYTES: usize = 8 << 20;
+pub(crate) const MOST_BYTES: usize = 8 << 20;
 /// The thread computes twice this long at most before it waits, whatever comes: a tick of the loop takes a fifth of it.
 const LONGEST_BREATH: Duration = Duration::from_millis(1);
 /// Long enough that the kernel counts it as a wait (`RLIMIT_RTTIME`).
@@ -28,9 +28,9 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 /// More came for one request than any answer has.
 #[derive(Debug)]
-pub struct TooMuch;
+pub(crate) struct TooMuch;
 
-pub struct Stream {
+pub(crate) struct Stream {
     io: Either,
     pause: Option<Pin<Box<Sleep>>>,
     /// How much may still come until the next request.
@@ -49,7 +49,7 @@ impl Stream {
     ///
     /// # Errors
     /// Why not, and what to try; `silent` where nothing came of it until then.
-    pub async fn dial(
+    pub(crate) async fn dial(
         service: &str,
         address: &Address,
         until: Instant,
@@ -63,7 +63,7 @@ impl Stream {
 
     /// # Errors
     /// As the kernel says.
-    pub async fn connect(address: &Address) -> io::Result<Self> {
+    pub(crate) async fn connect(address: &Address) -> io::Result<Self> {
         #[cfg(any(test, feature = "fuzzing"))]
         if let Some(fed) = crate::fuzzing::fed::dial() {
             let io = Either::Fed(fed.ok_or_else(|| io::Error::other("nobody is left in the script"))?);
@@ -83,7 +83,7 @@ impl Stream {
 
     /// The process that listens on the unix socket, as it was when it began to. `None` where it is in a namespace out of
     /// sight, or this is TCP.
-    pub fn pid(&self) -> Option<i32> {
+    pub(crate) fn pid(&self) -> Option<i32> {
         match &self.io {
             Either::Unix(stream) => stream.peer_cred().ok()?.pid().filter(|pid| *pid > 0),
             Either::Tcp(_) => None,
@@ -93,7 +93,7 @@ impl Stream {
     }
 
     /// Whose the process is that listens on the unix socket.
-    pub fn uid(&self) -> Option<u32> {
+    pub(crate) fn uid(&self) -> Option<u32> {
         match &self.io {
             Either::Unix(stream) => Some(stream.peer_cred().ok()?.uid()),
             Either::Tcp(_) => None,
@@ -102,7 +102,7 @@ impl Stream {
         }
     }
 
-    pub const fn tcp(&self) -> Option<&TcpStream> {
+    pub(crate) const fn tcp(&self) -> Option<&TcpStream> {
         match &self.io {
             Either::Unix(_) => None,
             Either::Tcp(stream) => Some(stream),
@@ -112,7 +112,7 @@ impl Stream {
     }
 
     /// It runs under this kernel: only a connection of the node with itself has one address at both ends.
-    pub fn is_here(&self) -> bool {
+    pub(crate) fn is_here(&self) -> bool {
         match &self.io {
             Either::Unix(_) => true,
             Either::Tcp(stream) => {
@@ -125,7 +125,7 @@ impl Stream {
     }
 
     /// Nothing came that was not asked for, the end neither.
-    pub fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&self) -> bool {
         recv(self.as_fd().as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) == Err(Errno::EAGAIN)
     }
 
@@ -208,7 +208,7 @@ impl std::fmt::Display for TooMuch {
 impl std::error::Error for TooMuch {}
 
 /// Between two pieces of work that may be many: waits where this thread has computed for its share.
-pub async fn breathe() {
+pub(crate) async fn breathe() {
     if breath::is_long() {
         sleep(PAUSE).await;
     }
@@ -224,7 +224,7 @@ pub fn text(bytes: Vec<u8>) -> String {
 }
 
 /// The same of what is kept elsewhere.
-pub fn shown(bytes: &[u8]) -> Cow<'_, str> {
+pub(crate) fn shown(bytes: &[u8]) -> Cow<'_, str> {
     std::str::from_utf8(bytes).map_or_else(|_| Cow::Owned(text(bytes.to_vec())), Cow::Borrowed)
 }
 
@@ -251,7 +251,7 @@ mod breath {
 
     /// A wait is only looked for once this may be long, so that the usual case is one question: then it is counted from
     /// there, and no breath is longer than twice the bound.
-    pub fn is_long() -> bool {
+    pub(crate) fn is_long() -> bool {
         let Ok(time) = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID) else { return false };
         let computed = Duration::from(time);
         LAST.with(|last| {

@@ -187,7 +187,7 @@ impl Target {
     }
 
     /// The files of the secrets that a control at this target is given.
-    pub fn secrets(&self) -> Vec<PathBuf> {
+    pub(crate) fn secrets(&self) -> Vec<PathBuf> {
         self.place().secret_file().map(PathBuf::from).into_iter().collect()
     }
 }

@@ -76,7 +76,7 @@ impl State {
 
     /// Whether what was written last may still be about to show.
     #[must_use]
-    pub fn is_in_doubt(self) -> bool {
+    pub(crate) fn is_in_doubt(self) -> bool {
         matches!(self, Self::Intended | Self::Adjusting)
     }
 }
@@ -84,13 +84,13 @@ impl State {
 impl Undo {
     /// The same, for a lease that begins now.
     #[must_use]
-    pub fn renewed(&self) -> Undo {
+    pub(crate) fn renewed(&self) -> Undo {
         Undo { lapses_unix_ms: self.lapses_unix_ms.map(|_| lease_end()), ..self.clone() }
     }
 
     /// The same, when it begins to be undone: the prior values are on their way, and tell nothing of anybody else.
     #[must_use]
-    pub fn returning(&self) -> Undo {
+    pub(crate) fn returning(&self) -> Undo {
         let returning = |change: &Change| match change.state {
             State::Landed => Change { state: State::Adjusting, ..change.clone() },
             State::Intended | State::Adjusting | State::Overridden => change.clone(),
@@ -100,7 +100,7 @@ impl Undo {
 
     /// The same, wanting what an earlier version of it wanted. Everything that was ever written still counts as ours.
     #[must_use]
-    pub fn falling_back_to(&self, earlier: &Undo) -> Undo {
+    pub(crate) fn falling_back_to(&self, earlier: &Undo) -> Undo {
         let wanted = |change: &Change| {
             let before = earlier.changes.iter().find(|before| before.key == change.key);
             before.map_or_else(|| change.clone(), |before| change.aimed(before.wanted().to_owned()))
@@ -111,7 +111,7 @@ impl Undo {
 
 /// By the wall clock, since the target may be on another node. Should that clock jump, what was set lapses all the same.
 #[must_use]
-pub fn lease_end() -> u64 {
+pub(crate) fn lease_end() -> u64 {
     clock::unix_ms() + u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -128,7 +128,7 @@ impl Change {
 
     /// Whose this value is. `exact`: the target keeps what it is told or nothing.
     #[must_use]
-    pub fn owner(&self, live: &str, exact: bool) -> Owner {
+    pub(crate) fn owner(&self, live: &str, exact: bool) -> Owner {
         let near = || self.state.is_in_doubt() && !exact && is_near(self.wanted(), live);
         match self.state {
             State::Overridden => Owner::Theirs,
@@ -142,13 +142,13 @@ impl Change {
 
     /// Whether we ever wrote this, or the target made it of what we wrote.
     #[must_use]
-    pub fn is_known(&self, live: &str) -> bool {
+    pub(crate) fn is_known(&self, live: &str) -> bool {
         self.kept.as_deref() == Some(live) || self.ours.iter().any(|ours| ours == live)
     }
 
     /// The same, wanting another value.
     #[must_use]
-    pub fn aimed(&self, aim: String) -> Change {
+    pub(crate) fn aimed(&self, aim: String) -> Change {
         let mut ours = self.ours.clone();
         ours.extend(self.kept.clone());
         ours.retain(|known| *known != aim);
@@ -163,7 +163,7 @@ impl Change {
 
     /// The same, with what another change had found before it, which this one took the value of for prior.
     #[must_use]
-    pub fn in_place_of(&self, below: &Change) -> Change {
+    pub(crate) fn in_place_of(&self, below: &Change) -> Change {
         let known = below.ours.iter().chain(&below.kept);
         let known: Vec<String> = known.filter(|value| !self.ours.contains(value)).cloned().collect();
         let mut ours = self.ours.clone();
@@ -174,14 +174,14 @@ impl Change {
 
     /// The same, seen at the target as this value.
     #[must_use]
-    pub fn landed(&self, live: &str) -> Change {
+    pub(crate) fn landed(&self, live: &str) -> Change {
         let kept = (live != self.wanted()).then(|| live.to_owned());
         Change { kept, state: State::Landed, ..self.clone() }
     }
 
     /// The same, found as this value in a new life of the target.
     #[must_use]
-    pub fn adopted(&self, live: &str) -> Change {
+    pub(crate) fn adopted(&self, live: &str) -> Change {
         if self.is_known(live) { Change { state: State::Landed, ..self.clone() } } else { self.landed(live) }
     }
 
@@ -193,7 +193,7 @@ impl Change {
 
     /// The same, as the target shows it.
     #[must_use]
-    pub fn shown(&self) -> &str {
+    pub(crate) fn shown(&self) -> &str {
         self.kept.as_deref().unwrap_or_else(|| self.wanted())
     }
 }

@@ -14,7 +14,7 @@ use crate::policy::moment::Moment;
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
-pub struct Arc {
+pub(crate) struct Arc {
     path: PathBuf,
     /// The memory that is counted is the kernel's own. Where a container is shown one of its own in its place (lxcfs), the
     /// node's cache is no part of it.
@@ -52,7 +52,7 @@ impl Arc {
 
     /// At the last full sample.
     #[must_use]
-    pub const fn reclaimable_bytes(&self) -> u64 {
+    pub(crate) const fn reclaimable_bytes(&self) -> u64 {
         self.reclaimable_bytes
     }
 }

@@ -16,7 +16,7 @@ const STAT: &str = "cpu.stat";
 const WITHOUT: &str = "cpu.throttled_percent is unknown";
 
 #[derive(Debug)]
-pub struct Cgroup {
+pub(crate) struct Cgroup {
     limit: Limit,
     last: Last<Raw>,
 }

@@ -19,7 +19,7 @@ use crate::policy::moment::Moment;
 use crate::policy::sample::Sample;
 
 #[derive(Debug)]
-pub struct Cpu {
+pub(crate) struct Cpu {
     stat: Kept,
     /// Lists the CPUs that count; without it all do.
     usable: Option<Kept>,
@@ -124,13 +124,13 @@ impl Cpu {
 
     /// CPUs online at the last reading.
     #[must_use]
-    pub fn online(&self) -> Option<u32> {
+    pub(crate) fn online(&self) -> Option<u32> {
         self.online
     }
 
     /// Of those, how many may be used.
     #[must_use]
-    pub fn counted(&self) -> Option<u32> {
+    pub(crate) fn counted(&self) -> Option<u32> {
         self.counted
     }
 }

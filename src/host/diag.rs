@@ -31,14 +31,14 @@ const ANY_PORT: u16 = 0;
 const BUFFER_BYTES: usize = 16 * 1024;
 
 /// More listening ports than this are not told apart, so that a port scan's honeypot cannot fill our memory.
-pub const MOST_PORTS: usize = 512;
+pub(crate) const MOST_PORTS: usize = 512;
 
 /// So many ports are asked for one by one: the kernel then walks its table for each, but tells of nothing else.
 const ONE_BY_ONE: usize = 4;
 
 /// A port that somebody listens on.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
-pub struct Listening {
+pub(crate) struct Listening {
     pub port: u16,
     pub established: u64,
     /// Of the fullest of its sockets: connections that wait to be accepted, of the limit.
@@ -64,7 +64,7 @@ pub enum Progress {
 }
 
 #[derive(Debug)]
-pub struct Dump {
+pub(crate) struct Dump {
     netlink: OwnedFd,
     buffer: Vec<u8>,
     sequence: u32,
@@ -84,7 +84,7 @@ impl Dump {
     ///
     /// # Errors
     /// What the kernel answered, or that it did not within two seconds.
-    pub fn listening(&mut self) -> Result<Vec<Listening>, Errno> {
+    pub(crate) fn listening(&mut self) -> Result<Vec<Listening>, Errno> {
         let mut ports: Vec<Listening> = Vec::new();
         self.dump((TCP_LISTEN, ANY_PORT), |socket| add_listener(&mut ports, socket))?;
         Ok(ports)
@@ -94,7 +94,7 @@ impl Dump {
     ///
     /// # Errors
     /// What the kernel answered, or that it did not within two seconds.
-    pub fn named(&mut self, ports: &[u16]) -> Result<Vec<Listening>, Errno> {
+    pub(crate) fn named(&mut self, ports: &[u16]) -> Result<Vec<Listening>, Errno> {
         let walks = if ports.len() <= ONE_BY_ONE { ports } else { &[ANY_PORT] };
         let mut found = Vec::new();
         for walk in walks {

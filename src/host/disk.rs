@@ -20,7 +20,7 @@ use crate::policy::sample::Sample;
 const SECTOR_BYTES: u64 = 512;
 
 #[derive(Debug)]
-pub struct Disks {
+pub(crate) struct Disks {
     stats: Kept,
     mounts: View<Vec<Arc<Mount>>>,
     names: Vec<String>,
@@ -72,7 +72,7 @@ impl Disks {
     }
 
     /// Follows mounts that came and went, and copies what the slow thread knows of them.
-    pub fn sample_space(&mut self, slow: &Slow, sample: &mut Sample) {
+    pub(crate) fn sample_space(&mut self, slow: &Slow, sample: &mut Sample) {
         if self.mounts.refresh(&slow.shared().mounts) {
             self.follow();
         }
@@ -95,7 +95,7 @@ impl Disks {
     }
 
     /// Derives rates since the last call; to be followed by [`Disks::sample_space`], which makes the rows.
-    pub fn sample_rates(&mut self, now: Moment, reader: &mut Reader, sample: &mut Sample) {
+    pub(crate) fn sample_rates(&mut self, now: Moment, reader: &mut Reader, sample: &mut Sample) {
         if !self.thrift.is_due(now) {
             return;
         }

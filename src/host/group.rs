@@ -19,7 +19,7 @@ pub struct Group {
 
 /// Bytes; the smaller of what is enforced and what is throttled at.
 #[must_use]
-pub fn memory_allowed(group: &Group) -> Option<u64> {
+pub(crate) fn memory_allowed(group: &Group) -> Option<u64> {
     let read = |name: &str| fs::read(group.folder.join(name)).ok().and_then(|text| parse_limit(&text)).flatten();
     match group.version {
         Version::Two => [read("memory.max"), read("memory.high")].into_iter().flatten().min(),
@@ -28,7 +28,7 @@ pub fn memory_allowed(group: &Group) -> Option<u64> {
 }
 
 #[must_use]
-pub fn cpus_allowed(group: &Group) -> Option<f64> {
+pub(crate) fn cpus_allowed(group: &Group) -> Option<f64> {
     let read = |name: &str| fs::read(group.folder.join(name)).ok();
     match group.version {
         Version::Two => read("cpu.max").and_then(|text| parse_cpu_max(&text)).flatten(),
@@ -40,7 +40,7 @@ pub fn cpus_allowed(group: &Group) -> Option<f64> {
 }
 
 #[must_use]
-pub fn tasks_allowed(group: &Group) -> Option<u64> {
+pub(crate) fn tasks_allowed(group: &Group) -> Option<u64> {
     fs::read(group.folder.join("pids.max")).ok().and_then(|text| parse_limit(&text)).flatten()
 }
 
@@ -75,7 +75,7 @@ pub fn parse_quota(bytes: &[u8]) -> Option<Option<u64>> {
 
 /// The file that says on which CPUs the group may run, and how many these are.
 #[must_use]
-pub fn pinned(group: &Group) -> Option<(PathBuf, u32)> {
+pub(crate) fn pinned(group: &Group) -> Option<(PathBuf, u32)> {
     let names: &[&str] = match group.version {
         Version::Two => &["cpuset.cpus.effective"],
         Version::One => &["cpuset.effective_cpus", "cpuset.cpus"],
@@ -87,7 +87,7 @@ pub fn pinned(group: &Group) -> Option<(PathBuf, u32)> {
     })
 }
 
-pub fn cpus(quota: u64, period: u64) -> Option<f64> {
+pub(crate) fn cpus(quota: u64, period: u64) -> Option<f64> {
     (quota > 0 && period > 0).then(|| quota as f64 / period as f64)
 }
 

@@ -17,7 +17,7 @@ use super::place::Place;
 
 /// Asks sysinfo about this machine; what it cannot tell stays empty.
 #[must_use]
-pub fn take_inventory(proc_root: &Path, place: &Place, mounts: &[Arc<Mount>], speeds: &[Speed]) -> Facts {
+pub(crate) fn take_inventory(proc_root: &Path, place: &Place, mounts: &[Arc<Mount>], speeds: &[Speed]) -> Facts {
     let kind = RefreshKind::nothing().with_memory(MemoryRefreshKind::everything());
     let memory = System::new_with_specifics(kind).ok();
     Facts {

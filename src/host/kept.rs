@@ -69,7 +69,7 @@ impl Default for Reader {
 
 impl Reader {
     /// Which files are not the kernel's. What is open already stays the kernel's.
-    pub fn beware(&mut self, fuse: Arc<Fuse>) {
+    pub(crate) fn beware(&mut self, fuse: Arc<Fuse>) {
         self.fuse = fuse;
     }
 
@@ -112,12 +112,12 @@ impl Kept {
     }
 
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// From the next reading on.
-    pub fn reshape(&mut self, shape: Shape) {
+    pub(crate) fn reshape(&mut self, shape: Shape) {
         self.shape = shape;
     }
 

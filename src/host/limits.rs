@@ -27,7 +27,7 @@ const LATE_CPUS: f64 = 1.0;
 const JUMPED: &str = "the cgroup's CPU time gained more than the CPUs can give: unknown for that sample";
 
 #[derive(Debug, Default)]
-pub struct Limits {
+pub(crate) struct Limits {
     memory: Option<Memory>,
     kills: Option<Kept>,
     cpu: Option<Cpu>,
@@ -74,14 +74,14 @@ impl Limits {
     }
 
     /// At the fastest pace too; after the node's memory.
-    pub fn sample_memory(&mut self, now: Moment, scope: Scope, reader: &mut Reader, sample: &mut Sample) {
+    pub(crate) fn sample_memory(&mut self, now: Moment, scope: Scope, reader: &mut Reader, sample: &mut Sample) {
         if let Some(memory) = &mut self.memory {
             memory.sample(now, scope, reader, sample);
         }
     }
 
     /// After the node's CPU; `online` is how many CPUs there are to use.
-    pub fn sample_rates(&mut self, now: Moment, online: Option<u32>, reader: &mut Reader, sample: &mut Sample) {
+    pub(crate) fn sample_rates(&mut self, now: Moment, online: Option<u32>, reader: &mut Reader, sample: &mut Sample) {
         if let Some(cpu) = &mut self.cpu {
             cpu.sample(now, online, reader, sample);
         }
@@ -92,7 +92,7 @@ impl Limits {
     }
 
     /// After the node's tasks: whichever is nearer to its end.
-    pub fn sample_tasks(&mut self, now: Moment, reader: &mut Reader, sample: &mut Sample) {
+    pub(crate) fn sample_tasks(&mut self, now: Moment, reader: &mut Reader, sample: &mut Sample) {
         let Some(tasks) = &mut self.tasks else { return };
         let Some(Some(limit)) = reader.take(&mut tasks.limit, now, parse_limit) else { return };
         let Some(Some(used)) = reader.take(&mut tasks.used, now, parse_limit) else { return };
@@ -227,7 +227,7 @@ pub fn parse_kills(bytes: &[u8]) -> Option<u64> {
 
 /// Whether pressure of the cgroup can be read: version 2, where the kernel counts it.
 #[must_use]
-pub fn pressure_folder(place: &Place) -> Option<PathBuf> {
+pub(crate) fn pressure_folder(place: &Place) -> Option<PathBuf> {
     let group = place.memory.as_ref().filter(|group| group.version == Version::Two)?;
     fs::read(group.folder.join("memory.pressure")).is_ok().then(|| group.folder.clone())
 }

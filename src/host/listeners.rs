@@ -16,7 +16,7 @@ use super::thrift::thread_time;
 use super::wanted::{Others, Wanted};
 
 /// What is said of all ports at once.
-pub const PORTS: &str = "connections by port";
+pub(crate) const PORTS: &str = "connections by port";
 
 /// Walking the listeners costs 20 us where there are a few dozen, and 30 ms where there are 20,000.
 const OTHERS_EVERY: Duration = Duration::from_secs(5);
@@ -30,7 +30,7 @@ const NAMED_SHARE: u32 = 500;
 /// The same while a rule about a port is pending or fires.
 const NAMED_SHARE_IN_NEED: u32 = 20;
 
-pub struct Listeners {
+pub(crate) struct Listeners {
     ports: BTreeMap<u16, Watched>,
     dump: Option<Dump>,
     others: Turn,
@@ -66,7 +66,7 @@ impl Listeners {
     }
 
     #[must_use]
-    pub fn due(&self, shared: &Shared) -> Instant {
+    pub(crate) fn due(&self, shared: &Shared) -> Instant {
         self.named_due(shared).min(self.others.due(OTHERS_SHARE, (OTHERS_EVERY, OTHERS_AT_LEAST_EVERY)))
     }
 
@@ -77,7 +77,7 @@ impl Listeners {
     }
 
     /// Whether there is news.
-    pub fn round(&mut self, now: Instant, shared: &Shared, blind: &mut Blind) -> bool {
+    pub(crate) fn round(&mut self, now: Instant, shared: &Shared, blind: &mut Blind) -> bool {
         let wanted = shared.ports_wanted.get();
         let others_due = now >= self.others.due(OTHERS_SHARE, (OTHERS_EVERY, OTHERS_AT_LEAST_EVERY));
         let named_due = now >= self.named_due(shared);

@@ -14,7 +14,7 @@ use crate::policy::moment::Moment;
 use crate::policy::sample::Sample;
 
 #[derive(Debug)]
-pub struct Memory {
+pub(crate) struct Memory {
     meminfo: Kept,
     low_watermark_bytes: u64,
     arc: Arc,

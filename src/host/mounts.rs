@@ -45,25 +45,25 @@ pub struct Entry {
 
 impl Entry {
     #[must_use]
-    pub fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.root == Path::new("/")
     }
 
     /// Of a kind that nobody ever writes to, whatever the mount says of itself.
     #[must_use]
-    pub fn is_image(&self) -> bool {
+    pub(crate) fn is_image(&self) -> bool {
         IMAGES.contains(&self.file_system.as_str())
     }
 
     /// By a program, which may hang.
     #[must_use]
-    pub fn is_served(&self) -> bool {
+    pub(crate) fn is_served(&self) -> bool {
         self.file_system == "fuse" || self.file_system.starts_with("fuse.")
     }
 
     /// Its device is shared by data sets, each of which may have a limit of its own.
     #[must_use]
-    pub fn is_of_pool(&self) -> bool {
+    pub(crate) fn is_of_pool(&self) -> bool {
         self.file_system == "zfs"
     }
 
@@ -88,7 +88,7 @@ pub fn parse(bytes: &[u8]) -> Vec<Entry> {
     lines(bytes).filter_map(parse_line).collect()
 }
 
-pub fn parse_line(line: &[u8]) -> Option<Entry> {
+pub(crate) fn parse_line(line: &[u8]) -> Option<Entry> {
     let mut words = fields(line);
     let (id, parent, device) = (words.number()?, words.number()?, words.next()?);
     let colon = device.iter().position(|byte| *byte == b':')?;
@@ -157,14 +157,14 @@ fn rank(entry: &Entry) -> (bool, usize, &Path) {
 
 /// What a container writes to where it is given no volume: the layer above its image.
 #[must_use]
-pub fn container_root(entries: &[Entry]) -> Option<&Entry> {
+pub(crate) fn container_root(entries: &[Entry]) -> Option<&Entry> {
     let root = entries.iter().rev().find(|entry| entry.point == Path::new("/"))?;
     ROOTS.contains(&root.file_system.as_str()).then_some(root)
 }
 
 /// The entry of the file system that a path is on.
 #[must_use]
-pub fn holding<'a>(entries: &'a [Entry], path: &Path) -> Option<&'a Entry> {
+pub(crate) fn holding<'a>(entries: &'a [Entry], path: &Path) -> Option<&'a Entry> {
     let around = visible(entries).into_iter().filter(|entry| path.starts_with(&entry.point));
     around.max_by_key(|entry| entry.point.components().count())
 }

@@ -18,7 +18,7 @@ use crate::policy::moment::Moment;
 use crate::policy::sample::{Sample, find_from};
 
 #[derive(Debug)]
-pub struct Network {
+pub(crate) struct Network {
     dev: Kept,
     names: Vec<String>,
     /// One per name.
@@ -156,7 +156,7 @@ fn rearrange(bytes: &[u8], names: &mut Vec<String>, rows: &mut Vec<Row>) -> Opti
 }
 
 /// The names of all interfaces.
-pub fn names(bytes: &[u8]) -> impl Iterator<Item = String> {
+pub(crate) fn names(bytes: &[u8]) -> impl Iterator<Item = String> {
     let colon = |line: &[u8]| line.iter().position(|byte| *byte == b':');
     let named = move |line: &[u8]| Some(String::from_utf8_lossy(line.get(..colon(line)?)?.trim_ascii()).into_owned());
     lines(bytes).skip(2).filter_map(named)
@@ -181,7 +181,7 @@ pub fn parse(bytes: &[u8], mut visit: impl FnMut(&[u8], Raw)) -> Option<()> {
 
 /// Whether an interface of this name is watched.
 #[must_use]
-pub fn counts(name: &[u8]) -> bool {
+pub(crate) fn counts(name: &[u8]) -> bool {
     !name.is_empty() && name != b"lo" && !name.starts_with(b"veth")
 }
 

@@ -13,7 +13,7 @@ use crate::policy::moment::Moment;
 use crate::policy::sample::Sample;
 
 #[derive(Debug)]
-pub struct Paging {
+pub(crate) struct Paging {
     vmstat: Kept,
     last: Last<u64>,
     page_bytes: u64,
@@ -69,7 +69,7 @@ fn value(line: &[u8]) -> Option<u64> {
 
 /// Bytes of a page of memory; 4096 where the system does not say.
 #[must_use]
-pub fn page_bytes() -> u64 {
+pub(crate) fn page_bytes() -> u64 {
     let bytes = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
     bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(4096)
 }

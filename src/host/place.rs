@@ -67,7 +67,7 @@ impl fmt::Display for Place {
 
 impl Place {
     #[must_use]
-    pub fn find(sampling: &Sampling) -> Self {
+    pub(crate) fn find(sampling: &Sampling) -> Self {
         let container = container::detect(&sampling.proc_root);
         let told = Self {
             container,
@@ -130,7 +130,7 @@ impl Place {
 
     /// Limits that the operator told, without anything to compare with them.
     #[must_use]
-    pub fn is_told_in_vain(&self) -> bool {
+    pub(crate) fn is_told_in_vain(&self) -> bool {
         self.judged == Judged::Node && (self.told_memory_bytes.is_some() || self.told_cpus.is_some())
     }
 

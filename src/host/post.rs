@@ -30,7 +30,7 @@ impl Default for Probe {
     }
 }
 
-pub struct Post {
+pub(crate) struct Post {
     pub shared: Shared,
     pub sampling: Sampling,
     pub place: Arc<Place>,
@@ -66,7 +66,7 @@ impl Post {
     }
 
     /// No thread is in office from here on.
-    pub fn end(&self) {
+    pub(crate) fn end(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }
 
@@ -75,22 +75,22 @@ impl Post {
     }
 
     #[must_use]
-    pub fn in_office(&self, office: u64) -> bool {
+    pub(crate) fn in_office(&self, office: u64) -> bool {
         !self.stop.load(Ordering::Relaxed) && self.lock().office == office
     }
 
     #[must_use]
-    pub fn is_hung(&self, point: &Path) -> bool {
+    pub(crate) fn is_hung(&self, point: &Path) -> bool {
         self.lock().hung.iter().any(|hung| hung == point)
     }
 
     /// Asks a file system. `None` where this thread was given up meanwhile: it must end and touch nothing.
-    pub fn ask(&self, office: u64, point: &Path) -> Option<Result<Space, Errno>> {
+    pub(crate) fn ask(&self, office: u64, point: &Path) -> Option<Result<Space, Errno>> {
         self.risk(office, point, || (self.probe.ask)(point))
     }
 
     /// Does what may hang with this.
-    pub fn risk<T>(&self, office: u64, point: &Path, work: impl FnOnce() -> T) -> Option<T> {
+    pub(crate) fn risk<T>(&self, office: u64, point: &Path, work: impl FnOnce() -> T) -> Option<T> {
         self.lock().asking = point.to_owned();
         self.asking_since_ms.store(self.now_ms(), Ordering::Release);
         let answer = work();
@@ -104,7 +104,7 @@ impl Post {
     }
 
     /// The office of the thread to start next, if one is needed now.
-    pub fn relieve(&self, vacant: bool) -> Option<u64> {
+    pub(crate) fn relieve(&self, vacant: bool) -> Option<u64> {
         let since = self.asking_since_ms.load(Ordering::Acquire);
         let stuck = since != 0 && u128::from(self.now_ms().saturating_sub(since)) > self.probe.patience.as_millis();
         if !stuck && !vacant {
@@ -122,7 +122,7 @@ impl Post {
     }
 
     #[must_use]
-    pub fn now_ms(&self) -> u64 {
+    pub(crate) fn now_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
     }
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::counter::{Stamped, TOLERANCE, percent};
 use super::kept::{Kept, Reader, Shape};
 use super::scan::{decimal, fields, lines, number};
-pub use super::trigger::Triggers;
 use crate::policy::metric::Metric;
 use crate::policy::moment::Moment;
 use crate::policy::sample::Sample;
@@ -83,7 +82,7 @@ impl Pressure {
 impl Pressure {
     /// Whether the kernel counts who waits for a CPU.
     #[must_use]
-    pub const fn tells_cpu(&self) -> bool {
+    pub(crate) const fn tells_cpu(&self) -> bool {
         self.tells_cpu
     }
 }

@@ -13,7 +13,7 @@ use crate::policy::moment::Moment;
 use crate::policy::sample::Sample;
 
 #[derive(Debug)]
-pub struct Processes {
+pub(crate) struct Processes {
     loadavg: Kept,
     file_nr: Kept,
     waiting: Option<f64>,
@@ -50,12 +50,12 @@ impl Processes {
 
     /// An estimate of cpu.waiting_percent, at the last reading.
     #[must_use]
-    pub const fn waiting(&self) -> Option<f64> {
+    pub(crate) const fn waiting(&self) -> Option<f64> {
         self.waiting
     }
 
     /// Copies what the slow thread knows; after [`Processes::sample`].
-    pub fn sample_table(shared: &Shared, sample: &mut Sample) {
+    pub(crate) fn sample_table(shared: &Shared, sample: &mut Sample) {
         let tasks = sample.get(Metric::Threads);
         let used = tasks.zip(shared.task_limit.get()).and_then(|(tasks, limit)| percent(tasks, limit));
         sample.set(Metric::ProcessesUsedPercent, used);

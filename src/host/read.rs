@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// Enough for every file of a node with some hundred CPUs, disks and interfaces; longer ones grow it.
-pub const BUFFER_BYTES: usize = 16 * 1024;
+pub(crate) const BUFFER_BYTES: usize = 16 * 1024;
 
 /// Nothing that is read here is longer in earnest.
 const LONGEST_FILE_BYTES: usize = 8 * 1024 * 1024;
@@ -29,7 +29,7 @@ pub enum Shape {
 }
 
 /// Reads the file, which is opened where it is not, or cannot be read any more.
-pub fn fill(path: &Path, kept: &mut Option<File>, shape: Shape, buffer: &mut Vec<u8>) -> io::Result<usize> {
+pub(crate) fn fill(path: &Path, kept: &mut Option<File>, shape: Shape, buffer: &mut Vec<u8>) -> io::Result<usize> {
     if let Some(file) = kept.take()
         && let Ok(length) = read(&file, shape, buffer)
     {

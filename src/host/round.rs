@@ -71,7 +71,7 @@ impl Due {
     }
 }
 
-pub struct Worker {
+pub(crate) struct Worker {
     pub post: Arc<Post>,
     office: u64,
     blind: Blind,
@@ -120,7 +120,7 @@ impl Worker {
     }
 
     /// Does what is due and says how long nothing more is.
-    pub fn round(&mut self) -> Duration {
+    pub(crate) fn round(&mut self) -> Duration {
         let now = Instant::now();
         if now >= self.sweep_due() {
             self.swept = now;

@@ -20,7 +20,7 @@ use crate::policy::sample::Sample;
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
-pub struct Sockets {
+pub(crate) struct Sockets {
     sockstat: Kept,
     snmp: Kept,
     netstat: Kept,
@@ -85,13 +85,13 @@ impl Sockets {
         }
     }
 
-    pub fn sample_counts(&mut self, now: Moment, reader: &mut Reader, sample: &mut Sample) {
+    pub(crate) fn sample_counts(&mut self, now: Moment, reader: &mut Reader, sample: &mut Sample) {
         let counts = reader.take(&mut self.sockstat, now, parse_sockstat);
         sample.set(Metric::ConnectionsOrphan, counts.map(|counts| counts.orphan as f64));
         sample.set(Metric::ConnectionsTimeWait, counts.map(|counts| counts.time_wait as f64));
     }
 
-    pub fn sample_rates(&mut self, now: Moment, reader: &mut Reader, shared: &Shared, sample: &mut Sample) {
+    pub(crate) fn sample_rates(&mut self, now: Moment, reader: &mut Reader, shared: &Shared, sample: &mut Sample) {
         let tcp = reader.take(&mut self.snmp, now, parse_snmp);
         let retransmits = self.last_tcp.step(now, tcp, |before, now, _| retransmit_percent(before, now));
         let retransmits = expect_to_grow(now, reader, retransmits).flatten();
@@ -120,7 +120,7 @@ impl Sockets {
     }
 
     /// Copies what the slow thread knows of ports.
-    pub fn sample_ports(&mut self, shared: &Shared, now_ms: u64, sample: &mut Sample) {
+    pub(crate) fn sample_ports(&mut self, shared: &Shared, now_ms: u64, sample: &mut Sample) {
         if self.ports.refresh(&shared.ports) {
             self.port_names = self.ports.value.iter().map(|port| port.name.clone()).collect();
         }

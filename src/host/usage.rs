@@ -13,7 +13,7 @@ pub fn parse_usage(bytes: &[u8]) -> Option<u64> {
 }
 
 /// In which /proc/stat counts; 100 where the system does not say.
-pub fn ticks_per_second() -> f64 {
+pub(crate) fn ticks_per_second() -> f64 {
     sysconf(SysconfVar::CLK_TCK).ok().flatten().map_or(100.0, |ticks| ticks as f64)
 }
 

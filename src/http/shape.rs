@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Status {
+pub(crate) struct Status {
     pub version: String,
     pub host: String,
     /// `normal`, `emergency`, `recovering`.
@@ -51,7 +51,7 @@ pub struct Status {
 /// What is guarded by.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Configuration {
+pub(crate) struct Configuration {
     /// `as_configured`, or in its place `last_good` or `built_in`.
     pub by: String,
     /// Why the newest was not taken.
@@ -71,7 +71,7 @@ pub struct Pause {
 
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct UndoneKnob {
+pub(crate) struct UndoneKnob {
     /// The action that was undone, by which `resume` names it.
     pub id: u64,
     pub text: String,
@@ -84,7 +84,7 @@ pub struct UndoneKnob {
 /// A knob that somebody else set: theirs until no rule wants it.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct TheirKnob {
+pub(crate) struct TheirKnob {
     /// The action that it was taken from, by which `resume` names it.
     pub id: u64,
     pub text: String,
@@ -95,7 +95,7 @@ pub struct TheirKnob {
 
 impl TheirKnob {
     #[must_use]
-    pub fn into_undone(self) -> UndoneKnob {
+    pub(crate) fn into_undone(self) -> UndoneKnob {
         let Self { id, text, seconds, .. } = self;
         UndoneKnob { id, text, seconds, ..UndoneKnob::default() }
     }
@@ -135,7 +135,7 @@ pub struct Action {
 /// How far a reading is from the nearest threshold of any rule.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Headroom {
+pub(crate) struct Headroom {
     /// `cpu`, `memory`, `disk`, `network`, `connections`, `files`, `processes`, `guardian`.
     pub resource: String,
     /// `memory.available_percent`
@@ -153,7 +153,7 @@ pub struct Headroom {
 
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Nearest {
+pub(crate) struct Nearest {
     pub rule: String,
     pub severity: String,
     pub threshold: f64,
@@ -202,7 +202,7 @@ pub struct BlindSpot {
 /// `/actions`
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Actions {
+pub(crate) struct Actions {
     pub in_force: Vec<Action>,
     /// What was done and undone lately, oldest first.
     pub recent: Vec<Record>,
@@ -256,7 +256,7 @@ pub struct Kept {
 /// The answer to `POST /pause`.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Pausing {
+pub(crate) struct Pausing {
     pub seconds: f64,
     pub hold: bool,
     pub by: String,
@@ -270,7 +270,7 @@ pub struct Pausing {
 /// The answer to `POST /resume`.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Resuming {
+pub(crate) struct Resuming {
     /// A pause is ended.
     pub paused: bool,
     pub given_back: Vec<UndoneKnob>,

@@ -41,7 +41,7 @@ use crate::control::undo::Undo;
 use crate::policy::mitigation::{ActionId, Mitigation};
 use crate::policy::requester::Requester;
 
-pub use self::before::Before;
+pub(crate) use self::before::Before;
 pub use self::directory::check as check_directory;
 pub use self::error::JournalError;
 pub use self::late::{Late, Whereabouts, inherited};
@@ -77,7 +77,7 @@ pub struct Journal {
 
 /// What a commit has done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Written {
+pub(crate) enum Written {
     Durably,
     /// Of what it was told nothing was new: the disk was not asked.
     Nothing,
@@ -92,7 +92,7 @@ pub struct Opened {
 
 /// What a journal says, to whoever only looks.
 #[derive(Debug)]
-pub struct Peeked {
+pub(crate) struct Peeked {
     pub entries: Vec<Entry>,
     pub next_id: ActionId,
 }
@@ -139,7 +139,7 @@ impl Journal {
     ///
     /// # Errors
     /// As `peek`.
-    pub fn look(directory: &Path) -> Result<Peeked, JournalError> {
+    pub(crate) fn look(directory: &Path) -> Result<Peeked, JournalError> {
         let State { entries, next_id, .. } = Self::look_at_state(directory)?;
         Ok(Peeked { entries, next_id })
     }
@@ -160,7 +160,7 @@ impl Journal {
 
     /// False where the path leads elsewhere now, so that the next start would not find it.
     #[must_use]
-    pub fn is_in_place(&self) -> bool {
+    pub(crate) fn is_in_place(&self) -> bool {
         self.lock.is_of(&self.directory) && self.slots.iter().all(Slot::is_in_place)
     }
 
@@ -184,7 +184,7 @@ impl Journal {
     ///
     /// # Errors
     /// When they could not be made durable: none of them counts.
-    pub fn commit(&mut self, changes: &[Change]) -> Result<Written, JournalError> {
+    pub(crate) fn commit(&mut self, changes: &[Change]) -> Result<Written, JournalError> {
         let mut after = self.state.clone();
         let mut payloads = Vec::new();
         let mut last = ActionId(0);
@@ -205,7 +205,7 @@ impl Journal {
     ///
     /// # Errors
     /// When it does not.
-    pub fn prove(&mut self) -> Result<(), JournalError> {
+    pub(crate) fn prove(&mut self) -> Result<(), JournalError> {
         let (state, next_id) = (self.state.clone(), self.state.next_id);
         self.rewrite(&state, next_id)
     }

@@ -12,7 +12,7 @@ use super::requester::Requester;
 use super::view::{ActionView, Phase};
 
 /// What is in force is read back this often; leases are renewed by it.
-pub const VERIFY_EVERY: Duration = Duration::from_secs(5);
+pub(crate) const VERIFY_EVERY: Duration = Duration::from_secs(5);
 
 /// A mitigation that the journal says may be in force.
 #[derive(Clone, PartialEq, Debug)]
@@ -119,13 +119,13 @@ impl Action {
 
     /// Asked for by this step, whose class it has.
     #[must_use]
-    pub fn of_step(self, step: Option<usize>, class: Class) -> Self {
+    pub(crate) fn of_step(self, step: Option<usize>, class: Class) -> Self {
         Self { step, class, ..self }
     }
 
     /// It is undone for this reason, once that is nobody's wish any more.
     #[must_use]
-    pub fn to_be_undone(self, why: UndoReason) -> Self {
+    pub(crate) fn with_undo(self, why: UndoReason) -> Self {
         Self { why, ..self }
     }
 
@@ -145,13 +145,13 @@ impl Action {
     }
 
     #[must_use]
-    pub const fn amount(&self) -> Amount {
+    pub(crate) const fn amount(&self) -> Amount {
         self.mitigation.amount
     }
 
     /// What was in force before an adjustment that is under way.
     #[must_use]
-    pub fn amount_before(&self) -> Option<Amount> {
+    pub(crate) fn amount_before(&self) -> Option<Amount> {
         self.before.as_ref().map(|before| before.amount)
     }
 
@@ -167,60 +167,60 @@ impl Action {
 
     /// The step whose outcome is that of the command last given; what only goes on at another strength was noted before.
     #[must_use]
-    pub fn step_begun(&self) -> Option<usize> {
+    pub(crate) fn step_begun(&self) -> Option<usize> {
         self.step.filter(|_| !self.goes_on)
     }
 
     #[must_use]
-    pub const fn class(&self) -> Class {
+    pub(crate) const fn class(&self) -> Class {
         self.class
     }
 
     #[must_use]
-    pub const fn phase(&self) -> Phase {
+    pub(crate) const fn phase(&self) -> Phase {
         self.phase
     }
 
     #[must_use]
-    pub const fn since(&self) -> Moment {
+    pub(crate) const fn since(&self) -> Moment {
         self.since
     }
 
     #[must_use]
-    pub const fn is_waiting(&self) -> bool {
+    pub(crate) const fn is_waiting(&self) -> bool {
         self.waiting
     }
 
     /// Its undo was given before its apply was answered, which it still is not.
     #[must_use]
-    pub const fn has_outrun(&self) -> bool {
+    pub(crate) const fn has_outrun(&self) -> bool {
         self.outran
     }
 
     /// It is being done still, whether or not that is wanted any more.
     #[must_use]
-    pub fn is_being_applied(&self) -> bool {
+    pub(crate) fn is_being_applied(&self) -> bool {
         self.waiting && (self.phase == Phase::Applying || self.outran)
     }
 
     #[must_use]
-    pub const fn due(&self) -> Moment {
+    pub(crate) const fn due(&self) -> Moment {
         self.due
     }
 
     #[must_use]
-    pub const fn eased(&self) -> Option<Moment> {
+    pub(crate) const fn eased(&self) -> Option<Moment> {
         self.eased
     }
 
     #[must_use]
-    pub const fn why(&self) -> UndoReason {
+    pub(crate) const fn why(&self) -> UndoReason {
         self.why
     }
 
     /// What it last came to, in words.
     #[must_use]
-    pub fn detail(&self) -> &str {
+    pub(crate) fn detail(&self) -> &str {
         &self.detail
     }
 
@@ -250,7 +250,7 @@ impl Action {
     }
 
     /// It is read back.
-    pub const fn verify(&mut self) {
+    pub(crate) const fn verify(&mut self) {
         (self.waiting, self.asked_since) = (true, true);
     }
 
@@ -266,7 +266,7 @@ impl Action {
     }
 
     /// What was asked for before its undo was answered: the undo is still out.
-    pub fn outrun(&mut self, has_landed: bool) {
+    pub(crate) fn outrun(&mut self, has_landed: bool) {
         (self.waiting, self.outran) = (true, false);
         if let Some(before) = self.before.take().filter(|_| !has_landed) {
             self.mitigation = before;
@@ -274,7 +274,7 @@ impl Action {
     }
 
     /// It goes on at another strength, or as another step.
-    pub fn adjust(&mut self, now: Moment, to: Mitigation, step: Option<usize>, rule: Option<Requester>) {
+    pub(crate) fn adjust(&mut self, now: Moment, to: Mitigation, step: Option<usize>, rule: Option<Requester>) {
         if self.mitigation.amount.is_stronger_than(to.amount) {
             self.eased = Some(now);
         }
@@ -289,18 +289,18 @@ impl Action {
         self.enter(Phase::Applying, now);
     }
 
-    pub const fn set_class(&mut self, class: Class) {
+    pub(crate) const fn set_class(&mut self, class: Class) {
         self.class = class;
     }
 
     /// Whoever performs it has answered.
-    pub fn answered(&mut self, detail: &Arc<str>) {
+    pub(crate) fn answered(&mut self, detail: &Arc<str>) {
         self.waiting = false;
         self.detail = Arc::clone(detail);
     }
 
     /// It was applied, and changed this.
-    pub fn landed(&mut self, now: Moment, changed: &Arc<str>) {
+    pub(crate) fn landed(&mut self, now: Moment, changed: &Arc<str>) {
         let before = self.before.take();
         self.enter(Phase::InForce, now);
         self.is_seen(now);
@@ -310,14 +310,14 @@ impl Action {
     }
 
     /// Nobody knows whether it was applied.
-    pub fn doubt(&mut self, now: Moment) {
+    pub(crate) fn doubt(&mut self, now: Moment) {
         self.before = None;
         self.enter(Phase::InDoubt, now);
         self.due = now + pause_after(0);
     }
 
     /// It could not be adjusted: what was in force before still is. False where nothing was.
-    pub fn fall_back(&mut self, now: Moment) -> bool {
+    pub(crate) fn fall_back(&mut self, now: Moment) -> bool {
         let Some(before) = self.before.take() else { return false };
         self.mitigation = before;
         self.enter(Phase::InForce, now);
@@ -326,7 +326,7 @@ impl Action {
     }
 
     /// Nobody looked for a while: what lapses by itself may be gone.
-    pub fn went_unwatched(&mut self, now: Moment) {
+    pub(crate) fn went_unwatched(&mut self, now: Moment) {
         (self.unwatched, self.asked_since) = (true, false);
         if self.phase == Phase::InForce && !self.waiting {
             self.due = now;
@@ -335,12 +335,12 @@ impl Action {
 
     /// It was not read back since a time in which nobody looked.
     #[must_use]
-    pub const fn is_unwatched(&self) -> bool {
+    pub(crate) const fn is_unwatched(&self) -> bool {
         self.unwatched
     }
 
     /// It was read back, and stands.
-    pub fn stands(&mut self, now: Moment) {
+    pub(crate) fn stands(&mut self, now: Moment) {
         if self.phase == Phase::InDoubt {
             self.enter(Phase::InForce, now);
         }
@@ -355,7 +355,7 @@ impl Action {
     }
 
     /// What of it somebody else has set, where that is news.
-    pub fn note_theirs(&mut self, theirs: &Option<Arc<str>>) -> Option<Arc<str>> {
+    pub(crate) fn note_theirs(&mut self, theirs: &Option<Arc<str>>) -> Option<Arc<str>> {
         if self.theirs == *theirs {
             return None;
         }
@@ -364,13 +364,13 @@ impl Action {
     }
 
     /// It could not be read back: when to try again.
-    pub fn unread(&mut self, now: Moment, most: Duration) {
+    pub(crate) fn unread(&mut self, now: Moment, most: Duration) {
         self.due = now + pause_after(self.tries).min(most);
         self.tries += 1;
     }
 
     /// It could not be undone: in how long that is tried again.
-    pub fn owe(&mut self, now: Moment) -> Duration {
+    pub(crate) fn owe(&mut self, now: Moment) -> Duration {
         if self.phase != Phase::Owed {
             self.enter(Phase::Owed, now);
         }
@@ -381,30 +381,30 @@ impl Action {
     }
 
     /// What is next for it need not wait.
-    pub const fn hurry(&mut self, now: Moment) {
+    pub(crate) const fn hurry(&mut self, now: Moment) {
         self.due = now;
     }
 
     /// In another plan, steps have these numbers.
-    pub fn renumber(&mut self, renumbered: impl Fn(usize) -> Option<usize>) {
+    pub(crate) fn renumber(&mut self, renumbered: impl Fn(usize) -> Option<usize>) {
         self.step = self.step.and_then(renumbered);
     }
 
     /// Nobody is to want it any more, for this reason.
-    pub const fn let_go(&mut self, why: UndoReason) {
+    pub(crate) const fn let_go(&mut self, why: UndoReason) {
         self.why = why;
     }
 
     /// It is over when it is done: there is nothing to undo.
     #[must_use]
-    pub fn is_once(&self) -> bool {
+    pub(crate) fn is_once(&self) -> bool {
         self.mitigation.verb.lasting() == Lasting::Once
     }
 }
 
 /// Doubling from one second to a minute.
 #[must_use]
-pub fn pause_after(tries: u32) -> Duration {
+pub(crate) fn pause_after(tries: u32) -> Duration {
     Duration::from_secs(1_u64 << tries.min(6)).min(Duration::from_secs(60))
 }
 

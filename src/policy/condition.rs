@@ -37,7 +37,7 @@ pub enum Expression {
 impl Expression {
     /// In the order in which they are written.
     #[must_use]
-    pub fn comparisons(&self) -> Vec<&Comparison> {
+    pub(crate) fn comparisons(&self) -> Vec<&Comparison> {
         match self {
             Expression::Compare(comparison) => vec![comparison],
             Expression::Not(inner) => inner.comparisons(),
@@ -51,13 +51,13 @@ impl Expression {
 
     /// What all of its metrics are of, as far as they are of any.
     #[must_use]
-    pub fn resource(&self) -> Option<Resource> {
+    pub(crate) fn resource(&self) -> Option<Resource> {
         let mut resources = self.metrics().filter_map(Metric::resource);
         let first = resources.next()?;
         resources.all(|other| other == first).then_some(first)
     }
 
-    pub fn metrics(&self) -> impl Iterator<Item = Metric> {
+    pub(crate) fn metrics(&self) -> impl Iterator<Item = Metric> {
         self.comparisons().into_iter().map(|comparison| comparison.operand.metric)
     }
 }
@@ -81,7 +81,7 @@ pub struct Operand {
 impl Operand {
     /// What its readings are measured in: those of the metric, of its change per second, or of time.
     #[must_use]
-    pub fn unit(&self) -> Unit {
+    pub(crate) fn unit(&self) -> Unit {
         match self.function {
             None
             | Some(Function::Average(_) | Function::Maximum(_) | Function::Minimum(_) | Function::Percentile95(_)) => {
@@ -122,7 +122,7 @@ pub enum Relation {
 
 impl Relation {
     #[must_use]
-    pub const fn symbol(self) -> &'static str {
+    pub(crate) const fn symbol(self) -> &'static str {
         match self {
             Relation::Less => "<",
             Relation::LessOrEqual => "<=",
@@ -135,7 +135,7 @@ impl Relation {
 
     /// What holds where this does not.
     #[must_use]
-    pub const fn opposite(self) -> Relation {
+    pub(crate) const fn opposite(self) -> Relation {
         match self {
             Relation::Less => Relation::GreaterOrEqual,
             Relation::LessOrEqual => Relation::Greater,
@@ -147,7 +147,7 @@ impl Relation {
     }
 
     #[must_use]
-    pub fn holds(self, value: f64, threshold: f64) -> bool {
+    pub(crate) fn holds(self, value: f64, threshold: f64) -> bool {
         match self {
             Relation::Less => value < threshold,
             Relation::LessOrEqual => value <= threshold,

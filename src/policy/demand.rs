@@ -6,7 +6,7 @@ use super::proportion::Lull;
 
 /// One rule's wish for one knob.
 #[derive(Clone, Debug)]
-pub struct Demand {
+pub(crate) struct Demand {
     /// `None`: no rule wants it any more; it only goes back.
     pub rule: Option<usize>,
     /// The flat number of the step.
@@ -19,7 +19,7 @@ pub struct Demand {
 
 /// How a demand that no rule has any more goes back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum WayBack {
+pub(crate) enum WayBack {
     /// Like any other: a reload has dropped it.
     ByHalves,
     /// At once: found after a restart, when nobody knows what it was worth.
@@ -41,7 +41,7 @@ impl Demand {
 
 /// Where a demand belongs in another plan.
 #[derive(Debug)]
-pub struct Placed {
+pub(crate) struct Placed {
     pub rule: usize,
     pub step: usize,
     pub knob: Knob,
@@ -49,13 +49,13 @@ pub struct Placed {
 }
 
 #[derive(Clone, Debug, Default)]
-pub struct Demands {
+pub(crate) struct Demands {
     list: Vec<Demand>,
 }
 
 impl Demands {
     #[must_use]
-    pub fn all(&self) -> &[Demand] {
+    pub(crate) fn all(&self) -> &[Demand] {
         &self.list
     }
 
@@ -65,12 +65,12 @@ impl Demands {
     }
 
     /// Wants it this strongly from now on.
-    pub fn set_amount(&mut self, at: usize, amount: Amount) {
+    pub(crate) fn set_amount(&mut self, at: usize, amount: Amount) {
         self.list[at].mitigation.amount = amount;
     }
 
     /// What is wanted of a knob comes to this at most: of one rule, or of all.
-    pub fn weaken(&mut self, knob: &Knob, of: Option<usize>, most: Amount) {
+    pub(crate) fn weaken(&mut self, knob: &Knob, of: Option<usize>, most: Amount) {
         let chosen = |demand: &&mut Demand| demand.knob == *knob && (of.is_none() || demand.rule == of);
         for demand in self.list.iter_mut().filter(chosen) {
             if demand.mitigation.amount.is_stronger_than(most) {
@@ -80,7 +80,7 @@ impl Demands {
     }
 
     /// Brings what a rule wants to other strengths, where `aim` says one. The lull is kept for it.
-    pub fn aim(&mut self, rule: usize, aim: impl Fn(usize, Amount, &mut Option<Lull>) -> Option<Amount>) {
+    pub(crate) fn aim(&mut self, rule: usize, aim: impl Fn(usize, Amount, &mut Option<Lull>) -> Option<Amount>) {
         for demand in self.list.iter_mut().filter(|demand| demand.rule == Some(rule)) {
             let Some(flat) = demand.step else { continue };
             if let Some(amount) = aim(flat, demand.mitigation.amount, &mut demand.lull) {
@@ -91,7 +91,7 @@ impl Demands {
 
     /// Another plan: each demand gets its new rule, step, knob and mitigation. One that `place` has no place for only goes
     /// back.
-    pub fn renumber(&mut self, place: impl Fn(&Demand) -> Option<Placed>) {
+    pub(crate) fn renumber(&mut self, place: impl Fn(&Demand) -> Option<Placed>) {
         for demand in &mut self.list {
             match place(demand) {
                 Some(Placed { rule, step, knob, mitigation }) => {
@@ -104,54 +104,54 @@ impl Demands {
     }
 
     #[must_use]
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.list.len()
     }
 
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
     /// Places of the demands on this knob.
-    pub fn on<'a>(&'a self, knob: &'a Knob) -> impl Iterator<Item = usize> + 'a {
+    pub(crate) fn on<'a>(&'a self, knob: &'a Knob) -> impl Iterator<Item = usize> + 'a {
         self.list.iter().enumerate().filter(|(_, demand)| demand.knob == *knob).map(|(at, _)| at)
     }
 
     #[must_use]
-    pub fn of_step(&self, flat: usize) -> Option<usize> {
+    pub(crate) fn of_step(&self, flat: usize) -> Option<usize> {
         self.list.iter().position(|demand| demand.step == Some(flat))
     }
 
     /// Whether a rule of the present plan wants this knob.
     #[must_use]
-    pub fn is_claimed(&self, knob: &Knob) -> bool {
+    pub(crate) fn is_claimed(&self, knob: &Knob) -> bool {
         self.list.iter().any(|demand| demand.rule.is_some() && demand.knob == *knob)
     }
 
-    pub fn add(&mut self, demand: Demand) {
+    pub(crate) fn add(&mut self, demand: Demand) {
         self.list.push(demand);
     }
 
-    pub fn remove(&mut self, at: usize) -> Demand {
+    pub(crate) fn remove(&mut self, at: usize) -> Demand {
         self.list.remove(at)
     }
 
-    pub fn drop_rule(&mut self, rule: usize) {
+    pub(crate) fn drop_rule(&mut self, rule: usize) {
         self.list.retain(|demand| demand.rule != Some(rule));
     }
 
-    pub fn drop_knob(&mut self, knob: &Knob) {
+    pub(crate) fn drop_knob(&mut self, knob: &Knob) {
         self.list.retain(|demand| demand.knob != *knob);
     }
 
     /// A rule has taken over, or it is gone: what nobody has wanted of this knob need not go back any more.
-    pub fn drop_orphans(&mut self, knob: &Knob) {
+    pub(crate) fn drop_orphans(&mut self, knob: &Knob) {
         self.list.retain(|demand| demand.rule.is_some() || demand.knob != *knob);
     }
 
     /// All that one rule wants of a knob.
-    pub fn drop_wishes(&mut self, rule: usize, knob: &Knob) {
+    pub(crate) fn drop_wishes(&mut self, rule: usize, knob: &Knob) {
         self.list.retain(|demand| demand.rule != Some(rule) || demand.knob != *knob);
     }
 
@@ -160,7 +160,7 @@ impl Demands {
     }
 
     /// Takes out those that are not to stay.
-    pub fn take_unless(&mut self, stays: impl Fn(&Demand) -> bool) -> Vec<Demand> {
+    pub(crate) fn take_unless(&mut self, stays: impl Fn(&Demand) -> bool) -> Vec<Demand> {
         let (kept, taken) = self.list.drain(..).partition(stays);
         self.list = kept;
         taken

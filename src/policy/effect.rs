@@ -33,7 +33,7 @@ impl fmt::Display for Effect {
 
 impl Effect {
     #[must_use]
-    pub const fn share(self) -> Option<f64> {
+    pub(crate) const fn share(self) -> Option<f64> {
         match self {
             Effect::Share(share) => Some(share),
             Effect::NotDistinguishable => None,
@@ -42,13 +42,13 @@ impl Effect {
 
     /// It measurably helped.
     #[must_use]
-    pub fn is_useful(self) -> bool {
+    pub(crate) fn is_useful(self) -> bool {
         self.share().is_some_and(|share| share >= LEAST_SHARE)
     }
 
     /// It was measured, and what it may have closed is too little to help.
     #[must_use]
-    pub fn is_useless(self) -> bool {
+    pub(crate) fn is_useless(self) -> bool {
         self.share().is_some_and(|share| share < LEAST_SHARE)
     }
 }

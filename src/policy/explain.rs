@@ -18,7 +18,7 @@ use super::verdict::Verdict;
 use super::view::{Phase, RuleView, State, StepView, View};
 
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct Explanation {
+pub(crate) struct Explanation {
     pub name: String,
     pub severity: &'static str,
     pub priority: i32,
@@ -39,14 +39,14 @@ pub struct Explanation {
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct ConditionExplanation {
+pub(crate) struct ConditionExplanation {
     pub text: String,
     pub verdict: &'static str,
     pub comparisons: Vec<ComparisonExplanation>,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct ComparisonExplanation {
+pub(crate) struct ComparisonExplanation {
     /// `memory.available_percent < 8.0%`
     pub text: String,
     /// In the base unit; `null` where it could not be read.
@@ -57,7 +57,7 @@ pub struct ComparisonExplanation {
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct StepExplanation {
+pub(crate) struct StepExplanation {
     /// `throttle edge to 50%`, `throttle edge to 90%..20%`
     pub text: String,
     /// What can be lost by it: `notify`, `lossless`, `reversible`, `lossy`, `destructive`.
@@ -77,13 +77,13 @@ pub struct StepExplanation {
 
 /// One explanation per rule, in the order of the plan. A view of another plan (in the middle of a reload) gives none.
 #[must_use]
-pub fn explain(plan: &Plan, view: &View, now: Moment) -> Vec<Explanation> {
+pub(crate) fn explain(plan: &Plan, view: &View, now: Moment) -> Vec<Explanation> {
     (0..plan.rules().len()).filter_map(|index| explain_rule(plan, view, now, index)).collect()
 }
 
 /// `None` where the view is of another plan.
 #[must_use]
-pub fn explain_rule(plan: &Plan, view: &View, now: Moment, index: usize) -> Option<Explanation> {
+pub(crate) fn explain_rule(plan: &Plan, view: &View, now: Moment, index: usize) -> Option<Explanation> {
     let fits = view.rules.len() == plan.rules().len() && view.steps.len() == plan.step_count();
     let (rule, life) = (plan.rules().get(index)?, view.rules.get(index).filter(|_| fits)?);
     let programs = &plan.programs()[index];

@@ -11,7 +11,7 @@ use super::verdict::Verdict;
 use super::view::{RuleView, State};
 
 #[derive(Clone, Debug)]
-pub struct Life {
+pub(crate) struct Life {
     state: State,
     since: Moment,
     when: Verdict,
@@ -39,7 +39,7 @@ pub struct Life {
 
 /// What a rule waits through before it says that something is wrong with its eyes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Patience {
+pub(crate) struct Patience {
     /// How long it may be unknown before it is blind: its windows must fill first.
     pub unknown: Duration,
     pub spacing: Spacing,
@@ -47,7 +47,7 @@ pub struct Patience {
 
 /// What the metric was when a step was taken.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Baseline {
+pub(crate) struct Baseline {
     pub step: usize,
     pub at: Moment,
     pub slot: usize,
@@ -61,7 +61,7 @@ pub struct Baseline {
 
 /// What a tick changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Turn {
+pub(crate) enum Turn {
     None,
     Pending,
     Relented,
@@ -99,23 +99,23 @@ impl Life {
 
     /// Of a rule that may do nothing: only how often it fired is kept.
     #[must_use]
-    pub const fn idle(&self, now: Moment) -> Self {
+    pub(crate) const fn idle(&self, now: Moment) -> Self {
         Self { fired: self.fired, ..Self::new(now) }
     }
 
     /// In another plan, where its steps have other numbers: what was measured for one of them is lost.
     #[must_use]
-    pub fn moved(&self) -> Self {
+    pub(crate) fn moved(&self) -> Self {
         Self { judged: None, ..self.clone() }
     }
 
     #[must_use]
-    pub const fn state(&self) -> State {
+    pub(crate) const fn state(&self) -> State {
         self.state
     }
 
     #[must_use]
-    pub const fn when(&self) -> Verdict {
+    pub(crate) const fn when(&self) -> Verdict {
         self.when
     }
 
@@ -126,18 +126,18 @@ impl Life {
 
     /// Steps taken so far in this firing.
     #[must_use]
-    pub const fn taken(&self) -> usize {
+    pub(crate) const fn taken(&self) -> usize {
         self.taken
     }
 
     /// The last step taken may show its effect until then.
     #[must_use]
-    pub const fn settles(&self) -> Option<Moment> {
+    pub(crate) const fn settles(&self) -> Option<Moment> {
         self.settles
     }
 
     #[must_use]
-    pub const fn is_exhausted(&self) -> bool {
+    pub(crate) const fn is_exhausted(&self) -> bool {
         self.exhausted
     }
 
@@ -158,7 +158,7 @@ impl Life {
     }
 
     /// What its condition says now; nothing where it asks about what cannot be here, and never holds.
-    pub const fn see(&mut self, when: Option<Verdict>) {
+    pub(crate) const fn see(&mut self, when: Option<Verdict>) {
         (self.when, self.is_applicable) = match when {
             Some(when) => (when, true),
             None => (Verdict::False, false),
@@ -169,18 +169,18 @@ impl Life {
     }
 
     /// Nobody looked for a while: what was so before tells nothing of now.
-    pub const fn lose_proof(&mut self) {
+    pub(crate) const fn lose_proof(&mut self) {
         self.unproven = true;
     }
 
     /// Its condition was seen to hold since anybody last did not look.
     #[must_use]
-    pub const fn is_proven(&self) -> bool {
+    pub(crate) const fn is_proven(&self) -> bool {
         !self.unproven
     }
 
     /// What its clear condition says now. Nobody waits for what cannot be here.
-    pub const fn see_clear(&mut self, clear: Option<Verdict>) {
+    pub(crate) const fn see_clear(&mut self, clear: Option<Verdict>) {
         self.clear = match clear {
             Some(clear) => clear,
             None => Verdict::True,
@@ -188,12 +188,12 @@ impl Life {
     }
 
     /// The next step is taken.
-    pub const fn climb(&mut self) {
+    pub(crate) const fn climb(&mut self) {
         self.taken += 1;
     }
 
     /// No step is left. True where that is news.
-    pub const fn exhaust(&mut self) -> bool {
+    pub(crate) const fn exhaust(&mut self) -> bool {
         !std::mem::replace(&mut self.exhausted, true)
     }
 
@@ -203,42 +203,42 @@ impl Life {
     }
 
     /// They may do so from now on, whatever was said before.
-    pub const fn settle_anew(&mut self, until: Moment) {
+    pub(crate) const fn settle_anew(&mut self, until: Moment) {
         self.settles = Some(until);
     }
 
     /// They had their time.
-    pub const fn settled(&mut self) {
+    pub(crate) const fn settled(&mut self) {
         self.settles = None;
     }
 
     /// Nothing was done that could show an effect.
-    pub const fn do_nothing(&mut self, now: Moment) {
+    pub(crate) const fn do_nothing(&mut self, now: Moment) {
         self.settles = Some(now);
         self.judged = None;
     }
 
     /// A step is measured from here; where nothing can be measured, what was begun goes on.
-    pub const fn measure(&mut self, from: Option<Baseline>) {
+    pub(crate) const fn measure(&mut self, from: Option<Baseline>) {
         if from.is_some() {
             self.judged = from;
         }
     }
 
     /// The measurement, once: it is kept for what comes late.
-    pub fn judge(&mut self) -> Option<Baseline> {
+    pub(crate) fn judge(&mut self) -> Option<Baseline> {
         let baseline = self.judged.filter(|baseline| !baseline.is_told)?;
         self.judged = Some(Baseline { is_told: true, ..baseline });
         Some(baseline)
     }
 
     /// The measurement, for the last time.
-    pub const fn judge_last(&mut self) -> Option<Baseline> {
+    pub(crate) const fn judge_last(&mut self) -> Option<Baseline> {
         self.judged.take()
     }
 
     /// The ladder was changed while the rule fires: it is climbed on from this step.
-    pub fn climb_to(&mut self, step: usize) {
+    pub(crate) fn climb_to(&mut self, step: usize) {
         if matches!(self.state, State::Firing | State::Undoing) {
             self.taken = step;
             self.exhausted = false;
@@ -247,19 +247,19 @@ impl Life {
 
     /// In watched time, where it is blind.
     #[must_use]
-    pub fn blind_for(&self, now: Moment) -> Option<Duration> {
+    pub(crate) fn blind_for(&self, now: Moment) -> Option<Duration> {
         let since = self.unknown_since.unwrap_or(now);
         (self.state == State::Blind).then(|| now.since(since))
     }
 
     /// Its condition holds, though not for long enough to fire.
     #[must_use]
-    pub const fn holds(&self) -> bool {
+    pub(crate) const fn holds(&self) -> bool {
         self.holds_since.is_some()
     }
 
     /// One tick with fresh verdicts. Leaving `Undoing` for `Cooling` is not decided here: see [`Life::cool`].
-    pub fn advance(&mut self, now: Moment, rule: &Rule, patience: Patience) -> Turn {
+    pub(crate) fn advance(&mut self, now: Moment, rule: &Rule, patience: Patience) -> Turn {
         self.stretch(now, patience.spacing);
         let patience = patience.unknown;
         match self.state {
@@ -273,19 +273,19 @@ impl Life {
 
     /// Whether what loses something may not be repeated yet.
     #[must_use]
-    pub fn is_cooling(&self, now: Moment) -> bool {
+    pub(crate) fn is_cooling(&self, now: Moment) -> bool {
         now < self.cooling_until
     }
 
     /// All its steps are undone.
-    pub fn cool(&mut self, now: Moment, cooldown: Duration) {
+    pub(crate) fn cool(&mut self, now: Moment, cooldown: Duration) {
         self.taken = 0;
         self.cooling_until = now + cooldown;
         self.enter(State::Cooling, now);
     }
 
     /// While it fires, the ladder is climbed again from this step; what is in force already is found in force.
-    pub fn climb_from(&mut self, step: usize) {
+    pub(crate) fn climb_from(&mut self, step: usize) {
         if self.state == State::Firing {
             self.taken = self.taken.min(step);
             self.exhausted = false;
@@ -294,7 +294,7 @@ impl Life {
     }
 
     /// The commonest tick: quiet, and nothing holds.
-    pub const fn rest(&mut self, now: Moment) {
+    pub(crate) const fn rest(&mut self, now: Moment) {
         self.clear = Verdict::True;
         self.unknown_since = None;
         self.seen = now;
@@ -302,7 +302,7 @@ impl Life {
 
     /// When the state ends if nothing changes.
     #[must_use]
-    pub fn until(&self, rule: &Rule) -> Option<Moment> {
+    pub(crate) fn until(&self, rule: &Rule) -> Option<Moment> {
         match self.state {
             State::Pending => self.holds_since.map(|since| since + rule.hold_for),
             State::Firing => self.clears_since.map(|since| since + rule.clear_for).or(self.settles),

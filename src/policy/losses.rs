@@ -44,7 +44,7 @@ impl Loss {
 
 /// What the rules make of it now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Standing {
+pub(crate) struct Standing {
     /// The rule whose deed it was.
     pub is_clear: bool,
     /// The longest of all rules that could do the same.
@@ -64,11 +64,11 @@ impl Losses {
     }
 
     #[must_use]
-    pub const fn all(&self) -> &[Loss] {
+    pub(crate) const fn all(&self) -> &[Loss] {
         self.list.as_slice()
     }
 
-    pub fn note(&mut self, loss: Loss) {
+    pub(crate) fn note(&mut self, loss: Loss) {
         self.list.retain(|known| known.knob != loss.knob || known.rule != loss.rule);
         self.list.push(loss);
         let excess = self.list.len().saturating_sub(MOST);
@@ -76,23 +76,23 @@ impl Losses {
     }
 
     /// It turned out that nothing was lost.
-    pub fn take_back(&mut self, rule: &str, knob: &Knob) {
+    pub(crate) fn take_back(&mut self, rule: &str, knob: &Knob) {
         self.list.retain(|known| known.knob != *knob || *known.rule != *rule);
     }
 
     /// Those that `is_known` says no of are known by nothing else any more: the guardian begins anew, or a reload took the
     /// step.
-    pub fn unless_known(&mut self, is_known: impl Fn(&Loss) -> bool) {
+    pub(crate) fn unless_known(&mut self, is_known: impl Fn(&Loss) -> bool) {
         let forgotten = |loss: &&mut Loss| loss.known == Known::ToTheRule && !is_known(loss);
         self.list.iter_mut().filter(forgotten).for_each(|loss| loss.known = Known::OnlyHere);
     }
 
-    pub fn each_knob(&mut self, change: impl Fn(&mut Knob)) {
+    pub(crate) fn each_knob(&mut self, change: impl Fn(&mut Knob)) {
         self.list.iter_mut().for_each(|loss| change(&mut loss.knob));
     }
 
     /// Those of before these.
-    pub fn join(&mut self, mut earlier: Self) {
+    pub(crate) fn join(&mut self, mut earlier: Self) {
         for loss in self.list.drain(..) {
             earlier.note(loss);
         }
@@ -100,7 +100,7 @@ impl Losses {
     }
 
     /// After a look at all rules: forgets what forbids nothing any more. `None`: there is no such rule now.
-    pub fn judge(&mut self, now: Moment, standing: impl Fn(&Loss) -> Option<Standing>) {
+    pub(crate) fn judge(&mut self, now: Moment, standing: impl Fn(&Loss) -> Option<Standing>) {
         self.list.retain_mut(|loss| {
             let Some(Standing { is_clear, cooldown }) = standing(loss) else {
                 return now < loss.at + KEPT_WITHOUT_RULE;
@@ -116,7 +116,7 @@ impl Losses {
     /// Whether this is too early to do it again: it was done within the rule's cooldown, whoever's deed it was, or in what
     /// may be the same firing. What the rule knows of its own steps is left to the rule.
     #[must_use]
-    pub fn forbid(&self, now: Moment, rule: &str, knob: &Knob, cooldown: Duration) -> bool {
+    pub(crate) fn forbid(&self, now: Moment, rule: &str, knob: &Knob, cooldown: Duration) -> bool {
         self.list.iter().filter(|loss| loss.knob == *knob).any(|loss| {
             let is_recent = now < loss.at + cooldown;
             match loss.known {

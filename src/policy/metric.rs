@@ -262,7 +262,7 @@ impl Metric {
     /// Whether there is an end at which nothing goes on: memory, space, and the kernel's tables. A busy processor, disk or
     /// network only makes others wait.
     #[must_use]
-    pub fn runs_out(self) -> bool {
+    pub(crate) fn runs_out(self) -> bool {
         let name = self.name();
         let waits = ["cpu.", "network."].iter().any(|first| name.starts_with(first)) || name.contains("pressure");
         !waits
@@ -274,7 +274,7 @@ impl Metric {
     /// What is short where this metric is bad. Open files are mostly sockets; tasks and an application's own numbers
     /// stand for no resource.
     #[must_use]
-    pub fn resource(self) -> Option<Resource> {
+    pub(crate) fn resource(self) -> Option<Resource> {
         let name = self.name();
         match name.split('.').next() {
             Some("files") => Some(Resource::Connections),
@@ -284,19 +284,19 @@ impl Metric {
     }
 
     #[must_use]
-    pub fn column(self) -> usize {
+    pub(crate) fn column(self) -> usize {
         COLUMNS[self as usize] as usize
     }
 
     /// How many metrics a family has: the width of its row in a sample.
     #[must_use]
-    pub fn width(family: Family) -> usize {
+    pub(crate) fn width(family: Family) -> usize {
         DESCRIPTIONS.iter().filter(|d| d.family == family).count()
     }
 
     /// The metric that a number of an application's is, by the unit at the end of its name.
     #[must_use]
-    pub fn of_app(number: &str) -> Metric {
+    pub(crate) fn of_app(number: &str) -> Metric {
         match number.rsplit('_').next() {
             Some("bytes") => Metric::AppBytes,
             Some("percent") => Metric::AppPercent,
@@ -309,7 +309,7 @@ impl Metric {
     /// The metric of that name; `selected` says that the name carried a selector. `connections.established` is one
     /// metric for the node and another for a port.
     #[must_use]
-    pub fn named(name: &str, selected: Selected) -> Option<Metric> {
+    pub(crate) fn named(name: &str, selected: Selected) -> Option<Metric> {
         let mut candidates = DESCRIPTIONS.iter().filter(|d| d.name == name);
         let fits = |d: &&Description| (d.family != Family::Node) == (selected == Selected::Yes);
         candidates.clone().find(fits).or_else(|| candidates.next()).map(|d| d.metric)
@@ -318,7 +318,7 @@ impl Metric {
 
 /// Whether a name in a condition was written with a selector.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Selected {
+pub(crate) enum Selected {
     Yes,
     No,
 }

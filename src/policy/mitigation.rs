@@ -99,7 +99,7 @@ impl Verb {
 
     /// Whether it withholds a share of the work, which recovery gives back by halves.
     #[must_use]
-    pub const fn is_eased(self) -> bool {
+    pub(crate) const fn is_eased(self) -> bool {
         matches!(self, Verb::Throttle | Verb::Shed)
     }
 
@@ -210,7 +210,7 @@ pub struct Mitigation {
 impl Mitigation {
     /// Two mitigations on one knob exclude each other: the strongest one is in force.
     #[must_use]
-    pub fn same_knob(&self, other: &Mitigation) -> bool {
+    pub(crate) fn same_knob(&self, other: &Mitigation) -> bool {
         self.verb == other.verb && self.control == other.control
     }
 }
@@ -238,7 +238,7 @@ impl fmt::Display for Mitigation {
 impl Mitigation {
     /// `50% → 75%`, where this leaves more than what was before it; a shed as what it takes, `50% → 25%`.
     #[must_use]
-    pub fn loosened(&self, from: Amount) -> Option<String> {
+    pub(crate) fn loosened(&self, from: Amount) -> Option<String> {
         let (Amount::Keep(before), Amount::Keep(kept)) = (from, self.amount) else { return None };
         let shown = |kept: f64| if self.verb == Verb::Shed { trimmed(100.0 - kept) } else { trimmed(kept) };
         (before < kept).then(|| format!("{}% → {}%", shown(before), shown(kept)))

@@ -7,7 +7,7 @@ use super::moment::Moment;
 use super::rule::Emergency;
 
 #[derive(Clone, Debug)]
-pub struct NodeMode {
+pub(crate) struct NodeMode {
     mode: Mode,
     since: Moment,
     hold_until: Moment,
@@ -30,24 +30,24 @@ impl NodeMode {
     }
 
     #[must_use]
-    pub const fn since(&self) -> Moment {
+    pub(crate) const fn since(&self) -> Moment {
         self.since
     }
 
     /// The hold that the next emergency would have.
     #[must_use]
-    pub const fn hold(&self) -> Duration {
+    pub(crate) const fn hold(&self) -> Duration {
         self.hold
     }
 
     /// While in emergency: not left before this.
     #[must_use]
-    pub fn hold_until(&self) -> Option<Moment> {
+    pub(crate) fn hold_until(&self) -> Option<Moment> {
         (self.mode == Mode::Emergency).then_some(self.hold_until)
     }
 
     /// An emergency rule fired. `again` where it had been cleared and came back.
-    pub fn alarm(&mut self, now: Moment, again: Relapse, settings: &Emergency) {
+    pub(crate) fn alarm(&mut self, now: Moment, again: Relapse, settings: &Emergency) {
         if again == Relapse::Yes || self.mode == Mode::Recovering {
             self.hold = (self.hold + settings.hold).min(settings.hold_max).max(settings.hold);
         }
@@ -55,7 +55,7 @@ impl NodeMode {
         self.enter(Mode::Emergency, now);
     }
 
-    pub fn enter(&mut self, mode: Mode, now: Moment) {
+    pub(crate) fn enter(&mut self, mode: Mode, now: Moment) {
         if self.mode != mode {
             self.mode = mode;
             self.since = now;
@@ -63,7 +63,7 @@ impl NodeMode {
     }
 
     /// Lets the hold decay while the node is in normal mode.
-    pub fn pass(&mut self, now: Moment, settings: &Emergency) {
+    pub(crate) fn pass(&mut self, now: Moment, settings: &Emergency) {
         let passed = now.since(self.seen.max(self.since));
         self.seen = now;
         if self.mode == Mode::Normal && self.hold > settings.hold {
@@ -73,13 +73,13 @@ impl NodeMode {
 
     /// Whether what emergency rules put in force must stay.
     #[must_use]
-    pub fn holds(&self, now: Moment) -> bool {
+    pub(crate) fn holds(&self, now: Moment) -> bool {
         self.mode == Mode::Emergency && now < self.hold_until
     }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Relapse {
+pub(crate) enum Relapse {
     Yes,
     No,
 }

@@ -17,7 +17,7 @@ impl Moment {
     }
 
     #[must_use]
-    pub const fn since_origin(self) -> Duration {
+    pub(crate) const fn since_origin(self) -> Duration {
         self.0
     }
 

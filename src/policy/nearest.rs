@@ -8,7 +8,7 @@ const LONGEST: usize = 80;
 
 /// The candidate that is most alike, if any is alike enough; the first of equals.
 #[must_use]
-pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+pub(crate) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     if word.is_empty() || word.len() > LONGEST {
         return None;
     }

@@ -84,7 +84,7 @@ pub enum Ends {
 
 /// What the rules that could want a knob are doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Wanted {
+pub(crate) enum Wanted {
     /// One fires.
     Now,
     /// None fires, and one at least is not clear.
@@ -98,7 +98,7 @@ pub enum Wanted {
 impl Wanted {
     /// What two rules make of it together.
     #[must_use]
-    pub fn or(self, other: Self) -> Self {
+    pub(crate) fn or(self, other: Self) -> Self {
         match (self, other) {
             (Wanted::Now, _) | (_, Wanted::Now) => Wanted::Now,
             (Wanted::Perhaps, _) | (_, Wanted::Perhaps) => Wanted::Perhaps,
@@ -126,17 +126,17 @@ impl Orders {
         &self.losses
     }
 
-    pub fn note_loss(&mut self, loss: Loss) {
+    pub(crate) fn note_loss(&mut self, loss: Loss) {
         self.losses.note(loss);
     }
 
     /// As [`Losses::take_back`].
-    pub fn take_back_loss(&mut self, rule: &str, knob: &Knob) {
+    pub(crate) fn take_back_loss(&mut self, rule: &str, knob: &Knob) {
         self.losses.take_back(rule, knob);
     }
 
     /// The control of each goes by another target now: who wrote an address differently has taken no order back.
-    pub fn follow(&mut self, moved: &[(Arc<str>, Arc<str>)]) {
+    pub(crate) fn follow(&mut self, moved: &[(Arc<str>, Arc<str>)]) {
         let follow = |knob: &mut Knob| {
             if let Some((_, to)) = moved.iter().find(|(from, _)| *from == knob.target) {
                 knob.target = Arc::clone(to);
@@ -148,7 +148,7 @@ impl Orders {
     }
 
     /// The controls, as they were called, whose knobs these orders are about, and the targets that they had.
-    pub fn controls(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
+    pub(crate) fn controls(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
         let undone = self.undone.iter().map(|undone| (&undone.mitigation.control, &undone.knob.target));
         let theirs = self.theirs.iter().map(|theirs| (&theirs.mitigation.control, &theirs.knob.target));
         let lost = self.losses.all().iter().map(|loss| (&loss.control, &loss.knob.target));
@@ -156,17 +156,17 @@ impl Orders {
     }
 
     /// As [`Losses::unless_known`].
-    pub fn losses_unless_known(&mut self, is_known: impl Fn(&Loss) -> bool) {
+    pub(crate) fn losses_unless_known(&mut self, is_known: impl Fn(&Loss) -> bool) {
         self.losses.unless_known(is_known);
     }
 
     /// As [`Losses::judge`].
-    pub fn judge_losses(&mut self, now: Moment, standing: impl Fn(&Loss) -> Option<Standing>) {
+    pub(crate) fn judge_losses(&mut self, now: Moment, standing: impl Fn(&Loss) -> Option<Standing>) {
         self.losses.judge(now, standing);
     }
 
     #[must_use]
-    pub const fn pause(&self) -> Option<&Pause> {
+    pub(crate) const fn pause(&self) -> Option<&Pause> {
         self.pause.as_ref()
     }
 
@@ -189,28 +189,28 @@ impl Orders {
     }
 
     /// All numbers that these are known by.
-    pub fn ids(&self) -> impl Iterator<Item = ActionId> {
+    pub(crate) fn ids(&self) -> impl Iterator<Item = ActionId> {
         let undone = self.undone.iter().map(|undone| undone.id);
         undone.chain(self.theirs.iter().map(|theirs| theirs.id)).chain(self.forgotten.iter().copied())
     }
 
     /// The newer pause counts.
-    pub fn begin_pause(&mut self, pause: Pause) {
+    pub(crate) fn begin_pause(&mut self, pause: Pause) {
         self.pause = Some(pause);
     }
 
     /// The pause that ended by it.
-    pub const fn resume_all(&mut self) -> Option<Pause> {
+    pub(crate) const fn resume_all(&mut self) -> Option<Pause> {
         self.pause.take()
     }
 
     /// This debt is never paid.
-    pub fn forget(&mut self, id: ActionId) {
+    pub(crate) fn forget(&mut self, id: ActionId) {
         self.forgotten.push(id);
     }
 
     /// As another guardian finds them: which debts there still are, and no rule has been seen to fire yet.
-    pub fn begin_anew(&mut self, is_there: impl FnMut(&ActionId) -> bool) {
+    pub(crate) fn begin_anew(&mut self, is_there: impl FnMut(&ActionId) -> bool) {
         self.forgotten.retain(is_there);
         self.losses.unless_known(|_| false);
         for theirs in &mut self.theirs {
@@ -219,65 +219,65 @@ impl Orders {
     }
 
     #[must_use]
-    pub fn without_pause(self) -> Self {
+    pub(crate) fn without_pause(self) -> Self {
         Self { pause: None, ..self }
     }
 
     /// The rules have these knobs again.
     #[must_use]
-    pub fn without_undone(self) -> Self {
+    pub(crate) fn without_undone(self) -> Self {
         Self { undone: Vec::new(), ..self }
     }
 
     #[must_use]
-    pub const fn is_paused(&self) -> bool {
+    pub(crate) const fn is_paused(&self) -> bool {
         self.pause.is_some()
     }
 
     /// Whether what is in force stays although nothing new is done.
     #[must_use]
-    pub fn holds(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
         self.pause.as_ref().is_some_and(|pause| pause.hold == Hold::Keep)
     }
 
     #[must_use]
-    pub fn is_undone(&self, knob: &Knob) -> bool {
+    pub(crate) fn is_undone(&self, knob: &Knob) -> bool {
         self.undone.iter().any(|undone| undone.knob == *knob)
     }
 
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
         self.pause.is_none() && self.undone.is_empty() && self.theirs.is_empty()
     }
 
     /// No knob is anybody's, and nothing was lost of late.
     #[must_use]
-    pub const fn holds_nothing(&self) -> bool {
+    pub(crate) const fn holds_nothing(&self) -> bool {
         self.undone.is_empty() && self.theirs.is_empty() && self.losses.all().is_empty()
     }
 
     #[must_use]
-    pub fn is_theirs(&self, knob: &Knob) -> bool {
+    pub(crate) fn is_theirs(&self, knob: &Knob) -> bool {
         self.theirs.iter().any(|theirs| theirs.knob == *knob)
     }
 
-    pub fn note_theirs(&mut self, theirs: Theirs) {
+    pub(crate) fn note_theirs(&mut self, theirs: Theirs) {
         self.drop_theirs(&theirs.knob);
         self.theirs.push(theirs);
     }
 
-    pub fn drop_theirs(&mut self, knob: &Knob) {
+    pub(crate) fn drop_theirs(&mut self, knob: &Knob) {
         self.theirs.retain(|known| known.knob != *knob);
     }
 
     /// A rule has let go of its knobs: what only they wanted is nobody's any more.
-    pub fn keep_theirs(&mut self, is_wanted: impl Fn(&Knob) -> bool) {
+    pub(crate) fn keep_theirs(&mut self, is_wanted: impl Fn(&Knob) -> bool) {
         self.theirs.retain(|theirs| theirs.ends != Ends::WithItsRules || is_wanted(&theirs.knob));
     }
 
     /// After a look at all rules, with the time before it that was watched. That also ends what a rule wanted that is there no
     /// more. What is unknown ends nothing, and does not count.
-    pub fn judge_theirs(&mut self, watched: Duration, mut wanted: impl FnMut(&Knob) -> Wanted) {
+    pub(crate) fn judge_theirs(&mut self, watched: Duration, mut wanted: impl FnMut(&Knob) -> Wanted) {
         self.theirs.retain_mut(|theirs| {
             let quiet = match theirs.ends {
                 Ends::WithItsRules => Quiet::default(),
@@ -299,7 +299,7 @@ impl Orders {
     }
 
     /// With orders that are older and were read only now: on each knob, and for the pause, the newer one counts.
-    pub fn join(&mut self, mut earlier: Orders) {
+    pub(crate) fn join(&mut self, mut earlier: Orders) {
         self.pause = self.pause.take().or(earlier.pause);
         earlier.undone.retain(|older| !self.is_undone(&older.knob) && !self.is_theirs(&older.knob));
         earlier.theirs.retain(|older| !self.is_undone(&older.knob) && !self.is_theirs(&older.knob));
@@ -311,19 +311,19 @@ impl Orders {
     }
 
     /// The newest order on a knob is the one that counts.
-    pub fn note(&mut self, undone: Undone) {
+    pub(crate) fn note(&mut self, undone: Undone) {
         self.undone.retain(|known| known.knob != undone.knob);
         self.undone.push(undone);
     }
 
     /// Ends a pause whose time is over.
-    pub fn end_pause(&mut self, now: Moment) -> Option<Pause> {
+    pub(crate) fn end_pause(&mut self, now: Moment) -> Option<Pause> {
         self.pause.take_if(|pause| now >= pause.until)
     }
 
     /// After a look at all rules, with the time before it that was watched: gives back the knobs whose rules have been quiet
     /// for long enough.
-    pub fn hand_back(&mut self, watched: Duration, wanted: impl Fn(&Knob) -> Wanted) -> Vec<Undone> {
+    pub(crate) fn hand_back(&mut self, watched: Duration, wanted: impl Fn(&Knob) -> Wanted) -> Vec<Undone> {
         let mut over = Vec::new();
         self.undone.retain_mut(|undone| {
             let is_over = match wanted(&undone.knob) {
@@ -344,7 +344,7 @@ impl Orders {
 
     /// Gives these back, or all that was undone where none is named; what they were. What somebody set by hand is given back
     /// by name only: whoever ends a pause does not mean it.
-    pub fn resume(&mut self, ids: &[ActionId]) -> Vec<Mitigation> {
+    pub(crate) fn resume(&mut self, ids: &[ActionId]) -> Vec<Mitigation> {
         let is_undone = |undone: &mut Undone| ids.is_empty() || ids.contains(&undone.id);
         let mut back: Vec<_> = self.undone.extract_if(.., is_undone).map(|undone| undone.mitigation).collect();
         let theirs = self.theirs.extract_if(.., |theirs| ids.contains(&theirs.id));
@@ -356,6 +356,7 @@ impl Orders {
 #[cfg(test)]
 mod tests {
     use super::*;
+
     use crate::policy::mitigation::{Amount, Verb};
 
     fn undone(id: u64, target: &str) -> Undone {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::moment::Moment;
 
 /// With the stretches of [`Past::for_horizon`] that is sixteen horizons, the least from which their noise can be told.
-pub const KEPT: usize = 256;
+pub(crate) const KEPT: usize = 256;
 /// The least stretch: readings ten times a second hang together, and their mean over half a second less so.
 const LEAST_STRETCH: Duration = Duration::from_millis(500);
 const STRETCHES_PER_HORIZON: u32 = 16;
@@ -43,18 +43,18 @@ impl Past {
 
     /// The number of the stretch that a moment lies in.
     #[must_use]
-    pub fn number(&self, at: Moment) -> u64 {
+    pub(crate) fn number(&self, at: Moment) -> u64 {
         u64::try_from(at.since_origin().as_nanos() / self.stretch.as_nanos().max(1)).unwrap_or(u64::MAX)
     }
 
     #[must_use]
-    pub const fn stretch(&self) -> Duration {
+    pub(crate) const fn stretch(&self) -> Duration {
         self.stretch
     }
 
     /// The means up to the newest stretch, oldest first; NaN where nothing was read. With the newest one's number.
     #[must_use]
-    pub fn unrolled(&self) -> Option<([f64; KEPT], u64)> {
+    pub(crate) fn unrolled(&self) -> Option<([f64; KEPT], u64)> {
         let newest = self.newest?;
         let mut means = [f64::NAN; KEPT];
         for (back, mean) in means.iter_mut().rev().enumerate() {

@@ -28,7 +28,7 @@ pub struct Plan {
 }
 
 #[derive(Clone, Debug)]
-pub struct Programs {
+pub(crate) struct Programs {
     pub when: Program,
     /// `None`: the rule clears when `when` is false.
     pub clear: Option<Program>,
@@ -42,7 +42,7 @@ pub struct Programs {
 impl Programs {
     /// Whether the rule would clear now, when it reads `when` so: what is unknown never does.
     #[must_use]
-    pub fn is_clear(&self, when: Verdict, readings: &[Reading], stack: &mut Stack) -> Verdict {
+    pub(crate) fn is_clear(&self, when: Verdict, readings: &[Reading], stack: &mut Stack) -> Verdict {
         // What cannot be here is waited for by nobody.
         let clear = self.clear.as_ref().map(|clear| clear.evaluate(readings, stack).unwrap_or(Verdict::True));
         match (when, clear) {
@@ -87,23 +87,23 @@ impl Plan {
     }
 
     #[must_use]
-    pub fn programs(&self) -> &[Programs] {
+    pub(crate) fn programs(&self) -> &[Programs] {
         &self.programs
     }
 
     #[must_use]
-    pub fn operands(&self) -> &[Arc<Operand>] {
+    pub(crate) fn operands(&self) -> &[Arc<Operand>] {
         &self.operands
     }
 
     #[must_use]
-    pub fn watched(&self) -> &[Option<Duration>] {
+    pub(crate) fn watched(&self) -> &[Option<Duration>] {
         &self.watched
     }
 
     /// How many steps all rules have together.
     #[must_use]
-    pub const fn step_count(&self) -> usize {
+    pub(crate) const fn step_count(&self) -> usize {
         self.steps
     }
 
@@ -116,20 +116,23 @@ impl Plan {
     }
 
     #[must_use]
-    pub fn has_knob(&self, rule: &Rule, knob: &Knob) -> bool {
+    pub(crate) fn has_knob(&self, rule: &Rule, knob: &Knob) -> bool {
         rule.steps.iter().any(|step| self.knob(&step.mitigation) == *knob)
     }
 
     /// What identifies the target of this control.
     #[must_use]
-    pub fn target_of(&self, control: &str) -> Arc<str> {
+    pub(crate) fn target_of(&self, control: &str) -> Arc<str> {
         let known = self.policy.targets.iter().find(|(known, _)| **known == *control);
         known.map_or_else(|| control.into(), |(_, target)| Arc::clone(target))
     }
 
     /// Of these controls and the targets that they had, from where to where each leads now; not where another control still
     /// leads to what it had.
-    pub fn moved<'a>(&self, had: impl Iterator<Item = (&'a Arc<str>, &'a Arc<str>)>) -> Vec<(Arc<str>, Arc<str>)> {
+    pub(crate) fn moved<'a>(
+        &self,
+        had: impl Iterator<Item = (&'a Arc<str>, &'a Arc<str>)>,
+    ) -> Vec<(Arc<str>, Arc<str>)> {
         let targets = &self.policy.targets;
         let is_left = |target: &Arc<str>| targets.iter().all(|(_, known)| known != target);
         let now = |control: &Arc<str>| targets.iter().find(|(known, _)| known == control).map(|(_, target)| target);
@@ -139,13 +142,13 @@ impl Plan {
 
     /// The place of a rule's step in the flat list of all steps.
     #[must_use]
-    pub fn flat_step(&self, rule: usize, step: usize) -> usize {
+    pub(crate) fn flat_step(&self, rule: usize, step: usize) -> usize {
         self.first_steps[rule] + step
     }
 
     /// The rule and the step within it of a flat step.
     #[must_use]
-    pub fn owner_of(&self, flat: usize) -> (usize, usize) {
+    pub(crate) fn owner_of(&self, flat: usize) -> (usize, usize) {
         let owns = |rule: &usize| self.first_steps[*rule] <= flat && !self.policy.rules[*rule].steps.is_empty();
         let rule = (0..self.policy.rules.len()).rev().find(owns).unwrap_or_default();
         (rule, flat - self.first_steps[rule])
@@ -158,7 +161,7 @@ impl Plan {
 
     /// The comparisons of a program with what they read, in words: `memory.available_percent 7.1% < 8.0%`.
     #[must_use]
-    pub fn reasons(&self, program: &Program, readings: &[Reading], wanted: Verdict) -> String {
+    pub(crate) fn reasons(&self, program: &Program, readings: &[Reading], wanted: Verdict) -> String {
         let mut text = String::new();
         for compare in program.comparisons() {
             if compare.evaluate(readings) != wanted {
@@ -177,7 +180,7 @@ impl Plan {
 
     /// The operands that a program needs and that cannot be read, by name.
     #[must_use]
-    pub fn missing(&self, program: &Program, readings: &[Reading]) -> String {
+    pub(crate) fn missing(&self, program: &Program, readings: &[Reading]) -> String {
         let mut names = Vec::new();
         for compare in program
             .comparisons()

@@ -23,19 +23,19 @@ impl Ports {
 
     /// All that it has to do with, whether it takes connections in there or passes them on.
     #[must_use]
-    pub fn all_of(ports: Vec<u16>) -> Self {
+    pub(crate) fn all_of(ports: Vec<u16>) -> Self {
         Self::new(Some(ports.clone()), Some(ports))
     }
 
     /// It takes connections in at this one.
     #[must_use]
-    pub fn takes(&self, port: u16) -> bool {
+    pub(crate) fn takes(&self, port: u16) -> bool {
         has(&self.own, port)
     }
 
     /// It takes connections in at this one, or passes them on to it.
     #[must_use]
-    pub fn has(&self, port: u16) -> bool {
+    pub(crate) fn has(&self, port: u16) -> bool {
         self.takes(port) || has(&self.behind, port)
     }
 

@@ -15,12 +15,12 @@ impl Quiet {
 
     /// `None` while it is not quiet, or nobody knows yet.
     #[must_use]
-    pub const fn lasted(self) -> Option<Duration> {
+    pub(crate) const fn lasted(self) -> Option<Duration> {
         self.0
     }
 
     /// It is quiet now, and was for what was watched since the last look. Whether it has lasted that long.
-    pub fn reaches(&mut self, watched: Duration, lasts: Duration) -> bool {
+    pub(crate) fn reaches(&mut self, watched: Duration, lasts: Duration) -> bool {
         let lasted = self.0.map_or(Duration::ZERO, |lasted| lasted + watched);
         self.0 = Some(lasted);
         lasted >= lasts

@@ -2,7 +2,7 @@
 
 /// Points of a percentage between two strengths that are told apart: less would write a journal record and speak to a
 /// server for nothing that it would feel.
-pub const NOTCH: f64 = 5.0;
+pub(crate) const NOTCH: f64 = 5.0;
 /// What a sum of floats may lack to a whole notch.
 pub(super) const ROUNDING: f64 = 1e-6;
 
@@ -21,12 +21,12 @@ impl Range {
     }
 
     #[must_use]
-    pub const fn gentle(self) -> f64 {
+    pub(crate) const fn gentle(self) -> f64 {
         self.gentle
     }
 
     #[must_use]
-    pub const fn harsh(self) -> f64 {
+    pub(crate) const fn harsh(self) -> f64 {
         self.harsh
     }
 
@@ -45,7 +45,7 @@ impl Range {
 
     /// What a step begins with.
     #[must_use]
-    pub fn first(self, share: f64) -> f64 {
+    pub(crate) fn first(self, share: f64) -> f64 {
         self.notch(self.at(share))
     }
 }

@@ -2,7 +2,7 @@
 
 /// What a slot reads now. `value` is NaN where nothing is known.
 #[derive(Clone, Copy, Debug)]
-pub struct Reading {
+pub(crate) struct Reading {
     pub value: f64,
     /// Some instance could not be read, so that something worse may exist.
     pub incomplete: bool,
@@ -19,12 +19,12 @@ impl Reading {
     }
 
     #[must_use]
-    pub fn known(self) -> Option<f64> {
+    pub(crate) fn known(self) -> Option<f64> {
         (!self.value.is_nan()).then_some(self.value)
     }
 
     #[must_use]
-    pub fn cannot_be(self) -> bool {
+    pub(crate) fn cannot_be(self) -> bool {
         self.value.is_nan() && !self.incomplete
     }
 }

@@ -20,7 +20,7 @@ impl Requester {
     }
 
     #[must_use]
-    pub fn drill() -> Self {
+    pub(crate) fn drill() -> Self {
         Self(DRILL.into())
     }
 

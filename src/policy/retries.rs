@@ -9,7 +9,7 @@ use super::mitigation::{Amount, Knob};
 use super::moment::Moment;
 
 #[derive(Clone, Debug, Default)]
-pub struct Retries {
+pub(crate) struct Retries {
     blocks: Vec<Block>,
 }
 
@@ -34,7 +34,7 @@ enum Why {
 impl Retries {
     /// Whether turning this knob as strongly as that has to wait.
     #[must_use]
-    pub fn must_wait(&self, now: Moment, knob: &Knob, amount: Amount) -> bool {
+    pub(crate) fn must_wait(&self, now: Moment, knob: &Knob, amount: Amount) -> bool {
         let block = self.blocks.iter().find(|block| block.knob == *knob);
         block.is_some_and(|block| match block.why {
             Why::Already(known) if amount.is_stronger_than(known) => false,
@@ -43,7 +43,7 @@ impl Retries {
     }
 
     /// Leaves a knob alone for a growing while, but at least so long.
-    pub fn failed(&mut self, now: Moment, knob: &Knob, least: Duration) {
+    pub(crate) fn failed(&mut self, now: Moment, knob: &Knob, least: Duration) {
         let block = self.block_of(knob);
         block.until = now + pause_after(block.tries).max(least);
         block.tries += 1;
@@ -51,35 +51,35 @@ impl Retries {
     }
 
     /// The same of what is not to be tried again before something changes.
-    pub fn refused(&mut self, now: Moment, knob: &Knob, least: Duration) {
+    pub(crate) fn refused(&mut self, now: Moment, knob: &Knob, least: Duration) {
         self.failed(now, knob, least);
         self.block_of(knob).why = Why::Refused;
     }
 
     /// Something of ours is gone: what was refused because of it, or was so by it already, need not wait any longer.
-    pub fn something_ended(&mut self, now: Moment) {
+    pub(crate) fn something_ended(&mut self, now: Moment) {
         let by_ours = |block: &&mut Block| block.why != Why::Failed;
         self.blocks.iter_mut().filter(by_ours).for_each(|block| block.until = now);
     }
 
     /// There is nothing to do as strongly as that: a small limit is not lowered by a tenth of it.
-    pub fn already(&mut self, now: Moment, knob: &Knob, amount: Amount, least: Duration) {
+    pub(crate) fn already(&mut self, now: Moment, knob: &Knob, amount: Amount, least: Duration) {
         self.failed(now, knob, least);
         self.block_of(knob).why = Why::Already(amount);
     }
 
     /// It worked, or an operator gives it back.
-    pub fn forget(&mut self, knob: &Knob) {
+    pub(crate) fn forget(&mut self, knob: &Knob) {
         self.blocks.retain(|block| block.knob != *knob);
     }
 
     /// This target can be used again.
-    pub fn usable(&mut self, target: &str) {
+    pub(crate) fn usable(&mut self, target: &str) {
         self.blocks.retain(|block| *block.knob.target != *target);
     }
 
     /// Forgets the knobs that no rule wants.
-    pub fn keep(&mut self, is_wanted: impl Fn(&Knob) -> bool) {
+    pub(crate) fn keep(&mut self, is_wanted: impl Fn(&Knob) -> bool) {
         self.blocks.retain(|block| is_wanted(&block.knob));
     }
 

@@ -77,7 +77,7 @@ pub struct Rule {
 impl Rule {
     /// The steps that are taken at once with this one.
     #[must_use]
-    pub fn rung(&self, step: usize) -> RangeInclusive<usize> {
+    pub(crate) fn rung(&self, step: usize) -> RangeInclusive<usize> {
         let first = (0..step).rev().take_while(|before| self.steps[*before].together).last().unwrap_or(step);
         let last = (step..self.steps.len()).find(|at| !self.steps[*at].together).unwrap_or(self.steps.len() - 1);
         first..=last
@@ -85,7 +85,7 @@ impl Rule {
 
     /// Whether the steps before this one are only a part of their rung.
     #[must_use]
-    pub fn is_within_rung(&self, taken: usize) -> bool {
+    pub(crate) fn is_within_rung(&self, taken: usize) -> bool {
         taken < self.steps.len() && taken.checked_sub(1).is_some_and(|last| self.steps[last].together)
     }
 }
@@ -130,7 +130,7 @@ pub enum Asked {
 }
 
 /// For what knows no other: six conversations with a service that hangs.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Step {
     /// One thing, at one strength, of a control that is named.
@@ -152,7 +152,7 @@ impl Step {
 
     /// Whether that is what this step does, at whatever strength it has now.
     #[must_use]
-    pub fn is(&self, mitigation: &Mitigation) -> bool {
+    pub(crate) fn is(&self, mitigation: &Mitigation) -> bool {
         match (self.range, mitigation.amount) {
             (Some(range), Amount::Keep(kept)) => {
                 self.mitigation.same_knob(mitigation) && (range.harsh()..=range.gentle()).contains(&kept)

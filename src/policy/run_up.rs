@@ -21,7 +21,7 @@ impl Past {
     /// It got worse for three quarters of a minute, with `sign` +1 where high is bad, -1 where low is; of what was watched
     /// for less than a minute, all the time, and not much less. False where there is a gap.
     #[must_use]
-    pub fn has_grown(&self, now: Moment, sign: f64) -> bool {
+    pub(crate) fn has_grown(&self, now: Moment, sign: f64) -> bool {
         let Some((parts, count)) = self.parts(now, PARTS, LEAST) else { return false };
         let parts = &parts.map(|mean| mean * sign)[..count];
         let usual = (parts[count - 1] - parts[0]) / (count - 1) as f64;
@@ -31,7 +31,7 @@ impl Past {
 
     /// Change per second over the last half of a minute.
     #[must_use]
-    pub fn pace(&self, now: Moment) -> Option<f64> {
+    pub(crate) fn pace(&self, now: Moment) -> Option<f64> {
         let (parts, _) = self.parts(now, LATEST, LATEST)?;
         Some((parts[LATEST - 1] - parts[0]) / (PART * (LATEST as u32 - 1)).as_secs_f64())
     }

@@ -41,7 +41,7 @@ pub struct Extreme {
 }
 
 impl Extreme {
-    pub const MISSING: Extreme = Extreme { value: None, incomplete: true };
+    pub(crate) const MISSING: Extreme = Extreme { value: None, incomplete: true };
 
     fn of(cell: f64) -> Self {
         let value = present(cell);
@@ -50,14 +50,14 @@ impl Extreme {
 
     /// Nothing is missing, and yet there is nothing: this node has none of that.
     #[must_use]
-    pub const fn cannot_be(&self) -> bool {
+    pub(crate) const fn cannot_be(&self) -> bool {
         self.value.is_none() && !self.incomplete
     }
 }
 
 /// An instance that could not be read for so long is no longer waited for: it is a blind spot, and the worst of the others
 /// counts. A hung file system misses a few readings; so does a rate after a counter was reset.
-pub const WAITED_FOR: Duration = Duration::from_secs(10);
+pub(crate) const WAITED_FOR: Duration = Duration::from_secs(10);
 
 impl Default for Sample {
     fn default() -> Self {
@@ -101,7 +101,7 @@ impl Sample {
     }
 
     #[must_use]
-    pub fn of_instance(&self, metric: Metric, row: usize) -> Extreme {
+    pub(crate) fn of_instance(&self, metric: Metric, row: usize) -> Extreme {
         let cell = |table: &Table| table.cells.get(row * table.width + metric.column()).copied();
         self.table(metric.family()).and_then(cell).map_or(Extreme::MISSING, Extreme::of)
     }
@@ -109,7 +109,7 @@ impl Sample {
     /// When that was read which is told: before this sample, where it is kept for a while, or read by others. Of one
     /// instance, or the latest of all.
     #[must_use]
-    pub fn read_at(&self, metric: Metric, row: Option<usize>) -> Moment {
+    pub(crate) fn read_at(&self, metric: Metric, row: Option<usize>) -> Moment {
         let Some(table) = self.table(metric.family()) else { return self.read_at[metric.column()] };
         let of = |row: usize| table.read_at.get(row * table.width + metric.column()).copied();
         let latest = || (0..table.names.len()).filter_map(of).max();
@@ -141,7 +141,7 @@ impl Sample {
     }
 
     /// Says that this node cannot have such a reading: it is not missed.
-    pub fn set_impossible(&mut self, metric: Metric) {
+    pub(crate) fn set_impossible(&mut self, metric: Metric) {
         debug_assert_eq!(metric.family(), Family::Node);
         self.node[metric.column()] = INAPPLICABLE;
     }
@@ -151,7 +151,7 @@ impl Sample {
     }
 
     /// The same of what was read by somebody else, so long ago.
-    pub fn set_instance_read(&mut self, metric: Metric, row: usize, value: Option<f64>, ago: Duration) {
+    pub(crate) fn set_instance_read(&mut self, metric: Metric, row: usize, value: Option<f64>, ago: Duration) {
         self.set_instance(metric, row, value);
         let at = self.at - ago;
         let Some(table) = self.table_mut(metric.family()) else { return };
@@ -161,7 +161,7 @@ impl Sample {
     }
 
     /// Says that this instance cannot have such a reading, so that nobody waits for it.
-    pub fn set_inapplicable(&mut self, metric: Metric, row: usize) {
+    pub(crate) fn set_inapplicable(&mut self, metric: Metric, row: usize) {
         self.put(metric, row, INAPPLICABLE);
     }
 
@@ -178,7 +178,7 @@ impl Sample {
     }
 
     /// The instances that are no longer waited for, with the metric that cannot be read of them.
-    pub fn unread(&self) -> impl Iterator<Item = (Metric, usize)> + '_ {
+    pub(crate) fn unread(&self) -> impl Iterator<Item = (Metric, usize)> + '_ {
         let tables = Metric::ALL.iter().filter_map(|metric| Some((*metric, self.table(metric.family())?)));
         let rows = |(metric, table): (Metric, &Table)| (0..table.names.len()).map(move |row| (metric, row));
         tables.flat_map(rows).filter(|(metric, row)| self.is_lost(*metric, *row))
@@ -305,7 +305,7 @@ impl Table {
 /// Where the name is, looked for from here on and then from the start: lists of instances keep their order, so the next one
 /// is nearly always the one that comes next.
 #[must_use]
-pub fn find_from(names: &[String], from: usize, is_it: impl Fn(&str) -> bool) -> Option<usize> {
+pub(crate) fn find_from(names: &[String], from: usize, is_it: impl Fn(&str) -> bool) -> Option<usize> {
     let from = from.min(names.len());
     let behind = names[from..].iter().position(|name| is_it(name)).map(|at| from + at);
     behind.or_else(|| names[..from].iter().position(|name| is_it(name)))

@@ -52,7 +52,7 @@ enum Series {
 }
 
 #[derive(Debug)]
-pub struct Slots {
+pub(crate) struct Slots {
     slots: Vec<Slot>,
     readings: Vec<Reading>,
     spacing: Spacing,
@@ -74,7 +74,7 @@ impl Slots {
     }
 
     /// Takes the windows and trends of the slots that stay, so that a reload does not forget what was seen.
-    pub fn inherit(&mut self, older: Slots) {
+    pub(crate) fn inherit(&mut self, older: Slots) {
         self.last = older.last;
         for (old, reading) in older.slots.into_iter().zip(older.readings) {
             if let Some(at) = self.slots.iter().position(|slot| slot.operand == old.operand) {
@@ -88,12 +88,12 @@ impl Slots {
 
     /// Whether the newest sample is too old to say how the node is now.
     #[must_use]
-    pub fn are_stale(&self, now: Moment) -> bool {
+    pub(crate) fn are_stale(&self, now: Moment) -> bool {
         self.last.is_some_and(|last| !self.spacing.unseen(now.since(last)).is_zero())
     }
 
     /// Takes in a sample; what passed since the one before it.
-    pub fn refresh(&mut self, sample: &Sample) -> Passed {
+    pub(crate) fn refresh(&mut self, sample: &Sample) -> Passed {
         let passed = self.last.map_or(Duration::ZERO, |last| sample.at.since(last));
         let unseen = self.spacing.unseen(passed);
         self.last = Some(sample.at);
@@ -112,7 +112,7 @@ impl Slots {
 
     /// How long ago the reading crossed a threshold, where it did so since the reading before: on the line between the two.
     #[must_use]
-    pub fn crossed(&self, compare: &Compare, now: Moment) -> Option<Duration> {
+    pub(crate) fn crossed(&self, compare: &Compare, now: Moment) -> Option<Duration> {
         let slot = self.slots.get(compare.slot)?;
         let (last, before) = (slot.last.filter(|last| last.told == now)?, slot.before?);
         let holds = |value| compare.relation.holds(value, compare.threshold);
@@ -132,38 +132,38 @@ impl Slots {
 
     /// Change per second of late, or 0 where it follows no line: what jumped will not go on jumping.
     #[must_use]
-    pub fn slope(&self, slot: usize) -> f64 {
+    pub(crate) fn slope(&self, slot: usize) -> f64 {
         self.slots[slot].heading.as_ref().map_or(0.0, Trend::believed_slope)
     }
 
     /// Whether it has got worse for three quarters of a minute.
     #[must_use]
-    pub fn has_grown(&self, slot: usize, sign: f64) -> bool {
+    pub(crate) fn has_grown(&self, slot: usize, sign: f64) -> bool {
         let past = self.slots[slot].past.as_ref().zip(self.last);
         past.is_some_and(|(past, now)| past.has_grown(now, sign))
     }
 
     /// Change per second over the last half of a minute.
     #[must_use]
-    pub fn pace(&self, slot: usize) -> Option<f64> {
+    pub(crate) fn pace(&self, slot: usize) -> Option<f64> {
         let (past, now) = self.slots[slot].past.as_ref().zip(self.last)?;
         past.pace(now)
     }
 
     /// The slope of late without waiting for certainty: what runs away must be met before that.
     #[must_use]
-    pub fn quick_slope(&self, slot: usize) -> Option<f64> {
+    pub(crate) fn quick_slope(&self, slot: usize) -> Option<f64> {
         self.slots[slot].heading.as_ref()?.quick_slope()
     }
 
     /// How far the readings of late lie from their line.
     #[must_use]
-    pub fn spread(&self, slot: usize) -> f64 {
+    pub(crate) fn spread(&self, slot: usize) -> f64 {
         self.slots[slot].heading.as_ref().map_or(0.0, |heading| heading.spread())
     }
 
     #[must_use]
-    pub fn readings(&self) -> &[Reading] {
+    pub(crate) fn readings(&self) -> &[Reading] {
         &self.readings
     }
 }

@@ -13,7 +13,7 @@ const LEFT_OUT: u32 = 3;
 
 /// The time between two samples.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Passed {
+pub(crate) struct Passed {
     pub watched: Duration,
     pub unseen: Duration,
 }
@@ -29,7 +29,7 @@ impl Spacing {
 
     /// Of the time between two samples, what nobody saw: after a gap only the usual pace counts.
     #[must_use]
-    pub fn unseen(self, passed: Duration) -> Duration {
+    pub(crate) fn unseen(self, passed: Duration) -> Duration {
         match self.0 {
             Some(pace) if passed > ALWAYS_SEEN.max(pace * LEFT_OUT) => passed - pace,
             Some(_) | None => Duration::ZERO,

@@ -42,7 +42,7 @@ pub fn keep(groups: &[&str]) {
 }
 
 /// Once more, when a start or a reload is over: threads that were started meanwhile come to [`keep`] before it is.
-pub fn let_go_of_start() {
+pub(crate) fn let_go_of_start() {
     declared().filter(|group| OF_START.contains(&group.name)).for_each(Group::let_go);
 }
 

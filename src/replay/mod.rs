@@ -1,7 +1,7 @@
 //! Recorded or hand-written samples through the real policy, with simulated time and simulated answers. It prints what
 //! the live daemon would decide and never touches a control; it is how users test their rules, and how we test ours.
 
-pub mod trace;
+pub(crate) mod trace;
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -21,7 +21,7 @@ const ANSWER_AFTER: Duration = Duration::from_millis(5);
 /// The decisions of a whole trace, one line each: the moment, then the sentence that the daemon would log; commands
 /// are marked with `->`.
 #[must_use]
-pub fn replay(mut plan: Plan, trace: &Trace) -> String {
+pub(crate) fn replay(mut plan: Plan, trace: &Trace) -> String {
     // Between the lines of a trace without a pace everything stayed as they say.
     plan.policy.spacing = trace.every.map_or(Spacing::ANY, Spacing::every);
     let mut player = Player::new(plan, trace);

@@ -11,7 +11,7 @@ pub enum Format {
 
 impl Format {
     #[must_use]
-    pub const fn content_type(self) -> &'static str {
+    pub(crate) const fn content_type(self) -> &'static str {
         match self {
             Format::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
             Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -20,7 +20,7 @@ impl Format {
 
     /// What a scraper that sends this `Accept` wants.
     #[must_use]
-    pub fn accepted(accept: &str) -> Format {
+    pub(crate) fn accepted(accept: &str) -> Format {
         let best = |wanted: &str| accept.split(',').map(|range| quality(range, wanted)).fold(0.0, f32::max);
         let open = best("application/openmetrics-text");
         if open > 0.0 && open >= best("text/plain") { Format::OpenMetrics } else { Format::Prometheus }
@@ -113,7 +113,7 @@ impl Exposition {
         self.text.push('\n');
     }
 
-    pub fn bucket(&mut self, name: &str, labels: &str, bound: f64, below: u64) {
+    pub(crate) fn bucket(&mut self, name: &str, labels: &str, bound: f64, below: u64) {
         let comma = if labels.is_empty() { "" } else { "," };
         self.push(&[name, "_bucket{", labels, comma, "le=\""]);
         if bound.is_infinite() {
@@ -124,7 +124,7 @@ impl Exposition {
         self.write(format_args!("\"}} {below}\n"));
     }
 
-    pub fn totals(&mut self, name: &str, labels: &str, sum: f64, count: u64) {
+    pub(crate) fn totals(&mut self, name: &str, labels: &str, sum: f64, count: u64) {
         let (open, close) = if labels.is_empty() { ("", "") } else { ("{", "}") };
         self.push(&[name, "_sum", open, labels, close, " "]);
         self.number(sum);
@@ -133,7 +133,7 @@ impl Exposition {
     }
 
     #[must_use]
-    pub fn finish(mut self) -> String {
+    pub(crate) fn finish(mut self) -> String {
         if self.format == Format::OpenMetrics {
             self.text.push_str("# EOF\n");
         }
@@ -163,7 +163,7 @@ impl Exposition {
 }
 
 #[must_use]
-pub fn render_labels<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+pub(crate) fn render_labels<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let mut text = String::new();
     write_labels(&mut text, labels);
     text

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use node_guardian::config::settings::Settings;
-use node_guardian::config::{self, Checked, Source};
+use crate::support::EXAMPLE;
+use node_guardian::config::{self, Checked, Source, settings::Settings};
 use node_guardian::control::{address::Address, target::Target};
 use node_guardian::policy::mitigation::{Amount, Level, Verb};
 use node_guardian::policy::rule::{Rule, Scale};
@@ -277,7 +277,7 @@ pub fn uncommented(example: &str) -> String {
 #[test]
 fn the_example_changes_nothing_as_it_stands() {
     let etc = Etc::new();
-    etc.write("config.toml", config::example());
+    etc.write("config.toml", EXAMPLE);
     let checked = config::check(&etc.source());
     assert_eq!(checked.complaints.warnings(), 0, "{}", checked.text());
     let mut settings = checked.settings.unwrap();
@@ -288,7 +288,7 @@ fn the_example_changes_nothing_as_it_stands() {
 #[test]
 fn the_example_with_everything_uncommented_is_valid_and_shows_every_key() {
     let etc = Etc::new();
-    let text = uncommented(config::example());
+    let text = uncommented(EXAMPLE);
     etc.write("config.toml", &text);
     let settings = load(&etc.source());
     assert_eq!(rule(&settings, "memory-critical").steps.len(), 5);
@@ -301,7 +301,7 @@ fn the_example_with_everything_uncommented_is_valid_and_shows_every_key() {
         }
     }
     for rule in &Settings::default().policy.rules {
-        assert!(config::example().contains(&*rule.name), "the example does not name {}", rule.name);
+        assert!(EXAMPLE.contains(&*rule.name), "the example does not name {}", rule.name);
     }
 }
 
@@ -486,13 +486,13 @@ proptest! {
 
     #[test]
     fn a_truncated_configuration_is_answered(end in 0..8000usize) {
-        let text = uncommented(config::example());
+        let text = uncommented(EXAMPLE);
         is_answered(&text.as_bytes()[..end.min(text.len())]);
     }
 
     #[test]
     fn one_wrong_byte_is_answered(at in 0..8000usize, byte in any::<u8>()) {
-        let mut bytes = uncommented(config::example()).into_bytes();
+        let mut bytes = uncommented(EXAMPLE).into_bytes();
         let at = at % bytes.len();
         bytes[at] = byte;
         is_answered(&bytes);

@@ -13,6 +13,7 @@ use node_guardian::policy::rule::Asked;
 use tempfile::TempDir;
 
 use super::config::uncommented;
+use super::support::EXAMPLE;
 
 fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -35,7 +36,7 @@ fn load(text: &str) -> Settings {
 
 /// The controls of `config.example.toml`, all of them taken into use.
 fn example() -> Settings {
-    load(&uncommented(config::example()))
+    load(&uncommented(EXAMPLE))
 }
 
 fn of_kind<'s>(settings: &'s Settings, kind: &Description) -> Vec<&'s Target> {

@@ -67,10 +67,11 @@ pub fn bare_timer(window: Duration) -> nix::Result<Vec<f64>> {
     let (started, mut timer, mut late) = (clock::now()?, Timer::new()?, Vec::new());
     let mut now = started;
     while now.since(started) < window {
-        timer.arm(now + PERIOD)?;
+        let due = now + PERIOD;
+        timer.arm(due)?;
         poll(&mut [PollFd::new(timer.as_fd(), PollFlags::POLLIN)], PollTimeout::MAX)?;
         now = clock::now()?;
-        late.push(timer.lateness(now).as_secs_f64() * 1e3);
+        late.push(now.since(due).as_secs_f64() * 1e3);
     }
     Ok(late)
 }

@@ -74,7 +74,7 @@ pub struct Workers {
 }
 
 /// Of the two threads.
-pub struct Heartbeats {
+pub(crate) struct Heartbeats {
     pub controls: Arc<Heartbeat>,
     pub journal: Arc<Heartbeat>,
 }
@@ -159,7 +159,7 @@ impl Workers {
     }
 
     #[must_use]
-    pub fn heartbeats(&self) -> Heartbeats {
+    pub(crate) fn heartbeats(&self) -> Heartbeats {
         Heartbeats { controls: Arc::clone(&self.heartbeat), journal: self.writer.heartbeat() }
     }
 
@@ -176,7 +176,7 @@ impl Workers {
 
     /// Asks a control for its numbers: the inbox gets them, in any case.
     #[must_use]
-    pub fn ask_numbers(&self, control: Arc<str>) -> bool {
+    pub(crate) fn ask_numbers(&self, control: Arc<str>) -> bool {
         self.orders.send(Order::Numbers(control)).is_ok()
     }
 
@@ -197,7 +197,7 @@ impl Workers {
     }
 
     /// The same without waiting for a thread that is stuck: it ends with the process.
-    pub fn say_goodbye(self) {
+    pub(crate) fn say_goodbye(self) {
         // A thread that has ended needs no order to end.
         self.orders.send(Order::Stop).ok();
         let until = Instant::now() + FAREWELL;
@@ -233,7 +233,7 @@ fn pass_on(news: News, door: &Door, crew: &UnboundedSender<Order>) {
 ///
 /// # Errors
 /// When the system gives no descriptor.
-pub fn probe_once(controls: &[Named]) -> io::Result<Vec<(Arc<str>, Probe)>> {
+pub(crate) fn probe_once(controls: &[Named]) -> io::Result<Vec<(Arc<str>, Probe)>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(async {
         let (mut probes, mut twins) = (Vec::with_capacity(controls.len()), Twins::default());

@@ -23,6 +23,6 @@ impl Guardian {
         let valid_until = now + LASTING_WITHIN;
         out.commands.push(Command::Apply { id, mitigation: wish, rule: name, class, valid_until });
         let action = Action::new(id, knob, mitigation.clone(), rule, now);
-        self.in_force.add(action.to_be_undone(UndoReason::Drilled));
+        self.in_force.add(action.with_undo(UndoReason::Drilled));
     }
 }

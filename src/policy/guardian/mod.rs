@@ -3,7 +3,7 @@
 
 mod aim;
 mod answers;
-pub mod drill;
+pub(crate) mod drill;
 mod judge;
 mod ladder;
 mod look;
@@ -264,7 +264,7 @@ impl Guardian {
     /// Some rule is about to fire, or something is under way that should be followed closely. A rule that has minutes to
     /// go is not urgent.
     #[must_use]
-    pub fn is_alert(&self) -> bool {
+    pub(crate) fn is_alert(&self) -> bool {
         let urgent = |(life, rule): (&Life, &Rule)| {
             life.settles().is_some()
                 || life.state() == State::Pending && rule.severity > Severity::Info && rule.hold_for <= SOON

@@ -11,6 +11,7 @@ use node_guardian::events::NAMES;
 use node_guardian::policy::metric::Metric;
 
 use super::{Page, pages, root, shell};
+use crate::support::EXAMPLE;
 
 /// Fails with every name that does not exist.
 fn all_exist(what: &str, least: usize, missing: impl Fn(&Page, &str) -> Option<bool>) {
@@ -177,7 +178,7 @@ fn is_key(name: &str) -> bool {
             }
         }
     }
-    config::example().contains(&format!("\n#{name} = "))
+    EXAMPLE.contains(&format!("\n#{name} = "))
 }
 
 #[test]

@@ -30,6 +30,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+/// It documents every key and, as it stands, changes nothing.
+pub const EXAMPLE: &str = include_str!("../../../config.example.toml");
+
 /// Stops a process: it does nothing more when this returns. Each of its threads takes its own time.
 pub fn halt(process: Pid) {
     kill(process, Signal::SIGSTOP).unwrap();
