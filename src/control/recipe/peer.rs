@@ -13,7 +13,7 @@ pub struct Peer(i32);
 
 impl Peer {
     /// `None` where it is in a namespace of its own, out of sight.
-    pub fn of(stream: &Stream) -> Option<Peer> {
+    pub(crate) fn of(stream: &Stream) -> Option<Peer> {
         stream.pid().map(Peer)
     }
 
