@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tower_service::Service;
 
 use super::credential::Peer;
-use super::gate::{Actor, Gate, Via};
+use super::gate::Gate;
 use super::guesses::Ends;
 use super::opening::{AdminWay, Ways};
 use super::problem::Problem;
@@ -32,6 +32,7 @@ use super::routes;
 use super::seats::{Room, Seated, Seats};
 use super::site::Site;
 use super::turns::{self, Turns};
+use super::via::{Actor, Via};
 
 /// Twice the 64 clients that the figures are measured with; about 22 kB each when busy.
 const TCP_SEATS: usize = 128;

@@ -17,9 +17,9 @@ use tokio::time::{sleep, timeout};
 use super::answer;
 use super::asked::{accepted, read, tell};
 use super::chosen::Chosen;
-use super::gate::Actor;
 use super::problem::Problem;
 use super::site::Site;
+use super::via::Actor;
 use crate::events::Daemon;
 use crate::inbox::{Drilling, Message};
 

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use super::connection::Entry;
 use super::credential::Peer;
-use super::gate::{Gate, Via};
+use super::gate::Gate;
 use super::guesses::Ends;
 use super::routes;
 use super::seats::Seats;
 use super::site::Site;
 use super::turns::Turns;
+use super::via::Via;
 use crate::config::settings::{self, Settings};
 use crate::fuzzing::fed::Fed;
 use crate::fuzzing::measure::converse;

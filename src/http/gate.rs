@@ -9,48 +9,24 @@
 use std::hint::black_box;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::header::{AUTHORIZATION, HOST, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Method, Request, StatusCode};
 use nix::unistd::Gid;
 
-use super::credential::Peer;
 use super::guesses::{Ends, Guesses};
 use super::problem::Problem;
+use super::routes::{self, Access};
+use super::via::Via;
 use crate::config::settings;
 use crate::control::secret;
 use crate::events::Daemon;
 use crate::inbox::{Door, Message};
 
-/// What a probe from another machine needs, and says nothing about the node.
-const PUBLIC: [&str; 2] = ["/livez", "/readyz"];
-
 /// At one guess a second, six letters and digits take a lifetime.
 const SHORTEST_TOKEN: usize = 6;
 const MAKE: &str = "make one with: openssl rand -hex 16";
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Via {
-    Admin(Peer),
-    Tcp(Ends),
-}
-
-/// Who asks for a change, for the trail.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Actor(pub Arc<str>);
-
-impl Actor {
-    /// Over TCP a change needs the token, and whoever has it is nobody else.
-    #[must_use]
-    pub fn of(via: &Via) -> Self {
-        match via {
-            Via::Admin(peer) => Self(peer.name().into()),
-            Via::Tcp(_) => Self("token".into()),
-        }
-    }
-}
 
 #[derive(Debug)]
 pub struct Gate {
@@ -93,7 +69,7 @@ impl Gate {
             )),
             Via::Tcp(ends) if changes => self.check_token(*ends, request),
             Via::Tcp(ends) => match self.reach {
-                Reach::OtherMachines if PUBLIC.contains(&request.uri().path()) => Ok(()),
+                Reach::OtherMachines if routes::is(request.uri().path(), &[Access::Probe]) => Ok(()),
                 Reach::OtherMachines => self.check_token(*ends, request),
                 Reach::ThisMachine if is_local(request) => Ok(()),
                 Reach::ThisMachine => self.check_token(*ends, request).map_err(|_| {

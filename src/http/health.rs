@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::attention::{Weight, points};
 use super::headroom::headroom;
+use super::pulse::Pulse;
 use super::shape::Headroom;
-use super::site::Pulse;
 use super::summary::{excuse, rfc3339};
 use crate::policy::event::Mode;
 use crate::policy::metric::Metric;

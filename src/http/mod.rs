@@ -40,16 +40,20 @@ mod node;
 mod opening;
 mod orders;
 mod problem;
+mod pulse;
 mod rendered;
 mod routes;
+mod scans;
 mod seats;
 pub mod shape;
 mod site;
 mod stream;
 mod summary;
 mod turns;
+mod via;
 
 pub use metrics::exported_name;
+pub use routes::ROUTES;
 
 /// Hyper's parser needs 30 kB in a debug build; only touched pages count.
 const STACK_BYTES: usize = 512 * 1024;

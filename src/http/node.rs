@@ -1,8 +1,6 @@
-//! What the node is and has, and its largest processes. Asked by people, seldom; the scan of processes runs beside the
-//! server's thread, one at a time, and its answer serves for a second.
+//! What the node is and has, and its largest processes. Asked by people, seldom.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -15,19 +13,9 @@ use serde_json::json;
 use super::answer;
 use super::problem::Problem;
 use super::site::Site;
-use crate::clock;
-use crate::host::processes::{Order, Process, largest};
-use crate::policy::moment::Moment;
+use crate::host::processes::Order;
 
-const SERVES_FOR: Duration = Duration::from_secs(1);
-const MOST: usize = 100;
 const USUAL: usize = 10;
-
-type Scan = Option<(Moment, Arc<Vec<Process>>)>;
-
-/// The last scan by either order.
-#[derive(Debug, Default)]
-pub struct Scans(Mutex<[Scan; 2]>);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -56,20 +44,4 @@ pub async fn processes(
     let found = scan.map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the processes cannot be read"))?;
     let first = &found[..found.len().min(wish.limit.unwrap_or(USUAL))];
     Ok(answer::body(StatusCode::OK, "application/json", format!("{}\n", json!({ "processes": first }))))
-}
-
-impl Scans {
-    fn take(&self, order: Order) -> Arc<Vec<Process>> {
-        let now = clock::now().unwrap_or_default();
-        let mut scans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = &mut scans[usize::from(order == Order::Cpu)];
-        match kept {
-            Some((at, processes)) if now.since(*at) < SERVES_FOR => Arc::clone(processes),
-            Some(_) | None => {
-                let processes = Arc::new(largest(order, MOST));
-                *kept = Some((now, Arc::clone(&processes)));
-                processes
-            }
-        }
-    }
 }

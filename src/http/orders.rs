@@ -17,11 +17,11 @@ use tokio::time::timeout;
 
 use super::asked::{accepted, read, tell};
 use super::chosen::Chosen;
-use super::gate::Actor;
 use super::problem::Problem;
 use super::shape::{self, Action, Kept};
 use super::site::Site;
 use super::summary;
+use super::via::Actor;
 use crate::inbox::{Message, Order};
 use crate::keeper::KEPT_WITHIN;
 use crate::policy::mitigation::ActionId;

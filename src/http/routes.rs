@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodFilter, on};
 use axum::{Extension, Router};
 use bytes::Bytes;
 use hyper::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
@@ -17,12 +17,13 @@ use serde_json::json;
 use super::answer::{self, Version};
 use super::asked::{accepted, tell};
 use super::drill;
-use super::gate::Actor;
 use super::problem::Problem;
+use super::pulse::Pulse;
 use super::rendered::Page;
 use super::shape;
-use super::site::{Pulse, Site};
+use super::site::Site;
 use super::stream::{EventStream, Streams};
+use super::via::Actor;
 use super::{metrics, node, orders, summary};
 use crate::events::Daemon;
 use crate::inbox::Message;
@@ -37,67 +38,96 @@ type Shared = State<Arc<Site>>;
 const RECENT_ACTIONS: usize = 100;
 const USUAL_EVENTS: usize = 100;
 
-const ROUTES: [(&str, &str, &str); 18] = [
-    ("GET", "/", "this list"),
-    ("GET", "/livez", "200 while the loop ticks and no other thread hangs"),
-    ("GET", "/readyz", "200 unless in emergency"),
-    ("GET", "/health", "pass, warn or fail, and each reading (application/health+json)"),
-    ("GET", "/status", "mode, what is in force and why, headroom, rules"),
-    ("GET", "/rules", "every rule explained"),
-    ("GET", "/rules/{name}", "one rule explained"),
-    ("GET", "/actions", "actions in force, and recent ones"),
-    ("GET", "/events", "the audit trail; ?since=SEQ&limit=N, or as text/event-stream"),
-    ("GET", "/node", "what this machine is and has"),
-    ("GET", "/processes", "its largest processes; ?by=memory|cpu&limit=N"),
-    ("GET", "/metrics", "Prometheus text or OpenMetrics"),
-    ("GET", "/drill", "how the last drill went"),
-    ("POST", "/drill", "do and undo everything that can be undone: {\"controls\": [\"edge\"], \"plan\": true}, or all"),
-    (
-        "POST",
-        "/undo",
-        "undo what is in force now, and keep it undone: {\"actions\": [1, 2], \"forget\": false}, or all",
-    ),
-    ("POST", "/pause", "do nothing new for a while: {\"for\": \"30m\", \"hold\": false}"),
-    ("POST", "/resume", "end a pause and return undone knobs to the rules: {\"actions\": [1, 2]}, or all"),
-    ("POST", "/reload", "read the configuration again"),
-];
+/// Who may ask. A change over TCP needs the token, whatever is read there (`gate`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// Everybody, from everywhere, at once: what a probe from another machine needs, and says nothing about the node.
+    Probe,
+    /// Who may read; at once.
+    Health,
+    /// Who may read, in turn.
+    Reader,
+    /// Who may change things.
+    Operator,
+}
+
+/// One line of the index.
+#[derive(Clone, Copy, Debug)]
+pub struct Route {
+    pub method: &'static str,
+    pub path: &'static str,
+    pub access: Access,
+    pub what: &'static str,
+}
+
+/// Each with who may ask, by which function it is answered, and its line in the index. docs/http.md has a row for each.
+macro_rules! routes {
+    ($($method:ident $path:literal $access:ident $handler:path, $what:literal;)*) => {
+        pub const ROUTES: &[Route] = &[$(Route {
+            method: stringify!($method),
+            path: $path,
+            access: Access::$access,
+            what: $what,
+        }),*];
+
+        /// Of one way in, which has event streams of its own.
+        pub fn router(site: &Arc<Site>) -> Router {
+            Router::new()
+                $(.route($path, on(MethodFilter::$method, $handler)))*
+                .fallback(nowhere)
+                .method_not_allowed_fallback(wrong_method)
+                .layer(Extension(Streams::default()))
+                .with_state(Arc::clone(site))
+        }
+    };
+}
+
+routes! {
+    GET "/" Reader index, "this list";
+    GET "/livez" Probe livez, "200 while the loop ticks and no other thread hangs";
+    GET "/readyz" Probe readyz, "200 unless in emergency";
+    GET "/health" Health health, "pass, warn or fail, and each reading (application/health+json)";
+    GET "/status" Reader status, "mode, what is in force and why, headroom, rules";
+    GET "/rules" Reader rules, "every rule explained";
+    GET "/rules/{name}" Reader rule, "one rule explained";
+    GET "/actions" Reader actions, "actions in force, and recent ones";
+    GET "/events" Reader events, "the audit trail; ?since=SEQ&limit=N, or as text/event-stream";
+    GET "/node" Reader node::facts, "what this machine is and has";
+    GET "/processes" Reader node::processes, "its largest processes; ?by=memory|cpu&limit=N";
+    GET "/metrics" Reader scrape, "Prometheus text or OpenMetrics";
+    GET "/drill" Reader drill::last, "how the last drill went";
+    POST "/drill" Operator drill::begin,
+        "do and undo everything that can be undone: {\"controls\": [\"edge\"], \"plan\": true}, or all";
+    POST "/undo" Operator orders::undo,
+        "undo what is in force now, and keep it undone: {\"actions\": [1, 2], \"forget\": false}, or all";
+    POST "/pause" Operator orders::pause, "do nothing new for a while: {\"for\": \"30m\", \"hold\": false}";
+    POST "/resume" Operator orders::resume, "end a pause and return undone knobs to the rules: {\"actions\": [1, 2]}, or all";
+    POST "/reload" Operator reload, "read the configuration again";
+}
+
+/// Whether this is the path of a route that one of these may ask.
+pub fn is(path: &str, access: &[Access]) -> bool {
+    paths(access).any(|known| known == path)
+}
+
+pub fn paths(access: &[Access]) -> impl Iterator<Item = &'static str> {
+    ROUTES.iter().filter(|route| access.contains(&route.access)).map(|route| route.path)
+}
 
 /// Names more alike than this are worth suggesting (Jaro-Winkler).
 const ALIKE: f64 = 0.8;
 
-/// Of one way in, which has event streams of its own.
-pub fn router(site: &Arc<Site>) -> Router {
-    Router::new()
-        .route("/", get(index))
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
-        .route("/health", get(health))
-        .route("/status", get(status))
-        .route("/rules", get(rules))
-        .route("/rules/{name}", get(rule))
-        .route("/actions", get(actions))
-        .route("/events", get(events))
-        .route("/node", get(node::facts))
-        .route("/processes", get(node::processes))
-        .route("/metrics", get(scrape))
-        .route("/drill", get(drill::last).post(drill::begin))
-        .route("/undo", post(orders::undo))
-        .route("/pause", post(orders::pause))
-        .route("/resume", post(orders::resume))
-        .route("/reload", post(reload))
-        .fallback(nowhere)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(Extension(Streams::default()))
-        .with_state(Arc::clone(site))
-}
-
 async fn index(headers: HeaderMap) -> Response {
     if accepts(&headers, "application/json") {
-        let list = ROUTES.map(|(method, path, what)| json!({ "method": method, "path": path, "what": what }));
+        let list: Vec<_> = ROUTES
+            .iter()
+            .map(|route| json!({ "method": route.method, "path": route.path, "what": route.what }))
+            .collect();
         let body = json!({ "name": "node-guardian", "version": env!("CARGO_PKG_VERSION"), "routes": list });
         return answer::body(StatusCode::OK, "application/json", format!("{body}\n"));
     }
-    let lines = ROUTES.map(|(method, path, what)| format!("{method:<5}{path:<15}{what}\n")).concat();
+    let line = |route: &Route| format!("{:<5}{:<15}{}\n", route.method, route.path, route.what);
+    let lines: String = ROUTES.iter().map(line).collect();
     let text = format!("node-guardian {}\n\n{lines}", env!("CARGO_PKG_VERSION"));
     answer::body(StatusCode::OK, "text/plain; charset=utf-8", text)
 }
@@ -253,16 +283,16 @@ async fn reload(State(site): Shared, Extension(Actor(by)): Extension<Actor>) -> 
 }
 
 async fn nowhere(uri: Uri) -> Problem {
-    let near = near(uri.path(), ROUTES.iter().map(|(_, path, _)| *path));
+    let near = near(uri.path(), ROUTES.iter().map(|route| route.path));
     let detail = format!("there is no {}{}", uri.path(), did_you_mean(&near));
-    let routes = json!(ROUTES.map(|(method, path, _)| format!("{method} {path}")));
+    let routes = json!(ROUTES.iter().map(|route| format!("{} {}", route.method, route.path)).collect::<Vec<_>>());
     Problem::new(StatusCode::NOT_FOUND, detail).at(uri.path()).member("near", json!(near)).member("routes", routes)
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Response {
     let first = uri.path().split('/').nth(1).unwrap_or_default();
     let serves = |path: &str| path.split('/').nth(1) == Some(first);
-    let takes = |wanted: &str| ROUTES.iter().any(|(method, path, _)| serves(path) && *method == wanted);
+    let takes = |wanted: &str| ROUTES.iter().any(|route| serves(route.path) && route.method == wanted);
     let allow = match (takes("GET"), takes("POST")) {
         (true, true) => "GET, HEAD, POST",
         (false, true) => "POST",
@@ -283,4 +313,15 @@ fn near<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> Vec<&'a str> 
 
 fn did_you_mean(near: &[&str]) -> String {
     if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(" or ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The gate goes by the method, since it also answers for what is no route.
+    #[test]
+    fn what_changes_something_is_for_operators() {
+        assert!(ROUTES.iter().all(|route| (route.access == Access::Operator) == (route.method != "GET")));
+    }
 }

@@ -1,25 +1,21 @@
 //! What the handlers share: the board and the trail to read, the inbox to tell, and what was rendered for this tick.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::StatusCode;
 use metrics::Counter;
 
 use super::answer::Version;
-use super::gate::Via;
 use super::health;
-use super::node::Scans;
+use super::pulse::Pulse;
 use super::rendered::{Page, Rendered};
-use crate::clock;
+use super::scans::Scans;
+use super::via::Via;
 use crate::events::Log;
 use crate::inbox::Door;
 use crate::status::{Board, Snapshot};
 use crate::telemetry::{Telemetry, name};
-
-/// A loop that is this late is stuck, whatever its pace.
-const LATE_AFTER: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub struct Site {
@@ -54,26 +50,6 @@ pub struct Health {
     revision: u64,
     pub status: StatusCode,
     pub body: Bytes,
-}
-
-/// How the loop does, as seen from outside.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Pulse {
-    pub age: Duration,
-    pub limit: Duration,
-}
-
-impl Pulse {
-    /// Where no clock can be read, nothing is late.
-    fn of(snapshot: &Snapshot) -> Self {
-        let age = clock::now().map_or(Duration::ZERO, |now| now.since(snapshot.at));
-        Self { age, limit: LATE_AFTER.max(snapshot.pace.saturating_mul(3)) }
-    }
-
-    #[must_use]
-    pub fn late(&self) -> bool {
-        self.age > self.limit
-    }
 }
 
 impl Site {

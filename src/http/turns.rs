@@ -9,6 +9,8 @@ use nix::time::{ClockId, clock_gettime};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
+use super::routes::{self, Access};
+
 /// A scrape of 25 kB four times a second takes a thousandth of this.
 const SHARE: f64 = 0.25;
 /// Answered at once after a pause: a page that asks for everything.
@@ -17,7 +19,7 @@ const BURST: Duration = Duration::from_millis(50);
 const PER_REQUEST: Duration = Duration::from_micros(50);
 
 /// What is asked often, by machines that act on it.
-const AT_ONCE: [&str; 3] = ["/livez", "/readyz", "/health"];
+const AT_ONCE: [Access; 2] = [Access::Probe, Access::Health];
 
 #[derive(Debug)]
 pub struct Turns {
@@ -44,14 +46,14 @@ impl Turns {
     /// Whether this one waits for nobody.
     #[must_use]
     pub fn is_at_once<B>(request: &Request<B>) -> bool {
-        matches!(*request.method(), Method::GET | Method::HEAD) && AT_ONCE.contains(&request.uri().path())
+        matches!(*request.method(), Method::GET | Method::HEAD) && routes::is(request.uri().path(), &AT_ONCE)
     }
 
     /// The same by the first bytes of a request, before it is read.
     #[must_use]
     pub fn begins_at_once(request: &[u8]) -> bool {
         let path = request.strip_prefix(b"GET ").or_else(|| request.strip_prefix(b"HEAD "));
-        path.is_some_and(|path| AT_ONCE.iter().any(|known| path.starts_with(known.as_bytes())))
+        path.is_some_and(|path| routes::paths(&AT_ONCE).any(|known| path.starts_with(known.as_bytes())))
     }
 
     /// Waits in the order of coming; what was spent meanwhile counts.

@@ -8,6 +8,7 @@ use clap::CommandFactory;
 use node_guardian::cli::Cli;
 use node_guardian::config;
 use node_guardian::events::NAMES;
+use node_guardian::http::ROUTES;
 use node_guardian::policy::metric::Metric;
 
 use super::{Page, pages, root, shell};
@@ -140,12 +141,29 @@ fn exported_metrics_exist() {
 
 /// Of the daemon, as its index lists them.
 pub fn routes() -> Vec<String> {
-    let source = fs::read_to_string(root().join("src/http/routes.rs")).unwrap();
-    let table = source.split("const ROUTES").nth(1).unwrap().split("];").next().unwrap();
-    let strings = table.split('"').skip(1).step_by(2).map(str::to_owned);
-    let routes: Vec<String> = strings.filter(|string| string.starts_with('/')).collect();
-    assert!(routes.len() > 10);
-    routes
+    ROUTES.iter().map(|route| route.path.to_owned()).collect()
+}
+
+#[test]
+fn each_route_has_a_row_of_its_own() {
+    let page = pages().into_iter().find(|page| page.path == "docs/http.md").unwrap();
+    let rows = page.text.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+    let mut shown = Vec::new();
+    for row in rows {
+        let mut method = String::new();
+        for name in row.split('`').step_by(2) {
+            let words: Vec<&str> = name.split(' ').collect();
+            let [.., path] = words[..] else { continue };
+            if words.len() == 2 {
+                words[0].clone_into(&mut method);
+            }
+            shown.push(format!("{method} {}", path.split('?').next().unwrap()));
+        }
+    }
+    let mut routes: Vec<String> = ROUTES.iter().map(|route| format!("{} {}", route.method, route.path)).collect();
+    shown.sort();
+    routes.sort();
+    assert_eq!(shown, routes);
 }
 
 #[test]
