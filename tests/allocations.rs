@@ -133,10 +133,10 @@ impl Loop {
     }
 
     /// What a change of makes a batch not steady: a port that some other program opened, a disk that was mounted.
-    fn shape(&self) -> ([u64; Family::INSTANCED.len()], usize, usize) {
+    fn shape(&self) -> ([u64; Family::ALL.len()], usize, usize) {
         let blind = Arc::as_ptr(self.sampler.blind_spots()) as usize;
         let facts = Arc::as_ptr(&self.sampler.facts()) as usize;
-        (Family::INSTANCED.map(|family| self.sample.generation(family)), blind, facts)
+        (Family::ALL.map(|family| self.sample.generation(family)), blind, facts)
     }
 
     /// Allocations in so many turns in which neither the machine changed nor anything was decided.

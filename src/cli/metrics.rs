@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{MetricsArgs, print};
 use crate::http::exported_name;
-use crate::policy::metric::{Description, Family, Metric, Worse};
+use crate::policy::metric::{Description, Metric, Worse};
 
 pub fn run(args: &MetricsArgs) -> u8 {
     let all = Metric::ALL.iter().map(|metric| metric.describe());
@@ -22,37 +22,19 @@ pub fn run(args: &MetricsArgs) -> u8 {
 fn as_json(description: &Description) -> serde_json::Value {
     json!({
         "name": description.name,
-        "written": written(description),
+        "written": description.metric.written(),
         "unit": description.unit.name(),
         "example": description.unit.example(),
         "worse": worse(description),
-        "instances": instances(description.family),
+        "instances": description.family.instance(),
         "help": description.help,
         "prometheus": exported_name(description.metric),
     })
 }
 
 fn as_line(description: &Description) -> String {
-    let (name, unit) = (written(description), description.unit.name());
+    let (name, unit) = (description.metric.written(), description.unit.name());
     format!("{name:<36} {unit:<13} {:<6} {}\n", worse(description), description.help)
-}
-
-/// `disk["/var"].used_percent` for what has instances.
-fn written(description: &Description) -> String {
-    match instances(description.family) {
-        None => description.name.to_owned(),
-        Some(instance) => description.name.replacen('.', &format!("[{instance}]."), 1),
-    }
-}
-
-const fn instances(family: Family) -> Option<&'static str> {
-    match family {
-        Family::Node => None,
-        Family::Disk => Some("mount"),
-        Family::Network => Some("interface"),
-        Family::Port => Some("port"),
-        Family::App => Some("control"),
-    }
 }
 
 const fn worse(description: &Description) -> &'static str {

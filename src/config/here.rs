@@ -7,7 +7,8 @@ use super::settings::Sampling;
 use crate::host::mounts::{self, Entry};
 use crate::host::{memory, network};
 use crate::policy::condition::Operand;
-use crate::policy::metric::{Family, Metric};
+use crate::policy::family::Selector;
+use crate::policy::metric::Metric;
 
 /// Whether this node is looked at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -53,10 +54,10 @@ impl Here {
     #[must_use]
     pub fn lacks(&self, operand: &Operand) -> Option<(String, String)> {
         let selected = operand.selector.as_deref()?;
-        match operand.metric.family() {
-            Family::Disk => self.lacks_disk(Path::new(selected)),
-            Family::Network => self.lacks_interface(selected),
-            Family::Node | Family::Port | Family::App => None,
+        match operand.metric.family().selector() {
+            Selector::Path => self.lacks_disk(Path::new(selected)),
+            Selector::Name => self.lacks_interface(selected),
+            Selector::Nothing | Selector::Port | Selector::Reported => None,
         }
     }
 

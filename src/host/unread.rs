@@ -2,6 +2,7 @@
 //! others is what rules go by then. It allocates only when that changes.
 
 use super::listeners::PORTS;
+use crate::policy::family::Selector;
 use crate::policy::metric::{Family, Metric};
 use crate::policy::sample::Sample;
 use crate::status::BlindSpot;
@@ -45,7 +46,7 @@ impl Unread {
         let family = metric.family();
         let instance = &sample.instances(family)[row];
         // Ports are numbers, the others are quoted.
-        let quote = if family == Family::Port { "" } else { "\"" };
+        let quote = if family.selector() == Selector::Port { "" } else { "\"" };
         let what = format!("{}[{quote}{instance}{quote}]", family.prefix());
         let name = metric.name().rsplit('.').next().unwrap_or_default();
         match self.spots.iter_mut().find(|spot| spot.what == what) {

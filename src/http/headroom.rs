@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::shape::{Headroom, Nearest};
 use crate::policy::condition::{Comparison, Expression, Function, Operand, Relation};
+use crate::policy::family::Selector;
 use crate::policy::metric::{Family, Metric, Worse};
 use crate::policy::rule::Policy;
 use crate::policy::sample::Sample;
@@ -62,16 +63,16 @@ fn lines(
         others.filter(|metric| thresholds.iter().any(|threshold| threshold.comparison.operand.metric == **metric));
     let mut lines = Vec::new();
     for metric in HEADLINES.iter().chain(asked) {
-        match metric.family() {
-            Family::Node => lines.push(line(*metric, None, sample.get(*metric), &thresholds)),
-            Family::Disk | Family::Network | Family::Port => {
+        match metric.family().selector() {
+            Selector::Nothing => lines.push(line(*metric, None, sample.get(*metric), &thresholds)),
+            Selector::Path | Selector::Name | Selector::Port => {
                 let told = sample.instances(metric.family()).iter().enumerate();
                 for (row, name) in told.filter(|(row, _)| is_told(operands, sample, metric.family(), *row)) {
                     lines.push(line(*metric, Some(name), sample.instance(*metric, row), &thresholds));
                 }
             }
             // Numbers have nothing in common but their unit: each is asked for by its name.
-            Family::App => {
+            Selector::Reported => {
                 let asked = |name: &str| thresholds.iter().any(|threshold| threshold.concerns(*metric, Some(name)));
                 for (row, name) in sample.instances(Family::App).iter().enumerate().filter(|(_, name)| asked(name)) {
                     lines.push(line(*metric, Some(name), sample.instance(*metric, row), &thresholds));

@@ -23,10 +23,8 @@ pub fn exported_name(metric: Metric) -> String {
         Metric::ProcessesCount => "processes".to_owned(),
         _ => metric.name().replace("guardian.", "self.").replace('.', "_"),
     };
-    let name = match metric.family() {
-        Instances::Port => name.replacen("connections_", "connections_port_", 1),
-        Instances::Node | Instances::Disk | Instances::Network | Instances::App => name,
-    };
+    let is_of_port = metric.family() == Instances::Port;
+    let name = if is_of_port { name.replacen("connections_", "connections_port_", 1) } else { name };
     let bare = |suffix| name.strip_suffix(suffix).unwrap_or(&name);
     match metric.unit() {
         Unit::Percent => format!("node_guardian_{}_ratio", bare("_percent")),
@@ -221,13 +219,7 @@ fn write_reading(metric: Metric, snapshot: &Snapshot, out: &mut Exposition) {
     let name = exported_name(metric);
     let kind = if name.ends_with("_total") { Kind::Counter } else { Kind::Gauge };
     let scale = if metric.unit() == Unit::Percent { 0.01 } else { 1.0 };
-    let label = match metric.family() {
-        Instances::Node => None,
-        Instances::Disk => Some("mount"),
-        Instances::Network => Some("interface"),
-        Instances::Port => Some("port"),
-        Instances::App => Some("number"),
-    };
+    let label = if metric.family() == Instances::App { Some("number") } else { metric.family().instance() };
     out.family(&Family { name: &name, kind, help: metric.describe().help });
     match label {
         None => {

@@ -1,34 +1,9 @@
 //! The closed vocabulary of metrics: every name that a condition may use, with its unit and which way is worse.
 //! A name that is not here is a mistake in the configuration, never a metric that is missing at run time.
+
+pub use super::family::Family;
 use super::resource::Resource;
 use super::unit::Unit;
-
-/// What a metric is counted per. `Node` metrics stand alone; the others take a selector, `disk["/var"].used_percent`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord, Hash)]
-pub enum Family {
-    Node,
-    Disk,
-    Network,
-    Port,
-    /// Numbers that applications report of themselves; an instance is `CONTROL.NUMBER`, such as `api.inflight`.
-    App,
-}
-
-impl Family {
-    pub const INSTANCED: [Family; 4] = [Family::Disk, Family::Network, Family::Port, Family::App];
-
-    /// The word in front of the selector.
-    #[must_use]
-    pub const fn prefix(self) -> &'static str {
-        match self {
-            Family::Node => "",
-            Family::Disk => "disk",
-            Family::Network => "network",
-            Family::Port => "connections",
-            Family::App => "app",
-        }
-    }
-}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Worse {
@@ -286,6 +261,15 @@ impl Metric {
     #[must_use]
     pub(crate) fn column(self) -> usize {
         COLUMNS[self as usize] as usize
+    }
+
+    /// As it is written: `disk[mount].used_percent` for what has instances.
+    #[must_use]
+    pub fn written(self) -> String {
+        match self.family().instance() {
+            None => self.name().to_owned(),
+            Some(instance) => self.name().replacen('.', &format!("[{instance}]."), 1),
+        }
     }
 
     /// How many metrics a family has: the width of its row in a sample.

@@ -8,6 +8,7 @@ pub(crate) mod demand;
 pub mod effect;
 pub mod event;
 pub mod explain;
+pub(crate) mod family;
 pub mod gives;
 pub mod guardian;
 pub(crate) mod in_force;

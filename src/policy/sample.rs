@@ -12,10 +12,8 @@ pub struct Sample {
     node: Vec<f64>,
     /// When each of them was read: what is not set anew is kept, and is as old as it was.
     read_at: Vec<Moment>,
-    disk: Table,
-    network: Table,
-    port: Table,
-    app: Table,
+    /// By family; that of the node has no rows.
+    tables: [Table; Family::ALL.len()],
 }
 
 /// Rows are instances (mounts, interfaces, ports); columns are the family's metrics.
@@ -73,10 +71,7 @@ impl Sample {
             at,
             node: vec![f64::NAN; Metric::width(Family::Node)],
             read_at: vec![at; Metric::width(Family::Node)],
-            disk: Table::new(Family::Disk),
-            network: Table::new(Family::Network),
-            port: Table::new(Family::Port),
-            app: Table::new(Family::App),
+            tables: Family::ALL.map(Table::new),
         }
     }
 
@@ -202,12 +197,7 @@ impl Sample {
         self.at = other.at;
         self.node.clone_from(&other.node);
         self.read_at.clone_from(&other.read_at);
-        for (mine, theirs) in [
-            (&mut self.disk, &other.disk),
-            (&mut self.network, &other.network),
-            (&mut self.port, &other.port),
-            (&mut self.app, &other.app),
-        ] {
+        for (mine, theirs) in self.tables.iter_mut().zip(&other.tables) {
             if mine.generation != theirs.generation || mine.names.len() != theirs.names.len() {
                 mine.names.clone_from(&theirs.names);
                 mine.generation = theirs.generation;
@@ -219,23 +209,11 @@ impl Sample {
     }
 
     fn table(&self, family: Family) -> Option<&Table> {
-        match family {
-            Family::Node => None,
-            Family::Disk => Some(&self.disk),
-            Family::Network => Some(&self.network),
-            Family::Port => Some(&self.port),
-            Family::App => Some(&self.app),
-        }
+        (family != Family::Node).then(|| &self.tables[family as usize])
     }
 
     fn table_mut(&mut self, family: Family) -> Option<&mut Table> {
-        match family {
-            Family::Node => None,
-            Family::Disk => Some(&mut self.disk),
-            Family::Network => Some(&mut self.network),
-            Family::Port => Some(&mut self.port),
-            Family::App => Some(&mut self.app),
-        }
+        (family != Family::Node).then(|| &mut self.tables[family as usize])
     }
 }
 

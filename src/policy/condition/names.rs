@@ -1,6 +1,7 @@
 //! Names that a condition may use, and what to answer to one that it may not.
 
 use super::Mistake;
+use crate::policy::family::Selector;
 use crate::policy::metric::{Family, Metric};
 use crate::policy::nearest::nearest;
 use std::ops::Range;
@@ -72,22 +73,25 @@ pub(super) fn unknown_function(name: &str, span: Range<usize>) -> Mistake {
 /// The selector as a sample names its instances, or why it cannot be one.
 pub(super) fn selector(metric: Metric, selector: &str, span: Range<usize>) -> Result<String, Mistake> {
     let refuse = |message: String, help: &str| Err(Mistake { span, message, help: Some(help.to_owned()) });
-    match metric.family() {
-        Family::Node => {
+    let family = metric.family();
+    match family.selector() {
+        Selector::Nothing => {
             let message = format!("`{}` is one number for the whole node: it takes no selector", metric.name());
             refuse(message, &format!("write `{}`", metric.name()))
         }
-        Family::Disk if !selector.starts_with('/') => {
+        Selector::Path if !selector.starts_with('/') => {
             refuse(format!("`{selector}` is not a mount point"), "mount points are absolute, such as disk[\"/var\"]")
         }
-        Family::Network if selector.is_empty() => {
-            refuse("an empty interface name".to_owned(), "name one, such as network[\"eth0\"]")
+        Selector::Name if selector.is_empty() => {
+            let (prefix, example) = (family.prefix(), family.example());
+            let help = format!("name one, such as {prefix}[\"{example}\"]");
+            refuse(format!("an empty {} name", family.instance().unwrap_or_default()), &help)
         }
-        Family::Port => match selector.parse::<u16>() {
+        Selector::Port => match selector.parse::<u16>() {
             Ok(port) if port > 0 => Ok(port.to_string()),
             _ => refuse(format!("`{selector}` is not a TCP port"), "ports go from 1 to 65535: connections[443]"),
         },
-        Family::Disk | Family::Network | Family::App => Ok(selector.to_owned()),
+        Selector::Path | Selector::Name | Selector::Reported => Ok(selector.to_owned()),
     }
 }
 

@@ -4,7 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{Comparison, Expression, Function, Operand};
-use crate::policy::metric::{Family, Metric};
+use crate::policy::family::Selector;
+use crate::policy::metric::Metric;
 use crate::policy::unit::Unit;
 
 impl fmt::Display for Expression {
@@ -92,13 +93,13 @@ impl fmt::Display for Selected<'_> {
         let Some(selector) = self.selector else { return f.write_str(name) };
         let prefix = self.metric.family().prefix();
         let rest = name.strip_prefix(prefix).unwrap_or(name);
-        match self.metric.family() {
-            Family::Port => write!(f, "{prefix}[{selector}]{rest}"),
-            Family::App => {
+        match self.metric.family().selector() {
+            Selector::Port => write!(f, "{prefix}[{selector}]{rest}"),
+            Selector::Reported => {
                 let (control, number) = selector.split_once('.').unwrap_or((selector, ""));
                 write!(f, "{prefix}[\"{control}\"].{number}")
             }
-            Family::Node | Family::Disk | Family::Network => {
+            Selector::Nothing | Selector::Path | Selector::Name => {
                 let quote = if selector.contains('"') { '\'' } else { '"' };
                 write!(f, "{prefix}[{quote}{selector}{quote}]{rest}")
             }

@@ -4,7 +4,7 @@
 use clap::{Command, CommandFactory};
 use clap_mangen::Man;
 use node_guardian::cli::Cli;
-use node_guardian::policy::metric::{Family, Metric};
+use node_guardian::policy::metric::Metric;
 
 /// One page for all subcommands; what no command line can tell comes behind them.
 pub fn of_the_command_line(after: &str) -> String {
@@ -108,16 +108,7 @@ impl Page {
         self.0 += ".SH METRICS\nWhat conditions may use, with its unit.\n";
         for metric in Metric::ALL {
             let description = metric.describe();
-            let instance = match description.family {
-                Family::Node => None,
-                Family::Disk => Some("[mount]."),
-                Family::Network => Some("[interface]."),
-                Family::Port => Some("[port]."),
-                Family::App => Some("[control]."),
-            };
-            let name = instance
-                .map_or_else(|| description.name.to_owned(), |instance| description.name.replacen('.', instance, 1));
-            let (name, unit, help) = (escape(&name), description.unit.name(), escape(description.help));
+            let (name, unit, help) = (escape(&metric.written()), description.unit.name(), escape(description.help));
             self.0 += &format!(".TP\n\\fB{name}\\fR ({unit})\n{help}\n");
         }
     }
