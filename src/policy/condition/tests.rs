@@ -5,6 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::policy::family::Selector;
 use crate::policy::metric::Family;
 
 fn parsed(text: &str) -> Expression {
@@ -132,19 +133,19 @@ fn no_text_exhausts_the_stack() {
 }
 
 fn selectors(metric: Metric) -> BoxedStrategy<Option<String>> {
-    match metric.family() {
-        Family::Node => Just(None).boxed(),
-        Family::Disk => proptest::option::of("/[a-z/ '.é]{0,9}|/[a-z\"]{0,5}").boxed(),
-        Family::Network => proptest::option::of("[a-z0-9.@-]{1,9}").boxed(),
+    match metric.family().selector() {
+        Selector::Nothing => Just(None).boxed(),
+        Selector::Path => proptest::option::of("/[a-z/ '.é]{0,9}|/[a-z\"]{0,5}").boxed(),
+        Selector::Name => proptest::option::of("[a-z0-9.@-]{1,9}").boxed(),
         // Without a selector, the name means the node's metric of the same name where there is one.
-        Family::Port if matches!(metric, Metric::PortEstablished | Metric::PortListenDropsRate) => {
+        Selector::Port if matches!(metric, Metric::PortEstablished | Metric::PortListenDropsRate) => {
             (1..=65535u32).prop_map(|p| Some(p.to_string())).boxed()
         }
-        Family::App => {
+        Selector::Reported => {
             let unit = metric.name().split_once('.').map_or("", |(_, unit)| unit);
             "[A-Za-z0-9_-]{1,9}[.][a-z][a-z0-9_]{0,5}_".prop_map(move |stem| Some(format!("{stem}{unit}"))).boxed()
         }
-        Family::Port => proptest::option::of((1..=65535u32).prop_map(|p| p.to_string())).boxed(),
+        Selector::Port => proptest::option::of((1..=65535u32).prop_map(|p| p.to_string())).boxed(),
     }
 }
 

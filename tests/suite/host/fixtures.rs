@@ -52,20 +52,20 @@ pub fn copy_over(from: &Path, to: &Path) {
 /// Every metric that comes from the tree, and what could not be seen.
 fn describe(sampler: &Sampler, sample: &Sample, root: &Path) -> String {
     let mut text = String::new();
-    let shown = |metric: Metric, value: Option<f64>| {
-        value.map_or_else(|| "unknown".to_owned(), |value| metric.unit().show(value).to_string())
+    // What is missing is not listed, so that a new metric changes what has it, and no other.
+    let mut tell = |metric: Metric, name: String, value: Option<f64>| {
+        if let Some(value) = value {
+            writeln!(text, "{name} {}", metric.unit().show(value)).unwrap();
+        }
     };
     for metric in Metric::ALL.iter().copied().filter(|metric| !metric.name().starts_with("guardian.")) {
-        match metric.family() {
-            Family::Node => writeln!(text, "{} {}", metric.name(), shown(metric, sample.get(metric))).unwrap(),
-            family @ (Family::Disk | Family::Network) => {
-                for (row, name) in sample.instances(family).iter().enumerate() {
-                    let (_, rest) = metric.name().split_once('.').unwrap();
-                    let value = shown(metric, sample.instance(metric, row));
-                    writeln!(text, "{}[{name:?}].{rest} {value}", family.prefix()).unwrap();
-                }
-            }
-            Family::Port | Family::App => {}
+        let family = metric.family();
+        if family == Family::Node {
+            tell(metric, metric.name().to_owned(), sample.get(metric));
+        }
+        for (row, name) in sample.instances(family).iter().enumerate() {
+            let (_, rest) = metric.name().split_once('.').unwrap();
+            tell(metric, format!("{}[{name:?}].{rest}", family.prefix()), sample.instance(metric, row));
         }
     }
     let root = root.to_str().unwrap();
