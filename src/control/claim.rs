@@ -6,14 +6,25 @@ use super::undo::Undo;
 use super::{Control, mark};
 use crate::policy::mitigation::Outcome;
 
+/// How closely a service is looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Care {
+    Close,
+    /// Whether it still answers.
+    Glance,
+}
+
 impl Control {
     /// The same where no other guardian acts on it, by whatever address; where one does, who that is. Takes nothing.
     /// Beside it by what the service is known at each of its addresses, as far as it tells.
-    pub async fn watch(&mut self, closely: bool) -> (Probe, Vec<String>) {
+    pub(crate) async fn watch(&mut self, care: Care) -> (Probe, Vec<String>) {
         if let Err(held) = self.is_free(&[]) {
             return (Probe::failed(held), Vec::new());
         }
-        let probe = if closely { self.probe().await } else { self.look().await };
+        let probe = match care {
+            Care::Close => self.probe().await,
+            Care::Glance => self.look().await,
+        };
         if probe.outcome != Outcome::Applied {
             return (probe, Vec::new());
         }

@@ -10,7 +10,7 @@ use super::Control;
 use super::failure::Failure;
 use super::near::{is_between, is_near, is_number};
 use super::standing::{self, Live};
-use super::undo::{Change, Owner, State, Undo};
+use super::undo::{Change, Keeps, Owner, State, Undo};
 
 /// What stays for this part of the grace, 0.6 s of it, is no longer on its way.
 const STEADY: u32 = 4;
@@ -162,7 +162,8 @@ impl Control {
 
     /// A value that has not arrived where that is certain is as it was; and a lease is given again.
     pub(super) fn owner(&self, change: &Change, live: &str) -> Owner {
-        let owner = change.owner(live, !self.service.rounds(&change.key));
+        let keeps = if self.service.rounds(&change.key) { Keeps::Near } else { Keeps::Exact };
+        let owner = change.owner(live, keeps);
         let is_certain = self.service.grace().is_zero() || self.service.is_lease(&change.key);
         if owner == Owner::Pending && is_certain { Owner::Back } else { owner }
     }

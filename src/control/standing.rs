@@ -160,6 +160,7 @@ fn list<T>(items: &[T], say: impl Fn(&T) -> String) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::undo::Keeps;
     use super::*;
 
     fn change(key: &str, prior: &str, ours: &[&str]) -> Change {
@@ -175,7 +176,7 @@ mod tests {
         let reading = |(change, value): (&'a Change, &&'a str)| Reading {
             change,
             value,
-            owner: change.owner(value, true),
+            owner: change.owner(value, Keeps::Exact),
             cleared: false,
         };
         changes.iter().zip(values).map(reading).collect()

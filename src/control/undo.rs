@@ -115,6 +115,15 @@ pub(crate) fn lease_end() -> u64 {
     clock::unix_ms() + u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// What a target keeps of a number that it is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Keeps {
+    /// That number, or it refuses.
+    Exact,
+    /// Perhaps one near it.
+    Near,
+}
+
 impl Change {
     /// Before it is written. The last of `ours` is what is to be written.
     pub fn new(key: impl Into<String>, prior: impl Into<String>, ours: Vec<String>) -> Self {
@@ -126,10 +135,10 @@ impl Change {
         Self { peak_bytes: Some(bytes), ..self }
     }
 
-    /// Whose this value is. `exact`: the target keeps what it is told or nothing.
+    /// Whose this value is.
     #[must_use]
-    pub(crate) fn owner(&self, live: &str, exact: bool) -> Owner {
-        let near = || self.state.is_in_doubt() && !exact && is_near(self.wanted(), live);
+    pub(crate) fn owner(&self, live: &str, keeps: Keeps) -> Owner {
+        let near = || self.state.is_in_doubt() && keeps == Keeps::Near && is_near(self.wanted(), live);
         match self.state {
             State::Overridden => Owner::Theirs,
             _ if live == self.shown() => Owner::Ours,
@@ -210,38 +219,38 @@ mod tests {
     #[test]
     fn before_it_was_seen_the_prior_value_is_nobodys_deed() {
         let intended = change(&["50", "20"], State::Intended);
-        let owner = |live| intended.owner(live, false);
+        let owner = |live| intended.owner(live, Keeps::Near);
         assert_eq!((owner("20"), owner("50"), owner("100")), (Owner::Ours, Owner::Ours, Owner::Pending));
         assert_eq!((owner("21"), owner("70")), (Owner::Ours, Owner::Theirs), "one is rounding, the other is not");
-        assert_eq!(intended.owner("21", true), Owner::Theirs, "an exact service rounds nothing");
+        assert_eq!(intended.owner("21", Keeps::Exact), Owner::Theirs, "an exact service rounds nothing");
     }
 
     #[test]
     fn once_it_was_seen_every_other_value_is_theirs() {
         let landed = change(&["50", "20"], State::Landed);
-        let owner = |live| landed.owner(live, false);
+        let owner = |live| landed.owner(live, Keeps::Near);
         assert_eq!((owner("20"), owner("50")), (Owner::Ours, Owner::Ours));
         assert_eq!((owner("100"), owner("21"), owner("70")), (Owner::Back, Owner::Theirs, Owner::Theirs));
         let theirs = change(&["50"], State::Overridden);
-        assert_eq!([theirs.owner("50", false), theirs.owner("100", false)], [Owner::Theirs; 2]);
+        assert_eq!([theirs.owner("50", Keeps::Near), theirs.owner("100", Keeps::Near)], [Owner::Theirs; 2]);
     }
 
     #[test]
     fn another_value_on_its_way_forgets_nothing() {
         let rounded = change(&["176"], State::Landed).landed("180");
-        assert_eq!((rounded.wanted(), rounded.shown(), rounded.owner("176", false)), ("176", "180", Owner::Ours));
+        assert_eq!((rounded.wanted(), rounded.shown(), rounded.owner("176", Keeps::Near)), ("176", "180", Owner::Ours));
         let adjusted = rounded.aimed("150".into());
         assert_eq!((adjusted.state, adjusted.shown()), (State::Adjusting, "150"));
-        assert_eq!(adjusted.owner("180", false), Owner::Ours);
-        assert_eq!(adjusted.owner("152", false), Owner::Ours);
-        assert_eq!(adjusted.owner("100", false), Owner::Back, "somebody put it back");
+        assert_eq!(adjusted.owner("180", Keeps::Near), Owner::Ours);
+        assert_eq!(adjusted.owner("152", Keeps::Near), Owner::Ours);
+        assert_eq!(adjusted.owner("100", Keeps::Near), Owner::Back, "somebody put it back");
         assert_eq!(rounded.aimed("176".into()).shown(), "180", "nothing new is wanted");
     }
 
     #[test]
     fn what_is_wanted_as_it_was_is_as_it_is_wanted() {
-        assert_eq!(change(&["50", "100"], State::Landed).owner("100", false), Owner::Ours);
-        assert_eq!(change(&["100"], State::Intended).owner("100", false), Owner::Ours);
+        assert_eq!(change(&["50", "100"], State::Landed).owner("100", Keeps::Near), Owner::Ours);
+        assert_eq!(change(&["100"], State::Intended).owner("100", Keeps::Near), Owner::Ours);
     }
 
     #[test]
@@ -251,7 +260,7 @@ mod tests {
             change = change.aimed(aim.to_string());
         }
         assert_eq!((change.prior.as_str(), change.wanted(), change.ours.len()), ("100", "19", HISTORY));
-        assert_eq!(change.owner("50", true), Owner::Ours, "the first may say that it is on its way");
+        assert_eq!(change.owner("50", Keeps::Exact), Owner::Ours, "the first may say that it is on its way");
         let again = change.aimed("15".into());
         assert_eq!((again.wanted(), again.ours.len()), ("15", HISTORY));
     }
@@ -262,7 +271,7 @@ mod tests {
         let above = Change { state: State::Landed, ..Change::new("maxconn", "52", vec!["20".to_owned()]) };
         let heir = above.in_place_of(&below);
         assert_eq!((heir.prior.as_str(), heir.wanted()), ("100", "20"));
-        let owners = ["20", "52", "60", "100", "70"].map(|live| heir.owner(live, true));
+        let owners = ["20", "52", "60", "100", "70"].map(|live| heir.owner(live, Keeps::Exact));
         assert_eq!(owners, [Owner::Ours, Owner::Ours, Owner::Ours, Owner::Back, Owner::Theirs]);
     }
 

@@ -50,6 +50,13 @@ struct Watch {
     hung: Vec<PathBuf>,
 }
 
+/// Whether a thread holds the office.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Seat {
+    Taken,
+    Vacant,
+}
+
 impl Post {
     #[must_use]
     pub fn new(sampling: &Sampling, place: Arc<Place>, probe: Probe) -> Self {
@@ -104,10 +111,10 @@ impl Post {
     }
 
     /// The office of the thread to start next, if one is needed now.
-    pub(crate) fn relieve(&self, vacant: bool) -> Option<u64> {
+    pub(crate) fn relieve(&self, seat: Seat) -> Option<u64> {
         let since = self.asking_since_ms.load(Ordering::Acquire);
         let stuck = since != 0 && u128::from(self.now_ms().saturating_sub(since)) > self.probe.patience.as_millis();
-        if !stuck && !vacant {
+        if !stuck && seat == Seat::Taken {
             return None;
         }
         let mut watch = self.watch.try_lock().ok()?;
@@ -139,7 +146,7 @@ mod tests {
     fn who_answers_stays_in_office() {
         let post = post(Probe { ask: Arc::new(|_| Ok(Space::default())), patience: Duration::ZERO });
         assert_eq!(post.ask(0, Path::new("/a")), Some(Ok(Space::default())));
-        assert_eq!(post.relieve(false), None);
+        assert_eq!(post.relieve(Seat::Taken), None);
         assert!(!post.is_hung(Path::new("/a")));
     }
 
@@ -149,8 +156,8 @@ mod tests {
         post.lock().asking = PathBuf::from("/a");
         post.asking_since_ms.store(1, Ordering::Relaxed);
         while post.now_ms() < 2 {}
-        assert_eq!(post.relieve(false), Some(1));
-        assert_eq!(post.relieve(false), None, "once");
+        assert_eq!(post.relieve(Seat::Taken), Some(1));
+        assert_eq!(post.relieve(Seat::Taken), None, "once");
         assert!(post.is_hung(Path::new("/a")) && post.in_office(1) && !post.in_office(0));
         assert_eq!(post.ask(0, Path::new("/a")), None, "the first comes back and goes");
         assert!(!post.is_hung(Path::new("/a")));
@@ -158,6 +165,6 @@ mod tests {
 
     #[test]
     fn a_vacant_office_is_filled() {
-        assert_eq!(post(Probe::default()).relieve(true), Some(1));
+        assert_eq!(post(Probe::default()).relieve(Seat::Vacant), Some(1));
     }
 }

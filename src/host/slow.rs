@@ -11,7 +11,7 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use super::place::Place;
-use super::post::{Post, Probe};
+use super::post::{Post, Probe, Seat};
 use super::round::Worker;
 use super::shared::Shared;
 use crate::config::settings::Sampling;
@@ -64,7 +64,8 @@ impl Slow {
 
     /// Replaces the thread if it is stuck. An atomic load and a look at the clock where it is not.
     pub fn attend(&mut self) {
-        if let Some(office) = self.post.relieve(self.thread.is_none()) {
+        let seat = if self.thread.is_some() { Seat::Taken } else { Seat::Vacant };
+        if let Some(office) = self.post.relieve(seat) {
             self.thread = spawn(&self.post, office);
         }
     }

@@ -14,6 +14,7 @@ use super::undos::Undos;
 use super::wish::{Wish, in_time};
 use super::{Job, NOTHING};
 use crate::clock;
+use crate::control::claim::Care;
 use crate::control::failure::Failure;
 use crate::control::service::{Done, Probe};
 use crate::control::standing::Standing;
@@ -102,14 +103,14 @@ impl Task {
     }
 
     async fn probe(&mut self) -> bool {
-        let Some(probe) = self.watch(true).await else { return true };
+        let Some(probe) = self.watch(Care::Close).await else { return true };
         self.tell_state(probe.outcome, probe.detail)
     }
 
     /// `None` where nothing is configured.
-    async fn watch(&mut self, closely: bool) -> Option<Probe> {
+    async fn watch(&mut self, care: Care) -> Option<Probe> {
         let (target, control) = self.configured.as_mut()?;
-        let (probe, names) = control.watch(closely).await;
+        let (probe, names) = control.watch(care).await;
         let mut twins = self.shared.twins.borrow_mut();
         twins.saw(&self.name, target, names);
         let is_usable = probe.outcome == Outcome::Applied;
@@ -122,7 +123,7 @@ impl Task {
         if closely {
             return self.probe().await;
         }
-        let Some(probe) = self.watch(false).await else { return true };
+        let Some(probe) = self.watch(Care::Glance).await else { return true };
         let detail = match &self.told {
             Some((outcome, known)) if *outcome == probe.outcome => known.clone(),
             Some(_) | None => probe.detail,
