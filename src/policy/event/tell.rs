@@ -24,34 +24,6 @@ impl fmt::Display for Event {
             Event::Quiet { rule } => write!(f, "rule {rule} is quiet"),
             Event::Blind { rule, missing } => write!(f, "rule {rule} is unknown: cannot read {missing}"),
             Event::Sees { rule } => write!(f, "rule {rule}: metrics readable again"),
-            Event::Step { .. }
-            | Event::Skipped { .. }
-            | Event::Judged { .. }
-            | Event::BreakerOpen { .. }
-            | Event::Exhausted { .. }
-            | Event::Overdue { .. } => self.write_ladder(f),
-            Event::StandingDown { .. }
-            | Event::TakenAgain { .. }
-            | Event::StoodDown { .. }
-            | Event::Retrying { .. } => self.write_stand_down(f),
-            Event::Paused { .. } | Event::Resumed { .. } | Event::UndoneByOperator { .. } | Event::Forgotten { .. } => {
-                self.write_order(f)
-            }
-            Event::Acted { .. }
-            | Event::Undoing { .. }
-            | Event::Undone { .. }
-            | Event::Owed { .. }
-            | Event::Lost { .. }
-            | Event::Interfered { .. }
-            | Event::Inherited { .. } => self.write_action(f),
-            Event::Mode { from, to, why } => write!(f, "mode {from} -> {to}: {why}"),
-        }
-    }
-}
-
-impl Event {
-    fn write_ladder(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
             Event::Step { rule, step, mitigation, kind, .. } => match kind {
                 StepKind::Act => write!(f, "{mitigation} ({})", Rung(rule, *step)),
                 StepKind::DryRun => write!(f, "would {mitigation} ({}, dry run)", Rung(rule, *step)),
@@ -72,12 +44,6 @@ impl Event {
                 let (rung, waited) = (Rung(rule, *step), seconds(*waited));
                 write!(f, "{mitigation} has not answered for {waited} ({rung}): the ladder goes on without it")
             }
-            _ => Ok(()),
-        }
-    }
-
-    fn write_stand_down(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
             Event::StandingDown { rule, after, why } => {
                 let after = seconds(*after);
                 match why {
@@ -116,12 +82,6 @@ impl Event {
                 )
             }
             Event::Retrying { rule, because } => write!(f, "rule {rule} tries its ladder again: {because}"),
-            _ => Ok(()),
-        }
-    }
-
-    fn write_order(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
             Event::Paused { lasts, hold, by } => {
                 let kept = if *hold == Hold::Keep { "what is in force stays" } else { "what is in force is undone" };
                 write!(f, "paused for {} by {by}: no new actions; {kept}", seconds(*lasts))
@@ -138,12 +98,6 @@ impl Event {
             Event::Forgotten { id, mitigation, by } => {
                 write!(f, "action {id} {mitigation}: {by} gave up its undo; what it changed stays")
             }
-            _ => Ok(()),
-        }
-    }
-
-    fn write_action(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
             Event::Acted { id, mitigation, before, outcome, detail, took, freed_bytes, .. } => {
                 let loosened = before.and_then(|before| mitigation.loosened(before));
                 let (loosened, took) = (loosened.filter(|_| *outcome == Outcome::Applied), seconds(*took));
@@ -174,7 +128,7 @@ impl Event {
                 write!(f, "action {id} {mitigation}: left alone, because somebody else set it: {found}")
             }
             Event::Inherited { id, mitigation } => write!(f, "action {id} {mitigation}: found in the journal"),
-            _ => Ok(()),
+            Event::Mode { from, to, why } => write!(f, "mode {from} -> {to}: {why}"),
         }
     }
 }

@@ -99,7 +99,13 @@ impl Guardian {
         match report.outcome {
             Outcome::Unreachable | Outcome::Expired => self.retries.failed(now, &knob, Duration::ZERO),
             Outcome::Refused => self.retries.refused(now, &knob, REFUSED_PAUSE),
-            _ => self.retries.failed(now, &knob, REFUSED_PAUSE),
+            Outcome::Applied
+            | Outcome::Already
+            | Outcome::NoEffect
+            | Outcome::TimedOut
+            | Outcome::Unsupported
+            | Outcome::EpochChanged
+            | Outcome::Overridden => self.retries.failed(now, &knob, REFUSED_PAUSE),
         }
     }
 

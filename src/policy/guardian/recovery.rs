@@ -54,15 +54,17 @@ impl Guardian {
             let fires = |rule: usize| self.lives[rule].state() == State::Firing;
             self.demands.on(knob).any(|at| self.demands.get(at).rule.is_some_and(fires))
         };
-        let settled = |action: &super::Action| action.phase() == Phase::Owed || is_wanted(action.knob());
-        let recovered = self.in_force.all().iter().all(settled)
-            && self.lives.iter().all(|life| life.state() != State::Undoing)
-            && self.demands.all().iter().all(|demand| demand.rule.is_some());
-        if self.mode.mode() == Mode::Recovering && recovered {
-            let owed = self.in_force.all().iter().filter(|action| action.phase() == Phase::Owed).count();
-            let why = ModeReason::Recovered { in_force: self.in_force.all().len() - owed, owed };
-            self.turn_mode(Mode::Normal, now, why, out);
+        let is_owed = |action: &super::Action| action.phase() == Phase::Owed;
+        let in_force = self.in_force.all();
+        let is_settled = in_force.iter().all(|action| is_owed(action) || is_wanted(action.knob()));
+        let is_undoing = self.lives.iter().any(|life| life.state() == State::Undoing);
+        let is_left_over = self.demands.all().iter().any(|demand| demand.rule.is_none());
+        if self.mode.mode() != Mode::Recovering || !is_settled || is_undoing || is_left_over {
+            return;
         }
+        let owed = in_force.iter().filter(|action| is_owed(action)).count();
+        let why = ModeReason::Recovered { in_force: in_force.len() - owed, owed };
+        self.turn_mode(Mode::Normal, now, why, out);
     }
 
     fn last_undoable(&self, now: Moment) -> Option<usize> {
@@ -115,11 +117,14 @@ impl Guardian {
             return None;
         }
         let eased = halved(mine.verb, action.amount())?;
-        let makes_way = |other: usize| {
+        for other in self.demands.on(&demand.knob).filter(|other| *other != at) {
             let theirs = self.demands.get(other).mitigation.amount;
-            self.is_wanted_still(now, other) || !mine.amount.is_stronger_than(theirs) || !eased.is_stronger_than(theirs)
-        };
-        (!self.demands.on(&demand.knob).filter(|other| *other != at).any(makes_way)).then_some(eased)
+            let is_stronger = mine.amount.is_stronger_than(theirs) && eased.is_stronger_than(theirs);
+            if !is_stronger || self.is_wanted_still(now, other) {
+                return None;
+            }
+        }
+        Some(eased)
     }
 
     /// Where nobody wants the knob any more, letting go of one step must not bring a stronger one of another rule back.
