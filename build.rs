@@ -70,7 +70,8 @@ const AT_START: [&str; 54] = [
 ];
 
 /// How each kind reads its keys, which is of the start and not of the kind: taken out before.
-const SETTINGS: [&str; 3] = ["control*8settings", "control..*..settings..", "place..Written"];
+const SETTINGS: [&str; 4] =
+    ["control*8settings", "control..*..settings..", "place..Written", "control6target6Target4read"];
 
 /// What some kinds of control share, and no others need.
 const SHARED_BY_SOME: [(&str, &[&str]); 2] = [

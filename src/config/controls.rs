@@ -76,7 +76,7 @@ fn read_one(kind: &str, name: &str, entry: &Entry, declared: &mut All, findings:
         findings.error(&entry.key, message, "steps name a control by its name alone: rename one of them");
         return;
     }
-    let target = described(kind).and_then(|kind| (kind.read)(&title, entry, findings));
+    let target = Target::read(kind, &title, entry, findings);
     let ports = ports(kind, entry, findings);
     declared.insert(name.to_owned(), Found { key: entry.key.clone(), target, ports });
 }

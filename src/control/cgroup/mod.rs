@@ -179,7 +179,8 @@ impl Service for Cgroup {
         let after = current(&self.folder().ok()?).ok()?;
         let (freed, detail) = compared(before.resident?, after);
         let outcome = if freed > NOISE_BYTES { Outcome::Applied } else { Outcome::NoEffect };
-        Some(Done { outcome, detail: detail.replacen("resident", "its memory", 1), freed_bytes: Some(freed) })
+        let detail = format!("{CURRENT} {}", detail.trim_start_matches("resident "));
+        Some(Done { outcome, detail, freed_bytes: Some(freed) })
     }
 }
 
