@@ -375,8 +375,12 @@ impl Crew {
     fn keep_code(&self, controls: &[Named]) {
         let owed = self.shared.records.all();
         let targets = controls.iter().map(|control| &control.target).chain(owed.iter().map(|entry| &entry.target));
-        let groups = targets.flat_map(|target| target.runs().iter().copied().chain([target.kind()]));
-        privilege::layout::keep(&groups.collect::<Vec<_>>());
+        let mut groups = Vec::new();
+        for target in targets {
+            groups.push(target.kind());
+            groups.extend_from_slice(target.runs());
+        }
+        privilege::layout::keep(&groups);
     }
 
     fn configure(&mut self, controls: &[Named], last_event: u64) {
