@@ -64,7 +64,7 @@ impl Service for Redis {
         }
         let may = rights.told()?;
         // Not every user may read them, and not every verb needs them.
-        let settings = self.settings().await.unwrap_or_default();
+        let settings = self.current_settings().await.unwrap_or_default();
         let number = |key: &str| clip(settings.get(key).map_or("unknown", String::as_str));
         let detail = format!("Redis answers: {may}; maxmemory {}, {}", number(MAXMEMORY), number(POLICY));
         let is_old = self.client.target().client_buffers.is_some() && !settings.contains_key(CLIENTS);
@@ -137,7 +137,7 @@ impl Service for Redis {
         let epoch = self.client.begin().await?;
         // A pause needs none of them, and whoever may pause may perhaps not read them.
         let needs_settings = undo.changes.iter().any(|change| change.key != PAUSE);
-        let settings = if needs_settings { self.settings().await? } else { Settings::default() };
+        let settings = if needs_settings { self.current_settings().await? } else { Settings::default() };
         let paused = match self.paused_until {
             Some(_) => self.is_paused(),
             None => undo.lapses_unix_ms.is_some_and(|lapses| clock::unix_ms() < lapses),
@@ -309,7 +309,7 @@ impl Redis {
         Ok(())
     }
 
-    async fn settings(&mut self) -> Result<Settings, Failure> {
+    async fn current_settings(&mut self) -> Result<Settings, Failure> {
         let reply = self.client.ask(&[b"CONFIG", b"GET", b"maxmemory*"]).await?;
         let pair = |pair: &[Reply]| Some((pair.first()?.text()?.to_owned(), pair.get(1)?.text()?.to_owned()));
         Ok(reply.array().unwrap_or_default().chunks(2).filter_map(pair).collect())
@@ -321,7 +321,7 @@ impl Redis {
         if looked().next().is_none() {
             return Ok(Vec::new());
         }
-        let settings = self.settings().await?;
+        let settings = self.current_settings().await?;
         let mut theirs = Vec::new();
         for order in looked() {
             if order.turn(&told(&settings, order.key)?) == Turn::Theirs {
@@ -332,7 +332,7 @@ impl Redis {
     }
 
     async fn memory(&mut self, epoch: &str) -> Result<Memory, Failure> {
-        let settings = self.settings().await?;
+        let settings = self.current_settings().await?;
         let limit = told(&settings, MAXMEMORY)?.parse().map_err(|_| untold(MAXMEMORY))?;
         let used = reclaim::used(&mut self.client).await?.ok_or_else(|| untold("used_memory"))?;
         let now = if limit == 0 { used } else { used.min(limit) };

@@ -2,6 +2,46 @@
 
 use super::support::{Node, PACKAGE, RULES, THROTTLED};
 
+/// Of the parts of its code that are not locked: how many, and how many KiB of them are mapped. What is locked and what is
+/// not are mappings of their own.
+fn cold_code(node: &mut Node) -> (u64, u64) {
+    let script = "/^[0-9a-f]+-/ { code = /r-xp.*node-guardian/ } code && /^Rss:/ { mapped = $2 } \
+                  code && /^VmFlags:/ && !/ lo/ { parts++; sum += mapped } END { print parts + 0, sum + 0 }";
+    let pid = node.main_pid();
+    let said = node.must(&format!("awk '{script}' /proc/{pid}/smaps"));
+    let (parts, mapped) = said.split_once(' ').expect("two numbers");
+    (parts.parse().expect("a number"), mapped.parse().expect("a number"))
+}
+
+#[test]
+fn code_of_kinds_that_nobody_configured_stays_out_of_memory() {
+    let mut node = Node::guarding();
+    let edge = "[control.haproxy.edge]\nsocket = \"/run/haproxy/admin.sock\"\n";
+    let cache = "[control.redis.cache]\nsocket = \"/run/redis/redis-server.sock\"\n";
+    let absent = "[control.memcached.mine]\nsocket = \"/run/nobody.sock\"\n";
+    let mut stays_out = |what: &str, controls: &[&str], configuration: &str| {
+        // What acts is no matter here.
+        node.configure(&format!("dry_run = true\n{configuration}"));
+        node.must("systemctl restart node-guardian");
+        // A reload keeps and lets go like a start.
+        for way in ["a start", "a reload"] {
+            for control in controls {
+                node.until(&format!("node-guardian status | grep -qF '{control}: '"));
+            }
+            // What a start or a reload leaves behind is let go of a second after it.
+            std::thread::sleep(std::time::Duration::from_secs(3));
+            let (parts, mapped) = cold_code(&mut node);
+            assert!(parts > 1, "the build did not lay its code out: {parts} parts");
+            assert_eq!(mapped, 0, "KiB of cold code after {way} with {what}");
+            node.must("systemctl reload node-guardian");
+        }
+    };
+    stays_out("HAProxy", &["edge (haproxy)"], edge);
+    stays_out("Redis", &["cache (redis)"], cache);
+    stays_out("both", &["edge (haproxy)", "cache (redis)"], &format!("{edge}{cache}"));
+    stays_out("one that is absent", &["mine (memcached)"], absent);
+}
+
 #[test]
 fn one_that_hangs_is_killed_and_what_it_held_is_put_back() {
     let mut node = Node::guarding();
