@@ -162,10 +162,25 @@ impl Control {
 
     /// A value that has not arrived where that is certain is as it was; and a lease is given again.
     pub(super) fn owner(&self, change: &Change, live: &str) -> Owner {
-        let keeps = if self.service.rounds(&change.key) { Keeps::Near } else { Keeps::Exact };
-        let owner = change.owner(live, keeps);
+        let owner = change.owner(live, self.keeps(&change.key));
         let is_certain = self.service.grace().is_zero() || self.service.is_lease(&change.key);
-        if owner == Owner::Pending && is_certain { Owner::Back } else { owner }
+        match owner {
+            Owner::Pending if is_certain => Owner::Back,
+            Owner::Ours if self.is_set_anew(change, live) => Owner::Theirs,
+            owner => owner,
+        }
+    }
+
+    pub(super) fn keeps(&self, key: &str) -> Keeps {
+        if self.service.rounds(key) { Keeps::Near } else { Keeps::Exact }
+    }
+
+    /// What we had set before stands again, although the newest was seen: an operator who knows how it was a minute ago
+    /// sets that. Somebody slow may show it only shortly after the newest was written.
+    fn is_set_anew(&self, change: &Change, live: &str) -> bool {
+        let is_older = change.state == State::Landed && live != change.shown() && !self.service.is_ours_alone(live);
+        let may_be_late = || self.written.get(&change.key).is_some_and(|at| at.elapsed() < self.service.grace());
+        is_older && !may_be_late()
     }
 
     fn on_its_way(&self, undo: &Undo, live: &Live) -> Failure {

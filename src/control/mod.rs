@@ -93,6 +93,8 @@ pub struct Control {
     life: String,
     /// Since when something that was written has not been seen, by life and key.
     unseen: HashMap<(String, String), Instant>,
+    /// When each key was last written: until then somebody slow may have gone by what was written before.
+    written: HashMap<String, Instant>,
     /// What was seen as ours and not been put back since, by life and key. Nothing after a restart of the guardian, which
     /// may have been ended while it put things back.
     witnessed: HashSet<(String, String)>,
@@ -145,6 +147,7 @@ impl From<Box<dyn Service>> for Control {
             marks: Vec::new(),
             life: String::new(),
             unseen: HashMap::new(),
+            written: HashMap::new(),
             witnessed: HashSet::new(),
             seen: Vec::new(),
             before: Before::default(),
@@ -184,6 +187,8 @@ impl Control {
         let before = std::mem::take(&mut self.before);
         let seen = std::mem::take(&mut self.seen);
         self.service.write(&undo.epoch, &wanted(&undo.changes, &seen), AfterRefusal::Stop).await?;
+        let now = Instant::now();
+        self.written = undo.changes.iter().map(|change| (change.key.clone(), now)).collect();
         let landing = self.land(undo).await?;
         self.witness(undo);
         let note = self.arrived(landing)?;

@@ -67,7 +67,7 @@ impl Control {
         let live = self.read_settled(undo, patience).await?;
         self.life.clone_from(&live.epoch);
         let outlived = |(change, value): &(&Change, &String)| {
-            let is_ours = self.owner(change, value) == Owner::Ours && change.prior != **value;
+            let is_ours = change.owner(value, self.keeps(&change.key)) == Owner::Ours && change.prior != **value;
             is_ours && self.service.outlives(&change.key)
         };
         if live.epoch == undo.epoch {

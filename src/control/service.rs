@@ -221,6 +221,12 @@ pub trait Service {
         true
     }
 
+    /// Whether this value says by itself that it is ours, as nobody else sets it.
+    fn is_ours_alone(&self, value: &str) -> bool {
+        let _any = value;
+        false
+    }
+
     /// Whether this value can come through a restart of the target without being written again: because somebody had it
     /// saved, or the service keeps its state in a file. What is ours in the new life is then undone like before it. Never
     /// where the new life is another process that somebody else configured.

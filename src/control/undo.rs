@@ -191,7 +191,12 @@ impl Change {
     /// The same, found as this value in a new life of the target.
     #[must_use]
     pub(crate) fn adopted(&self, live: &str) -> Change {
-        if self.is_known(live) { Change { state: State::Landed, ..self.clone() } } else { self.landed(live) }
+        match self.is_known(live) {
+            // Of what we wrote before: the newest is still to come.
+            true if live != self.shown() => Change { state: State::Adjusting, ..self.clone() },
+            true => Change { state: State::Landed, ..self.clone() },
+            false => self.landed(live),
+        }
     }
 
     /// The value that we want to be there.

@@ -48,6 +48,42 @@ fn a_rounded_value_is_ours_and_is_put_back() {
     is_as_it_was(&service, &desk);
 }
 
+/// Whoever sets something by hand knows how it was a minute ago.
+#[test]
+fn an_earlier_value_of_ours_is_an_operators_when_he_sets_it() {
+    let server = Haproxy::start();
+    for restarts in [false, true] {
+        let mut desk = Desk::new(&[("it", Target::Haproxy(server.target()))]);
+        for kept in [90.0, 75.0, 50.0] {
+            assert_eq!(throttle(&mut desk, 1, kept).outcome, Outcome::Applied);
+            assert_eq!(desk.verify(1).outcome, Outcome::Applied);
+        }
+        let earlier = "6";
+        assert_eq!(server.limit("be/s1"), "4");
+        server.ask(&format!("set maxconn server be/s1 {earlier}"));
+        if restarts {
+            desk = Desk::resume(desk.stop(), &[("it", Target::Haproxy(server.target()))]);
+            assert_eq!((desk.undo(1).outcome, server.limit("be/s1").as_str()), (Outcome::Overridden, earlier));
+        } else {
+            assert_eq!((desk.verify(1).outcome, server.limit("be/s1").as_str()), (Outcome::Overridden, earlier));
+        }
+        assert!(desk.journaled().is_empty());
+        server.ask("set maxconn server be/s1 8");
+    }
+    // Where an answer comes before the deed, a slow worker may show it for a moment: the grace, 2.5 s.
+    let service = Fickle::start(EXACT);
+    let mut desk = self::desk(&service);
+    for kept in [80.0, 50.0] {
+        assert_eq!(throttle(&mut desk, 1, kept).outcome, Outcome::Applied);
+    }
+    service.set(160);
+    assert_eq!(desk.verify(1).outcome, Outcome::Applied, "a worker may be that slow");
+    std::thread::sleep(Duration::from_secs(3));
+    service.set(160);
+    assert_eq!(desk.verify(1).outcome, Outcome::Overridden);
+    assert_eq!((service.limit(), desk.journaled().len()), (160, 0));
+}
+
 /// One of several workers that is slow, say: what it was told first it does last.
 #[test]
 fn what_is_obeyed_after_its_undo_is_put_back_too() {

@@ -333,11 +333,10 @@ fn whom_an_operator_traces_is_still_ours() {
         let mut strace = Command::new("strace").args(["-p", &server.id()]).stderr(Stdio::null()).spawn().unwrap();
         let stat = || std::fs::read_to_string(format!("/proc/{}/stat", server.id())).unwrap();
         eventually("it is traced", || stat().contains(") t ").then_some(()));
-        let ends = move || {
+        move || {
             strace.kill().unwrap();
             strace.wait().unwrap();
-        };
-        ends
+        }
     };
     let mut ends = traced();
     let report = desk.verify(1);

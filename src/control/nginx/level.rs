@@ -46,6 +46,11 @@ pub fn set(level: u8) -> String {
     format!("{level}%")
 }
 
+#[must_use]
+pub fn is_set(value: &str) -> bool {
+    PUBLISHED.into_iter().any(|level| value == set(level))
+}
+
 /// The level of a key, `None` where a journal or a configuration holds something else.
 #[must_use]
 pub fn parse(key: &str) -> Option<u8> {

@@ -182,6 +182,11 @@ impl Service for Nginx {
         level::strictness(key, value)
     }
 
+    /// Its first line says so.
+    fn is_ours_alone(&self, value: &str) -> bool {
+        level::is_set(value)
+    }
+
     async fn pulse(&mut self, mitigation: &Mitigation, consent: &Consent<'_>) -> Result<Done, Failure> {
         if mitigation.verb != Verb::Prune {
             return Err(self.cannot(mitigation.verb));

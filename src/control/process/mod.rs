@@ -230,6 +230,11 @@ impl Service for Process {
         group::parse(key)?.0.strictness(value)
     }
 
+    /// Some of all, or on their way: no value that could be set.
+    fn is_ours_alone(&self, value: &str) -> bool {
+        [group::PARTLY, workers::PARTLY, STOPPING].contains(&value)
+    }
+
     /// Of a thread that has ended.
     fn returns(&self, key: &str) -> bool {
         matches!(group::parse(key), Some((_, Who::One(_))))
