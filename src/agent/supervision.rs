@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::control::worker::{Heartbeats, RECORDED_WITHIN};
 use crate::events::Daemon;
-use crate::heartbeat::{Heartbeat, Sign};
+use crate::heartbeat::{Heartbeat, OVERDUE_AFTER, Sign};
 use crate::policy::moment::Moment;
 use crate::status::BlindSpot;
 
@@ -22,12 +22,26 @@ pub struct Supervision {
     hanging: Option<Arc<str>>,
     /// Why the journal cannot be had or written, in a sentence.
     trouble: Option<Arc<str>>,
+    looked: Option<Moment>,
+    /// Since when this looks without a gap: who was stopped, or suspended with the node, gave no sign either.
+    watches_since: Moment,
 }
+
+/// The loop's longest pause is 1 s.
+const GAP: Duration = Duration::from_secs(5);
 
 impl Supervision {
     pub fn new(heartbeats: Heartbeats, directory: &Path) -> Self {
         let directory = directory.display().to_string().into();
-        Self { heartbeats, directory, slow: None, hanging: None, trouble: None }
+        Self {
+            heartbeats,
+            directory,
+            slow: None,
+            hanging: None,
+            trouble: None,
+            looked: None,
+            watches_since: Moment::ORIGIN,
+        }
     }
 
     /// Whether the journal can be had and written.
@@ -43,6 +57,12 @@ impl Supervision {
 
     /// Looks at both threads; what has changed is to be told.
     pub fn look(&mut self, now: Moment) -> [Option<Daemon>; 2] {
+        if self.looked.replace(now).is_some_and(|last| now.since(last) >= GAP) {
+            self.watches_since = now;
+        }
+        if now.since(self.watches_since) < OVERDUE_AFTER {
+            return [None, None];
+        }
         let journal = self.heartbeats.journal.sign(now);
         let hanging = hangs("controls", "acts", &self.heartbeats.controls, now)
             .or_else(|| hangs("journal", "remembers", &self.heartbeats.journal, now));
@@ -128,19 +148,36 @@ impl std::fmt::Display for Hanging {
 mod tests {
     use super::*;
     use crate::clock;
-    use crate::heartbeat::{Alive, OVERDUE_AFTER};
+    use crate::heartbeat::Alive;
 
     fn supervision() -> (Supervision, Moment) {
         let heartbeats = Heartbeats { controls: Heartbeat::new(), journal: Heartbeat::new() };
         (Supervision::new(heartbeats, Path::new("/state")), clock::now().unwrap())
     }
 
+    /// Each second from the first to the last; what the last look told.
+    fn watched(supervision: &mut Supervision, from: Moment, seconds: u64) -> [Option<Daemon>; 2] {
+        let looks = (0..=seconds).map(|second| supervision.look(from + Duration::from_secs(second)));
+        let told = looks.reduce(|[disk, hanging], [next, last]| [disk.or(next), hanging.or(last)]);
+        told.unwrap()
+    }
+
+    #[test]
+    fn who_was_stopped_gave_no_sign_and_hung_nowhere() {
+        let (mut supervision, now) = supervision();
+        assert!(matches!(watched(&mut supervision, now, 20), [None, None]));
+        supervision.heartbeats.controls.beat();
+        let woken = now + Duration::from_secs(60);
+        assert!(matches!(watched(&mut supervision, woken, 5), [None, None]));
+        let told = watched(&mut supervision, woken + Duration::from_secs(6), 6);
+        assert!(matches!(told, [None, Some(Daemon::ThreadHangs { .. })]), "it hangs all the same: {told:?}");
+    }
+
     #[test]
     fn a_disk_that_does_not_answer_is_told_twice_and_hangs_nobody() {
         let (mut supervision, now) = supervision();
         supervision.heartbeats.journal.wait();
-        assert!(matches!(supervision.look(now), [None, None]));
-        let told = supervision.look(now + Duration::from_secs(3600));
+        let told = watched(&mut supervision, now, 3600);
         assert!(matches!(told, [Some(Daemon::JournalSlow { .. }), None]), "{told:?}");
         assert!(supervision.hanging().is_none() && supervision.blind_spot().unwrap().why.contains("/state for 3"));
         assert!(matches!(supervision.look(now + Duration::from_secs(3601)), [None, None]));
@@ -154,7 +191,7 @@ mod tests {
     fn a_thread_that_hangs_or_ended_is_named() {
         let (mut supervision, now) = supervision();
         supervision.heartbeats.controls.beat();
-        let told = supervision.look(now + OVERDUE_AFTER + Duration::from_secs(1));
+        let told = watched(&mut supervision, now, OVERDUE_AFTER.as_secs() + 1);
         assert!(matches!(told, [None, Some(Daemon::ThreadHangs { .. })]), "{told:?}");
         assert!(supervision.hanging().unwrap().contains("(controls) has hung for 1"));
         supervision.heartbeats.controls.beat();

@@ -24,6 +24,14 @@ impl Change {
             Change::Close(id) => *id,
         }
     }
+
+    /// Of what is let through, in percent.
+    pub(super) fn share(&self) -> Option<f64> {
+        match self {
+            Change::Write(entry) => entry.mitigation.amount.kept_percent(),
+            Change::Close(_) => None,
+        }
+    }
 }
 
 /// `Change::Write` of what is not ours to give away.
@@ -42,12 +50,6 @@ struct Foreign {
 #[derive(Deserialize)]
 struct Identified {
     id: ActionId,
-}
-
-/// # Errors
-/// When this payload would not be understood.
-pub fn check(payload: &[u8]) -> Result<(), serde_json::Error> {
-    serde_json::from_slice::<Change>(payload).map(drop)
 }
 
 #[derive(Clone, PartialEq, Debug)]

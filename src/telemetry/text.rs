@@ -146,6 +146,8 @@ impl Exposition {
         } else if value.is_infinite() {
             self.text.push_str(if value > 0.0 { "+Inf" } else { "-Inf" });
         } else {
+            // A sum of nothing is -0.0.
+            let value = value + 0.0;
             self.write(format_args!("{value}"));
         }
     }

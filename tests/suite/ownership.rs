@@ -72,7 +72,7 @@ fn an_earlier_value_of_ours_is_an_operators_when_he_sets_it() {
     }
     // Where an answer comes before the deed, a slow worker may show it for a moment: the grace, 2.5 s.
     let service = Fickle::start(EXACT);
-    let mut desk = self::desk(&service);
+    let mut desk = desk(&service);
     for kept in [80.0, 50.0] {
         assert_eq!(throttle(&mut desk, 1, kept).outcome, Outcome::Applied);
     }
