@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Agent;
 use crate::clock;
-use crate::config::settings::Settings;
+use crate::config::settings::{Control, Settings};
 use crate::config::{Footing, Loaded};
 use crate::events::{Daemon, Event};
 use crate::host::sampler::Sampler;
@@ -82,6 +82,9 @@ impl Agent {
         if !self.parts.workers.reconfigure(settings.controls.clone(), self.parts.events.last()) {
             tracing::error!("the thread that acts has ended; restart node-guardian");
         }
+        let (before, after) = (&self.parts.settings.controls, &settings.controls);
+        let named = |controls: &[Control], name: &str| controls.iter().find(|control| *control.name == *name).cloned();
+        self.parts.guardian.outdate(|name| named(before, name) != named(after, name));
         self.parts.events.expect(&settings.policy);
         let plan = Arc::new(Plan::new(settings.policy.clone()));
         self.parts.guardian.reload(now, Arc::clone(&plan));

@@ -55,6 +55,8 @@ pub struct Action {
     unwatched: bool,
     /// The command that is out was given since then.
     asked_since: bool,
+    /// Its control was configured anew since its command was given.
+    outdated: bool,
     /// When to verify or to retry.
     due: Moment,
     tries: u32,
@@ -90,6 +92,7 @@ impl Action {
             outran: false,
             unwatched: false,
             asked_since: false,
+            outdated: false,
             due: now + VERIFY_EVERY,
             tries: 0,
             eased: None,
@@ -285,8 +288,18 @@ impl Action {
         self.goes_on = step.is_some() && self.step == step;
         self.step = step;
         self.why = UndoReason::Recovered;
-        (self.waiting, self.asked_since) = (true, true);
+        (self.waiting, self.asked_since, self.outdated) = (true, true, false);
         self.enter(Phase::Applying, now);
+    }
+
+    /// Its control is not what it was when the command was given.
+    pub(crate) const fn outdate(&mut self) {
+        self.outdated = true;
+    }
+
+    #[must_use]
+    pub(crate) const fn is_outdated(&self) -> bool {
+        self.outdated
     }
 
     pub(crate) const fn set_class(&mut self, class: Class) {

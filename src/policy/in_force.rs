@@ -84,6 +84,12 @@ impl InForce {
         }
     }
 
+    /// Those at these controls.
+    pub fn outdate(&mut self, is_changed: impl Fn(&str) -> bool) {
+        let changed = self.actions.iter_mut().filter(|action| is_changed(&action.mitigation().control));
+        changed.for_each(Action::outdate);
+    }
+
     pub fn find(&mut self, id: ActionId) -> Option<&mut Action> {
         self.actions.iter_mut().find(|action| action.id() == id)
     }

@@ -115,6 +115,12 @@ impl Plan {
         Knob { target: Arc::clone(target), verb: mitigation.verb }
     }
 
+    /// Its control takes it: the operator has declared what that needs.
+    #[must_use]
+    pub(crate) fn declares(&self, Mitigation { control, verb, .. }: &Mitigation) -> bool {
+        self.policy.undeclared.iter().all(|(known, refused)| known != control || refused != verb)
+    }
+
     #[must_use]
     pub(crate) fn has_knob(&self, rule: &Rule, knob: &Knob) -> bool {
         rule.steps.iter().any(|step| self.knob(&step.mitigation) == *knob)

@@ -94,13 +94,9 @@ impl Guardian {
             Some(plan.rules()[rule].steps[step].class)
         };
         let is_allowed = |class: Class| level.allows(class) && !plan.policy.dry_run;
-        let is_refused = |demand: &Demand| {
-            let wish = &demand.mitigation;
-            plan.policy.undeclared.iter().any(|(control, verb)| *control == wish.control && *verb == wish.verb)
-        };
-        let dropped = self
-            .demands
-            .take_unless(|demand| is_allowed(class_of(demand).unwrap_or(Class::Reversible)) && !is_refused(demand));
+        let dropped = self.demands.take_unless(|demand| {
+            is_allowed(class_of(demand).unwrap_or(Class::Reversible)) && plan.declares(&demand.mitigation)
+        });
         for demand in dropped {
             if let (Some(flat), Some(class)) = (demand.step, class_of(&demand).filter(|class| !level.allows(*class))) {
                 self.steps[flat].view.skipped = Some(Skip::Level { needed: Level::needed_for(class) });

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::super::action::Action;
 use super::super::mitigation::{ActionId, Class};
+use super::super::rule::Step;
 use super::super::verdict::Verdict;
 use super::super::view::State;
 use super::Guardian;
@@ -30,11 +31,21 @@ impl Guardian {
         !is_ordered_off && (!loses || !self.orders_unread && self.rule_wants(action))
     }
 
+    /// These controls are not configured as they were: what an order to them meant is not what is meant now.
+    pub fn outdate(&mut self, is_changed: impl Fn(&str) -> bool) {
+        self.in_force.outdate(is_changed);
+    }
+
     fn rule_wants(&self, action: &Action) -> bool {
-        let Some(flat) = action.step() else { return false };
+        let Some(flat) = action.step().filter(|_| !action.is_outdated()) else { return false };
         let (index, step) = self.plan.owner_of(flat);
         let (rule, life) = (&self.plan.rules()[index], &self.lives[index]);
-        let may = self.plan.policy.level.allows(rule.steps[step].class) && !self.plan.policy.dry_run && !rule.dry_run;
+        let Step { mitigation, class, .. } = &rule.steps[step];
+        let may = self.plan.policy.level.allows(*class)
+            && !self.plan.policy.dry_run
+            && !rule.dry_run
+            && self.plan.declares(mitigation)
+            && self.plan.knob(mitigation) == *action.knob();
         let fires = life.state() == State::Firing && life.when() == Verdict::True;
         may && fires && !self.stands[index].gives_back()
     }

@@ -182,3 +182,48 @@ fn what_its_control_declares_no_more_is_let_go_of_at_once() {
     daemon.until_calm();
     assert_eq!(daemon.stop(), 0);
 }
+
+/// SIGTERM is out, and SIGKILL would follow: whoever takes back what allowed that is obeyed, and who changed nothing there
+/// is not.
+#[test]
+fn no_sigkill_follows_where_a_reload_has_taken_back_what_allowed_it() {
+    let takes_back = [
+        ("sacrificial = true\nkill_after = \"2s\"\n", ""),
+        ("kill_after = \"2s\"\n", ""),
+        ("job.pid", "other.pid"),
+        ("settle = \"100ms\"", "settle = \"101ms\""),
+    ];
+    let kept = takes_back.map(|(from, to)| std::thread::spawn(move || is_spared(from, to)));
+    assert_eq!(kept.map(|kept| kept.join().unwrap()), [true, true, true, false]);
+}
+
+/// Whether a process is that takes no SIGTERM, where this is edited before its SIGKILL is due.
+fn is_spared(from: &str, to: &str) -> bool {
+    let folder = tempfile::tempdir().unwrap();
+    let (told, pid_file) = (folder.path().join("told"), folder.path().join("job.pid"));
+    let script = "trap 'echo > \"$1\"' TERM; while :; do read -t 1 < <(:); sleep 0.1; done";
+    let job = Plain::start("bash", &["-c", script, "bash", told.to_str().unwrap()]);
+    std::fs::write(&pid_file, job.id()).unwrap();
+    let declared = format!(
+        "[control.process.job]\npid_file = \"{}\"\ncommand = \"bash\"\nsacrificial = true\nkill_after = \"2s\"\n",
+        pid_file.display()
+    );
+    let ends = short_of_memory(r#"{ terminate = "job", settle = "100ms" }"#);
+    let node = Node::new(&(declared + &ends));
+    node.edit("[sampling]", "level = \"maximum\"\n[sampling]");
+    let mut daemon = node.start();
+    daemon.until_control("job", "usable");
+    node.set_available(5);
+    daemon.until("SIGTERM is out", |_| told.exists().then_some(()));
+    node.edit(from, to);
+    daemon.signal(Signal::SIGHUP);
+    daemon.until_told("reloaded", "config.toml");
+    let acted = daemon.until_told("acted", "terminate job");
+    let is_spared = acted.text().contains("no SIGKILL followed");
+    let command_line = std::fs::read(format!("/proc/{}/cmdline", job.id())).unwrap_or_default();
+    assert_eq!(is_spared, !command_line.is_empty(), "what has ended has none: {}", acted.text());
+    node.set_available(60);
+    daemon.until_calm();
+    assert_eq!(daemon.stop(), 0);
+    is_spared
+}
