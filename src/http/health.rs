@@ -13,7 +13,7 @@ use super::shape::Headroom;
 use super::summary::{excuse, rfc3339};
 use crate::policy::event::Mode;
 use crate::policy::metric::Metric;
-use crate::policy::rule::Severity;
+use crate::policy::rule::{Rule, Severity};
 use crate::policy::view::State;
 use crate::status::Snapshot;
 
@@ -72,10 +72,9 @@ pub fn render(snapshot: &Snapshot, pulse: &Pulse) -> (StatusCode, String) {
 
 fn overall(snapshot: &Snapshot, pulse: &Pulse) -> (Status, String) {
     let firing = firing(snapshot);
-    let names = |severity| {
-        let names: Vec<&str> = firing.iter().filter(|(_, s)| *s == severity).map(|(name, _)| *name).collect();
-        names.join(", ")
-    };
+    let alarms = names(firing.iter().filter(|rule| rule.is_alarm()));
+    let alarms = if alarms.is_empty() { "no rule fires any more, and it is held for a while" } else { &alarms };
+    let warns = names(firing.iter().filter(|rule| rule.severity >= Severity::Warning));
     if pulse.late() {
         (Status::Fail, format!("the last tick was {:.1} s ago", pulse.age.as_secs_f64()))
     } else if let Some(why) = &snapshot.hanging {
@@ -83,15 +82,15 @@ fn overall(snapshot: &Snapshot, pulse: &Pulse) -> (Status, String) {
     } else if snapshot.tick == 0 {
         (Status::Fail, "no sample yet".to_owned())
     } else if let Some(excuse) = excuse(snapshot) {
-        (Status::Warn, format!("emergency: {} ({excuse})", names(Severity::Emergency)))
+        (Status::Warn, format!("emergency: {alarms} ({excuse})"))
     } else if snapshot.view.mode == Mode::Emergency {
-        (Status::Fail, format!("emergency: {}", names(Severity::Emergency)))
+        (Status::Fail, format!("emergency: {alarms}"))
     } else if snapshot.view.mode == Mode::Recovering {
         (Status::Warn, "recovering from an emergency".to_owned())
     } else if let Some(warnings) = warnings(snapshot) {
         (Status::Warn, warnings)
-    } else if firing.iter().any(|(_, severity)| *severity >= Severity::Warning) {
-        (Status::Warn, format!("firing: {}", names(Severity::Warning)))
+    } else if !warns.is_empty() {
+        (Status::Warn, format!("firing: {warns}"))
     } else {
         (Status::Pass, String::new())
     }
@@ -113,9 +112,14 @@ fn warnings(snapshot: &Snapshot) -> Option<String> {
     (!told.is_empty()).then(|| format!("{told}; see /status"))
 }
 
-fn firing(snapshot: &Snapshot) -> Vec<(&str, Severity)> {
+fn firing(snapshot: &Snapshot) -> Vec<&Rule> {
     let rules = snapshot.plan.policy.rules.iter().zip(&snapshot.view.rules);
-    rules.filter(|(_, view)| view.state == State::Firing).map(|(rule, _)| (&*rule.name, rule.severity)).collect()
+    rules.filter(|(_, view)| view.state == State::Firing).map(|(rule, _)| rule).collect()
+}
+
+fn names<'a>(rules: impl Iterator<Item = &'a &'a Rule>) -> String {
+    let told = rules.map(|rule| if rule.dry_run { format!("{} (dry run)", rule.name) } else { rule.name.to_string() });
+    told.collect::<Vec<_>>().join(", ")
 }
 
 fn checks(snapshot: &Snapshot) -> BTreeMap<String, Vec<Check>> {

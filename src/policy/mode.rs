@@ -55,6 +55,11 @@ impl NodeMode {
         self.enter(Mode::Emergency, now);
     }
 
+    /// Who made it an emergency says that it is none.
+    pub(crate) fn end_hold(&mut self, now: Moment) {
+        self.hold_until = self.hold_until.min(now);
+    }
+
     pub(crate) fn enter(&mut self, mode: Mode, now: Moment) {
         if self.mode != mode {
             self.mode = mode;

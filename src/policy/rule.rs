@@ -75,6 +75,12 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// While it fires, the node is in an emergency.
+    #[must_use]
+    pub(crate) fn is_alarm(&self) -> bool {
+        self.severity == Severity::Emergency && !self.dry_run
+    }
+
     /// The steps that are taken at once with this one.
     #[must_use]
     pub(crate) fn rung(&self, step: usize) -> RangeInclusive<usize> {

@@ -11,7 +11,6 @@ use super::super::mode::Relapse;
 use super::super::moment::Moment;
 use super::super::program::Program;
 use super::super::sample::Sample;
-use super::super::severity::Severity;
 use super::super::verdict::Verdict;
 use super::super::view::State;
 use super::stand_down::Stand;
@@ -105,6 +104,8 @@ impl Guardian {
                 self.reclaim(now, index);
                 self.fired(now, index, Relapse::Yes, out);
             }
+            // What fires already may be an emergency only since a reload.
+            Turn::None if self.mode.mode() != Mode::Emergency => self.fired(now, index, Relapse::No, out),
             Turn::None | Turn::Pending | Turn::Relented | Turn::Cleared | Turn::Quiet | Turn::Blind | Turn::Sees => {}
         }
         self.lives[index].state()
@@ -165,7 +166,7 @@ impl Guardian {
 
     fn fired(&mut self, now: Moment, index: usize, relapse: Relapse, out: &mut Decisions) {
         let rule = &self.plan.rules()[index];
-        if rule.severity != Severity::Emergency || rule.dry_run {
+        if !self.alarms(index) {
             return;
         }
         let why = ModeReason::Rule(Arc::clone(&rule.name));

@@ -38,13 +38,18 @@ impl Guardian {
 
     /// Emergency ends when nothing alarms any more and the hold is over.
     pub(super) fn leave_emergency(&mut self, now: Moment, out: &mut Decisions) {
-        let alarmed =
-            self.lives.iter().zip(self.plan.rules()).any(|(life, rule)| {
-                life.state() == State::Firing && rule.severity == Severity::Emergency && !rule.dry_run
-            });
-        if self.mode.mode() == Mode::Emergency && !alarmed && !self.mode.holds(now) {
+        if self.mode.mode() == Mode::Emergency && !self.is_alarmed() && !self.mode.holds(now) {
             self.turn_mode(Mode::Recovering, now, ModeReason::Cleared, out);
         }
+    }
+
+    /// It fires, and makes the node an emergency.
+    pub(super) fn alarms(&self, rule: usize) -> bool {
+        self.lives[rule].state() == State::Firing && self.plan.rules()[rule].is_alarm()
+    }
+
+    pub(super) fn is_alarmed(&self) -> bool {
+        (0..self.lives.len()).any(|rule| self.alarms(rule))
     }
 
     pub(super) fn leave_recovery(&mut self, now: Moment, out: &mut Decisions) {

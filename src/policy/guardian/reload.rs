@@ -29,6 +29,7 @@ impl Guardian {
         let mut lives = vec![Life::new(now); plan.rules().len()];
         let mut stands = vec![Stand::default(); plan.rules().len()];
         let mut steps = vec![StepMemory::default(); plan.step_count()];
+        let mut is_calmed = false;
         for (old, new) in moved.steps.iter().enumerate() {
             if let Some(new) = new {
                 steps[*new] = self.steps[old].clone();
@@ -40,6 +41,7 @@ impl Guardian {
                 lives[new] = self.lives[old].idle(now);
                 continue;
             }
+            is_calmed |= self.alarms(old) && !plan.rules()[new].is_alarm();
             lives[new] = self.lives[old].moved();
             stands[new] = self.stands[old].moved(&moved.steps, &plan);
             let first = first_to_take(&older, &plan, old, new, &steps);
@@ -48,6 +50,10 @@ impl Guardian {
             if is_new && stands[new].gives_back() {
                 // Something can be tried now that could not be when nothing helped.
                 stands[new] = stands[new].begun_anew(now);
+            }
+            if ends_dry_run(&older, &plan, old, new) {
+                // That nothing helps was not found out: nothing was done.
+                stands[new] = Stand::since(now, None);
             }
             if first < lives[new].taken() || !is_same_ladder(&older.rules()[old], &plan.rules()[new]) {
                 lives[new].climb_to(first);
@@ -67,6 +73,9 @@ impl Guardian {
         self.services.expect(&plan.policy);
         self.plan = plan;
         self.keep_within_level();
+        if is_calmed && !self.is_alarmed() {
+            self.mode.end_hold(now);
+        }
     }
 
     fn move_demands(&mut self, moved: &Moved, plan: &Plan) {
@@ -84,8 +93,8 @@ impl Guardian {
         self.in_force.renumber(renumbered);
     }
 
-    /// What the level does not allow any more, or its control does not declare, is let go of at once, and taken again when
-    /// that allows it.
+    /// What the level or a dry run does not allow any more, or its control does not declare, is let go of at once, and taken
+    /// again when that allows it.
     pub(super) fn keep_within_level(&mut self) {
         let plan = Arc::clone(&self.plan);
         let level = plan.policy.level;
@@ -94,8 +103,10 @@ impl Guardian {
             Some(plan.rules()[rule].steps[step].class)
         };
         let is_allowed = |class: Class| level.allows(class) && !plan.policy.dry_run;
+        let is_dry = |demand: &Demand| demand.rule.is_some_and(|rule| plan.rules()[rule].dry_run);
         let dropped = self.demands.take_unless(|demand| {
-            is_allowed(class_of(demand).unwrap_or(Class::Reversible)) && plan.declares(&demand.mitigation)
+            let class = class_of(demand).unwrap_or(Class::Reversible);
+            is_allowed(class) && !is_dry(demand) && plan.declares(&demand.mitigation)
         });
         for demand in dropped {
             if let (Some(flat), Some(class)) = (demand.step, class_of(&demand).filter(|class| !level.allows(*class))) {
@@ -173,11 +184,15 @@ fn is_same_ladder(old: &Rule, new: &Rule) -> bool {
     old.steps == new.steps
 }
 
+fn ends_dry_run(older: &Plan, newer: &Plan, old: usize, new: usize) -> bool {
+    let is_dry = |plan: &Plan, rule: usize| plan.policy.dry_run || plan.rules()[rule].dry_run;
+    is_dry(older, old) && !is_dry(newer, new)
+}
+
 /// The first step of the new rule that is still to be taken.
 fn first_to_take(older: &Plan, newer: &Plan, old: usize, new: usize, steps: &[StepMemory]) -> usize {
     let rule = &newer.rules()[new];
-    let ends_dry_run = (older.policy.dry_run || older.rules()[old].dry_run) && !newer.policy.dry_run && !rule.dry_run;
-    if ends_dry_run {
+    if ends_dry_run(older, newer, old, new) {
         return 0;
     }
     let is_taken = |step: usize| {

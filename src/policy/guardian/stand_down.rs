@@ -18,7 +18,7 @@ use super::super::plan::Plan;
 use super::super::rule::{Cost, Step};
 use super::super::severity::Severity;
 use super::super::verdict::Verdict;
-use super::super::view::{Phase as Place, State};
+use super::super::view::Phase as Place;
 use super::pressing::Growth;
 use super::recovery::halved;
 use super::{Decisions, Guardian};
@@ -202,11 +202,7 @@ impl Guardian {
     #[must_use]
     pub fn turns_away(&self) -> bool {
         let is_real = !self.orders.is_paused() && !self.plan.policy.dry_run;
-        let alarms = |index: &usize| {
-            let (rule, life) = (&self.plan.rules()[*index], &self.lives[*index]);
-            life.state() == State::Firing && rule.severity == Severity::Emergency && !rule.dry_run
-        };
-        let mut firing = (0..self.lives.len()).filter(alarms).peekable();
+        let mut firing = (0..self.lives.len()).filter(|index| self.alarms(*index)).peekable();
         let all_down = firing.peek().is_some() && firing.all(|index| self.stands[index].down_since.is_some());
         self.mode.mode() == Mode::Emergency && is_real && !all_down
     }

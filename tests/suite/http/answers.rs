@@ -57,6 +57,14 @@ fn liveness_readiness_and_health_tell_three_different_things() {
     assert_eq!(health["checks"]["memory:available_percent"][0]["observedValue"], 7.1);
     assert_eq!(health["checks"]["disk:used_percent"][0]["componentId"], "/");
 
+    assert_eq!(health["output"], "emergency: memory-critical");
+    // As where it is a dry run, or was a warning until a moment ago.
+    house.publish(|snapshot| snapshot.view.mode = Mode::Normal);
+    assert_eq!(house.get("/health").json()["output"], "firing: memory-critical");
+    house.publish(|snapshot| (snapshot.view.mode, snapshot.view.rules[0].state) = (Mode::Emergency, State::Undoing));
+    let held = house.get("/health").json()["output"].to_string();
+    assert!(held.contains("emergency: no rule fires any more"), "{held}");
+
     house.publish(|snapshot| {
         snapshot.view.mode = Mode::Normal;
         snapshot.view.rules[0].state = State::Quiet;

@@ -1,6 +1,7 @@
 //! Who has a knob, how strongly, and until when: where a server answers in ways that hold a ladder up, where a level is
 //! lowered, and where rules meet on one knob.
 
+mod flags;
 mod freed;
 mod losses;
 mod unwatched;
