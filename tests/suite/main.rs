@@ -35,6 +35,7 @@ mod package;
 mod policy;
 mod pressure;
 mod process;
+mod process_lives;
 mod recipes;
 mod redis;
 mod redis_relief;
