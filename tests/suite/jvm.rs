@@ -65,6 +65,58 @@ fn nobody_is_ended_by_the_question() {
     assert!(report.detail.contains("-Xrs"), "{}", report.detail);
 }
 
+/// Its pid file named a JVM when that was asked.
+#[tokio::test]
+async fn who_is_sent_the_question_is_a_jvm_itself() {
+    let sleeper = Plain::start("sleep", &["600"]);
+    let target = Target::Jvm(target::Jvm { locator: by_pid_file(&sleeper.pid_file(), "sleep") });
+    let outcome = sleeper.released_unasked(&target).await;
+    assert_eq!((outcome, sleeper.is_alive()), (Err(Outcome::Refused), true));
+}
+
+/// Each question is a dump of all its threads.
+#[test]
+fn a_jvm_that_lets_nobody_in_is_asked_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let file = format!("-XX:LogFile={}", log.display());
+    let told = ["-XX:+UnlockDiagnosticVMOptions", "-XX:+LogVMOutput", &file];
+    let deaf = jvm(&[&["-XX:+UseG1GC", "-XX:+DisableAttachMechanism"], &told[..]].concat(), 10);
+    let dumps = || std::fs::read_to_string(&log).unwrap_or_default().matches("Full thread dump").count();
+    let mut desk = desk(&deaf, "java");
+    for id in 1..=3 {
+        let report = desk.apply(id, "app", Verb::Release, Amount::Whole);
+        assert_eq!(report.outcome, Outcome::Refused, "{}", report.detail);
+        assert!(report.detail.contains("-XX:+DisableAttachMechanism"), "{}", report.detail);
+    }
+    assert_eq!(dumps(), 1);
+    let another = jvm(&["-XX:+UseG1GC"], 120);
+    deaf.name(&another.id());
+    let report = desk.apply(4, "app", Verb::Release, Amount::Whole);
+    assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
+    deaf.name(&deaf.id());
+    assert_eq!(desk.apply(5, "app", Verb::Release, Amount::Whole).outcome, Outcome::Refused);
+}
+
+/// It is short of CPU time, or in the middle of a collection.
+#[test]
+fn a_jvm_that_listens_after_all_is_asked_again() {
+    let server = jvm(&["-XX:+UseG1GC"], 120);
+    let mut desk = desk(&server, "java");
+    let stop = server.id();
+    let stopped = std::thread::spawn(move || {
+        let wish = std::path::PathBuf::from(format!("/tmp/.attach_pid{stop}"));
+        eventually("it is about to be asked", || wish.exists().then_some(()));
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(stop.parse().unwrap()), Signal::SIGSTOP).unwrap();
+    });
+    let report = desk.apply(1, "app", Verb::Release, Amount::Whole);
+    stopped.join().unwrap();
+    println!("{}", report.detail);
+    server.process().signal(Signal::SIGCONT);
+    let report = desk.apply(2, "app", Verb::Release, Amount::Whole);
+    assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
+}
+
 /// Whatever a JVM's user makes of its /tmp, nothing is made, nor anybody asked, outside of the JVM's own root directory.
 #[test]
 fn a_tmp_that_is_a_link_leads_nowhere_outside_of_the_root() {

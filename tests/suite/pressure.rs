@@ -130,6 +130,16 @@ fn who_would_be_ended_by_the_signal_is_not_sent_it() {
     assert_eq!((report.outcome, sleeper.states().as_str()), (Outcome::Refused, "S"), "{}", report.detail);
 }
 
+/// Its pid file named another one when that was asked.
+#[tokio::test]
+async fn who_is_sent_the_signal_is_asked_itself() {
+    let sleeper = Plain::start("sleep", &["600"]);
+    let locator = by_pid_file(&sleeper.pid_file(), "sleep");
+    let target = Target::Pressure(target::Pressure { fifo: None, signal: true, locator });
+    let outcome = sleeper.released_unasked(&target).await;
+    assert_eq!((outcome, sleeper.is_alive()), (Err(Outcome::Refused), true));
+}
+
 #[test]
 fn nobody_is_waited_for() {
     let service = Service::start(&[]);

@@ -27,6 +27,15 @@ const THREADS: [&str; 2] = ["VM Thread", "Signal Dispatch"];
 const OPENS: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(10);
 
+/// What came of SIGQUIT.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answered {
+    /// It listens.
+    WithASocket,
+    /// It has taken the signal, which where it lets nobody in is a request for a dump of all its threads.
+    WithADump,
+}
+
 /// # Errors
 /// Where it is no JVM, or would not let us in.
 pub fn may_attach(process: &Pinned) -> Result<(), Failure> {
@@ -68,33 +77,65 @@ pub fn may_attach(process: &Pinned) -> Result<(), Failure> {
 ///
 /// # Errors
 /// Where it does not.
-pub async fn open(process: &Pinned) -> Result<(), Failure> {
+pub async fn open(process: &Pinned) -> Result<Answered, Failure> {
     let status = status(process)?;
     let (folder, name) = (folder(process)?, socket_name(&status));
-    if process.stat().is_some_and(|stat| stat.is_stopped()) {
-        return Err(Failure::timed_out(format!("the JVM is stopped: `kill -CONT {}` lets it go on", process.pid)));
-    }
-    if listens(folder.socket(&name)).await {
-        return Ok(());
+    goes_on(process)?;
+    if is_open(folder.socket(&name)).await {
+        return Ok(Answered::WithASocket);
     }
     let _wish = Wish::leave(process, &folder, &status)?;
     process.signal(libc::SIGQUIT).map_err(|errno| process.unsent(errno))?;
     let until = Instant::now() + OPENS;
     while Instant::now() < until {
-        if listens(folder.socket(&name)).await {
-            return Ok(());
+        if is_open(folder.socket(&name)).await {
+            return Ok(Answered::WithASocket);
         }
         if process.is_over() {
             return Err(Failure::unreachable("the JVM has ended"));
         }
         sleep(POLL).await;
     }
-    Err(Failure::timed_out(format!(
-        "the JVM (process {}) opened no attach socket within {} s: is it stuck, or was it started with \
-         -XX:+DisableAttachMechanism?",
+    goes_on(process)?;
+    if has(self::status(process)?.pending, libc::SIGQUIT) {
+        let (pid, within) = (process.pid, OPENS.as_secs());
+        return Err(Failure::timed_out(format!(
+            "the JVM (process {pid}) took no SIGQUIT within {within} s: is it stuck?"
+        )));
+    }
+    Ok(Answered::WithADump)
+}
+
+/// One that nobody is behind any more may have been left there.
+///
+/// # Errors
+/// Where nobody can tell.
+pub async fn listens(process: &Pinned) -> Result<bool, Failure> {
+    let socket = folder(process)?.socket(&socket_name(&status(process)?));
+    Ok(is_open(socket).await)
+}
+
+/// Each further question would stop all its threads for another dump.
+pub fn deaf(process: &Pinned) -> Failure {
+    Failure::refused(format!(
+        "the JVM (process {0}) opened no attach socket within {1} s of SIGQUIT, so it is not asked again: restart it \
+         without -XX:+DisableAttachMechanism; if it was only stuck, `jcmd {0} VM.version` makes it listen",
         process.pid,
         OPENS.as_secs()
-    )))
+    ))
+}
+
+fn goes_on(process: &Pinned) -> Result<(), Failure> {
+    let pid = process.pid;
+    match process.stat() {
+        Some(stat) if stat.is_stopped() => {
+            Err(Failure::timed_out(format!("the JVM is stopped: `kill -CONT {pid}` lets it go on")))
+        }
+        Some(stat) if stat.is_traced() => {
+            Err(Failure::timed_out(format!("the JVM (process {pid}) is held by a tracer")))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// What a diagnostic command answers.
@@ -146,7 +187,7 @@ fn understood(answer: &str, command: &str) -> Result<String, Failure> {
     }
 }
 
-async fn listens(socket: Option<Socket>) -> bool {
+async fn is_open(socket: Option<Socket>) -> bool {
     let Some(socket) = socket else { return false };
     let address = Address::Unix(socket.path());
     timeout(DEADLINE, Stream::connect(&address)).await.is_ok_and(|connected| connected.is_ok())

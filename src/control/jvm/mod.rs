@@ -26,6 +26,7 @@ use super::undo::Undo;
 use crate::policy::gives::Gives;
 use crate::policy::mitigation::{Mitigation, Outcome, Verb};
 use crate::policy::unit::Unit;
+use attach::Answered;
 
 /// Half a GiB is collected in 0.3 s; large heaps take seconds.
 const COLLECTION: Duration = Duration::from_secs(20);
@@ -39,6 +40,8 @@ const NOISE_BYTES: i64 = 1 << 20;
 
 pub struct Jvm {
     target: target::Jvm,
+    /// The life that has answered SIGQUIT with a dump of its threads, and let nobody in.
+    deaf: String,
 }
 
 #[async_trait(?Send)]
@@ -50,13 +53,13 @@ impl Service for Jvm {
     /// Looks only: to ask it anything would make it open its socket.
     async fn probe(&mut self) -> Result<Probe, Failure> {
         let process = self.target.locator.find()?;
-        attach::may_attach(&process)?;
+        self.may_attach(&process).await?;
         Ok(Probe::usable(format!("process {} is a JVM and may be asked for a collection", process.pid)))
     }
 
     async fn permits(&mut self, verb: Verb) -> Result<(), Failure> {
         match verb {
-            Verb::Release => attach::may_attach(&self.target.locator.find()?),
+            Verb::Release => self.may_attach(&self.target.locator.find()?).await,
             verb => Err(self.cannot(verb)),
         }
     }
@@ -75,7 +78,7 @@ impl Service for Jvm {
 
     async fn pulse(&mut self, mitigation: &Mitigation, _consent: &Consent<'_>) -> Result<Done, Failure> {
         match mitigation.verb {
-            Verb::Release => release(&self.target.locator.find()?).await,
+            Verb::Release => self.release(&self.target.locator.find()?).await,
             verb => Err(self.cannot(verb)),
         }
     }
@@ -84,12 +87,28 @@ impl Service for Jvm {
 impl Jvm {
     #[must_use]
     pub const fn new(target: target::Jvm) -> Self {
-        Self { target }
+        Self { target, deaf: String::new() }
+    }
+
+    async fn may_attach(&self, process: &Pinned) -> Result<(), Failure> {
+        attach::may_attach(process)?;
+        // An operator's own question may have opened it since, or it was only slow.
+        let is_deaf = self.deaf == process.epoch() && !attach::listens(process).await?;
+        if is_deaf { Err(attach::deaf(process)) } else { Ok(()) }
+    }
+
+    async fn release(&mut self, process: &Pinned) -> Result<Done, Failure> {
+        // Another one may have been there when that was asked.
+        self.may_attach(process).await?;
+        if attach::open(process).await? == Answered::WithADump {
+            self.deaf = process.epoch();
+            return Err(attach::deaf(process));
+        }
+        collect(process).await
     }
 }
 
-async fn release(process: &Pinned) -> Result<Done, Failure> {
-    attach::open(process).await?;
+async fn collect(process: &Pinned) -> Result<Done, Failure> {
     let flags = attach::ask(process, "VM.flags", DEADLINE).await?;
     gives_back(&flags)?;
     let gone = || Failure::unreachable("the JVM has ended");

@@ -110,6 +110,8 @@ impl Pressure {
         let before = table::held(&lives);
         if self.target.signal {
             let process = self.target.locator.find()?;
+            // Another one may have been there when that was asked.
+            takes_signal(&process)?;
             process.queue(SIGNAL, GIVE_BACK).map_err(|errno| match errno {
                 Errno::EAGAIN => Failure::refused(format!("process {} has too many signals waiting", process.pid)),
                 errno => process.unsent(errno),

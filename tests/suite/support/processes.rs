@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use node_guardian::control::consent::Consent;
 use node_guardian::control::target::{self, Locator, Pool, Target};
+use node_guardian::policy::mitigation::{Amount, Mitigation, Outcome, Verb};
 use tempfile::TempDir;
 
 use super::{Process, eventually};
@@ -275,6 +277,17 @@ while True:
     pub fn states(&self) -> String {
         let state = |pid: &String| if field(&format!("/proc/{pid}/stat"), 0) == "T" { 'T' } else { 'S' };
         self.tree().iter().map(state).collect()
+    }
+
+    pub fn is_alive(&self) -> bool {
+        !["Z", "X"].contains(&&*field(&format!("/proc/{}/stat", self.id()), 0))
+    }
+
+    /// A release, by whoever had asked another process whether it may.
+    pub async fn released_unasked(&self, target: &Target) -> Result<Outcome, Outcome> {
+        let mitigation = Mitigation { control: "app".into(), verb: Verb::Release, amount: Amount::Whole };
+        let done = target.place().open().pulse(&mitigation, &Consent::always()).await;
+        done.map(|done| done.outcome).map_err(|failure| failure.outcome)
     }
 
     pub fn tree(&self) -> Vec<String> {
