@@ -108,6 +108,7 @@ pub struct Rest {
     leader: Option<i32>,
     /// Those that have a change of their own.
     named: HashSet<Name>,
+    /// Those that are found again by a change of theirs, whatever it is of.
     ids: HashSet<i32>,
     /// There is no room to name another one.
     is_full: bool,
@@ -116,7 +117,7 @@ pub struct Rest {
 impl Rest {
     pub fn of(knob: Knob, undo: &Undo) -> Self {
         let named: HashSet<_> = named(undo, |of| of == knob).collect();
-        let ids = named.iter().map(|(id, _)| *id).collect();
+        let ids = all_named(undo).map(|(id, _)| id).collect();
         let is_full = named.len() >= MOST_NAMED;
         Self { leader: Pinned::pid_of(&undo.epoch), named, ids, is_full }
     }

@@ -85,7 +85,12 @@ impl Knob {
     }
 
     fn thread(self, pid: i32, id: i32) -> Option<Member> {
-        let stat = table::thread_stat(pid, id).filter(|stat| !stat.is_over())?;
+        let stat = match self {
+            // By its main thread a process is named, also once that has ended. It has no disk requests then.
+            Knob::Nice if id == pid => table::stat(pid),
+            Knob::Nice | Knob::Io | Knob::State => table::thread_stat(pid, id),
+        };
+        let stat = stat.filter(|stat| !stat.is_over())?;
         let value = match self {
             Knob::Io => io_class(id)?,
             Knob::Nice | Knob::State => stat.nice.to_string(),

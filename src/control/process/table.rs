@@ -67,8 +67,17 @@ pub const fn has(mask: u64, signal: i32) -> bool {
     signal > 0 && mask & (1 << (signal - 1)) != 0
 }
 
+/// Of a process. Where its main thread has ended and others go on, it does what they do.
 pub fn stat(pid: i32) -> Option<Stat> {
-    parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+    let stat = parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)?;
+    let state = if stat.is_over() { living(pid).map(|(_, thread)| thread.state) } else { None };
+    Some(Stat { state: state.unwrap_or(stat.state), ..stat })
+}
+
+/// Any thread of it that has not ended.
+fn living(pid: i32) -> Option<(i32, Stat)> {
+    let all = threads(pid).into_iter().filter_map(|id| Some((id, thread_stat(pid, id)?)));
+    { all }.find(|(_, stat)| !stat.is_over())
 }
 
 pub fn thread_stat(pid: i32, thread: i32) -> Option<Stat> {
@@ -86,8 +95,13 @@ pub fn threads(pid: i32) -> Vec<i32> {
 
 /// What the process holds of the node's memory. `None` where it is gone.
 pub fn resident(pid: i32) -> Option<u64> {
-    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    let pages = |file: String| fs::read_to_string(file).ok()?.split_ascii_whitespace().nth(1)?.parse::<u64>().ok();
+    // A main thread that has ended holds nothing; the others may.
+    let of_another = || pages(format!("/proc/{pid}/task/{}/statm", living(pid)?.0));
+    let pages = match pages(format!("/proc/{pid}/statm"))? {
+        0 => of_another().unwrap_or(0),
+        pages => pages,
+    };
     let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| u64::try_from(size).ok());
     Some(pages * page.unwrap_or(4096))
 }
