@@ -47,6 +47,11 @@ impl Control {
         live.epoch == undo.epoch && pairs.any(|(change, value)| change.is_known(value) && *value != change.prior)
     }
 
+    /// As the service's: what is left of the earlier life is put back, so that the one that is there now is acted on anew.
+    pub(crate) async fn is_succeeded(&mut self, undo: &Undo) -> bool {
+        self.service.is_succeeded(undo).await
+    }
+
     fn is_free(&self, lives: &[String]) -> Result<(), Failure> {
         self.target.as_ref().map_or(Ok(()), |target| mark::look(target, lives))
     }

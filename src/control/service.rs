@@ -142,6 +142,13 @@ pub trait Service {
     /// The life of the target, and the values that these changes are about, in their order.
     async fn read(&mut self, undo: &Undo) -> Result<Live, Failure>;
 
+    /// Whether the life that this undo is about has ended and left something of ours behind, and another one is there in its
+    /// place.
+    async fn is_succeeded(&mut self, undo: &Undo) -> bool {
+        let _every = undo;
+        false
+    }
+
     /// Writes to that life of the target, or not at all. Where a service shows at once what was set, each value is looked at
     /// once more just before, in the same conversation, and what somebody set since the last look is left: `Overridden`,
     /// unless something else was written that the next reading tells it beside.

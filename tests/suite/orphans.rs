@@ -10,9 +10,11 @@ use node_guardian::policy::mitigation::{Amount, Outcome, Verb};
 
 use super::support::desk::Desk;
 use super::support::eventually;
+use super::support::node::{Node, short_of_memory};
 use super::support::processes::Plain;
 
 const HALF: Amount = Amount::Keep(50.0);
+const FIFTH: Amount = Amount::Keep(20.0);
 
 /// Starts another one every so many milliseconds, each of which outlives it; with `SIGUSR1` one more.
 struct Forker {
@@ -137,4 +139,106 @@ fn the_niceness_of_who_is_left_behind_goes_back() {
     let is_over = report.outcome == Outcome::Applied;
     assert!(is_over && forker.slowed() == 0, "{} of {}: {}", forker.slowed(), forker.pids().len(), report.detail);
     assert!(desk.journaled().is_empty());
+}
+
+/// A service that ends, leaves children behind and is started again.
+struct Restarted {
+    server: Plain,
+    orphan: Pid,
+}
+
+impl Restarted {
+    fn start() -> Self {
+        let server = Plain::family();
+        let orphan = Pid::from_raw(server.tree()[1].parse().unwrap());
+        Self { server, orphan }
+    }
+
+    fn restart(&mut self) {
+        let ready = self.server.path("ready");
+        let script = format!("import time; open('{}', 'w').close(); time.sleep(600)", ready.display());
+        self.server.restart(&["-c", &script]);
+        // Before that it may be what starts it.
+        eventually("another one", || ready.exists().then_some(()));
+    }
+
+    /// State, as `Plain::states` tells it, and niceness.
+    fn orphan(&self) -> (String, String) {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.orphan)).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+        (if fields[0] == "T" { "T" } else { "S" }.to_owned(), fields[16].to_owned())
+    }
+}
+
+impl Drop for Restarted {
+    fn drop(&mut self) {
+        kill(self.orphan, Signal::SIGKILL).unwrap();
+    }
+}
+
+/// It is acted on anew: what its earlier life has left behind keeps nobody from that.
+#[test]
+fn who_is_started_again_is_not_taken_for_whom_it_has_left_behind() {
+    for (verb, amount, stronger) in [(Verb::Freeze, Amount::Whole, Amount::Whole), (Verb::Throttle, HALF, FIFTH)] {
+        for (is_adjusted, is_resumed) in [(false, false), (true, false), (false, true)] {
+            let mut service = Restarted::start();
+            let controls = [("batch", service.server.sacrificial())];
+            let mut desk = Desk::new(&controls);
+            assert_eq!(desk.apply(1, "batch", verb, amount).outcome, Outcome::Applied);
+            if is_resumed {
+                desk = Desk::resume(desk.stop(), &controls);
+            }
+            service.restart();
+            let report = if is_adjusted { desk.apply(1, "batch", verb, stronger) } else { desk.verify(1) };
+            assert_eq!(report.outcome, Outcome::EpochChanged, "{}", report.detail);
+            assert!(report.detail.contains("back to"), "{}", report.detail);
+            assert_eq!((service.orphan(), desk.journaled().len()), (("S".into(), "0".into()), 0), "{}", report.detail);
+            let report = desk.apply(2, "batch", verb, amount);
+            assert_eq!(report.outcome, Outcome::Applied, "{}", report.detail);
+            let now = (service.server.states(), service.server.nice());
+            assert_eq!(now, if verb == Verb::Freeze { ("T".into(), "0".into()) } else { ("S".into(), "3".into()) });
+            assert_eq!(desk.undo(2).outcome, Outcome::Applied);
+        }
+    }
+}
+
+/// Nobody has come in its place: it is one of those that are acted on, found by the same pid file.
+#[test]
+fn a_child_that_takes_over_is_still_ours() {
+    let mut service = Restarted::start();
+    let mut desk = Desk::new(&[("batch", service.server.sacrificial())]);
+    assert_eq!(desk.apply(1, "batch", Verb::Freeze, Amount::Whole).outcome, Outcome::Applied);
+    service.server.kill();
+    service.server.name(&service.orphan.to_string());
+    let report = desk.verify(1);
+    assert_eq!((report.outcome, service.orphan().0.as_str()), (Outcome::Applied, "T"), "{}", report.detail);
+    assert_eq!((desk.undo(1).outcome, service.orphan().0.as_str()), (Outcome::Applied, "S"));
+}
+
+/// In the emergency in which its earlier life has ended, also where it was started again while nobody looked.
+#[test]
+fn who_is_started_again_is_acted_on_in_the_same_emergency() {
+    for is_killed in [false, true] {
+        let mut service = Restarted::start();
+        let job = format!(
+            "[control.process.job]\npid_file = \"{}\"\ncommand = \"python3\"\nsacrificial = true\n",
+            service.server.pid_file().display()
+        );
+        let node = Node::new(&(job + &short_of_memory("{ freeze = \"job\" }")));
+        let mut daemon = node.start();
+        node.set_available(5);
+        daemon.until_in_force(&["freeze job"]);
+        if is_killed {
+            daemon.kill();
+            service.restart();
+            daemon = node.start();
+        } else {
+            service.restart();
+        }
+        eventually("it is stopped", || (service.server.states() == "T").then_some(()));
+        assert_eq!(service.orphan().0, "S", "whoever was left behind goes on");
+        node.set_available(60);
+        daemon.until_calm();
+        assert_eq!((service.server.states().as_str(), daemon.stop()), ("S", 0));
+    }
 }

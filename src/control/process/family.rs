@@ -84,6 +84,15 @@ impl Family {
         Ok((!pids.is_empty()).then_some(Self { leader, pids }))
     }
 
+    /// Whether the one that the undo is about has ended and left some behind, and this is another one: also none of those,
+    /// as a child that has taken over would be.
+    #[must_use]
+    pub fn is_succeeded_by(undo: &Undo, now: &Pinned) -> bool {
+        let is_another = Pinned::life_of(&undo.epoch) != Some((now.pid, now.start));
+        let is_left = |family: &Self| family.leader.is_none() && !family.pids.contains(&now.pid);
+        is_another && Self::recall(undo).is_ok_and(|family| family.as_ref().is_some_and(is_left))
+    }
+
     /// The value of each, whoever started another before that one.
     ///
     /// # Errors

@@ -154,6 +154,10 @@ impl Service for Process {
         Ok(Live { epoch: if is_over { String::new() } else { undo.epoch.clone() }, values })
     }
 
+    async fn is_succeeded(&mut self, undo: &Undo) -> bool {
+        self.target.locator.find().is_ok_and(|now| Family::is_succeeded_by(undo, &now))
+    }
+
     async fn write(&mut self, epoch: &str, orders: &[Order<'_>], after: AfterRefusal) -> Result<(), Failure> {
         if self.whole.epoch != epoch {
             return Err(Failure::epoch_changed(self.name()));

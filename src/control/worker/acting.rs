@@ -140,6 +140,9 @@ impl Task {
     }
 
     async fn adjust(&mut self, control: &mut Control, entry: Entry, wish: &Wish) -> Answer {
+        if let Some(answer) = self.succeeded(control, &entry).await {
+            return answer;
+        }
         let undo = match control.capture_again(&wish.mitigation, &entry.undo).await {
             Ok(undo) => undo,
             // The entry is over with it: whoever still wants this applies it anew, under an id of its own.

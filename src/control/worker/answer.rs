@@ -63,6 +63,12 @@ impl Answer {
         Self { outcome: Outcome::EpochChanged, detail: "it lapsed".to_owned(), freed_bytes: None, theirs: None }
     }
 
+    /// What was left of the earlier life is back.
+    pub fn succeeded(control: &Control, back: &Done) -> Self {
+        let detail = format!("{} was started again; left of the earlier one: {}", control.service(), back.detail);
+        Self { outcome: Outcome::EpochChanged, detail, freed_bytes: None, theirs: None }
+    }
+
     pub fn restarted(control: &Control) -> Self {
         Self::failed(Failure::epoch_changed(control.service()))
     }

@@ -225,6 +225,10 @@ impl Task {
     async fn verify_by(&mut self, way: &Target, entry: &Entry, lease: Lease) -> Answer {
         let id = entry.id;
         let mut control = self.take(way);
+        if let Some(answer) = self.succeeded(&mut control, entry).await {
+            self.give_back(way, control);
+            return answer;
+        }
         let answer = match self.checked(&mut control, entry, lease).await {
             Ok(Standing::Ours { theirs }) => {
                 if theirs.is_some() {
@@ -242,6 +246,19 @@ impl Task {
         };
         self.give_back(way, control);
         answer
+    }
+
+    /// Where whom this is about has ended, and was started again: that one is to be acted on anew, so what is left of the
+    /// earlier one is put back. `None` where nobody has come in its place.
+    pub(super) async fn succeeded(&self, control: &mut Control, entry: &Entry) -> Option<Answer> {
+        if !control.is_succeeded(&entry.undo).await {
+            return None;
+        }
+        self.shared.records.hand_down(entry.id);
+        Some(match self.put_back(control, entry).await {
+            Ok((done, _)) => self.closed(entry.id, Answer::succeeded(control, &done)),
+            Err(failure) => self.ended(entry.id, failure),
+        })
     }
 
     /// It was told and has not obeyed. Nothing is over before that is settled: it may still do.

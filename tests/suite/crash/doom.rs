@@ -83,6 +83,10 @@ impl Service for Doomed {
         live
     }
 
+    async fn is_succeeded(&mut self, undo: &Undo) -> bool {
+        self.service.is_succeeded(undo).await
+    }
+
     async fn write(&mut self, epoch: &str, orders: &[Order<'_>], after: AfterRefusal) -> Result<(), Failure> {
         self.fate.pass().await;
         // Some services take all of it in one command; those that do not may be left half-way.
