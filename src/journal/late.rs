@@ -77,7 +77,7 @@ struct Missing {
 enum Told {
     /// This one is asked now.
     Asks(PathBuf),
-    Seen(Seen),
+    Seen(Box<Seen>),
     Done(Box<First>),
 }
 
@@ -127,7 +127,7 @@ impl Late {
                     if found.peeked.as_ref().is_some_and(|peeked| !peeked.entries.is_empty()) {
                         patience = began.elapsed() + OPENED_WITHIN_IF_OWED;
                     }
-                    seen = Some(found);
+                    seen = Some(*found);
                 }
                 Ok(Told::Done(found)) => return Self::begun(directory, whereabouts, *found),
                 Err(RecvTimeoutError::Timeout) => {
@@ -315,7 +315,7 @@ impl First {
         if let Some(own) = &own {
             let is_all = noted.as_ref().is_ok_and(|noted| noted.as_deref().is_none_or(|noted| noted == directory));
             let unread = (!is_all).then(|| "orders in the former directory are not read yet".to_owned());
-            tell.send(Told::Seen(Seen::of(Some(own), directory, unread))).ok();
+            tell.send(Told::Seen(Box::new(Seen::of(Some(own), directory, unread)))).ok();
         }
         if let Ok(Some(noted)) = &noted {
             tell.send(Told::Asks(noted.clone())).ok();
@@ -323,8 +323,13 @@ impl First {
         let former = former(directory, noted);
         if let Ok(Some(former)) = &former {
             if let Ok(held) = patiently(until, || Former::open(former)) {
-                tell.send(Told::Seen(Seen::with(&held, own.as_ref(), directory, silent(directory, Duration::ZERO))))
-                    .ok();
+                tell.send(Told::Seen(Box::new(Seen::with(
+                    &held,
+                    own.as_ref(),
+                    directory,
+                    silent(directory, Duration::ZERO),
+                ))))
+                .ok();
             }
             tell.send(Told::Asks(directory.to_owned())).ok();
         }

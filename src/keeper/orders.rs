@@ -17,6 +17,7 @@ use crate::policy::mitigation::{ActionId, Knob, Mitigation, Verb};
 use crate::policy::moment::Moment;
 use crate::policy::orders::{Ends, Hold, Orders, Pause, Theirs, Undone};
 use crate::policy::quiet::Quiet;
+use crate::policy::stood_down::{LONGEST_PAUSE, StoodDown, StoodDowns};
 
 pub const NAME: &str = "orders";
 /// What an earlier version wrote instead, as one JSON text.
@@ -59,6 +60,19 @@ struct Page {
     forgotten: Vec<ActionId>,
     #[serde(default)]
     losses: Vec<LossLine>,
+    #[serde(default)]
+    stood_down: Vec<StoodDownLine>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoodDownLine {
+    rule: Arc<str>,
+    ladder: u32,
+    since_unix_ms: u64,
+    tries: u32,
+    until_unix_ms: u64,
+    retries: bool,
+    read: Option<(Arc<str>, f64)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -128,7 +142,17 @@ pub fn bytes(orders: &Orders, now: Now) -> Vec<u8> {
         verb: loss.knob.verb,
         at_unix_ms: now.unix_ms_of(loss.at),
     });
-    let page = Page { pause, undone, theirs, forgotten: orders.forgotten().to_vec(), losses: losses.collect() };
+    let stood_down = orders.stood_down().all().map(|stood| StoodDownLine {
+        rule: Arc::clone(&stood.rule),
+        ladder: stood.ladder,
+        since_unix_ms: now.unix_ms_of(stood.since),
+        tries: stood.tries,
+        until_unix_ms: now.unix_ms_of(stood.until),
+        retries: stood.retries,
+        read: stood.read.clone().filter(|(_, value)| value.is_finite()),
+    });
+    let (losses, stood_down) = (losses.collect(), stood_down.collect());
+    let page = Page { pause, undone, theirs, forgotten: orders.forgotten().to_vec(), losses, stood_down };
     serde_json::to_vec(&page).unwrap_or_default()
 }
 
@@ -165,7 +189,10 @@ pub fn read(directory: &Path, now: Now) -> io::Result<Orders> {
         let knob = Knob { target: line.target, verb: line.verb };
         Loss::new(line.rule, line.control, knob, now.moment_of(line.at_unix_ms.min(now.unix_ms)))
     });
-    Ok(Orders::of(pause, undone.collect(), theirs, page.forgotten, Losses::of(losses.collect())))
+    let stood_down = page.stood_down.into_iter().map(|line| stood_down(line, now)).collect();
+    let mut orders = Orders::of(pause, undone.collect(), theirs, page.forgotten, Losses::of(losses.collect()));
+    *orders.stood_down_mut() = StoodDowns::of(stood_down);
+    Ok(orders)
 }
 
 /// Keeps these, where no keeper does yet. Durable when it returns.
@@ -255,6 +282,19 @@ fn pause(line: PauseLine, now: Now) -> Option<Pause> {
     })
 }
 
+/// A clock that was set back makes no pause longer than any is.
+fn stood_down(line: StoodDownLine, now: Now) -> StoodDown {
+    StoodDown {
+        rule: line.rule,
+        ladder: line.ladder,
+        since: now.moment_of(line.since_unix_ms.min(now.unix_ms)),
+        tries: line.tries,
+        until: now.moment_of(line.until_unix_ms.min(now.unix_ms + millis(LONGEST_PAUSE))),
+        retries: line.retries,
+        read: line.read,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -285,7 +325,17 @@ mod tests {
         };
         let flushed = Knob { target: "unix:/run/redis.sock".into(), verb: Verb::Flush };
         let losses = Losses::of(vec![Loss::new("short".into(), "cache".into(), flushed, at(980))]);
-        Orders::of(Some(pause), vec![undone], vec![theirs], vec![ActionId(3)], losses)
+        let mut orders = Orders::of(Some(pause), vec![undone], vec![theirs], vec![ActionId(3)], losses);
+        *orders.stood_down_mut() = StoodDowns::of(vec![StoodDown {
+            rule: "short".into(),
+            ladder: 7,
+            since: at(960),
+            tries: 2,
+            until: at(1560),
+            retries: true,
+            read: Some(("memory.available_percent".into(), 7.25)),
+        }]);
+        orders
     }
 
     fn kept(unix_s: u64, moment: u64) -> Orders {
@@ -301,6 +351,8 @@ mod tests {
         let booted = kept(5600, 20);
         let pause = booted.pause().unwrap();
         assert_eq!((pause.until, pause.hold), (at(20 + 1200), Hold::Keep));
+        let stood = booted.stood_down().all().next().unwrap();
+        assert_eq!((stood.since, stood.until, stood.tries), (at(0), at(0), 2), "its pause is over by 40 s");
         assert_eq!((booted.undone()[0].since, booted.undone()[0].by.as_ref()), (at(0), "uid 1000 (oncall)"));
     }
 

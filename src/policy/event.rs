@@ -281,6 +281,8 @@ pub enum Skip {
     Cooldown,
     /// The service has nothing to give of what is short.
     CannotHelp,
+    /// Nothing helped before a restart, and its pause is not over.
+    StoodDown,
 }
 
 /// Why a rule that fires does not clear.
@@ -326,6 +328,7 @@ impl Skip {
             Skip::OrdersUnread => "orders_unread",
             Skip::Cooldown => "cooldown",
             Skip::CannotHelp => "cannot_help",
+            Skip::StoodDown => "stood_down",
         }
     }
 }
@@ -343,6 +346,7 @@ impl fmt::Display for Skip {
             ),
             Skip::Cooldown => f.write_str("it is lossy or destructive, and its cooldown is not over"),
             Skip::CannotHelp => f.write_str("it cannot help here"),
+            Skip::StoodDown => f.write_str("the rule has stood down"),
         }
     }
 }

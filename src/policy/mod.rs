@@ -38,6 +38,7 @@ pub(crate) mod services;
 pub(crate) mod severity;
 pub mod slots;
 pub mod spacing;
+pub mod stood_down;
 pub(crate) mod trend;
 pub(crate) mod troubles;
 pub(crate) mod unit;

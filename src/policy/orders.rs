@@ -9,6 +9,7 @@ use super::losses::{Loss, Losses, Standing};
 use super::mitigation::{ActionId, Knob, Mitigation};
 use super::moment::Moment;
 use super::quiet::Quiet;
+use super::stood_down::StoodDowns;
 
 /// An undone knob is the operator's until the rules that could want it were quiet for so long.
 pub const QUIET_FOR: Duration = Duration::from_secs(600);
@@ -23,6 +24,7 @@ pub struct Orders {
     /// Debts that were given up: a journal that was not told in time may hold them still.
     forgotten: Vec<ActionId>,
     losses: Losses,
+    stood_down: StoodDowns,
 }
 
 /// No new actions until then.
@@ -118,7 +120,16 @@ impl Orders {
         forgotten: Vec<ActionId>,
         losses: Losses,
     ) -> Self {
-        Self { pause, undone, theirs, forgotten, losses }
+        Self { pause, undone, theirs, forgotten, losses, stood_down: StoodDowns::new() }
+    }
+
+    #[must_use]
+    pub const fn stood_down(&self) -> &StoodDowns {
+        &self.stood_down
+    }
+
+    pub(crate) const fn stood_down_mut(&mut self) -> &mut StoodDowns {
+        &mut self.stood_down
     }
 
     #[must_use]
@@ -213,6 +224,7 @@ impl Orders {
     pub(crate) fn begin_anew(&mut self, is_there: impl FnMut(&ActionId) -> bool) {
         self.forgotten.retain(is_there);
         self.losses.unless_known(|_| false);
+        self.stood_down.begin_anew();
         for theirs in &mut self.theirs {
             theirs.ends = Ends::WhenAllAreClear(Quiet::default());
         }
@@ -308,6 +320,7 @@ impl Orders {
         self.theirs.splice(..0, earlier.theirs);
         self.forgotten.splice(..0, earlier.forgotten);
         self.losses.join(earlier.losses);
+        self.stood_down.join(earlier.stood_down);
     }
 
     /// The newest order on a knob is the one that counts.

@@ -139,6 +139,13 @@ pub enum Asked {
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Step {
+    /// What is given back first. What was declared sacrificial, and what frees memory, costs nobody.
+    #[must_use]
+    pub(crate) fn costs_users(&self) -> bool {
+        let withholds = matches!(self.mitigation.verb, Verb::Throttle | Verb::Shed | Verb::Shrink | Verb::Drain);
+        withholds && self.cost == Cost::Users
+    }
+
     /// One thing, at one strength, of a control that is named.
     #[must_use]
     pub fn new(mitigation: Mitigation, settle: Duration) -> Self {

@@ -223,6 +223,9 @@ impl Guardian {
         if self.orders.is_undone(knob) {
             return Some(Skip::Operator);
         }
+        if self.stands[index].is_resumed() && rule.steps[step].costs_users() {
+            return Some(Skip::StoodDown);
+        }
         if class >= Class::Lossy && self.orders_unread {
             return Some(Skip::OrdersUnread);
         }

@@ -45,6 +45,7 @@ impl Guardian {
         if fires && !self.orders.is_paused() {
             self.press_all(now, sample, out);
         }
+        self.keep_stands(now, passed.watched);
     }
 
     fn press_all(&mut self, now: Moment, sample: &Sample, out: &mut Decisions) {
@@ -61,7 +62,7 @@ impl Guardian {
     /// What a firing rule does at each look: hold what it has to what is needed, take what is due, or stand down.
     fn press(&mut self, now: Moment, rule: usize, out: &mut Decisions) {
         self.watch_stand(now, rule, out);
-        if self.stands[rule].gives_back() {
+        if self.stands[rule].gives_back() && !self.stands[rule].is_resumed() {
             return;
         }
         self.aim_again(now, rule);
@@ -96,6 +97,7 @@ impl Guardian {
         match turn {
             Turn::Fired => {
                 self.begin_ladder(now, index);
+                self.take_up_stand(now, index, out);
                 // What comes back before its cooldown is over is the same trouble: the hold grows.
                 let relapse = if was == State::Cooling { Relapse::Yes } else { Relapse::No };
                 self.fired(now, index, relapse, out);

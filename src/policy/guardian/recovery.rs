@@ -7,6 +7,7 @@ use super::super::demand::{Demand, WayBack};
 use super::super::event::{Event, Mode, ModeReason};
 use super::super::mitigation::{Amount, Knob, Verb};
 use super::super::moment::Moment;
+use super::super::rule::Step;
 use super::super::severity::Severity;
 use super::super::view::{Phase, State};
 use super::{Decisions, Guardian};
@@ -81,8 +82,10 @@ impl Guardian {
 
     /// While an emergency lasts, what a restart or a changed rule left behind stays, if some rule may climb to it again.
     fn may_be_wanted(&self, knob: &Knob) -> bool {
-        let rules = self.plan.rules().iter().filter(|rule| !rule.dry_run);
-        rules.flat_map(|rule| &rule.steps).any(|step| self.plan.knob(&step.mitigation) == *knob)
+        self.plan.rules().iter().zip(&self.stands).filter(|(rule, _)| !rule.dry_run).any(|(rule, stand)| {
+            let may = |step: &&Step| !(stand.is_resumed() && step.costs_users());
+            rule.steps.iter().filter(may).any(|step| self.plan.knob(&step.mitigation) == *knob)
+        })
     }
 
     /// The hold keeps what emergency rules put in force.

@@ -32,7 +32,8 @@ impl Guardian {
             Some(Skip::CannotHelp | Skip::Breaker | Skip::Overridden) => true,
             // What lasts is wanted all the time, and applied as soon as that works.
             Some(Skip::Unavailable) => meant.mitigation.verb.lasting() == Lasting::Once,
-            Some(Skip::Level { .. }) => false,
+            // Its pause begins the ladder again.
+            Some(Skip::Level { .. } | Skip::StoodDown) => false,
             None => memory.run.retry_at.is_some_and(|at| now >= at),
         };
         let knob = self.plan.knob(&meant.mitigation);

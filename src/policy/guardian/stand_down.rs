@@ -5,6 +5,7 @@
 
 mod by_itself;
 mod evidence;
+mod kept;
 mod worse;
 
 use std::sync::Arc;
@@ -12,11 +13,11 @@ use std::time::Duration;
 
 use super::super::effect::Effect;
 use super::super::event::{Event, Mode, Skip, Uncleared, UndoReason};
-use super::super::mitigation::{Amount, Class, Knob, Lasting, Verb};
+use super::super::mitigation::{Amount, Class, Knob, Lasting};
 use super::super::moment::Moment;
 use super::super::plan::Plan;
-use super::super::rule::{Cost, Step};
 use super::super::severity::Severity;
+use super::super::stood_down::LONGEST_PAUSE;
 use super::super::verdict::Verdict;
 use super::super::view::Phase as Place;
 use super::pressing::Growth;
@@ -28,7 +29,6 @@ use worse::{Mark, Worse};
 
 /// The first pause before a ladder that helped nothing is tried again; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_secs(300);
-const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 /// A try after the first is over sooner: users have been refused in vain for a whole `stand_down` before.
 const RETRY_SHARE: u32 = 4;
 /// So long a step is believed that was given back and had to return; it doubles. Chance looks like that, too.
@@ -63,6 +63,10 @@ pub struct Stand {
     /// Since when everything is in force that the ladder has, and has settled.
     steady: Option<Moment>,
     by_itself: ByItself,
+    /// What costs users was given back, and nobody missed it.
+    has_tested: bool,
+    /// It stood down before a restart: what costs nobody is still to be taken.
+    resumed: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -98,7 +102,8 @@ impl Stand {
     /// The ladder has other steps now. What is known to be useless stays known until one helps.
     #[must_use]
     pub fn begun_anew(&self, now: Moment) -> Self {
-        Self { down_since: self.down_since, tries: self.tries, ..Self::since(now, None) }
+        let Self { down_since, tries, has_tested, .. } = *self;
+        Self { down_since, tries, has_tested, ..Self::since(now, None) }
     }
 
     pub fn exhausted(&mut self, now: Moment) {
@@ -148,7 +153,15 @@ impl Stand {
 
     /// A step measurably helped: nothing is known to be useless any more.
     pub fn helped(&mut self) {
-        self.down_since = None;
+        if !self.resumed {
+            self.down_since = None;
+        }
+    }
+
+    /// It stands down since before a restart, and takes only what costs nobody.
+    #[must_use]
+    pub const fn is_resumed(&self) -> bool {
+        self.resumed
     }
 
     /// As it goes on under another plan, in which these flat steps have become those.
@@ -326,7 +339,8 @@ impl Guardian {
         let from = self.metric_of(index);
         let stand = &mut self.stands[index];
         stand.held = None;
-        let retry_in = FIRST_PAUSE.saturating_mul(1 << stand.tries.min(8)).min(LONGEST_PAUSE);
+        stand.has_tested |= !given_back.is_empty();
+        let retry_in = pause(stand.tries);
         stand.tries += 1;
         stand.down_since = stand.down_since.or(Some(now));
         stand.phase = Phase::Down { from, until: now + retry_in };
@@ -341,7 +355,7 @@ impl Guardian {
         let Some(costliest) = self.costing(index).max() else { return false };
         for step in rule.rung(plan.owner_of(costliest).1) {
             let flat = plan.flat_step(index, step);
-            if costs_users(&rule.steps[step]) {
+            if rule.steps[step].costs_users() {
                 self.give_back(now, (index, flat), &plan.knob(&rule.steps[step].mitigation), given_back);
             }
         }
@@ -352,7 +366,7 @@ impl Guardian {
     fn costing(&self, index: usize) -> impl Iterator<Item = usize> {
         let demanded = self.demands.all().iter().filter(move |demand| demand.rule == Some(index));
         let there = demanded.filter(|demand| self.in_force.at(&demand.knob).is_some());
-        there.filter_map(|demand| demand.step).filter(|flat| costs_users(self.step_of(*flat)))
+        there.filter_map(|demand| demand.step).filter(|flat| self.step_of(*flat).costs_users())
     }
 
     /// All that the rule wants of a knob goes back together: an earlier, gentler step would only take its place. Whole, as
@@ -445,7 +459,7 @@ impl Guardian {
         let onset = self.long_growth(index);
         let stand = &mut self.stands[index];
         (stand.since, stand.exhausted, stand.onset, stand.has_looked) = (now, None, onset, false);
-        stand.hasty_tries = hasty_tries;
+        (stand.hasty_tries, stand.resumed) = (hasty_tries, false);
         self.begin_again(index);
         out.events.push(Event::Retrying { rule: Arc::clone(&self.plan.rules()[index].name), because });
     }
@@ -467,8 +481,7 @@ impl Guardian {
     }
 }
 
-/// What is given back first. What was declared sacrificial, and what frees memory, costs nobody.
-fn costs_users(step: &Step) -> bool {
-    let withholds = matches!(step.mitigation.verb, Verb::Throttle | Verb::Shed | Verb::Shrink | Verb::Drain);
-    withholds && step.cost == Cost::Users
+/// Before the next try, after so many.
+fn pause(tries: u32) -> Duration {
+    FIRST_PAUSE.saturating_mul(1 << tries.min(8)).min(LONGEST_PAUSE)
 }

@@ -4,6 +4,7 @@
 mod flags;
 mod freed;
 mod losses;
+mod stood_down;
 mod unwatched;
 
 use std::collections::BTreeMap;

@@ -25,6 +25,25 @@ pub struct Mark {
     held: bool,
 }
 
+impl Mark {
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.gauge.operand().to_string()
+    }
+
+    #[must_use]
+    pub const fn value(&self) -> f64 {
+        self.value
+    }
+
+    /// As it was before, where that is known of the same.
+    #[must_use]
+    pub fn since(self, known: Option<&(Arc<str>, f64)>) -> Self {
+        let value = known.filter(|(name, _)| **name == *self.name()).map_or(self.value, |(_, value)| *value);
+        Self { value, ..self }
+    }
+}
+
 pub struct Worse {
     pub gauge: Gauge,
     /// Than when everything was in force.
