@@ -1,5 +1,7 @@
 //! One guardian a service: before anything is sent, the marks of its address and of this life of it are taken.
 
+use std::sync::Arc;
+
 use super::failure::Failure;
 use super::service::Probe;
 use super::undo::Undo;
@@ -29,7 +31,8 @@ impl Control {
             return (probe, Vec::new());
         }
         let names = self.names().await;
-        (self.is_free(&names).map_or_else(Probe::failed, |()| probe), names)
+        let is_free = self.is_free(&names).and_then(|()| self.is_family_free(&names));
+        (is_free.map_or_else(Probe::failed, |()| probe), names)
     }
 
     /// By what the service is known at each of its addresses, as far as it tells.
@@ -56,6 +59,11 @@ impl Control {
         self.target.as_ref().map_or(Ok(()), |target| mark::look(target, lives))
     }
 
+    fn is_family_free(&self, lives: &[String]) -> Result<(), Failure> {
+        let relatives: Vec<String> = lives.iter().flat_map(|life| self.service.relatives(life)).collect();
+        self.target.as_ref().map_or(Ok(()), |target| mark::look_around(target, &relatives))
+    }
+
     /// Before anything is sent to this life of the target. What was claimed of the one that was read last stays so.
     ///
     /// # Errors
@@ -64,7 +72,12 @@ impl Control {
         let Some(target) = &self.target else { return Ok(()) };
         let lives = [life, &self.life].into_iter().filter(|life| !life.is_empty());
         let names: Vec<String> = lives.flat_map(|life| self.service.names(life)).collect();
-        self.marks = mark::take(target, &names).await?;
+        let marks = mark::take(target, &names).await?;
+        // Who comes later sees ours. Of two at the same moment, one at least sees the other.
+        if marks.iter().any(|mark| !self.marks.iter().any(|known| Arc::ptr_eq(known, mark))) {
+            self.is_family_free(&names)?;
+        }
+        self.marks = marks;
         Ok(())
     }
 

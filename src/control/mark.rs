@@ -8,7 +8,7 @@
 //!
 //! Takes no thread, waits for nobody, and costs a descriptor or two for each target that is acted on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, BufRead as _, BufReader, ErrorKind};
@@ -111,6 +111,26 @@ pub fn look(target: &Target, lives: &[String]) -> Result<(), Failure> {
     })
 }
 
+/// Whether another guardian acts on one of these lives, which are of the same family as the target's. In one reading: there
+/// may be thousands.
+///
+/// # Errors
+/// `Refused`, and who does.
+pub fn look_around(target: &Target, relatives: &[String]) -> Result<(), Failure> {
+    if relatives.is_empty() {
+        return Ok(());
+    }
+    let names: HashSet<String> = relatives.iter().map(|life| name_of(target, life)).collect();
+    let marks = marks(&names).map_err(|error| unseen(&error))?;
+    match { marks }.iter().filter_map(|(name, number)| held(name, *number)).find(is_another) {
+        None => Ok(()),
+        Some(Holder { pid, uid, .. }) => Err(Failure::refused(format!(
+            "pid {pid} (uid {uid}) already controls a process that this one has started, or that has started it: this \
+             guardian only watches it. Leave the family to one of the two"
+        ))),
+    }
+}
+
 impl Mark {
     /// Makes room for the next who look.
     fn tend(&self) {
@@ -134,13 +154,14 @@ fn names(target: &Target, lives: &[String]) -> Vec<String> {
     if target.verbs().iter().all(|verb| *verb == Verb::Notify) {
         return Vec::new();
     }
-    // Nobody else need read what a service says of itself.
-    let life = |life: &String| {
-        let text = format!("{} {life}", target.kind());
-        // Two guardians need not be of one version.
-        format!("node-guardian/life:{:016x}", digest::of(&text))
-    };
-    address(target).into_iter().chain(lives.iter().map(life)).collect()
+    address(target).into_iter().chain(lives.iter().map(|life| name_of(target, life))).collect()
+}
+
+/// Nobody else need read what a service says of itself.
+fn name_of(target: &Target, life: &str) -> String {
+    let text = format!("{} {life}", target.kind());
+    // Two guardians need not be of one version.
+    format!("node-guardian/life:{:016x}", digest::of(&text))
 }
 
 /// Not by its path, which differs between containers. None where it is not there.
@@ -191,32 +212,45 @@ fn held_by(Holder { pid, uid, .. }: Holder) -> Failure {
 
 /// The first that counts, and is not this process.
 fn holder(name: &str) -> Result<Option<Holder>, Failure> {
-    let own = i32::try_from(std::process::id()).ok();
-    let numbers = numbers(name).map_err(|error| {
-        Failure::refused(format!("cannot tell whether another guardian acts here: {SOCKETS}: {error}"))
-    })?;
+    let numbers = numbers(name).map_err(|error| unseen(&error))?;
     let mut holders = numbers.into_iter().filter_map(|number| held(name, number));
-    Ok(holders.find(|holder| Some(holder.pid) != own && counts(holder.uid) && !is_ending(holder.pid)))
+    Ok(holders.find(is_another))
 }
 
-/// Of all marks of this target, in ascending order. Read line by line: a node may have a hundred thousand sockets.
+fn is_another(holder: &Holder) -> bool {
+    let own = i32::try_from(std::process::id()).ok();
+    Some(holder.pid) != own && counts(holder.uid) && !is_ending(holder.pid)
+}
+
+fn unseen(error: &io::Error) -> Failure {
+    Failure::refused(format!("cannot tell whether another guardian acts here: {SOCKETS}: {error}"))
+}
+
+/// Of all marks of this target, in ascending order.
 fn numbers(name: &str) -> io::Result<Vec<u64>> {
-    let prefix = format!("@{name}/").into_bytes();
+    let found = marks(&HashSet::from([name.to_owned()]))?;
+    let mut numbers: Vec<u64> = found.into_iter().map(|(_, number)| number).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// All that have one of these names, each with its number. Read line by line: a node may have a hundred thousand sockets.
+fn marks(names: &HashSet<String>) -> io::Result<Vec<(String, u64)>> {
     let mut sockets = BufReader::new(File::open(SOCKETS)?);
     let (mut line, mut found) = (Vec::new(), Vec::new());
     while sockets.read_until(b'\n', &mut line)? > 0 {
-        found.extend(number(line.trim_ascii_end(), &prefix));
+        let mark = mark(line.trim_ascii_end()).filter(|(name, _)| names.contains(*name));
+        found.extend(mark.map(|(name, number)| (name.to_owned(), number)));
         line.clear();
     }
-    found.sort_unstable();
     Ok(found)
 }
 
-fn number(line: &[u8], prefix: &[u8]) -> Option<u64> {
+fn mark(line: &[u8]) -> Option<(&str, u64)> {
     let columns = || line.split(u8::is_ascii_whitespace).filter(|column| !column.is_empty());
-    let digits = columns().nth(7)?.strip_prefix(prefix)?;
+    let (name, digits) = str::from_utf8(columns().nth(7)?.strip_prefix(b"@")?).ok()?.rsplit_once('/')?;
     (columns().nth(3)? == LISTENS).then_some(())?;
-    u64::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
+    Some((name, u64::from_str_radix(digits, 16).ok()?))
 }
 
 /// `None`: nobody has this number any more, or nobody can tell who. Never waits, also where somebody lets nobody in.

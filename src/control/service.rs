@@ -139,6 +139,12 @@ pub trait Service {
         vec![life.to_owned()]
     }
 
+    /// Lives of others whose values are this one's too: two guardians must not act on one each.
+    fn relatives(&self, life: &str) -> Vec<String> {
+        let _none = life;
+        Vec::new()
+    }
+
     /// The life of the target, and the values that these changes are about, in their order.
     async fn read(&mut self, undo: &Undo) -> Result<Live, Failure>;
 

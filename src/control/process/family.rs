@@ -47,6 +47,17 @@ fn ancestry(life: Life) -> impl Iterator<Item = (Life, Stat)> {
     successors(first, move |(_, stat)| of(stat.parent)).take(MOST_PROCESSES)
 }
 
+/// Whoever has started the one of this epoch, and all whom it has started.
+#[must_use]
+pub fn relatives(epoch: &str) -> Vec<String> {
+    let Some(own) = Pinned::life_of(epoch) else { return Vec::new() };
+    let above = ancestry(own).map(|(life, _)| life);
+    let below = table::lives(&table::tree(own.0).unwrap_or_default());
+    // Its pid may be another one's by now.
+    let below = if below.contains(&own) { below } else { Vec::new() };
+    above.chain(below).filter(|life| *life != own).map(Pinned::epoch_of).collect()
+}
+
 pub struct Family {
     /// `None` once it has ended.
     pub leader: Option<Pinned>,

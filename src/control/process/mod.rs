@@ -113,6 +113,10 @@ impl Service for Process {
         Ok(Some(self.target.locator.find()?.epoch()))
     }
 
+    fn relatives(&self, life: &str) -> Vec<String> {
+        family::relatives(life)
+    }
+
     async fn read(&mut self, undo: &Undo) -> Result<Live, Failure> {
         self.remember(undo);
         let family = Family::recall(&self.whole)?;

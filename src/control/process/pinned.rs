@@ -94,7 +94,11 @@ impl Pinned {
     }
 
     pub fn epoch(&self) -> String {
-        format!("{}:{}:{}", boot_id(), self.pid, self.start)
+        Self::epoch_of((self.pid, self.start))
+    }
+
+    pub fn epoch_of((pid, start): Life) -> String {
+        format!("{}:{pid}:{start}", boot_id())
     }
 
     /// `None` where it is over.

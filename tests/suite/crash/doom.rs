@@ -76,6 +76,10 @@ impl Service for Doomed {
         aims
     }
 
+    fn relatives(&self, life: &str) -> Vec<String> {
+        self.service.relatives(life)
+    }
+
     async fn read(&mut self, undo: &Undo) -> Result<Live, Failure> {
         self.fate.pass().await;
         let live = self.service.read(undo).await;

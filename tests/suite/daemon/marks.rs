@@ -14,6 +14,7 @@ use node_guardian::control::address::Address;
 use super::super::support::eventually;
 use super::super::support::haproxy::Haproxy;
 use super::super::support::node::{Daemon, Node, short_of_memory};
+use super::super::support::processes::Plain;
 use super::super::support::redis::Redis;
 use crate::again::{again_from_a_copy, as_child};
 
@@ -59,6 +60,33 @@ fn the_second_guardian_of_a_target_only_watches_it() {
     last.set_available(60);
     heir.until_calm();
     assert_eq!(edge.face(), before);
+}
+
+/// Each would take what the other has set at the child for the child's own.
+#[test]
+fn a_supervisor_and_its_child_are_left_to_one_guardian() {
+    let family = Plain::family();
+    let child = family.path("child");
+    std::fs::write(&child, &family.tree()[1]).unwrap();
+    let node = |pid_file: &Path| {
+        let job = format!("[control.process.job]\npid_file = \"{}\"\ncommand = \"python3\"\n", pid_file.display());
+        Node::new(&(job + &short_of_memory(r#"{ throttle = "job", to = "50%" }"#)))
+    };
+    let nodes = [node(&family.pid_file()), node(&child)];
+    for [one, other] in [[&nodes[0], &nodes[1]], [&nodes[1], &nodes[0]]] {
+        let (mut first, mut second) = (one.start(), other.start());
+        second.until_control("job", "usable");
+        one.set_available(5);
+        first.until_in_force(&["throttle job to 50%"]);
+        let slowed = family.nice();
+        other.set_available(5);
+        let told = second.until_told("acted", "already controls a process that");
+        assert!(told.text().contains(&format!("pid {} (uid ", first.pid())), "{}", told.text());
+        assert_eq!((second.in_force().len(), family.nice()), (0, slowed));
+        [one, other].iter().for_each(|node| node.set_available(60));
+        first.until_calm();
+        assert_eq!((family.nice().as_str(), first.stop(), second.stop()), ("0 0 5", 0, 0));
+    }
 }
 
 /// The second one takes what the first has set for the prior value, so the first must not take what the second sets for an
