@@ -287,11 +287,11 @@ mod tests {
     use crate::control::address::Address;
     use crate::control::target::Redis;
 
-    /// Nobody else has it.
-    fn somewhere() -> Target {
+    /// Nobody else has it, no other test either.
+    fn somewhere(port: u16) -> Target {
         Target::Redis(Redis {
             listener: None,
-            address: Address::Tcp(format!("mark-test-{}:1", std::process::id())),
+            address: Address::Tcp(format!("mark-test-{}:{port}", std::process::id())),
             username: None,
             password_file: None,
             cache_only: false,
@@ -303,7 +303,7 @@ mod tests {
     /// Guardians that only watch look every half minute, for weeks.
     #[tokio::test]
     async fn one_that_many_have_looked_at_is_still_seen() {
-        let target = somewhere();
+        let target = somewhere(1);
         let _marks = take(&target, &[]).await.unwrap();
         let name = &names(&target, &[])[0];
         let number = numbers(name).unwrap()[0];
@@ -315,7 +315,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_life_has_one_name_at_every_address_and_one_of_its_own_in_every_kind() {
-        let (target, life) = (somewhere(), "one life".to_owned());
+        let (target, life) = (somewhere(2), "one life".to_owned());
         let marks = take(&target, std::slice::from_ref(&life)).await.unwrap();
         assert_eq!(marks.len(), 2);
         let again = take(&target, &[life.clone(), "the next".to_owned()]).await.unwrap();
