@@ -85,6 +85,7 @@ impl Control {
         if undo.epoch != live.epoch {
             return Err(Failure::epoch_changed(self.service.name()));
         }
+        let undo = self.without_earlier(&undo);
         let readings = self.readings(&undo, &live, Wish::Wanted);
         if let Standing::Foreign(found) = standing::judge(&readings) {
             return Err(Failure::overridden(format!("left alone: {found}")));

@@ -179,8 +179,11 @@ impl Control {
     /// sets that. Somebody slow may show it only shortly after the newest was written.
     fn is_set_anew(&self, change: &Change, live: &str) -> bool {
         let is_older = change.state == State::Landed && live != change.shown() && !self.service.is_ours_alone(live);
-        let may_be_late = || self.written.get(&change.key).is_some_and(|at| at.elapsed() < self.service.grace());
-        is_older && !may_be_late()
+        is_older && !self.may_be_late(change)
+    }
+
+    pub(super) fn may_be_late(&self, change: &Change) -> bool {
+        self.written.get(&change.key).is_some_and(|at| at.elapsed() < self.service.grace())
     }
 
     fn on_its_way(&self, undo: &Undo, live: &Live) -> Failure {

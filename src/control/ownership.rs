@@ -49,6 +49,24 @@ impl Control {
         (!back.is_empty()).then(|| standing::remains(&back))
     }
 
+    /// The same, before anything is written over what was seen: an earlier value of ours is on its way no more, and from then
+    /// on would be taken for one that is.
+    pub(super) fn without_earlier(&self, undo: &Undo) -> Undo {
+        let only_newest = |change: &Change| {
+            let mut kept = change.clone();
+            if change.state == State::Landed && !self.may_be_late(change) {
+                kept.ours.retain(|known| known == change.wanted() || self.service.is_ours_alone(known));
+            }
+            kept
+        };
+        Undo { changes: undo.changes.iter().map(only_newest).collect(), ..undo.clone() }
+    }
+
+    /// The same, when it begins to be undone.
+    pub(crate) fn returning(&self, undo: &Undo) -> Undo {
+        self.without_earlier(undo).returning()
+    }
+
     /// It is being put back now, by us.
     pub(super) fn put_back(&mut self, undo: &Undo) {
         self.witnessed.retain(|(epoch, key)| *epoch != undo.epoch || undo.changes.iter().all(|it| it.key != *key));

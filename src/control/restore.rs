@@ -27,7 +27,7 @@ impl Control {
                 _ => break,
             }
             // What is back by now, we have put back.
-            undone = self.undo_once(&undo.returning()).await;
+            undone = self.undo_once(&self.returning(undo)).await;
         }
         undone
     }

@@ -71,6 +71,23 @@ fn what_is_set_before_another_strength_is_written_is_theirs() {
     }
 }
 
+/// Also where that is what we had set before.
+#[test]
+fn an_earlier_value_that_is_set_before_another_strength_is_written_is_theirs() {
+    for then in [QUARTER, Amount::Keep(88.0)] {
+        let server = Haproxy::start();
+        let mut desk = Desk::new(&[("it", Target::Haproxy(server.target()))]);
+        for kept in [Amount::Keep(75.0), HALF] {
+            assert_eq!(desk.apply(1, "it", Verb::Throttle, kept).outcome, Outcome::Applied);
+        }
+        let report = throttle_while(&mut desk, then, || {
+            server.ask("set maxconn server be/s1 6");
+        });
+        assert_eq!((report.outcome, server.limit("be/s1").as_str()), (Outcome::Overridden, "6"), "{report:?}");
+        assert_eq!((desk.undo(1).outcome, server.limit("be/s1").as_str()), (Outcome::Already, "6"));
+    }
+}
+
 #[test]
 fn one_of_several_that_somebody_set_is_left_and_the_others_follow() {
     let server = Haproxy::with_servers(2);

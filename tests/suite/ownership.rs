@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use node_guardian::control::address::Address;
 
 use node_guardian::control::target::{self, Target};
@@ -70,6 +71,17 @@ fn an_earlier_value_of_ours_is_an_operators_when_he_sets_it() {
         assert!(desk.journaled().is_empty());
         server.ask("set maxconn server be/s1 8");
     }
+    // Also once an undo has begun, and could not be done: then only the newest of ours may still be there.
+    let mut hung = Desk::new(&[("it", Target::Haproxy(server.target()))]);
+    for kept in [75.0, 50.0] {
+        assert_eq!(throttle(&mut hung, 1, kept).outcome, Outcome::Applied);
+    }
+    server.process().signal(Signal::SIGSTOP);
+    assert_eq!(hung.undo(1).outcome, Outcome::TimedOut);
+    server.process().signal(Signal::SIGCONT);
+    server.ask("set maxconn server be/s1 6");
+    let mut next = Desk::resume(hung.stop(), &[("it", Target::Haproxy(server.target()))]);
+    assert_eq!((next.undo(1).outcome, server.limit("be/s1").as_str()), (Outcome::Overridden, "6"));
     // Where an answer comes before the deed, a slow worker may show it for a moment: the grace, 2.5 s.
     let service = Fickle::start(EXACT);
     let mut desk = desk(&service);

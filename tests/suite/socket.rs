@@ -25,6 +25,10 @@ const MIB: i64 = 1 << 20;
 
 /// HAProxy's command line as anybody would write it down.
 pub fn conversing(socket: &Path) -> Target {
+    prompted(socket, "Maxconn", "maxconn global")
+}
+
+fn prompted(socket: &Path, read: &str, set: &str) -> Target {
     control(&format!(
         r#"
         [control.socket.edge]
@@ -34,8 +38,8 @@ pub fn conversing(socket: &Path) -> Target {
         on_connect = [{{ send = "prompt\n" }}]
         [control.socket.edge.throttle]
         name = "maxconn"
-        read = {{ send = "show info\n", take = "{{*}}\nMaxconn: {{value}}\n" }}
-        set = {{ send = "set maxconn global {{value}}\n", expect = "\n" }}
+        read = {{ send = "show info\n", take = "{{*}}\n{read}: {{value}}\n" }}
+        set = {{ send = "set {set} {{value}}\n", expect = "\n" }}
         to = "{{share}}"
         "#,
         socket.display()
@@ -200,21 +204,7 @@ fn two_controls_never_hold_one_value() {
 
 /// The same verb under the same name, for another setting of the same service.
 fn rated(socket: &Path) -> Target {
-    control(&format!(
-        r#"
-        [control.socket.edge]
-        socket = "{}"
-        ends_with = "\n> "
-        keep_open = true
-        on_connect = [{{ send = "prompt\n" }}]
-        [control.socket.edge.throttle]
-        name = "maxconn"
-        read = {{ send = "show info\n", take = "{{*}}\nSessRateLimit: {{value}}\n" }}
-        set = {{ send = "set rate-limit sessions global {{value}}\n", expect = "\n" }}
-        to = "{{share}}"
-        "#,
-        socket.display()
-    ))
+    prompted(socket, "SessRateLimit", "rate-limit sessions global")
 }
 
 #[test]

@@ -380,7 +380,7 @@ impl Task {
         control: &mut Control,
         entry: &Entry,
     ) -> Result<(Done, Option<String>), Failure> {
-        self.note(&Entry { undo: entry.undo.returning(), ..entry.clone() }, &entry.undo);
+        self.note(&Entry { undo: control.returning(&entry.undo), ..entry.clone() }, &entry.undo);
         control.undo(&entry.undo).await
     }
 
